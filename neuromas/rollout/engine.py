@@ -1,0 +1,78 @@
+"""The Engine protocol: token ids in, sampled token ids and logprobs out, one adapter version per call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.rollout.record import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one call is sampled.
+
+    Attributes:
+        max_tokens: token budget of the completion, >= 1.
+        temperature: 0 is greedy.
+        top_p: nucleus mass in (0, 1]; 1 keeps the whole distribution.
+        seed: makes the call reproducible; None draws from the engine's own stream.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """One request: ``id`` is unique among the unfinished calls; ``adapter`` None is the bare base."""
+
+    id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: Sampling
+    adapter: AdapterRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineResult:
+    """A finished call. With ``finish_reason`` "error" the token lists are empty and ``error`` says why.
+
+    ``cached_tokens`` counts the prompt tokens that were not prefilled again.
+    """
+
+    id: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    error: str | None = None
+    cached_tokens: int = 0
+
+
+class Engine(Protocol):
+    """Serves calls of many adapters in one continuous batch; the caller drives it with ``step``."""
+
+    def submit(self, calls: Sequence[EngineCall]) -> None:
+        """Queue calls. A call that cannot run (too long, unknown adapter version) comes back as an "error" result."""
+
+    def step(self) -> list[EngineResult]:
+        """Advance the batch by one engine step and return the calls that finished in it."""
+
+    def has_unfinished(self) -> bool:
+        """Whether any submitted call has not been returned yet."""
+
+    def abort(self, ids: Sequence[str]) -> None:
+        """Forget calls; they are never returned. Unknown ids are ignored."""
+
+    def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:
+        """Make new adapter versions servable, after forgetting the retired ones.
+
+        Raises:
+            AdapterError: a version exists already, a rank or shape does not fit, or no slot is left.
+        """
+
+    def close(self) -> None:
+        """Release the engine's memory and processes. Safe to call twice."""

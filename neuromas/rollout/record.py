@@ -1,0 +1,82 @@
+"""What one pass through a graph leaves behind. Tokens and sampler logprobs are kept, never re-derived from text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from neuromas.adapters.ref import AdapterRef
+from neuromas.tasks.base import Example
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a rollout belongs: the run's id, the index of its stage, the optimizer step it was sampled for."""
+
+    run: str
+    stage: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCall:
+    """One sampled completion of one Node.
+
+    Attributes:
+        node: id of the Node.
+        adapter: version that sampled; None is the bare base.
+        prompt_token_ids: what the engine was given.
+        completion_token_ids: what it sampled, the end-of-sequence token included when ``finish_reason`` is "stop".
+        logprobs: natural log of the probability of each completion token under the distribution sampled from.
+        finish_reason: "stop" ended by itself, "length" hit the token budget, "error" produced nothing usable.
+        text: the message that travels along the Node's out-edges, special tokens removed.
+        latency_s: seconds from entering the engine to the last token.
+        error: reason when ``finish_reason`` is "error", else None.
+    """
+
+    node: str
+    adapter: AdapterRef | None
+    prompt_token_ids: tuple[int, ...]
+    completion_token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    text: str
+    latency_s: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One pass of a Topology on one Example.
+
+    Attributes:
+        topology_hash: content hash of the Topology that ran.
+        provenance: run, stage and step.
+        example: the question.
+        index: position of the rollout in its Group, 0 <= index < G.
+        seed: seed from which every call's own seed was derived.
+        calls: one NodeCall per Node in topological order.
+        answer: text of the output Node.
+        reward: terminal reward, shared by all calls.
+        failure: first reason a call failed; None when all calls finished. A failed rollout keeps its reward (0).
+    """
+
+    topology_hash: str
+    provenance: Provenance
+    example: Example
+    index: int
+    seed: int
+    calls: tuple[NodeCall, ...]
+    answer: str
+    reward: float
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The G rollouts of one Example, in the order of their ``index``."""
+
+    example: Example
+    rollouts: tuple[Rollout, ...]

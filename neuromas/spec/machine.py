@@ -1,0 +1,81 @@
+"""The sections of a run spec that say where and how it runs: engine, runtime, evaluation, checkpoints, tracking."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from neuromas.spec.model import SpecModel
+
+
+class EngineSpec(SpecModel):
+    """The inference engine inside each rollout worker."""
+
+    type: Literal["vllm", "transformers"] = "vllm"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of engine and trainer base weights."""
+    max_model_len: int = Field(default=128, ge=16)
+    """Longest prompt + completion, in tokens."""
+    max_num_seqs: int = Field(default=512, ge=1)
+    """Calls that one engine batch holds."""
+    max_num_batched_tokens: int = Field(default=8192, ge=64)
+    block_size: int = Field(default=32, ge=8)
+    """Tokens per cache block; prompts share whole blocks. On CPU a multiple of 32."""
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """Cache size on CPU, GiB."""
+    gpu_memory_utilization: float = Field(default=0.6, gt=0, le=1)
+    """Share of the GPU's memory the engine may take (GPU only; the trainer needs the rest)."""
+    max_adapters: int | None = Field(default=None, ge=1)
+    """Adapter slots; None = as many as the run's largest topology needs."""
+    lora_kernel: Literal["grouped", "stock"] = "grouped"
+    """CPU only: our grouped multi-LoRA kernel or vLLM's own."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of the engine process."""
+
+
+class RuntimeSpec(SpecModel):
+    """Processes of a run."""
+
+    type: Literal["ray", "local"] = "ray"
+    """Ray actors, or the same classes in one process."""
+    rollout_workers: int = Field(default=1, ge=1)
+    """Engine processes that split the rollouts of a step."""
+    learner_workers: int = Field(default=1, ge=1)
+    """Data-parallel learners (Ray Train)."""
+    learner_threads: int = Field(default=1, ge=1)
+    gpus_per_rollout_worker: float = Field(default=0, ge=0)
+    gpus_per_learner: float = Field(default=0, ge=0)
+    max_restarts: int = Field(default=3, ge=0)
+    """How often a dead rollout worker is started again in one run."""
+    rollout_timeout_s: float = Field(default=600, gt=0)
+    address: str | None = None
+    """Address of a running Ray cluster; None = the cluster named by RAY_ADDRESS, else a local one."""
+
+
+class EvaluationSpec(SpecModel):
+    """Held-out evaluation, greedy and sampled."""
+
+    examples: int = Field(default=512, ge=1)
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations inside a stage; 0 = only at its end."""
+    seed: int = 0
+
+
+class CheckpointSpec(SpecModel):
+    """What is kept on disk."""
+
+    every: int = Field(default=20, ge=0)
+    """Steps between checkpoints; 0 = only at the end of a stage."""
+    keep_last: int = Field(default=2, ge=1)
+    keep_best: int = Field(default=1, ge=0)
+
+
+class TrackingSpec(SpecModel):
+    """What is written beside the metrics file."""
+
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Trackers, through TRL; the package must be installed."""
+    rollouts_every: int = Field(default=10, ge=1)
+    """Steps between samples written to rollouts.jsonl."""
+    rollouts_per_sample: int = Field(default=2, ge=0)

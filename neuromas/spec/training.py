@@ -1,0 +1,85 @@
+"""The section of a run spec that says how the graph learns."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from neuromas.spec.model import SpecModel
+
+Loss = Literal["rollout", "grpo", "dr_grpo", "bnpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
+
+
+class EntropySpec(SpecModel):
+    """Entropy bonus, linear from ``start`` to 0 at ``until`` (fraction of the stage's steps)."""
+
+    start: float = Field(default=0.0, ge=0)
+    """Weight per call in the loss's own unit; 0 = no bonus."""
+    until: float = Field(default=0.7, gt=0, le=1)
+
+
+class TrainingSpec(SpecModel):
+    """Joint policy-gradient training of all adapters."""
+
+    steps: int = Field(default=80, ge=1)
+    """Optimizer steps of a stage that has no step budget of its own."""
+    prompts_per_step: int = Field(default=24, ge=1)
+    """Examples per optimizer step."""
+    group_size: int = Field(default=8, ge=2)
+    """Rollouts per example, G."""
+    learning_rate: float = Field(default=1e-2, gt=0)
+    warmup_steps: int = Field(default=5, ge=0)
+    decay_fraction: float = Field(default=0.4, ge=0, le=1)
+    """Last part of the stage in which the learning rate falls linearly."""
+    final_learning_rate_ratio: float = Field(default=0.1, ge=0, le=1)
+    adam_betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_node_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradient norm of each adapter is clipped to this on its own; None = no clipping."""
+    estimator: Literal["reinforce", "rloo", "grpo", "dr_grpo"] = "rloo"
+    """Advantage: reward minus a running mean, minus the mean of the others in the group, standardised within the
+    group, or minus the group's mean."""
+    baseline_group: Literal["prompt", "prompt_node"] = "prompt"
+    """What one baseline covers. The two differ only where calls are missing or failed, or for a running baseline."""
+    baseline_decay: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the running mean of "reinforce"."""
+    loss: Loss = "rollout"
+    """"rollout" sums tokens over a rollout's calls and averages over rollouts; the others are TRL's, by name."""
+    clip_low: float = Field(default=0.2, ge=0)
+    clip_high: float = Field(default=0.2, ge=0)
+    num_iterations: int = Field(default=1, ge=1)
+    """Optimizer steps per batch of rollouts, mu."""
+    old_logprobs: Literal["sampler", "trainer"] = "sampler"
+    """Old policy of the ratio: the engine's own logprobs, or a second forward with TRL's importance-sampling
+    correction against the engine's."""
+    importance_sampling: Literal[
+        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
+    ] = "token_truncate"
+    """TRL's correction mode; only with old_logprobs = "trainer"."""
+    kl_weight: float = Field(default=0.0, ge=0)
+    """Weight beta of the KL to the base; 0 = no reference pass."""
+    entropy: EntropySpec = EntropySpec()
+    drop_zero_variance: bool = True
+    """Leave groups whose rewards are all equal out of the update (they have no gradient); they are counted."""
+    refill_rounds: int = Field(default=0, ge=0)
+    """How many times per step dropped groups are replaced by rollouts of further examples."""
+    forward: Literal["packed", "padded"] = "packed"
+    """Prefix-tree packed rows, or one padded row per call."""
+    rows_per_forward: int = Field(default=4096, ge=1)
+    """Upper bound of call rows in one forward pass; larger batches are split, gradients summed."""
+    gradient_checkpointing: bool = False
+    overlap: Literal[0, 1] = 0
+    """1 = sample the next step's rollouts while training on this step's, one version behind."""
+    parity_tolerance: float = Field(default=1e-3, gt=0)
+    """Largest mean |trainer - engine| logprob, in nats, before the run stops. About 1e-5 in float32, 1e-2 in bf16."""
+    max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
+    """Share of failed rollouts in a step above which the run stops."""
+
+    @model_validator(mode="after")
+    def _settings_that_go_together(self) -> TrainingSpec:
+        if self.refill_rounds and not self.drop_zero_variance:
+            raise ValueError("refill_rounds needs drop_zero_variance = true")
+        if self.overlap and self.num_iterations > 1:
+            raise ValueError("overlap = 1 needs num_iterations = 1")
+        return self
