@@ -1,0 +1,121 @@
+"""The chain task: follow a random permutation for several hops. Deep and narrow, no arithmetic.
+
+A question reads ``0: 5 1: 3 2: 7 ... 7: 4 start 2 find E=``: a permutation of eight symbols, a start, and the name of
+the fact asked for. Fact ``A=`` is the symbol after one hop, ``B=`` after two, and so on. The levels nest: the answer of
+a shorter chain is an intermediate fact of a longer one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from random import Random
+
+from neuromas.errors import TaskError
+from neuromas.tasks.base import Description, Example, Split
+from neuromas.tasks.facts import Fact, Rule, derive, describe_fact, score_fact
+
+NUM_SYMBOLS = 8
+HOP_NAMES = "ABCDEFGHI"
+MAX_HOPS = len(HOP_NAMES)
+
+_PAIR = re.compile(r"(\d+): (\d+)")
+_START = re.compile(r"start (\d+) find ([A-Z])=")
+
+
+@dataclass(frozen=True, slots=True)
+class ChainProblem:
+    """One question: ``successor[k]`` follows symbol k; ``hops`` steps from ``start``, 1 <= hops <= MAX_HOPS."""
+
+    successor: tuple[int, ...]
+    start: int
+    hops: int
+
+    @classmethod
+    def draw(cls, rng: Random, hops: int) -> ChainProblem:
+        """Return a random problem with the given number of hops."""
+        return cls(tuple(rng.sample(range(NUM_SYMBOLS), NUM_SYMBOLS)), rng.randrange(NUM_SYMBOLS), hops)
+
+    @classmethod
+    def parse(cls, question: str) -> ChainProblem:
+        """Return the problem that a question text poses.
+
+        Raises:
+            TaskError: the text is not a chain question.
+        """
+        pairs = {int(key): int(value) for key, value in _PAIR.findall(question)}
+        asked = _START.search(question)
+        if asked is None or set(pairs) != set(range(NUM_SYMBOLS)) or asked[2] not in HOP_NAMES:
+            raise TaskError(f"got {question!r}, expected a chain question such as '0: 5 ... 7: 4 start 2 find E='")
+        successor = tuple(pairs[key] for key in range(NUM_SYMBOLS))
+        return cls(successor, int(asked[1]), HOP_NAMES.index(asked[2]) + 1)
+
+    @property
+    def question(self) -> str:
+        """The question as text."""
+        pairs = " ".join(f"{key}: {value}" for key, value in enumerate(self.successor))
+        return f"{pairs} start {self.start} find {self.asked}="
+
+    @property
+    def asked(self) -> str:
+        """Name of the fact asked for."""
+        return HOP_NAMES[self.hops - 1]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """One rule per hop: the first reads the start, each later one reads the hop before it."""
+        first = Rule(HOP_NAMES[0], (), lambda: self.successor[self.start])
+        later = (Rule(HOP_NAMES[k], (HOP_NAMES[k - 1],), self.successor.__getitem__) for k in range(1, self.hops))
+        return (first, *later)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTask:
+    """Chains of up to ``hops`` hops. A level is a number of hops; the target level is ``hops``.
+
+    Attributes:
+        hops: hops at the target level, 1 to 9.
+        seed: selects one of many disjointly seeded streams of examples.
+    """
+
+    hops: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.hops <= MAX_HOPS:
+            raise TaskError(f"chain task: got hops={self.hops}, allowed are 1 to {MAX_HOPS}")
+
+    @property
+    def name(self) -> str:
+        """Registry name of the family."""
+        return "chain"
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Numbers of hops, the shortest first."""
+        return tuple(range(1, self.hops + 1))
+
+    def example(self, split: Split, index: int, level: int | None = None) -> Example:
+        """Return example ``index`` (>= 0) of the split at ``level`` hops (None = the target).
+
+        Raises:
+            TaskError: the level is not one of ``levels``.
+        """
+        hops = self.hops if level is None else level
+        if hops not in self.levels:
+            raise TaskError(f"chain task: got level {level}, allowed are {self.levels}; raise hops= for longer chains")
+        problem = ChainProblem.draw(Random(f"chain/{self.seed}/{split}/{hops}/{index}"), hops)
+        answer = Fact(problem.asked, derive(problem.rules)[problem.asked])
+        return Example(f"chain-{hops}/{self.seed}/{split}/{index}", problem.question, str(answer), hops)
+
+    def size(self, split: Split) -> int | None:
+        """Return None: the streams are endless."""
+        return None
+
+    def score(self, example: Example, text: str) -> float:
+        """Return 1.0 when the last fact in the text is the one asked for, with the right value, else 0.0."""
+        return score_fact(example.answer, text)
+
+    def describe(self, example: Example, text: str) -> Description | None:
+        """Return which hop a message states and whether that is true; None when it states nothing."""
+        return describe_fact(derive(ChainProblem.parse(example.prompt).rules), text)
