@@ -1,0 +1,44 @@
+"""Where the weights of one Adapter of a grown graph come from. Pure data; ``inherit.py`` acts on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from neuromas.errors import AdapterError
+
+SourceKind = Literal["keep", "fresh", "zero", "copy", "interpolate"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """One trained Adapter: ``module`` 0 is the checkpoint grown from, k >= 1 the k-th further module of the plan."""
+
+    module: int
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSource:
+    """What an Adapter starts from.
+
+    Attributes:
+        kind: "keep" takes the first origin unchanged; "fresh" a random A and B = 0; "zero" the first origin's A with
+            B = 0, so the base's behaviour in a learned input subspace; "copy" the first origin plus noise;
+            "interpolate" the mean of all origins, tensor by tensor.
+        origins: trained Adapters read; none for "fresh".
+        noise: standard deviation of the noise of "copy", in units of each tensor's own standard deviation.
+    """
+
+    kind: SourceKind
+    origins: tuple[Origin, ...] = ()
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.kind == "fresh") == bool(self.origins):
+            raise AdapterError(
+                f"source {self.kind!r}: got {len(self.origins)} origins, expected none for 'fresh' and "
+                "at least one for every other kind"
+            )
+        if self.noise and self.kind != "copy":
+            raise AdapterError(f"source {self.kind!r}: noise {self.noise} belongs to 'copy' only")
