@@ -1,0 +1,1 @@
+"""Growth of a trained graph: plans, triggers, the controller, trials, lineage. The pure parts load no torch."""

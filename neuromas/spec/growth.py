@@ -78,8 +78,9 @@ class InheritanceSpec(SpecModel):
     """What new nodes start from and what happens to old ones."""
 
     new: Literal["fresh", "zero", "copy", "interpolate"] = "fresh"
-    """fresh: random A, zero B of its own seed; zero: no trainable effect, A and B zero-effect as the base; copy: the
-    node it feeds (or its sibling) plus noise; interpolate: mean of the nodes before and after it."""
+    """fresh: random A of its own seed, B = 0; zero: A of the node that "copy" would take, B = 0, so the base's
+    behaviour in a learned input subspace; copy: the old node it feeds, else an old sibling, else the nearest old node
+    before it, plus noise; interpolate: mean of the nearest old nodes before and after it."""
     noise: float = Field(default=0.0, ge=0)
     """Standard deviation of the noise added by "copy", relative to each tensor's own standard deviation."""
     optimizer: Literal["renew", "keep"] = "renew"
@@ -126,13 +127,19 @@ class TriggerSpec(SpecModel):
 
 
 class TrialSpec(SpecModel):
-    """How a growth is judged: after ``steps`` against the parent trained on for the same rollouts, on paired
-    held-out examples; a growth that is not better is rolled back and the next plan tried."""
+    """How a growth is judged: against its parent, trained on for the same rollouts, on paired held-out examples.
 
-    steps: int = Field(default=30, ge=1)
+    A growth that is not better is rolled back, and the next plan tried.
+    """
+
+    steps: int | None = Field(default=None, ge=1)
+    """Steps of each arm; None = long enough for the family: 30 for edits in series, 180 for a graft as subtrees, which
+    overtakes its parent that late."""
     examples: int = Field(default=512, ge=8)
-    min_gain: float = 0.0
-    """Smallest paired gain in greedy accuracy over the parent that keeps the growth."""
+    min_gain: float = Field(default=0.0, ge=0, lt=1)
+    """Smallest paired gain in greedy accuracy over the parent that keeps the growth; a gain of 0 never does."""
+    max_p_value: float = Field(default=0.05, gt=0, le=1)
+    """Largest p-value (exact sign test, paired, one-sided) of the gain that keeps the growth; 1 = any gain does."""
 
 
 class GrowthSpec(SpecModel):
@@ -140,18 +147,24 @@ class GrowthSpec(SpecModel):
 
     levels: tuple[int, ...] = ()
     """Task levels of the stages, increasing; the last is the target. Empty = the task is fixed over all stages."""
+    without_levels: Literal["scratch", "grow"] = "scratch"
+    """What a schedule without levels does. "scratch": all plans at once, trained from scratch at full size, because
+    no growth on a fixed task was seen to beat that; "grow": the plans all the same, one per stage."""
     plans: tuple[PlanSpec, ...] = (PlanSpec(edits=(AppendSpec(edit="append"),)),)
-    """Growth applied at each level change; with one plan it is used at every change, else plan k at change k. With
-    ``trial`` they are candidates instead, tried in order."""
+    """Growth applied at each change of stage; with levels and one plan it is used at every change, else plan k at
+    change k. With ``trial`` they are candidates instead, tried in order. Empty = the levels change, the graph stays."""
     trigger: TriggerSpec = TriggerSpec()
     max_steps_per_level: int = Field(default=60, ge=1)
-    """A level that the trigger has not ended by then ends the schedule: a plateau is not grown from."""
+    """A level that the trigger has not ended by then ends the schedule, unless its accuracy has reached
+    ``trigger.accuracy`` after all: a plateau is not grown from."""
     steps_per_level: tuple[int, ...] = ()
-    """Fixed stage lengths (trigger type "steps"), one per level."""
+    """Fixed stage lengths (trigger type "steps"), one per stage, the last included; they grow at any accuracy."""
     final_steps: int | None = Field(default=None, ge=1)
-    """Steps of the last stage, with the learning rate's decay; None = training.steps minus those already spent."""
+    """Steps of the last stage, with the learning rate's decay; None = training.steps minus those already spent, so that
+    training.steps is the whole run's budget, trials included."""
     trial: TrialSpec | None = None
     max_stages: int = Field(default=8, ge=1)
+    """Upper bound on stages; with ``trial`` and without levels also their number, unless all candidates fail."""
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> GrowthSpec:
@@ -159,8 +172,25 @@ class GrowthSpec(SpecModel):
             raise ValueError("levels must increase")
         if (self.trigger.type == "steps") != bool(self.steps_per_level):
             raise ValueError("steps_per_level and trigger.type = 'steps' go together")
-        if self.steps_per_level and self.levels and len(self.steps_per_level) != len(self.levels):
-            raise ValueError(f"steps_per_level needs one entry per level: {len(self.levels)}")
-        if not self.plans:
-            raise ValueError("plans must hold at least one plan")
+        if self.steps_per_level and self.final_steps is not None:
+            raise ValueError("final_steps is the last entry of steps_per_level; give one of them")
+        if not self.plans and (self.trial is not None or not self.levels):
+            raise ValueError("plans may be empty only where levels change and no trial asks for candidates")
+        if self.num_stages > self.max_stages:
+            raise ValueError(f"max_stages = {self.max_stages} is less than the {self.num_stages} stages asked for")
+        if self.levels and self.trial is None and len(self.plans) not in (0, 1, len(self.levels) - 1):
+            raise ValueError(f"plans needs none, one, or one per change of level: {len(self.levels) - 1}")
+        if self.steps_per_level and any(steps < 1 for steps in self.steps_per_level):
+            raise ValueError("steps_per_level must hold positive numbers of steps")
+        if self.steps_per_level and len(self.steps_per_level) != self.num_stages:
+            raise ValueError(f"steps_per_level needs one entry per stage: {self.num_stages}")
         return self
+
+    @property
+    def num_stages(self) -> int:
+        """Stages of the whole schedule, if no stage ends it early."""
+        if self.levels:
+            return len(self.levels)
+        if self.without_levels == "scratch":
+            return 1
+        return self.max_stages if self.trial is not None else len(self.plans) + 1

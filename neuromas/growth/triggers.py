@@ -1,0 +1,127 @@
+"""When a stage ends: rules over the held-out checks made so far. Pure; knows no model and no graph.
+
+The trainer checks a stage every ``every`` steps (greedy accuracy on held-out examples of the stage's level) and asks
+the rule after each check. Whether the graph then grows is the controller's decision, not the rule's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from neuromas.errors import GrowthError
+from neuromas.spec.growth import TriggerSpec
+
+Reason = Literal["threshold", "steps", "plateau", "collapse", "budget"]
+"""Why a stage ended; "budget" means that it used up its steps before any rule fired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One held-out check: ``accuracy`` (greedy, 0 to 1) after ``step`` optimizer steps of the stage."""
+
+    step: int
+    accuracy: float
+
+
+class Trigger(Protocol):
+    """A rule that ends a stage. Implementations are frozen dataclasses, so they travel to the learner's process."""
+
+    @property
+    def every(self) -> int:
+        """Steps between two checks; 0 = the rule needs none."""
+
+    @property
+    def examples(self) -> int:
+        """Held-out examples per check."""
+
+    def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
+        """Return why the stage ends after ``step`` of its steps, or None to train on. ``checks`` are oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Fires when the newest check reaches ``accuracy``, from step ``min_steps`` on."""
+
+    accuracy: float
+    every: int
+    examples: int
+    min_steps: int = 0
+
+    def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
+        """Return "threshold" once the stage's own level is solved."""
+        solved = bool(checks) and checks[-1].accuracy >= self.accuracy
+        return "threshold" if solved and step >= self.min_steps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Fires after a fixed number of steps; looks at no check."""
+
+    steps: int
+    every: int = 0
+    examples: int = 0
+
+    def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
+        """Return "steps" when the fixed length is reached."""
+        return "steps" if step >= self.steps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """Fires after ``patience`` checks in a row that did not beat the best before them by ``min_improvement``."""
+
+    patience: int
+    min_improvement: float
+    every: int
+    examples: int
+    min_steps: int = 0
+
+    def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
+        """Return "plateau" when the accuracy no longer improves."""
+        best, stale = float("-inf"), 0
+        for check in checks:
+            improved = check.accuracy > best + self.min_improvement or best == float("-inf")
+            best, stale = (check.accuracy, 0) if improved else (best, stale + 1)
+        return "plateau" if stale >= self.patience and step >= self.min_steps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Collapse:
+    """Fires after ``patience`` checks in a row below half of the best accuracy the stage had before them."""
+
+    patience: int
+    every: int
+    examples: int
+    min_steps: int = 0
+
+    def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
+        """Return "collapse" when the stage has lost what it had learned."""
+        recent, earlier = checks[-self.patience :], checks[: -self.patience]
+        if not earlier or step < self.min_steps:
+            return None
+        half = max(check.accuracy for check in earlier) / 2
+        return "collapse" if all(check.accuracy < half for check in recent) else None
+
+
+def make_trigger(spec: TriggerSpec, steps: int | None = None) -> Trigger:
+    """Return the rule that a spec describes.
+
+    Args:
+        spec: the section ``growth.trigger`` of a run spec.
+        steps: length of the stage; read by type "steps" only.
+
+    Raises:
+        GrowthError: type "steps" without a length.
+    """
+    common = {"every": spec.every, "examples": spec.examples, "min_steps": spec.min_steps}
+    if spec.type == "threshold":
+        return Threshold(spec.accuracy, **common)
+    if spec.type == "plateau":
+        return Plateau(spec.patience, spec.min_improvement, **common)
+    if spec.type == "collapse":
+        return Collapse(spec.patience, **common)
+    if steps is None:
+        raise GrowthError("trigger type 'steps': got no length for this stage; add it to growth.steps_per_level")
+    return Steps(steps)
