@@ -1,0 +1,1 @@
+"""Topologies: the graph, its documents, builders, edits and drawings."""
