@@ -1,0 +1,200 @@
+"""The folder of one run: what lies where, who may write, and what a resumed run keeps. Loads no torch.
+
+- ``spec.resolved.json``: the RunSpec with every default filled in
+- ``metrics.jsonl``: one object per optimizer step
+- ``rollouts.jsonl``: sampled rollouts with every Node's message
+- ``events.jsonl``: everything else that happened, in order
+- ``stages.jsonl``: outcomes of finished stages, read back on resume
+- ``checkpoints/``: one folder per checkpoint
+- ``result.json``: figures of the finished run
+- ``report.html``: the same for people
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from neuromas import journal
+from neuromas.errors import CheckpointError
+from neuromas.events import Event, RolloutsSampled, StepDone
+
+SPEC_FILE = "spec.resolved.json"
+METRICS_FILE = "metrics.jsonl"
+ROLLOUTS_FILE = "rollouts.jsonl"
+EVENTS_FILE = "events.jsonl"
+STAGES_FILE = "stages.jsonl"
+RESULT_FILE = "result.json"
+REPORT_FILE = "report.html"
+CHECKPOINTS_FOLDER = "checkpoints"
+LOCK_FILE = "run.lock"
+_OWN_FILES = (
+    SPEC_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REPORT_FILE, LOCK_FILE,
+)  # fmt: skip
+
+
+class RunFolder:
+    """Paths of one run, and the small documents in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder that holds the checkpoints."""
+        return self.path / CHECKPOINTS_FOLDER
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a run has written its spec here."""
+        return (self.path / SPEC_FILE).is_file()
+
+    def create(self, spec: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Make the folder for a new run and write its spec.
+
+        Args:
+            spec: the resolved spec as a document.
+            overwrite: delete an earlier run's own files first; anything else in the folder stays.
+
+        Raises:
+            CheckpointError: something is there already and may not be overwritten.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise CheckpointError(f"{self.path} is a file; name a folder for the run with --out")
+        if self.is_started and overwrite:
+            self._delete_run()
+        if self.path.is_dir() and any(entry.name != LOCK_FILE for entry in self.path.iterdir()):
+            what, remedy = "files that are no run", "an empty folder"
+            if self.is_started:
+                what, remedy = "a run", "--resume to go on with it, --overwrite to delete it"
+            raise CheckpointError(f"{self.path} holds {what} already; use {remedy}, or choose another --out or name")
+        self.checkpoints.mkdir(parents=True)
+        self.write_json(SPEC_FILE, spec)
+
+    def cut_back(self, stage: int, step: int) -> None:
+        """Drop metrics and rollouts after ``step`` steps of ``stage``: a resumed run writes them again."""
+
+        def is_kept(document: dict[str, Any]) -> bool:
+            return (document["stage"], document["step"]) <= (stage, step)
+
+        for name in (METRICS_FILE, ROLLOUTS_FILE):
+            journal.cut_back(self.path / name, is_kept)
+
+    def read_json(self, name: str) -> Any:
+        """Return one document of the folder.
+
+        Raises:
+            CheckpointError: the file is missing or broken.
+        """
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path} does not exist; is {self.path} the folder of a run?") from error
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"{path} is not JSON ({error}); restore it from a copy") from error
+
+    def write_json(self, name: str, document: Any) -> None:
+        """Write one document, readable by people, in one move."""
+        text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
+        journal.write_whole(self.path / name, (text + "\n").encode())
+
+    def _delete_run(self) -> None:
+        if self.checkpoints.is_dir():
+            shutil.rmtree(self.checkpoints)
+        for name in _OWN_FILES:
+            if name != LOCK_FILE:
+                (self.path / name).unlink(missing_ok=True)
+
+
+class RunWriter:
+    """Observer that writes events to the run folder; each event is on its way to the disk when the call returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._metrics = journal.Journal(folder / METRICS_FILE)
+        self._rollouts = journal.Journal(folder / ROLLOUTS_FILE)
+        self._events = journal.Journal(folder / EVENTS_FILE)
+
+    def __call__(self, event: Event) -> None:
+        """Write one event to its file."""
+        if isinstance(event, StepDone):
+            self._metrics.append(event.to_document())
+        elif isinstance(event, RolloutsSampled):
+            self._rollouts.append(*event.to_documents())
+        else:
+            self._events.append(event.to_document())
+
+    def close(self) -> None:
+        """Close the files. Safe to call twice."""
+        for file in (self._metrics, self._rollouts, self._events):
+            file.close()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second writer, by a file that names this process and host.
+
+    A lock left by a process of this host that no longer lives is taken over.
+
+    Raises:
+        CheckpointError: another live process, or a process of another host, holds the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_FILE
+    _acquire(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _acquire(path: Path) -> None:
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "born": _birth(os.getpid()), "time_s": time.time()}
+    for _ in range(2):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            _remove_if_stale(path)
+            continue
+        os.write(descriptor, json.dumps(owner).encode())
+        os.close(descriptor)
+        return
+    raise CheckpointError(f"{path} was taken by another process at this moment; try again")
+
+
+def _remove_if_stale(path: Path) -> None:
+    try:
+        holder = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        holder = None
+    if holder is not None and (holder["host"] != socket.gethostname() or _birth(holder["pid"]) == holder["born"]):
+        raise CheckpointError(
+            f"{path.parent} is being written by process {holder['pid']} on {holder['host']}; "
+            f"wait for it or stop it (if that host is gone, delete {path})"
+        )
+    path.unlink(missing_ok=True)
+
+
+def _birth(pid: int) -> str | None:
+    """Return when a process began, so that a re-used id is not taken for it; None when no such process lives."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] == "Z" else fields[19]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return "alive"
+    return "alive"
