@@ -1,0 +1,1 @@
+"""Node adapters: one stacked PEFT method, its maps, kernels, exports and versions."""
