@@ -1,0 +1,1 @@
+"""Inference engines: vLLM, plain transformers, and a scripted one."""

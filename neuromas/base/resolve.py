@@ -1,0 +1,153 @@
+"""From the name of a base model to its folder, and the few facts about it that others need. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from neuromas.errors import BaseModelError
+
+TINY = "tiny"
+CPU_HEAD_DIMS = frozenset({32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512})
+"""Head dimensions that vLLM's CPU attention kernel was compiled for. Source: vllm/v1/attention/backends/cpu_attn.py."""
+
+RendererName = Literal["compact", "plain", "chat"]
+_HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseInfo:
+    """What a base folder says about its model.
+
+    Attributes:
+        folder: where the files are.
+        architecture: class name of the model, e.g. ``Qwen3ForCausalLM``.
+        head_dim: width of one attention head.
+        vocab_size: number of token ids.
+        max_positions: longest sequence the model was made for, tokens; None when it does not say.
+        stop_token_ids: tokens that end a message; at least one.
+        renderer: prompt format that ``neuromas.json`` declares, None when there is no such file or entry.
+    """
+
+    folder: Path
+    architecture: str
+    head_dim: int
+    vocab_size: int
+    max_positions: int | None
+    stop_token_ids: tuple[int, ...]
+    renderer: RendererName | None
+
+
+def resolve_base(name: str) -> Path:
+    """Return the folder of the base ``name``: "tiny", a folder, or the id of a hub model.
+
+    A hub model is taken from the local cache; one that is not there is downloaded as ``transformers`` would do it, so
+    ``HF_HUB_OFFLINE`` and the hub's own settings apply.
+
+    Raises:
+        BaseModelError: nothing is found under the name, or it is no model folder.
+    """
+    if name == TINY:
+        folder = Path(__file__).with_name(TINY)
+        missing = "the shipped base is missing from the installation; make it with `neuromas make-base`"
+    else:
+        folder = Path(name).expanduser()
+        missing = "give 'tiny', an existing folder or the id of a hub model (owner/name)"
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise BaseModelError(f"base {name!r}: {folder} has no config.json; {missing}")
+        return folder.resolve()
+    if name == TINY or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise BaseModelError(f"base {name!r}: {folder} is not a folder; {missing}")
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as e:
+        raise BaseModelError(f"base {name!r} is neither a folder nor a hub id (owner/name)") from e
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
+        raise BaseModelError(
+            f"base {name!r} is neither a folder nor in the local hub cache, and could not be downloaded: {e}"
+        ) from e
+
+
+def read_base(folder: Path) -> BaseInfo:
+    """Return what the files of a base folder say about it.
+
+    Raises:
+        BaseModelError: a file is missing or not valid, or no end-of-sequence token is declared.
+    """
+    config = _read_json(folder / "config.json")
+    text = config.get("text_config", config)
+    generation = _read_json(folder / "generation_config.json", optional=True)
+    own = _read_json(folder / "neuromas.json", optional=True)
+    try:
+        heads, hidden, vocab_size = text["num_attention_heads"], text["hidden_size"], text["vocab_size"]
+    except KeyError as e:
+        raise BaseModelError(f"{folder / 'config.json'} has no entry {e}; only decoder language models are run") from e
+    return BaseInfo(
+        folder=folder,
+        architecture=(config.get("architectures") or ["unknown"])[0],
+        head_dim=text.get("head_dim") or hidden // heads,
+        vocab_size=vocab_size,
+        max_positions=text.get("max_position_embeddings"),
+        stop_token_ids=_stop_token_ids(folder, (generation, config, text)),
+        renderer=_declared_renderer(folder, own),
+    )
+
+
+def check_vllm_cpu(base: BaseInfo, block_size: int) -> None:
+    """Refuse what vLLM's CPU build would accept at start and die of at the first batch.
+
+    Raises:
+        BaseModelError: the head dimension has no kernel, or the cache block size is no multiple of 32.
+    """
+    if base.head_dim not in CPU_HEAD_DIMS:
+        allowed = ", ".join(map(str, sorted(CPU_HEAD_DIMS)))
+        raise BaseModelError(
+            f"base {base.folder.name}: head_dim is {base.head_dim}, vLLM on CPU runs {allowed}; "
+            "take another base or set engine.type = 'transformers'"
+        )
+    if block_size % 32:
+        raise BaseModelError(f"engine.block_size is {block_size}; vLLM on CPU takes multiples of 32")
+
+
+def _read_json(path: Path, optional: bool = False) -> Mapping[str, Any]:
+    if not path.is_file():
+        if optional:
+            return {}
+        raise BaseModelError(f"{path} is missing; a base folder holds config.json, model.safetensors and a tokenizer")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise BaseModelError(f"{path} is not valid JSON: {e}") from e
+    if not isinstance(document, dict):
+        raise BaseModelError(f"{path} holds a {type(document).__name__}, expected an object")
+    return document
+
+
+def _stop_token_ids(folder: Path, documents: tuple[Mapping[str, Any], ...]) -> tuple[int, ...]:
+    for document in documents:
+        value = document.get("eos_token_id")
+        if value is not None:
+            return tuple(value) if isinstance(value, list) else (int(value),)
+    raise BaseModelError(f"{folder}: neither generation_config.json nor config.json has an eos_token_id")
+
+
+def _declared_renderer(folder: Path, own: Mapping[str, Any]) -> RendererName | None:
+    name = own.get("renderer")
+    if name is None or name == "compact" or name == "plain" or name == "chat":
+        return name
+    raise BaseModelError(f"{folder / 'neuromas.json'}: renderer is {name!r}; allowed: compact, plain, chat")

@@ -1,0 +1,49 @@
+"""Sampling with one generator per row, and the log-probabilities of the distribution sampled from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from neuromas.rollout.engine import Sampling
+
+
+def sample_rows(
+    logits: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]
+) -> tuple[list[int], list[float]]:
+    """Return one sampled token per row and its log-probability.
+
+    A row's token depends on its own logits, settings and generator only, not on its neighbours. At temperature 0 the
+    token is the most probable one and its log-probability that of the unscaled distribution, as vLLM reports it.
+
+    Args:
+        logits: (rows, vocabulary), float32, on the CPU.
+        samplings: settings per row.
+        generators: random stream per row.
+    """
+    temperatures = torch.tensor([sampling.temperature or 1.0 for sampling in samplings])
+    logprobs = (logits / temperatures[:, None]).log_softmax(-1)
+    masses = torch.tensor([sampling.top_p for sampling in samplings])
+    if bool((masses < 1).any()):
+        logprobs = _nucleus(logprobs, masses)
+    sampled = logprobs.argmax(-1)
+    probabilities = logprobs.exp()
+    for row, (sampling, generator) in enumerate(zip(samplings, generators, strict=True)):
+        if sampling.temperature > 0:
+            sampled[row] = torch.multinomial(probabilities[row], 1, generator=generator)[0]
+    chosen = logprobs.gather(-1, sampled[:, None])[:, 0]
+    return sampled.tolist(), chosen.tolist()
+
+
+def _nucleus(logprobs: Tensor, masses: Tensor) -> Tensor:
+    """Return the distributions cut to the fewest tokens that hold ``masses`` of probability, renormalised.
+
+    Source: nucleus sampling, arXiv:1904.09751 section 3.1.
+    """
+    ordered, order = logprobs.sort(-1, descending=True)
+    before = ordered.exp().cumsum(-1) - ordered.exp()
+    ordered = ordered.masked_fill(before >= masses[:, None], -torch.inf)
+    ordered = ordered.where((masses < 1)[:, None], logprobs.gather(-1, order)).log_softmax(-1)
+    return torch.empty_like(logprobs).scatter_(-1, order, ordered)

@@ -1,0 +1,103 @@
+"""An engine that answers from a function: for tests of schedulers and clients, and for dry runs without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.engines.versions import VersionTable
+from neuromas.errors import EngineError
+from neuromas.rollout.engine import EngineCall, EngineResult
+
+
+def _one_step(_call: EngineCall) -> int:
+    return 1
+
+
+class ScriptedEngine:
+    """Answers each call with ``respond(call)`` after ``delay(call)`` steps; keeps a history of what it was asked.
+
+    A response is the completion without its end-of-sequence token, which the engine appends; what exceeds the
+    budget is cut off and finishes with "length". Log-probabilities are 0: the script is certain.
+    """
+
+    def __init__(
+        self,
+        respond: Callable[[EngineCall], Sequence[int]],
+        delay: Callable[[EngineCall], int] = _one_step,
+        stop_token_id: int = 2,
+        max_model_len: int | None = None,
+        max_adapters: int = 64,
+        max_rank: int = 512,
+    ) -> None:
+        """Make the engine.
+
+        Args:
+            respond: gives the completion tokens of a call; an EngineError raised in it becomes an "error" result.
+            delay: number of steps, at least 1, from submission to result.
+            stop_token_id: appended to every completion that fits its budget.
+            max_model_len: longest prompt + completion in tokens; None = no limit.
+            max_adapters: adapter versions held at a time.
+            max_rank: largest rank that may be published.
+        """
+        self._respond = respond
+        self._delay = delay
+        self._stop_token_id = stop_token_id
+        self._max_model_len = max_model_len
+        self._versions = VersionTable(max_adapters, max_rank)
+        self._due: dict[str, tuple[int, EngineCall]] = {}
+        self._step = 0
+        self.history: list[tuple[int, EngineCall]] = []
+        """(step at which it was submitted, call), in order of submission."""
+
+    def submit(self, calls: Sequence[EngineCall]) -> None:
+        """Queue calls; see ``Engine.submit``."""
+        for call in calls:
+            if call.id in self._due:
+                raise EngineError(f"call id {call.id!r} is already under way")
+            self.history.append((self._step, call))
+            self._versions.enter(call.adapter)
+            self._due[call.id] = self._step + max(1, self._delay(call)), call
+
+    def step(self) -> list[EngineResult]:
+        """Let one step pass and return the calls that are due."""
+        self._step += 1
+        finished = [call for due, call in self._due.values() if due <= self._step]
+        for call in finished:
+            del self._due[call.id]
+            self._versions.leave(call.adapter)
+        return [self._answer(call) for call in finished]
+
+    def has_unfinished(self) -> bool:
+        """Whether any submitted call has not been returned yet."""
+        return bool(self._due)
+
+    def abort(self, ids: Sequence[str]) -> None:
+        """Forget calls."""
+        for call_id in ids:
+            if call_id in self._due:
+                self._versions.leave(self._due.pop(call_id)[1].adapter)
+
+    def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:
+        """Hold new versions; their weights play no part."""
+        self._versions.check(adapters, retire)
+        self._versions.exchange(list(adapters), retire)
+
+    def close(self) -> None:
+        """Forget all calls."""
+        self.abort(list(self._due))
+
+    def _answer(self, call: EngineCall) -> EngineResult:
+        if call.adapter is not None and call.adapter not in self._versions:
+            return EngineResult(call.id, (), (), "error", f"adapter {call.adapter} is not published")
+        room = call.sampling.max_tokens
+        if self._max_model_len is not None:
+            room = min(room, self._max_model_len - len(call.prompt_token_ids))
+        if room < 1:
+            return EngineResult(call.id, (), (), "error", f"prompt of {len(call.prompt_token_ids)} tokens is too long")
+        try:
+            token_ids = (*self._respond(call), self._stop_token_id)
+        except EngineError as e:
+            return EngineResult(call.id, (), (), "error", str(e))
+        kept = token_ids[:room]
+        return EngineResult(call.id, kept, (0.0,) * len(kept), "stop" if len(kept) == len(token_ids) else "length")

@@ -1,0 +1,56 @@
+"""RolloutBatch: the order for one batch of rollouts. Frozen and picklable; it crosses process boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from neuromas.adapters.ref import AdapterRef
+from neuromas.errors import RolloutError
+from neuromas.rollout.record import Provenance
+from neuromas.spec.parts import SamplingSpec, TaskSpec
+from neuromas.tasks.base import Example, Task
+from neuromas.topology.graph import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutBatch:
+    """``group_size`` rollouts of each example on one Topology.
+
+    Attributes:
+        topology: the graph.
+        examples: the questions, in the order in which their Groups are returned. The same example given twice gives
+            the same rollouts twice: seeds depend on the example's id, not on its place, so that a batch may be split
+            over several workers without changing a single token.
+        group_size: rollouts per example, G >= 1.
+        adapters: adapter name -> version that samples for it; None is the bare base.
+        sampling: budget, temperature and top-p of Nodes that set none of their own.
+        greedy: take the most probable token everywhere, whatever ``sampling`` and the Nodes say.
+        seed: with the provenance, the example and the Node it makes every call's own seed.
+        provenance: copied to every Rollout.
+        task: scores the answers; None leaves that to the task the worker was made with.
+    """
+
+    topology: Topology
+    examples: tuple[Example, ...]
+    group_size: int
+    adapters: Mapping[str, AdapterRef | None]
+    sampling: SamplingSpec
+    greedy: bool
+    seed: int
+    provenance: Provenance
+    task: Task | TaskSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.group_size < 1:
+            raise RolloutError(f"group_size is {self.group_size}, expected at least 1")
+        missing = [name for name in self.topology.adapters if name not in self.adapters]
+        if missing:
+            raise RolloutError(
+                f"no version given for the adapters {', '.join(missing)}; name an AdapterRef, or None for the bare base"
+            )
+
+    @property
+    def num_calls(self) -> int:
+        """Engine calls when nothing fails."""
+        return len(self.examples) * self.group_size * len(self.topology.nodes)

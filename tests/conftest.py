@@ -1,0 +1,42 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random Qwen3 (2 layers, hidden 64, 2 heads of 32) with the tokenizer of the tiny base."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from neuromas.base.symbols import BOS, EOS, PAD, build_tokenizer, symbols
+
+    folder = tmp_path_factory.mktemp("small_base")
+    vocabulary = symbols()
+    config = Qwen3Config(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=168,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        initializer_range=0.1,
+        bos_token_id=vocabulary.index(BOS),
+        eos_token_id=vocabulary.index(EOS),
+        pad_token_id=vocabulary.index(PAD),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen3ForCausalLM(config)
+    model.save_pretrained(folder)
+    build_tokenizer(128).save_pretrained(folder)
+    (folder / "neuromas.json").write_text(json.dumps({"renderer": "compact"}))
+    return folder
