@@ -45,13 +45,27 @@ class GraftSpec(SpecModel):
     """Trained graphs as modules of a larger one: this graph becomes a subtree of a new output."""
 
     edit: Literal["graft"]
-    siblings: int = Field(default=1, ge=0, le=7)
-    """Further subtrees of the same shape beside the trained one."""
+    siblings: int | None = Field(default=None, ge=0, le=7)
+    """Further subtrees of the same shape beside the trained one; None = 1. Not with ``modules``."""
     siblings_from: Literal["fresh", "copy"] = "fresh"
     """Adapters of the sibling subtrees: new ones, or copies of the trained module."""
     modules: tuple[str, ...] = ()
-    """Checkpoints of further trained graphs used as subtrees or, in series, as front parts."""
+    """Checkpoints of further trained graphs, used as the subtrees beside this graph or, in series, as front parts."""
     arrange: Literal["subtrees", "series"] = "subtrees"
+    """"subtrees": all feed a new output; "series": each module's answer is read by the next, this graph is the last."""
+
+    @property
+    def num_siblings(self) -> int:
+        """Sibling subtrees that the edit makes."""
+        return 1 if self.siblings is None and not self.modules else self.siblings or 0
+
+    @model_validator(mode="after")
+    def _settings_that_go_together(self) -> GraftSpec:
+        if self.modules and (self.siblings is not None or self.siblings_from == "copy"):
+            raise ValueError("siblings and siblings_from belong to a graft without modules")
+        if self.arrange == "series" and not self.modules:
+            raise ValueError("arrange = 'series' needs modules")
+        return self
 
 
 class ConnectSpec(SpecModel):
@@ -79,8 +93,8 @@ class InheritanceSpec(SpecModel):
 
     new: Literal["fresh", "zero", "copy", "interpolate"] = "fresh"
     """fresh: random A of its own seed, B = 0; zero: A of the node that "copy" would take, B = 0, so the base's
-    behaviour in a learned input subspace; copy: the old node it feeds, else an old sibling, else the nearest old node
-    before it, plus noise; interpolate: mean of the nearest old nodes before and after it."""
+    behaviour in a learned input subspace; copy: the old node whose place it repeats, else the one it feeds, else the
+    nearest before it, plus noise; interpolate: mean of the nearest old nodes before and after it."""
     noise: float = Field(default=0.0, ge=0)
     """Standard deviation of the noise added by "copy", relative to each tensor's own standard deviation."""
     optimizer: Literal["renew", "keep"] = "renew"

@@ -1,0 +1,87 @@
+"""Judging a growth: the grown graph against its parent, trained on for as many rollouts, on the same examples. Pure.
+
+A growth looks bad right after insertion (an appended output starts near zero), so it is judged only after a trial. The
+examples are paired: both graphs answer the same held-out questions, and only those on which they differ count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+
+from neuromas.errors import GrowthError
+from neuromas.spec.growth import GraftSpec, PlanSpec, TrialSpec, WidenSpec
+
+# Optimizer steps after which a growth that wins is ahead of its parent. In series: every winning stage was solved
+# within 35 steps. Beside (a new subtree): it overtook the parent 150 to 180 steps after insertion.
+SERIES_STEPS = 30
+BESIDE_STEPS = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome of a paired comparison.
+
+    Attributes:
+        grown: accuracy of the grown graph.
+        parent: accuracy of the parent, trained on.
+        wins: examples that only the grown graph answers right.
+        losses: examples that only the parent answers right.
+        p_value: probability of at least ``wins`` wins if both were equally good (exact one-sided sign test).
+        kept: whether the growth stays.
+    """
+
+    grown: float
+    parent: float
+    wins: int
+    losses: int
+    p_value: float
+    kept: bool
+
+    @property
+    def gain(self) -> float:
+        """Difference of the accuracies."""
+        return self.grown - self.parent
+
+
+def trial_steps(spec: TrialSpec, plan: PlanSpec) -> int:
+    """Return how many steps each arm of a trial takes: as asked, else long enough for the plan's family."""
+    if spec.steps is not None:
+        return spec.steps
+    return BESIDE_STEPS if any(_adds_beside(edit) for edit in plan.edits) else SERIES_STEPS
+
+
+def judge(grown: Sequence[bool], parent: Sequence[bool], spec: TrialSpec) -> Verdict:
+    """Return whether a growth is better than its parent.
+
+    Args:
+        grown: per example, whether the grown graph's greedy answer is right.
+        parent: the same for the parent, on the same examples in the same order.
+        spec: what a growth must reach to stay.
+
+    Raises:
+        GrowthError: the two were not asked the same number of examples, or none.
+    """
+    if len(grown) != len(parent) or not grown:
+        raise GrowthError(f"trial: got {len(grown)} and {len(parent)} answers, expected the same examples for both")
+    wins = sum(mine and not theirs for mine, theirs in zip(grown, parent, strict=True))
+    losses = sum(theirs and not mine for mine, theirs in zip(grown, parent, strict=True))
+    gain, p_value = (wins - losses) / len(grown), sign_test(wins, losses)
+    kept = wins > losses and gain >= spec.min_gain and p_value <= spec.max_p_value
+    return Verdict(sum(grown) / len(grown), sum(parent) / len(parent), wins, losses, p_value, kept)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Return P(at least ``wins`` heads in ``wins + losses`` fair tosses): the one-sided paired sign test.
+
+    Source: McNemar's exact test, one-sided; ties carry no information and are left out.
+    """
+    tosses = wins + losses
+    tail: int = sum(comb(tosses, heads) for heads in range(wins, tosses + 1))
+    return tail / (1 << tosses)
+
+
+def _adds_beside(edit: object) -> bool:
+    """Whether an edit adds nodes that share the work of trained ones, and so pay late, instead of following them."""
+    return isinstance(edit, WidenSpec) or (isinstance(edit, GraftSpec) and edit.arrange == "subtrees")
