@@ -1,0 +1,141 @@
+"""Plain LoRA folders that stock PEFT and stock vLLM load. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from neuromas.adapters.ref import Array, PlainLora
+from neuromas.errors import AdapterError
+
+ENGINE_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that vLLM 0.31 takes for ``max_lora_rank``; an adapter's own rank may be anything up to it."""
+_PREFIX = "base_model.model."
+_CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+
+
+def engine_rank(rank: int) -> int:
+    """Return the smallest rank limit of an engine that holds adapters of ``rank``.
+
+    Raises:
+        AdapterError: no engine holds this rank.
+    """
+    for allowed in ENGINE_RANKS:
+        if 1 <= rank <= allowed:
+            return allowed
+    raise AdapterError(
+        f"adapter rank: got {rank}, allowed are 1..{ENGINE_RANKS[-1]}, the largest that vLLM serves (adapter.rank)"
+    )
+
+
+def padded(lora: PlainLora, rank: int) -> PlainLora:
+    """Return the same update at a higher rank, by rows of zeros in A and columns of zeros in B.
+
+    Raises:
+        AdapterError: ``rank`` is below the adapter's own.
+    """
+    extra = rank - lora.rank
+    if extra < 0:
+        raise AdapterError(f"adapter rank: got {rank} for an adapter of rank {lora.rank}; it can only be raised")
+    if extra == 0:
+        return lora
+    modules = {
+        path: (np.pad(a, ((0, extra), (0, 0))), np.pad(b, ((0, 0), (0, extra))))
+        for path, (a, b) in lora.modules.items()
+    }
+    return PlainLora(rank, modules)
+
+
+def check_servable(lora: PlainLora, max_rank: int) -> None:
+    """Refuse what would stop an engine: a rank above its limit kills vLLM, and NaN answers with garbage.
+
+    Raises:
+        AdapterError: says which module and what is wrong.
+    """
+    if not 1 <= lora.rank <= max_rank:
+        raise AdapterError(
+            f"adapter rank: got {lora.rank}, the engine holds at most {max_rank}; start it with max_lora_rank "
+            f"{engine_rank(lora.rank)}"
+        )
+    if not lora.modules:
+        raise AdapterError("adapter: got one without modules, expected at least one")
+    for path, (a, b) in lora.modules.items():
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise AdapterError(
+                f"adapter module {path}: got NaN or infinite numbers; the training step that made them is wrong"
+            )
+
+
+def write_peft_folder(lora: PlainLora, base_name: str, folder: Path) -> None:
+    """Write a stock PEFT LoRA: alpha = r and no patterns, so that every reader scales it alike.
+
+    Args:
+        lora: the adapter; its rank is kept.
+        base_name: base model that readers are told it belongs to.
+        folder: made if missing; must not hold an adapter already.
+
+    Raises:
+        AdapterError: the adapter cannot be served, or the folder holds one.
+    """
+    check_servable(lora, ENGINE_RANKS[-1])
+    if (folder / _CONFIG).exists():
+        raise AdapterError(f"adapter folder {folder} holds an adapter already; versions are never overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Array] = {}
+    for path, (a, b) in lora.modules.items():
+        tensors[f"{_PREFIX}{path}.lora_A.weight"] = np.ascontiguousarray(a)
+        tensors[f"{_PREFIX}{path}.lora_B.weight"] = np.ascontiguousarray(b)
+    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": lora.rank,
+        "lora_alpha": lora.rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted({path.rpartition(".")[2] for path in lora.modules}),
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+    (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def read_peft_folder(folder: Path) -> PlainLora:
+    """Return the adapter of a folder that ``write_peft_folder`` or stock PEFT wrote, its scale baked into B.
+
+    Raises:
+        AdapterError: the folder holds no LoRA, or one that is more than a plain LoRA.
+    """
+    if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
+        raise AdapterError(f"adapter folder {folder} holds no {_CONFIG} and {_WEIGHTS}")
+    config = json.loads((folder / _CONFIG).read_text())
+    beyond = [key for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "use_dora") if config.get(key)]
+    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or beyond:
+        raise AdapterError(
+            f"adapter folder {folder}: got type {config.get('peft_type')!r}, bias {config.get('bias')!r} and {beyond}, "
+            "expected a plain LoRA without bias, patterns, saved modules or DoRA"
+        )
+    rank = int(config["r"])
+    scale = float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
+    tensors = load_file(folder / _WEIGHTS)
+    suffix = ".lora_A.weight"
+    modules: dict[str, tuple[Array, Array]] = {}
+    for key in tensors:
+        if key.endswith(suffix):
+            path = key.removeprefix(_PREFIX).removesuffix(suffix)
+            b = tensors[key.removesuffix(suffix) + ".lora_B.weight"].astype(np.float32, copy=False)
+            modules[path] = (tensors[key].astype(np.float32, copy=False), b if scale == 1 else b * np.float32(scale))
+    if 2 * len(modules) != len(tensors):
+        raise AdapterError(
+            f"adapter folder {folder}: got {len(tensors)} tensors for {len(modules)} modules, expected 2 each"
+        )
+    return PlainLora(rank, modules)

@@ -1,0 +1,108 @@
+"""Starts of the adapters of a grown graph, from trained states and new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from neuromas.adapters.initial import stream
+from neuromas.adapters.source import AdapterSource, Origin
+from neuromas.errors import AdapterError
+
+State = Mapping[str, Tensor]
+"""Tensors by ``<adapter>/<key>``, as ``AdapterBank.state`` returns them; may hold several adapters."""
+
+
+def inherit(
+    modules: Sequence[State], sources: Mapping[str, AdapterSource], fresh: State, seed: int
+) -> dict[str, Tensor]:
+    """Return the state of every adapter named in ``sources``, ready for ``AdapterBank.load``.
+
+    - keep: the trained tensors, bit for bit, under the new name.
+    - fresh: the start that a new model gives the name. The base's behaviour.
+    - zero: A of the origin, B = 0. The base's behaviour too, but the first steps move B in the input subspace that
+      the origin has learned. A Uni-LoRA vector cannot hold A and drop B: there "zero" is theta = 0, which is "fresh".
+    - copy: the origin plus noise * std(tensor) * N(0, 1) per tensor, drawn from (seed, name, tensor). The origin's
+      behaviour while noise is 0; a tensor that is all one value (an untrained B) gets no noise.
+    - interpolate: mean of the origins, tensor by tensor. The mean of factors is not the mean of the updates B @ A:
+      origins that share a start (copies, Uni-LoRA vectors) stay close to it, others give a new point between them.
+
+    Args:
+        modules: trained states; an origin's ``module`` is the index here.
+        sources: for each adapter of the grown graph, where its weights come from.
+        fresh: ``AdapterBank.state()`` of the grown model as it was built.
+        seed: of the noise of "copy".
+
+    Raises:
+        AdapterError: an origin is not in its module, or origins of one adapter have different tensors.
+    """
+    state: dict[str, Tensor] = {}
+    for name, source in sources.items():
+        tensors = _start(modules, source, fresh, name, seed)
+        state.update({f"{name}/{key}": tensor for key, tensor in tensors.items()})
+    return state
+
+
+def adapter_state(state: State, name: str) -> dict[str, Tensor]:
+    """Return the tensors of one adapter, without its name in the keys.
+
+    Raises:
+        AdapterError: the state does not hold the adapter.
+    """
+    prefix = f"{name}/"
+    tensors = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if not tensors:
+        held = sorted({key.split("/", 1)[0] for key in state})
+        raise AdapterError(f"adapter {name!r} is not in the state, which holds {held}")
+    return tensors
+
+
+def _start(modules: Sequence[State], source: AdapterSource, fresh: State, name: str, seed: int) -> dict[str, Tensor]:
+    if source.kind == "fresh":
+        return adapter_state(fresh, name)
+    origins = [_origin(modules, origin) for origin in source.origins]
+    first = origins[0]
+    if source.kind == "keep":
+        return {key: tensor.clone() for key, tensor in first.items()}
+    if source.kind == "zero":
+        return {key: torch.zeros_like(tensor) if _is_update(key) else tensor.clone() for key, tensor in first.items()}
+    if source.kind == "copy":
+        return {key: _noisy(tensor, source.noise, seed, name, key) for key, tensor in first.items()}
+    return _mean(origins, name)
+
+
+def _origin(modules: Sequence[State], origin: Origin) -> dict[str, Tensor]:
+    if not 0 <= origin.module < len(modules):
+        raise AdapterError(f"origin {origin.adapter!r}: got module {origin.module}, there are {len(modules)}")
+    return adapter_state(modules[origin.module], origin.adapter)
+
+
+def _is_update(key: str) -> bool:
+    """Whether zeroing the tensor makes the adapter act as the base."""
+    return key.endswith("/B") or key == "theta"
+
+
+def _noisy(tensor: Tensor, noise: float, seed: int, name: str, key: str) -> Tensor:
+    if noise == 0 or not tensor.is_floating_point() or tensor.numel() < 2:
+        return tensor.clone()
+    drawn = torch.from_numpy(stream(seed, "copy", name, key).standard_normal(tensor.shape)).to(tensor.dtype)
+    return tensor + noise * tensor.std() * drawn
+
+
+def _mean(origins: Sequence[Mapping[str, Tensor]], name: str) -> dict[str, Tensor]:
+    first = origins[0]
+    mean: dict[str, Tensor] = {}
+    for key, tensor in first.items():
+        others = [origin.get(key) for origin in origins]
+        tensors = [other for other in others if other is not None and other.shape == tensor.shape]
+        if len(tensors) != len(origins):
+            raise AdapterError(f"adapter {name!r}: its origins differ in {key}; they must share type, rank and targets")
+        if tensor.is_floating_point():
+            mean[key] = torch.stack(tensors).mean(0)
+        elif all(torch.equal(tensor, other) for other in tensors):
+            mean[key] = tensor.clone()
+        else:
+            raise AdapterError(f"adapter {name!r}: its origins differ in {key}; vectors of two projections do not mix")
+    return mean
