@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from neuromas.spec.model import SpecModel
 
@@ -20,8 +20,8 @@ class EngineSpec(SpecModel):
     max_num_seqs: int = Field(default=512, ge=1)
     """Calls that one engine batch holds."""
     max_num_batched_tokens: int = Field(default=8192, ge=64)
-    block_size: int = Field(default=32, ge=8)
-    """Tokens per cache block; prompts share whole blocks. On CPU a multiple of 32."""
+    block_size: int = Field(default=32, multiple_of=16, ge=16)
+    """Tokens per cache block; prompts share whole blocks. On CPU a multiple of 32, on GPU of 16."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """Cache size on CPU, GiB."""
     gpu_memory_utilization: float = Field(default=0.6, gt=0, le=1)
@@ -32,6 +32,14 @@ class EngineSpec(SpecModel):
     """CPU only: our grouped multi-LoRA kernel or vLLM's own."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of the engine process."""
+
+    @model_validator(mode="after")
+    def _settings_of_the_engine(self) -> EngineSpec:
+        only_vllm = ("block_size", "kv_cache_gib", "gpu_memory_utilization", "lora_kernel")
+        idle = [setting for setting in only_vllm if not self.is_default(setting)]
+        if self.type != "vllm" and idle:
+            raise ValueError(f"{', '.join(idle)} need type = 'vllm'")
+        return self
 
 
 class RuntimeSpec(SpecModel):
@@ -51,6 +59,14 @@ class RuntimeSpec(SpecModel):
     rollout_timeout_s: float = Field(default=600, gt=0)
     address: str | None = None
     """Address of a running Ray cluster; None = the cluster named by RAY_ADDRESS, else a local one."""
+
+    @model_validator(mode="after")
+    def _settings_of_the_runtime(self) -> RuntimeSpec:
+        only_ray = ("rollout_workers", "learner_workers", "gpus_per_rollout_worker", "gpus_per_learner", "address")
+        idle = [setting for setting in only_ray if not self.is_default(setting)]
+        if self.type != "ray" and idle:
+            raise ValueError(f"{', '.join(idle)} need type = 'ray'; \"local\" runs everything in one process")
+        return self
 
 
 class EvaluationSpec(SpecModel):

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
+from neuromas.errors import Fault, SpecError, TopologyError
 from neuromas.spec.growth import GrowthSpec
 from neuromas.spec.machine import CheckpointSpec, EngineSpec, EvaluationSpec, RuntimeSpec, TrackingSpec
 from neuromas.spec.model import SpecModel
 from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec, TaskSpec
 from neuromas.spec.training import TrainingSpec
-from neuromas.topology.graph import Topology
+from neuromas.topology.document import topology_from_document
+from neuromas.topology.graph import NAME, Topology
+
+
+def _topology(value: object) -> Topology:
+    if isinstance(value, Topology):
+        return value
+    if not isinstance(value, Mapping):
+        raise TopologyError(f"expected a topology document, such as {{layers = [2, 2]}}, got {value!r}")
+    return topology_from_document(value)
+
+
+TopologyField = Annotated[
+    Topology,
+    PlainValidator(_topology),
+    PlainSerializer(Topology.to_document, return_type=dict[str, object]),
+    WithJsonSchema({"type": "object", "title": "Topology"}),
+]
 
 
 class RunSpec(SpecModel):
-    """Everything a run needs. ``topology`` holds the built, validated Topology (a document in TOML and JSON)."""
+    """Everything a run needs."""
 
-    name: str = Field(default="run", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: str = Field(default="run", pattern=f"^{NAME.pattern}$")
     seed: int = Field(default=0, ge=0, lt=2**31)
-    base: str = "tiny"
+    base: str = Field(default="tiny", min_length=1)
     """"tiny" is the base shipped with NeuroMAS; else a folder or the id of a hub model."""
-    topology: Any
-    """A topology document: ``nodes`` and ``edges``, or a shorthand (layers, chain, tree, star, dense, random)."""
+    topology: TopologyField
+    """A topology document: ``nodes`` and ``edges``, or a shorthand (layers, chain, tree, star, dense, random). The
+    spec holds the built, validated Topology."""
     task: TaskSpec
     adapter: AdapterSpec = AdapterSpec()
     prompt: PromptSpec = PromptSpec()
@@ -35,9 +55,45 @@ class RunSpec(SpecModel):
     checkpoint: CheckpointSpec = CheckpointSpec()
     tracking: TrackingSpec = TrackingSpec()
 
-    @field_validator("topology")
-    @classmethod
-    def _build(cls, value: Any) -> Any:
-        from neuromas.topology.document import topology_from_document
+    @model_validator(mode="after")
+    def _sections_agree(self) -> RunSpec:
+        if faults := [*_budget_faults(self), *_adapter_faults(self), *_level_faults(self)]:
+            raise SpecError("the sections of the run do not agree", faults)
+        return self
 
-        return value if isinstance(value, Topology) else topology_from_document(value)
+
+def _budget_faults(spec: RunSpec) -> list[Fault]:
+    limit = spec.engine.max_model_len
+    faults = []
+    if spec.sampling.max_tokens >= limit:
+        message = f"got {spec.sampling.max_tokens}; allowed is below engine.max_model_len = {limit}: the prompt counts"
+        faults.append(Fault("sampling.max_tokens", message))
+    for index, node in enumerate(spec.topology.nodes):
+        if node.max_tokens is not None and node.max_tokens >= limit:
+            message = f"got {node.max_tokens}; allowed is below engine.max_model_len = {limit}: the prompt counts"
+            faults.append(Fault(f"topology.nodes[{index}].max_tokens", message))
+    return faults
+
+
+def _adapter_faults(spec: RunSpec) -> list[Fault]:
+    slots, needed = spec.engine.max_adapters, len(spec.topology.adapters)
+    if slots is None or slots >= needed:
+        return []
+    return [Fault("engine.max_adapters", f"got {slots}; this topology has {needed} adapters; leave it out to fit")]
+
+
+def _level_faults(spec: RunSpec) -> list[Fault]:
+    levels = () if spec.growth is None else spec.growth.levels
+    if not levels:
+        return []
+    task = spec.task
+    if task.type == "file":
+        missing = task.level_key is None
+        return [Fault("growth.levels", "the file task has levels only with task.level_key")] if missing else []
+    target, setting = (task.hops, "task.hops") if task.type == "chain" else (task.depth, "task.depth")
+    faults = []
+    if outside := [level for level in levels if not 1 <= level <= target]:
+        faults.append(Fault("growth.levels", f"got {outside}; allowed are 1 to {setting} = {target}"))
+    if levels[-1] != target:
+        faults.append(Fault("growth.levels", f"end at {levels[-1]}; the last must be the target, {setting} = {target}"))
+    return faults

@@ -53,9 +53,9 @@ class TrainingSpec(SpecModel):
     old_logprobs: Literal["sampler", "trainer"] = "sampler"
     """Old policy of the ratio: the engine's own logprobs, or a second forward with TRL's importance-sampling
     correction against the engine's."""
-    importance_sampling: Literal[
-        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
-    ] = "token_truncate"
+    importance_sampling: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = (
+        "token_truncate"
+    )
     """TRL's correction mode; only with old_logprobs = "trainer"."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight beta of the KL to the base; 0 = no reference pass."""
@@ -78,6 +78,10 @@ class TrainingSpec(SpecModel):
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> TrainingSpec:
+        if self.old_logprobs != "trainer" and not self.is_default("importance_sampling"):
+            raise ValueError("importance_sampling needs old_logprobs = 'trainer'")
+        if self.estimator != "reinforce" and not self.is_default("baseline_decay"):
+            raise ValueError("baseline_decay needs estimator = 'reinforce'")
         if self.refill_rounds and not self.drop_zero_variance:
             raise ValueError("refill_rounds needs drop_zero_variance = true")
         if self.overlap and self.num_iterations > 1:

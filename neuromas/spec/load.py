@@ -1,0 +1,77 @@
+"""Reads spec files: TOML and JSON, whole run specs and bare topologies."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from neuromas.errors import SpecError
+from neuromas.spec.overrides import apply_overrides
+from neuromas.spec.parse import parse_run_spec
+from neuromas.spec.run import RunSpec
+from neuromas.topology.document import FORMS, topology_from_document
+from neuromas.topology.graph import Topology
+
+Document = dict[str, object]
+
+
+def load_document(path: Path) -> Document:
+    """Return the table that a TOML or JSON file holds, unchecked.
+
+    Raises:
+        SpecError: the file cannot be read, or is not a table in the format that its suffix names.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    try:
+        if path.suffix == ".toml":
+            return tomllib.loads(text)
+        if path.suffix == ".json":
+            document = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+            if isinstance(document, dict):
+                return document
+            raise SpecError(f"{path}: got JSON of type {type(document).__name__}, expected an object")
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise SpecError(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error
+    raise SpecError(f"{path}: got suffix {path.suffix!r}, allowed are .toml and .json")
+
+
+def load_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
+    """Return the run spec in a file, after overrides such as ``training.steps=10``.
+
+    Raises:
+        SpecError: with everything that is wrong.
+    """
+    return parse_run_spec(apply_overrides(load_document(path), overrides))
+
+
+def load_topology(path: Path, overrides: Sequence[str] = ()) -> Topology:
+    """Return the topology in a file that holds a bare topology document.
+
+    Raises:
+        SpecError: with everything that is wrong.
+    """
+    return topology_from_document(apply_overrides(load_document(path), overrides))
+
+
+def is_topology_document(document: Mapping[str, object]) -> bool:
+    """Whether a document is a bare topology rather than a run spec."""
+    return "topology" not in document and any(form in document for form in FORMS)
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> Document:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
+        raise SpecError(f"not valid JSON: the keys {', '.join(repeated)} are repeated in one object; give each once")
+    return table
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise SpecError(f"not valid JSON: got {name}, expected a finite number")
