@@ -1,0 +1,120 @@
+"""The connection to a Ray cluster: joins the one that is named, else starts one on this machine and stops it again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+
+import neuromas
+from neuromas.errors import RuntimeStartError
+
+_LOOPBACK = "127.0.0.1"
+
+
+class RayConnection:
+    """This process's membership in a Ray cluster.
+
+    The address comes from the spec, else from ``RAY_ADDRESS``; without either a cluster is started on this machine,
+    on the loopback interface and without dashboard. A process that is connected already stays where it is. Whether
+    the cluster wants a token is Ray's own matter: ``RAY_AUTH_MODE`` and ``RAY_AUTH_TOKEN`` are left as they are.
+    """
+
+    def __init__(self, address: str | None, min_cpus: int, *, show_worker_logs: bool = False) -> None:
+        """Connect.
+
+        Args:
+            address: of a running cluster; None = ``RAY_ADDRESS``, else a cluster of our own.
+            min_cpus: processors that a cluster of our own offers at least, so that all actors fit on a small machine.
+            show_worker_logs: copy the output of actors to this process.
+
+        Raises:
+            RuntimeStartError: the cluster cannot be reached or started.
+        """
+        self._is_owner = False
+        if ray.is_initialized():
+            return
+        address = address or os.environ.get("RAY_ADDRESS")
+        _quieten()
+        try:
+            if address:
+                self._join(address, show_worker_logs)
+            else:
+                self._start(min_cpus, show_worker_logs)
+        except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise RuntimeStartError(_explain(address, error)) from error
+
+    def close(self) -> None:
+        """Leave the cluster, and stop it where this object started it. Safe to call twice."""
+        if self._is_owner:
+            self._is_owner = False
+            ray.shutdown()
+
+    def _join(self, address: str, show_worker_logs: bool) -> None:
+        ray.init(
+            address=address,
+            namespace="neuromas",
+            runtime_env=_environment(),
+            log_to_driver=show_worker_logs,
+            logging_level=logging.ERROR,
+        )
+        self._is_owner = True  # of this connection: shutting down leaves a cluster that others started alone
+
+    def _start(self, min_cpus: int, show_worker_logs: bool) -> None:
+        ray.init(
+            address="local",
+            namespace="neuromas",
+            num_cpus=max(min_cpus, os.cpu_count() or 1),
+            include_dashboard=False,
+            runtime_env=_environment(),
+            log_to_driver=show_worker_logs,
+            logging_level=logging.ERROR,
+            _node_ip_address=_LOOPBACK,
+        )
+        self._is_owner = True
+
+
+def check_resources(cpus: float, gpus: float) -> None:
+    """Refuse actors that the cluster can never place, instead of waiting for them forever.
+
+    Raises:
+        RuntimeStartError: the whole cluster has fewer CPUs or GPUs than asked for.
+    """
+    total = ray.cluster_resources()
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        if total.get(name, 0) < wanted:
+            raise RuntimeStartError(
+                f"the run's actors need {wanted:g} {name}s, the Ray cluster has {total.get(name, 0):g}; lower "
+                "runtime.rollout_workers, learner_workers or gpus_per_*, or add machines to the cluster"
+            )
+
+
+def _environment() -> dict[str, dict[str, str]]:
+    """Return what actors need to import this package when it is used from a checkout."""
+    root = Path(neuromas.__file__).resolve().parents[1]
+    if root.name == "site-packages":
+        return {}
+    entries = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join(dict.fromkeys(entries))}}
+
+
+def _quieten() -> None:
+    """Keep Ray's announcements off the terminal; errors still come back as exceptions."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    # The pool reports lost workers itself, once and with what it does about them.
+    logging.getLogger("ray.rllib.utils.actor_manager").setLevel(logging.CRITICAL)
+
+
+def _explain(address: str | None, error: Exception) -> str:
+    first_line = str(error).strip().partition("\n")[0]
+    if address:
+        return (
+            f"the Ray cluster at {address!r} cannot be reached: {first_line}. Check runtime.address or RAY_ADDRESS "
+            "(unset both for a local cluster); a cluster with token authentication needs RAY_AUTH_MODE=token"
+        )
+    return f"no Ray cluster could be started on this machine: {first_line}. runtime.type = 'local' needs none"
