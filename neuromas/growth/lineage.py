@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ class Descent:
         fields = dict(document)
         try:
             plan = fields.pop("plan")
-            fields["plan"] = None if plan is None else PlanSpec.model_validate(plan)
+            fields["plan"] = None if plan is None else PlanSpec.model_validate_json(json.dumps(plan))
             fields["modules"] = tuple(fields["modules"])
             return cls(**fields)
         except (KeyError, TypeError, ValueError) as error:
@@ -122,4 +123,4 @@ def _describe_entry(entry: Descent) -> str:
 
 def _describe_edit(edit: EditSpec) -> str:
     settings = edit.model_dump(exclude={"edit"})
-    return f"{edit.edit}({', '.join(f'{key}={value}' for key, value in settings.items() if value != ())})"
+    return f"{edit.edit}({', '.join(f'{key}={value}' for key, value in settings.items() if value not in (None, ()))})"

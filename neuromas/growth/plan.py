@@ -194,31 +194,27 @@ def _new_source(
     kind = "copy" if node in draft.copied else "fresh" if node in draft.fresh else inherit.new
     if kind == "fresh":
         return AdapterSource("fresh")
-    if kind == "interpolate":
-        ends = (_nearest(draft, node, draft.graph.predecessors), _nearest(draft, node, draft.graph.successors))
-        places = [place for place in ends if place is not None]
-    else:
-        place = _model(draft, node)
-        places = [] if place is None else [place]
+    twin = draft.twins.get(node)
+    if twin is not None and draft.origin[twin] is None and kind != "interpolate":
+        return _new_source(draft, twin, inherit, trained)  # it repeats a new node: what is good for that one
+    places = _ends(draft, node) if kind == "interpolate" else _models(draft, node)[:1]
     if not places:
         raise GrowthError(f"inherit.new = {inherit.new!r}: new node {node!r} has no trained node near it; use 'fresh'")
     origins = tuple(dict.fromkeys(map(trained, places)))
     return AdapterSource(kind, origins, inherit.noise if kind == "copy" else 0.0)
 
 
-def _model(draft: _Draft, node: str) -> Place | None:
-    """Return the trained node that a new one copies: the one whose place it repeats, that it feeds, or before it."""
+def _ends(draft: _Draft, node: str) -> list[Place]:
+    """Return the nearest trained nodes before and after a new one; one or none where a side has none."""
+    sides = (draft.graph.predecessors, draft.graph.successors)
+    return [place for neighbours in sides if (place := _nearest(draft, node, neighbours)) is not None]
+
+
+def _models(draft: _Draft, node: str) -> list[Place]:
+    """Return trained nodes to copy, best first: the one whose place it repeats, that it feeds, before it, after it."""
     twin = draft.twins.get(node)
-    while twin is not None and draft.origin[twin] is None:
-        twin = draft.twins.get(twin)
-    if twin is not None:
-        return draft.origin[twin]
-    fed = [place for reader in draft.graph.successors(node) if (place := draft.origin[reader]) is not None]
-    return (
-        fed[0]
-        if fed
-        else _nearest(draft, node, draft.graph.predecessors) or _nearest(draft, node, draft.graph.successors)
-    )
+    beside = [*([] if twin is None else [twin]), *draft.graph.successors(node)]
+    return [place for other in beside if (place := draft.origin[other]) is not None] + _ends(draft, node)
 
 
 def _nearest(draft: _Draft, node: str, neighbours: Callable[[str], Sequence[str]]) -> Place | None:

@@ -135,11 +135,11 @@ class _Walk:
 
     def _continue(self, place: _Place, budget: Budget) -> _Place:
         request = _request(f"stage-{budget.index}", place, budget)
-        return self._end_stage(self._train(request, "grown", place), 0)
+        return self._end_stage(self._train(request, "main", place), 0)
 
     def _grow(self, place: _Place, plan: PlanSpec, budget: Budget) -> _Place:
         request = self._grown_request(f"stage-{budget.index}", place, plan, budget)
-        return self._end_stage(self._train(request, "grown", place, plan), 0)
+        return self._end_stage(self._train(request, "main", place, plan), 0)
 
     def _try_plans(self, place: _Place, plans: Sequence[PlanSpec], budget: Budget) -> _Place:
         """Open the stage with a trial of each plan in turn against the parent; go on with the first that is better."""
@@ -197,7 +197,7 @@ class _Walk:
             self.history.append(Ended(charged, "budget", place.outcome.accuracy, rolled_back))
             return place
         request = replace(_request(f"stage-{budget.index}", place, replace(budget, steps=rest)), warmup=False)
-        return self._end_stage(self._train(request, "grown", place), charged, rolled_back=rolled_back)
+        return self._end_stage(self._train(request, "main", place), charged, rolled_back=rolled_back)
 
     def _train(self, request: StageRequest, arm: str, place: _Place, plan: PlanSpec | None = None) -> _Place:
         outcome = self.runner.train(request)

@@ -25,8 +25,7 @@ ENTRIES = [
 def test_a_plan_is_described_on_one_line() -> None:
     assert describe_plan(APPEND) == "append(layers=(1, 1)) + fresh"
     assert describe_plan(GRAFT) == (
-        "graft(siblings=1, siblings_from=fresh, modules=('other',), arrange=subtrees) "
-        "+ copy, old frozen 40 steps, moments kept"
+        "graft(siblings_from=fresh, modules=('other',), arrange=subtrees) + copy, old frozen 40 steps, moments kept"
     )
 
 
