@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuromas.errors import TrainingError
+from neuromas.training.advantage import (
+    RunningBaseline,
+    call_advantages,
+    groups_with_signal,
+    update_running,
+)
+
+NODES = ("a", "b")
+
+
+def advantages(rewards, present=None, estimator="rloo", group="prompt", running=None):
+    rewards = np.array(rewards, dtype=np.float64)
+    present = np.ones((*rewards.shape, 2), dtype=bool) if present is None else np.array(present)
+    return call_advantages(rewards, present, estimator, group, running or RunningBaseline(0.9), NODES)
+
+
+def test_rloo_subtracts_the_mean_of_the_other_rollouts_for_every_node():
+    result = advantages([[1.0, 0.0, 0.0, 0.0]])
+    assert result[0, :, 0] == pytest.approx([1.0, -1 / 3, -1 / 3, -1 / 3])
+    assert (result[:, :, 0] == result[:, :, 1]).all()
+
+
+def test_dr_grpo_subtracts_the_group_mean():
+    result = advantages([[1.0, 0.0, 0.0, 0.0]], estimator="dr_grpo")
+    assert result[0, :, 0] == pytest.approx([0.75, -0.25, -0.25, -0.25])
+
+
+def test_grpo_divides_by_the_bessel_corrected_deviation():
+    # deviation of 1, 0, 0, 0 is 0.5 with Bessel's correction
+    expected = [0.75 / 0.5001, -0.25 / 0.5001, -0.25 / 0.5001, -0.25 / 0.5001]
+    assert advantages([[1.0, 0.0, 0.0, 0.0]], estimator="grpo")[0, :, 1] == pytest.approx(expected)
+
+
+def test_reinforce_uses_only_earlier_steps():
+    running = RunningBaseline(0.9)
+    assert advantages([[1.0, 0.0]], estimator="reinforce", running=running)[0, :, 0].tolist() == [1.0, 0.0]
+    update_running(running, np.array([[1.0, 0.0]]), np.ones((1, 2, 2), bool), "prompt", NODES)
+    assert running.value("") == pytest.approx(0.5)
+    second = advantages([[1.0, 0.0]], estimator="reinforce", running=running)
+    assert second[0, :, 0] == pytest.approx([0.5, -0.5])
+    update_running(running, np.array([[1.0, 1.0]]), np.ones((1, 2, 2), bool), "prompt", NODES)
+    assert running.value("") == pytest.approx(0.145 / 0.19)
+
+
+def test_running_baseline_per_node_and_through_a_document():
+    running = RunningBaseline(0.5)
+    present = np.array([[[True, False], [True, True]]])
+    update_running(running, np.array([[1.0, 0.0]]), present, "prompt_node", NODES)
+    assert (running.value("a"), running.value("b")) == (0.5, 0.0)
+    again = RunningBaseline(0.5)
+    again.restore(running.to_document())
+    assert again == running
+
+
+def test_a_missing_call_has_no_advantage_and_counts_only_for_the_prompt_baseline():
+    present = [[[True, True], [True, True], [True, False]]]
+    by_prompt = advantages([[1.0, 1.0, 0.0]], present)
+    assert by_prompt[0, :, 1] == pytest.approx([0.5, 0.5, 0.0])
+    by_node = advantages([[1.0, 1.0, 0.0]], present, group="prompt_node")
+    assert by_node[0, :, 1] == pytest.approx([0.0, 0.0, 0.0])
+    assert by_node[0, :, 0] == pytest.approx([0.5, 0.5, -1.0])
+
+
+def test_the_only_call_of_a_node_has_no_advantage_of_its_own():
+    present = [[[True, True], [True, False]]]
+    for estimator in ("rloo", "grpo", "dr_grpo"):
+        assert advantages([[1.0, 0.0]], present, estimator, "prompt_node")[0, :, 1].tolist() == [0.0, 0.0]
+
+
+def test_groups_of_equal_rewards_have_no_signal():
+    result = advantages([[0.25, 0.25, 0.25], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    assert groups_with_signal(result).tolist() == [False, True, False]
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_grouped_estimators_sum_to_zero_and_keep_the_order(rewards):
+    for estimator in ("rloo", "grpo", "dr_grpo"):
+        result = advantages([rewards], estimator=estimator)[0, :, 0]
+        assert abs(result.sum()) < 1e-6
+        ranked = result[np.argsort(rewards, kind="stable")]
+        assert (np.diff(ranked) >= -1e-12).all()
+
+
+def test_refuses_shapes_that_do_not_fit_and_rewards_that_are_not_numbers():
+    with pytest.raises(TrainingError, match="expected"):
+        call_advantages(np.zeros((2, 3)), np.ones((2, 3, 1), bool), "rloo", "prompt", RunningBaseline(0.9), NODES)
+    with pytest.raises(TrainingError, match="finite"):
+        advantages([[float("nan"), 1.0]])
