@@ -24,10 +24,10 @@ class Verdict:
     """Outcome of a paired comparison.
 
     Attributes:
-        grown: accuracy of the grown graph.
-        parent: accuracy of the parent, trained on.
-        wins: examples that only the grown graph answers right.
-        losses: examples that only the parent answers right.
+        grown: mean reward of the grown graph, its accuracy where answers are right or wrong.
+        parent: mean reward of the parent, trained on.
+        wins: examples that the grown graph answers better.
+        losses: examples that the parent answers better.
         p_value: probability of at least ``wins`` wins if both were equally good (exact one-sided sign test).
         kept: whether the growth stays.
     """
@@ -41,7 +41,7 @@ class Verdict:
 
     @property
     def gain(self) -> float:
-        """Difference of the accuracies."""
+        """Difference of the mean rewards."""
         return self.grown - self.parent
 
 
@@ -52,11 +52,11 @@ def trial_steps(spec: TrialSpec, plan: PlanSpec) -> int:
     return BESIDE_STEPS if any(_adds_beside(edit) for edit in plan.edits) else SERIES_STEPS
 
 
-def judge(grown: Sequence[bool], parent: Sequence[bool], spec: TrialSpec) -> Verdict:
+def judge(grown: Sequence[float], parent: Sequence[float], spec: TrialSpec) -> Verdict:
     """Return whether a growth is better than its parent.
 
     Args:
-        grown: per example, whether the grown graph's greedy answer is right.
+        grown: per example, the reward of the grown graph's greedy answer.
         parent: the same for the parent, on the same examples in the same order.
         spec: what a growth must reach to stay.
 
@@ -65,11 +65,11 @@ def judge(grown: Sequence[bool], parent: Sequence[bool], spec: TrialSpec) -> Ver
     """
     if len(grown) != len(parent) or not grown:
         raise GrowthError(f"trial: got {len(grown)} and {len(parent)} answers, expected the same examples for both")
-    wins = sum(mine and not theirs for mine, theirs in zip(grown, parent, strict=True))
-    losses = sum(theirs and not mine for mine, theirs in zip(grown, parent, strict=True))
-    gain, p_value = (wins - losses) / len(grown), sign_test(wins, losses)
-    kept = wins > losses and gain >= spec.min_gain and p_value <= spec.max_p_value
-    return Verdict(sum(grown) / len(grown), sum(parent) / len(parent), wins, losses, p_value, kept)
+    wins = sum(mine > theirs for mine, theirs in zip(grown, parent, strict=True))
+    losses = sum(theirs > mine for mine, theirs in zip(grown, parent, strict=True))
+    mean, parent_mean, p_value = sum(grown) / len(grown), sum(parent) / len(parent), sign_test(wins, losses)
+    kept = mean > parent_mean and mean - parent_mean >= spec.min_gain and p_value <= spec.max_p_value
+    return Verdict(mean, parent_mean, wins, losses, p_value, kept)
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -44,9 +44,9 @@ class ScriptedRunner:
         spending = Spending(steps=steps, rollouts=steps * 8, calls=calls)
         return StageOutcome(steps, reason, accuracy, Path("checkpoints") / request.name, spending)
 
-    def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[bool, ...]:
+    def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[float, ...]:
         right = round(self.results.get(checkpoint.name, (0, "", 1.0))[2] * examples)
-        return (True,) * right + (False,) * (examples - right)
+        return (1.0,) * right + (0.0,) * (examples - right)
 
     def topology(self, checkpoint: str) -> Topology:
         return self.modules[checkpoint]

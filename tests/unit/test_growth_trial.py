@@ -37,6 +37,11 @@ def test_a_gain_below_min_gain_is_not_kept() -> None:
     assert (verdict.gain, verdict.kept) == (pytest.approx(0.05), False)
 
 
+def test_partial_rewards_are_compared_example_by_example() -> None:
+    verdict = judge([0.5, 1.0, 0.2], [0.4, 0.9, 0.2], TrialSpec(max_p_value=1))
+    assert (verdict.wins, verdict.losses, verdict.p_value, verdict.kept) == (2, 0, 0.25, True)
+
+
 def test_a_tie_is_never_kept() -> None:
     assert not judge(*answers(both=10, mine=0, theirs=0, neither=0), TrialSpec(max_p_value=1)).kept
 
