@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from neuromas.errors import Fault, TopologyError
@@ -50,6 +51,10 @@ class _Reader:
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
+
+    @property
+    def paths(self) -> set[str]:
+        return {fault.path for fault in self.faults}
 
     def fault(self, path: str, message: str) -> None:
         self.faults.append(Fault(path, message))
@@ -100,9 +105,9 @@ def _read_explicit(reader: _Reader, document: Mapping[str, object], form: str) -
     whole_nodes = [node for node in nodes if node is not None]
     whole_edges = [edge for edge in edges if edge is not None]
     output = reader.take(document, "output", _string, "a node id", None)
-    if len(whole_nodes) < len(nodes) or len(whole_edges) < len(edges):
+    if "nodes" in reader.paths or len(whole_nodes) < len(nodes) or len(whole_edges) < len(edges):
         return None  # Indices and ends would not fit: what the graph lacks is in the faults already.
-    if output is None and "output" not in {fault.path for fault in reader.faults}:
+    if output is None and "output" not in reader.paths:
         output = _only_sink(reader, [node.id for node in whole_nodes], whole_edges)
     reader.faults += find_faults(whole_nodes, whole_edges, output, name)
     if reader.faults or output is None:
@@ -148,9 +153,7 @@ def _read_shorthand(reader: _Reader, document: Mapping[str, object], form: str) 
     template = reader.settings(document, builders.TEMPLATE.id)
     reader.faults += [
         Fault(fault.path.removeprefix("nodes[0]."), fault.message)
-        for fault in find_faults([Node(builders.TEMPLATE.id)], (), None, name)
-        + find_faults([template], [(builders.TEMPLATE.id, "")], None)
-        if not fault.path.startswith("edges")
+        for fault in find_faults([replace(template, reads_task=True)], (), None, name)
     ]
     build = _SHORTHANDS[form](reader, document[form])
     if reader.faults or build is None:
