@@ -108,6 +108,18 @@ def read_base(folder: Path) -> BaseInfo:
     )
 
 
+def check_length(base: BaseInfo, max_model_len: int) -> None:
+    """Refuse sequences longer than the base was made for.
+
+    Raises:
+        BaseModelError: ``max_model_len`` exceeds the base's positions.
+    """
+    if base.max_positions is not None and max_model_len > base.max_positions:
+        raise BaseModelError(
+            f"engine.max_model_len is {max_model_len}, base {base.folder.name} reads at most {base.max_positions} tokens"
+        )
+
+
 def check_vllm_cpu(base: BaseInfo, block_size: int) -> None:
     """Refuse what vLLM's CPU build would accept at start and die of at the first batch.
 

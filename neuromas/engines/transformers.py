@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.base.resolve import read_base
+from neuromas.base.resolve import check_length, read_base
+from neuromas.engines.admission import refusal
 from neuromas.engines.lora_rows import LoraRows
 from neuromas.engines.sampling import sample_rows
 from neuromas.engines.versions import VersionTable
@@ -76,6 +77,7 @@ class TransformersEngine:
             BaseModelError: the folder is not a causal language model.
         """
         info = read_base(base_folder)
+        check_length(info, spec.max_model_len)
         transformers_logging.disable_progress_bar()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
@@ -100,12 +102,12 @@ class TransformersEngine:
             if call.id in self._ids:
                 raise EngineError(f"call id {call.id!r} is already under way")
             self._ids.add(call.id)
-            fault = self._fault(call)
-            if fault is None:
+            refused = refusal(call, self._versions, self._max_model_len, self._vocab_size)
+            if refused is None:
                 self._versions.enter(call.adapter)
                 self._queue.append(call)
             else:
-                self._refused.append(EngineResult(call.id, (), (), "error", fault))
+                self._refused.append(refused)
 
     def step(self) -> list[EngineResult]:
         """Prefill what is queued, advance every cohort by one token and return the calls that finished."""
@@ -155,19 +157,6 @@ class TransformersEngine:
         """Forget all calls and adapters."""
         self.abort(list(self._ids))
         self._lora.remove()
-
-    def _fault(self, call: EngineCall) -> str | None:
-        """Return why a call cannot run, None when it can."""
-        length = len(call.prompt_token_ids)
-        if call.adapter is not None and call.adapter not in self._versions:
-            return f"adapter {call.adapter} is not published"
-        if call.sampling.max_tokens < 1:
-            return f"max_tokens is {call.sampling.max_tokens}, expected at least 1"
-        if not 1 <= length < self._max_model_len:
-            return f"prompt of {length} tokens does not fit engine.max_model_len = {self._max_model_len}"
-        if not 0 <= min(call.prompt_token_ids) <= max(call.prompt_token_ids) < self._vocab_size:
-            return f"prompt holds token ids outside the vocabulary of {self._vocab_size}"
-        return None
 
     def _admit(self) -> None:
         """Make one cohort of the queued calls that there is room for."""

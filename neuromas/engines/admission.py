@@ -1,0 +1,25 @@
+"""What every engine refuses before it starts a call. Loads no torch."""
+
+from __future__ import annotations
+
+from neuromas.engines.versions import VersionTable
+from neuromas.rollout.engine import EngineCall, EngineResult
+
+
+def refusal(call: EngineCall, versions: VersionTable, max_model_len: int, vocab_size: int) -> EngineResult | None:
+    """Return the "error" result of a call that cannot run, None when it can."""
+    reason = _reason(call, versions, max_model_len, vocab_size)
+    return None if reason is None else EngineResult(call.id, (), (), "error", reason)
+
+
+def _reason(call: EngineCall, versions: VersionTable, max_model_len: int, vocab_size: int) -> str | None:
+    prompt, sampling = call.prompt_token_ids, call.sampling
+    if call.adapter is not None and call.adapter not in versions:
+        return f"adapter {call.adapter} is not published"
+    if sampling.max_tokens < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
+        return f"sampling settings out of range: {sampling}"
+    if not 1 <= len(prompt) < max_model_len:
+        return f"prompt of {len(prompt)} tokens does not fit engine.max_model_len = {max_model_len} with an answer"
+    if min(prompt) < 0 or max(prompt) >= vocab_size:
+        return f"prompt holds token ids outside the vocabulary of {vocab_size}"
+    return None

@@ -1,0 +1,183 @@
+"""The vLLM engine: in this process, stepped by the caller, many adapters in one continuous batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.base.resolve import check_length, read_base
+from neuromas.engines.admission import refusal
+from neuromas.engines.versions import VersionTable
+from neuromas.engines.vllm_start import start_vllm
+from neuromas.errors import AdapterError, EngineError
+from neuromas.rollout.engine import EngineCall, EngineResult, Sampling
+from neuromas.rollout.record import FinishReason
+from neuromas.spec.machine import EngineSpec
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.lora.request import LoRARequest
+    from vllm.outputs import RequestOutput
+
+
+class VllmEngine:
+    """``vllm.LLMEngine`` behind the Engine protocol; one code path for the CPU and the CUDA build."""
+
+    def __init__(
+        self,
+        base_folder: Path,
+        spec: EngineSpec,
+        max_adapters: int,
+        max_rank: int,
+        targets: Sequence[str] | None = None,
+    ) -> None:
+        """Import vLLM (about 10 s) and start it (about 3 s on a small base).
+
+        Args:
+            base_folder: folder of the base model.
+            spec: sizes of the engine.
+            max_adapters: adapter versions held at a time.
+            max_rank: largest rank that will be published.
+            targets: names of the linear layers that will carry adapters; None allows every layer and costs a little
+                time in those that carry none.
+
+        Raises:
+            BaseModelError: vLLM cannot run this base, or not at this length.
+            EngineError: vLLM is missing or did not start.
+        """
+        base = read_base(base_folder)
+        check_length(base, spec.max_model_len)
+        from neuromas.engines.vllm_adapters import legal_rank
+
+        self._engine = start_vllm(base, spec, max_adapters, legal_rank(max_rank), targets)
+        self._stop_token_ids = list(base.stop_token_ids)
+        self._vocab_size = base.vocab_size
+        self._max_model_len = spec.max_model_len
+        self._versions = VersionTable(max_adapters, max_rank)
+        self._requests: dict[AdapterRef, LoRARequest] = {}
+        self._num_published = 0
+        self._calls: dict[str, EngineCall] = {}
+        self._refused: list[EngineResult] = []
+
+    def submit(self, calls: Sequence[EngineCall]) -> None:
+        """Queue calls; see ``Engine.submit``."""
+        from vllm.inputs.engine import tokens_input
+
+        for call in calls:
+            if call.id in self._calls:
+                raise EngineError(f"call id {call.id!r} is already under way")
+            refused = refusal(call, self._versions, self._max_model_len, self._vocab_size)
+            if refused is None:
+                self._running().add_request(
+                    call.id,
+                    tokens_input(list(call.prompt_token_ids)),
+                    self._params(call.sampling),
+                    lora_request=None if call.adapter is None else self._requests[call.adapter],
+                )
+                self._versions.enter(call.adapter)
+            else:
+                self._refused.append(refused)
+            self._calls[call.id] = call
+
+    def step(self) -> list[EngineResult]:
+        """Advance the batch by one step and return the calls that finished in it.
+
+        Raises:
+            EngineError: vLLM failed; the engine is of no use any more.
+        """
+        results, self._refused = self._refused, []
+        engine = self._running()
+        refused = {result.id for result in results}
+        if len(self._calls) > len(refused):
+            try:
+                outputs = engine.step()
+            except Exception as e:
+                raise EngineError(f"vLLM stopped: {e}") from e
+            results += [_result(output) for output in outputs if output.finished]
+        for result in results:
+            call = self._calls.pop(result.id)
+            if result.id not in refused:
+                self._versions.leave(call.adapter)
+        return results
+
+    def has_unfinished(self) -> bool:
+        """Whether any submitted call has not been returned yet."""
+        return bool(self._calls)
+
+    def abort(self, ids: Sequence[str]) -> None:
+        """Forget calls; unknown ids are ignored."""
+        gone = [call_id for call_id in dict.fromkeys(ids) if call_id in self._calls]
+        refused = {result.id for result in self._refused}
+        self._refused = [result for result in self._refused if result.id not in gone]
+        running = [call_id for call_id in gone if call_id not in refused]
+        if running:
+            self._running().abort_request(running)
+        for call_id in running:
+            self._versions.leave(self._calls[call_id].adapter)
+        for call_id in gone:
+            del self._calls[call_id]
+
+    def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:
+        """Make new adapter versions servable from memory; see ``Engine.publish``."""
+        from vllm.lora.request import LoRARequest
+
+        from neuromas.engines.vllm_adapters import check_adapter, put_adapter
+
+        engine = self._running()
+        self._versions.check(adapters, retire)
+        for ref, lora in adapters.items():
+            for fault in engine.collective_rpc(check_adapter, args=(str(ref), lora)):
+                if fault is not None:
+                    raise AdapterError(fault)
+        for ref in self._versions.retirable(retire):
+            engine.remove_lora(self._requests.pop(ref).lora_int_id)
+        self._versions.exchange(list(adapters), retire)
+        for ref, lora in adapters.items():
+            self._num_published += 1
+            # The prefix cache is keyed by this name, so a version's cached prompts can never serve another.
+            self._requests[ref] = LoRARequest(str(ref), self._num_published, lora_path=f"memory:{ref}")
+            engine.collective_rpc(put_adapter, args=(self._num_published, lora))
+
+    def close(self) -> None:
+        """Forget all calls and stop vLLM."""
+        if self._engine is None:
+            return
+        self.abort(list(self._calls))
+        engine, self._engine = self._engine, None
+        engine.engine_core.shutdown()
+
+    def _running(self) -> Any:
+        if self._engine is None:
+            raise EngineError("the engine is closed")
+        return self._engine
+
+    def _params(self, sampling: Sampling) -> SamplingParams:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            stop_token_ids=self._stop_token_ids,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+        )
+
+
+def _result(output: RequestOutput) -> EngineResult:
+    (completion,) = output.outputs
+    reason: FinishReason = "stop" if completion.finish_reason == "stop" else "length"
+    return EngineResult(
+        id=output.request_id,
+        token_ids=tuple(completion.token_ids),
+        logprobs=tuple(completion.logprobs.logprobs),
+        finish_reason=reason,
+        cached_tokens=output.num_cached_tokens or 0,
+    )

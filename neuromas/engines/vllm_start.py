@@ -1,0 +1,114 @@
+"""Starting vLLM in this process: environment, arguments, and putting back what it changes globally."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from neuromas.base.resolve import BaseInfo, check_vllm_cpu
+from neuromas.errors import EngineError
+from neuromas.spec.machine import EngineSpec
+
+GROUPED_KERNEL = "neuromas.engines.vllm_grouped_lora.GroupedPunicaWrapper"
+_GIB = 2**30
+_ENVIRONMENT = {
+    # The scheduler steps the engine itself: a second process would add a round trip to every step.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    # Threads are set by engine.threads, not by pinning: workers share the machine.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "GLOO_LOG_LEVEL": "ERROR",
+}
+
+
+def start_vllm(base: BaseInfo, spec: EngineSpec, max_adapters: int, max_rank: int, targets: Sequence[str] | None) -> Any:
+    """Return a running ``vllm.LLMEngine`` without a tokenizer, stepped by the caller.
+
+    Args:
+        base: the base model.
+        spec: sizes; cache size and kernel on CPU, memory share on GPU.
+        max_adapters: adapter slots.
+        max_rank: a rank vLLM can be started for, see ``legal_rank``.
+        targets: names of the linear layers that will carry adapters; None wraps every layer that could.
+
+    Raises:
+        BaseModelError: vLLM on CPU cannot run this base.
+        EngineError: vLLM is not installed or refused to start.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        from vllm import EngineArgs, LLMEngine
+        from vllm.platforms import current_platform
+    except ImportError as e:
+        raise EngineError(
+            "vllm is not installed; install neuromas with an engine extra or set engine.type = 'transformers'"
+        ) from e
+    arguments: dict[str, Any] = {
+        "model": str(base.folder),
+        "dtype": spec.dtype,
+        "max_model_len": spec.max_model_len,
+        "max_num_seqs": spec.max_num_seqs,
+        "max_num_batched_tokens": spec.max_num_batched_tokens,
+        "block_size": spec.block_size,
+        "enable_prefix_caching": True,
+        "skip_tokenizer_init": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "generation_config": "vllm",
+        "logprobs_mode": "processed_logprobs",
+        "enable_lora": True,
+        "max_loras": max_adapters,
+        "max_lora_rank": max_rank,
+        "lora_target_modules": None if targets is None else list(targets),
+    }
+    on_cpu = current_platform.is_cpu()
+    if on_cpu:
+        check_vllm_cpu(base, spec.block_size)
+        arguments |= {
+            "enforce_eager": True,
+            "kv_cache_memory_bytes": int(spec.kv_cache_gib * _GIB),
+            # A seeded call whose prompt is prefilled in two pieces kills vLLM 0.31 on CPU: the runner rewinds the
+            # call's generator by an offset that CPU generators do not have (v1/worker/gpu_model_runner.py,
+            # _bookkeeping_sync).
+            "enable_chunked_prefill": False,
+        }
+    else:
+        arguments |= {"gpu_memory_utilization": spec.gpu_memory_utilization}
+    with _kernel(current_platform, on_cpu and spec.lora_kernel == "grouped"), _threads(spec.threads if on_cpu else None):
+        try:
+            return LLMEngine.from_engine_args(EngineArgs(**arguments))
+        except Exception as e:
+            raise EngineError(f"vLLM did not start on base {base.folder.name}: {e}") from e
+
+
+@contextmanager
+def _kernel(platform: Any, grouped: bool) -> Iterator[None]:
+    """Have engines started inside the block use our LoRA kernel, which vLLM asks its platform for by name."""
+    if not grouped:
+        yield
+        return
+    cls = type(platform)
+    stock = cls.__dict__["get_punica_wrapper"]
+    cls.get_punica_wrapper = classmethod(lambda _cls: GROUPED_KERNEL)
+    try:
+        yield
+    finally:
+        cls.get_punica_wrapper = stock
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Set the CPU threads of this process; ``torch.set_num_threads``, which vLLM replaces, works again afterwards."""
+    import torch
+
+    set_num_threads = torch.set_num_threads
+    if count is not None:
+        set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads = set_num_threads
