@@ -1,0 +1,58 @@
+# `make` or `make help` lists what there is. Every target makes what it needs; nothing has to be run first.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= runs
+SEEDS ?= 0 1 2
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help venv venv-dev venv-gpu demo test check lint unit bench evidence lock clean distclean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: ## Make .venv with the CPU profile: real vLLM, Ray, TRL, PEFT, torch for CPU
+	@$(INSTALL) cpu
+
+venv-dev:
+	@$(INSTALL) cpu dev service
+
+venv-gpu: ## Make .venv with the GPU profile instead (use VENV=... to keep both)
+	@$(INSTALL) gpu dev service
+
+demo: venv ## Train the quickstart graph, grow it, compare it with its baselines, write a report (about 4 minutes)
+	@$(BIN)/neuromas demo --out $(OUT)
+
+test: venv-dev ## Everything that CI runs: style, types, import contracts, all tests
+	@status=0; \
+	$(MAKE) --no-print-directory lint || status=1; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS) || status=1; \
+	exit $$status
+
+check: venv-dev ## Style, types, import contracts and unit tests; use it while you work
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest tests/unit tests/architecture -q $(PYTEST_ARGS)
+
+lint: venv-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: venv ## The benchmarks behind the README's figures, each a ratio measured in one process
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+evidence: venv ## The README's table: every arm for SEEDS (default "0 1 2"), written to docs/evidence/
+	@$(BIN)/python -m neuromas.baselines.evidence --seeds $(SEEDS) --out $(OUT)/evidence --docs docs/evidence
+
+lock: venv-dev ## Write constraints.txt anew from .venv
+	@$(BIN)/python scripts/closure.py lock > constraints.new && mv constraints.new constraints.txt
+
+clean: ## Remove caches and run folders, keep .venv
+	@rm -rf $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove .venv too
+	@rm -rf $(VENV)
