@@ -1,0 +1,206 @@
+"""The arms of the growth evidence: what is trained, as run specs. Pure; `growth_evidence.py` runs them.
+
+Arms of a family spend the same rollouts unless their name says otherwise. "levels" controls get the levels and the
+stage lengths that the grown graph of the same seed found; "calls" controls get as many node calls as it used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Grown:
+    """What controls need to know of the grown arm of their seed."""
+
+    stage_steps: tuple[int, ...]
+    calls: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """One task and the graphs compared on it.
+
+    Attributes:
+        levels: task levels of the grown graph's stages.
+        parent: topology that growth starts from.
+        full: topology of the size it ends with.
+        plan: growth at each change of level.
+        training: training section shared by all arms; its ``steps`` is the budget.
+    """
+
+    task: Document
+    levels: tuple[int, ...]
+    parent: Document
+    full: Document
+    plan: Document
+    training: Document
+    growth: Document
+
+    @property
+    def rollouts_per_step(self) -> int:
+        """Rollouts of one optimizer step."""
+        return int(self.training["prompts_per_step"]) * int(self.training["group_size"])
+
+
+def _append() -> Document:
+    return {"edits": [{"edit": "append"}]}
+
+
+CHAIN_TRAINING = {"steps": 100, "prompts_per_step": 24, "group_size": 8}
+TREE_TRAINING = {
+    "steps": 260,
+    "prompts_per_step": 32,
+    "group_size": 8,
+    "entropy": {"start": 0.02, "until": 0.7},
+}
+FAMILIES: Mapping[str, Family] = {
+    "chain7": Family(
+        task={"type": "chain", "hops": 7},
+        levels=(3, 5, 7),
+        parent={"chain": 3},
+        full={"chain": 7},
+        plan=_append(),
+        training=CHAIN_TRAINING,
+        growth={},
+    ),
+    "chain9": Family(
+        task={"type": "chain", "hops": 9},
+        levels=(3, 5, 7, 9),
+        parent={"chain": 3},
+        full={"chain": 9},
+        plan=_append(),
+        training=CHAIN_TRAINING | {"steps": 120},
+        growth={},
+    ),
+    "tree3": Family(
+        task={"type": "tree", "depth": 3},
+        levels=(2, 3),
+        parent={"tree": {"depth": 2}},
+        full={"tree": {"depth": 3}},
+        plan={"edits": [{"edit": "graft"}]},
+        training=TREE_TRAINING,
+        growth={"max_steps_per_level": 100},
+    ),
+}
+
+
+def arm_spec(family: str, arm: str, seed: int, grown: Grown | None) -> Document:
+    """Return the run spec of one arm.
+
+    Args:
+        family: key of ``FAMILIES``.
+        arm: key of ``ARMS``.
+        seed: of the run.
+        grown: the grown arm's outcome; read by the arms in ``NEEDS_GROWN``.
+
+    Raises:
+        KeyError: the family or the arm does not exist.
+        ValueError: the arm needs the grown arm's outcome.
+    """
+    if arm in NEEDS_GROWN and grown is None:
+        raise ValueError(f"arm {arm!r} takes its lengths from the grown arm of the same seed; run that first")
+    base = FAMILIES[family]
+    spec: Document = {
+        "name": f"{family}-{arm}-s{seed}",
+        "seed": seed,
+        "task": base.task,
+        "training": base.training,
+        "evaluation": {"examples": 1024},
+        "checkpoint": {"every": 0},
+        "tracking": {"rollouts_per_sample": 0},
+    }
+    return spec | ARMS[arm](base, grown)
+
+
+def _grown(family: Family, _: Grown | None) -> Document:
+    growth = {"levels": family.levels, "plans": [family.plan], **family.growth}
+    return {"topology": family.parent, "growth": growth}
+
+
+def _grown_fixed_steps(family: Family, _: Grown | None) -> Document:
+    """Stage lengths fixed in advance, in the proportions of the first study."""
+    total = int(family.training["steps"])
+    share = total * 35 // 100 if len(family.levels) == 3 else total * 60 // 260
+    lengths = [share] * (len(family.levels) - 1)
+    return _with_growth(family, family.parent, [family.plan], (*lengths, total - sum(lengths)))
+
+
+def _grown_fixed_task(family: Family, _: Grown | None) -> Document:
+    """Growth without levels: half of the budget small, half grown to full size, on the target task all along."""
+    total = int(family.training["steps"])
+    changes = len(family.levels) - 1
+    share = total // (changes + 1)
+    growth = {
+        "without_levels": "grow",
+        "plans": [family.plan] * changes,
+        "trigger": {"type": "steps"},
+        "steps_per_level": [*[share] * changes, total - share * changes],
+    }
+    return {"topology": family.parent, "growth": growth}
+
+
+def _grown_frozen(family: Family, _: Grown | None) -> Document:
+    """As "grown", with old nodes frozen for the first ten steps after each growth."""
+    plan = family.plan | {"inherit": {"old": "freeze", "freeze_steps": 10}}
+    return {"topology": family.parent, "growth": {"levels": family.levels, "plans": [plan], **family.growth}}
+
+
+def _grown_copies(family: Family, _: Grown | None) -> Document:
+    """As "grown", with both subtrees of a graft from the one trained module."""
+    plan = {"edits": [{"edit": "graft", "siblings_from": "copy"}]}
+    return {"topology": family.parent, "growth": {"levels": family.levels, "plans": [plan], **family.growth}}
+
+
+def _scratch(family: Family, _: Grown | None) -> Document:
+    return {"topology": family.full}
+
+
+def _scratch_levels(family: Family, grown: Grown | None) -> Document:
+    assert grown is not None
+    return _with_growth(family, family.full, [], grown.stage_steps)
+
+
+def _parent(family: Family, _: Grown | None) -> Document:
+    return {"topology": family.parent}
+
+
+def _parent_levels(family: Family, grown: Grown | None) -> Document:
+    assert grown is not None
+    return _with_growth(family, family.parent, [], grown.stage_steps)
+
+
+def _parent_calls(family: Family, grown: Grown | None) -> Document:
+    """The parent on the target for as many steps as give it the grown graph's calls."""
+    assert grown is not None
+    steps = round(grown.calls / (3 * family.rollouts_per_step))
+    return {"topology": family.parent, "training": family.training | {"steps": steps}}
+
+
+def _with_growth(family: Family, topology: Document, plans: Sequence[Document], lengths: Sequence[int]) -> Document:
+    growth = {
+        "levels": family.levels,
+        "plans": list(plans),
+        "trigger": {"type": "steps"},
+        "steps_per_level": list(lengths),
+    }
+    return {"topology": topology, "growth": growth}
+
+
+ARMS: Mapping[str, Callable[[Family, Grown | None], Document]] = {
+    "grown": _grown,
+    "scratch": _scratch,
+    "parent": _parent,
+    "scratch-levels": _scratch_levels,
+    "parent-levels": _parent_levels,
+    "parent-calls": _parent_calls,
+    "grown-steps": _grown_fixed_steps,
+    "grown-fixed-task": _grown_fixed_task,
+    "grown-frozen": _grown_frozen,
+    "grown-copies": _grown_copies,
+}
+NEEDS_GROWN = frozenset({"scratch-levels", "parent-levels", "parent-calls"})
