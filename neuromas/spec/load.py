@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,17 +28,15 @@ def load_document(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
+    if path.suffix not in _READERS:
+        raise SpecError(f"{path}: got suffix {path.suffix!r}, allowed are {' and '.join(_READERS)}")
     try:
-        if path.suffix == ".toml":
-            return tomllib.loads(text)
-        if path.suffix == ".json":
-            document = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
-            if isinstance(document, dict):
-                return document
-            raise SpecError(f"{path}: got JSON of type {type(document).__name__}, expected an object")
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
+        document = _READERS[path.suffix](text)
+    except (ValueError, RecursionError) as error:
         raise SpecError(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error
-    raise SpecError(f"{path}: got suffix {path.suffix!r}, allowed are .toml and .json")
+    if not isinstance(document, dict):
+        raise SpecError(f"{path}: got JSON of type {type(document).__name__}, expected an object")
+    return document
 
 
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
@@ -64,14 +62,21 @@ def is_topology_document(document: Mapping[str, object]) -> bool:
     return "topology" not in document and any(form in document for form in FORMS)
 
 
+def _read_json(text: str) -> object:
+    return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+
+
 def _without_repeats(pairs: list[tuple[str, object]]) -> Document:
     table = dict(pairs)
     if len(table) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = sorted({key for key in keys if keys.count(key) > 1})
-        raise SpecError(f"not valid JSON: the keys {', '.join(repeated)} are repeated in one object; give each once")
+        raise ValueError(f"{', '.join(repeated)}: given twice in one object")
     return table
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise SpecError(f"not valid JSON: got {name}, expected a finite number")
+    raise ValueError(f"got {name}, expected a finite number")
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {".toml": tomllib.loads, ".json": _read_json}

@@ -1,0 +1,1 @@
+"""Tasks: streams of questions with a rule that scores an answer."""

@@ -1,0 +1,78 @@
+"""What every Task promises, over all families."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neuromas.errors import TaskError
+from neuromas.spec.parts import ChainTaskSpec, FileTaskSpec, TaskSpec, TreeTaskSpec
+from neuromas.tasks.base import Split, Task
+from neuromas.tasks.registry import make_task
+
+SPLITS: tuple[Split, Split] = ("train", "test")
+
+
+@pytest.fixture(params=["chain", "tree", "file"])
+def spec(request: pytest.FixtureRequest, tmp_path: Path) -> TaskSpec:
+    if request.param == "chain":
+        return ChainTaskSpec(type="chain", hops=3)
+    if request.param == "tree":
+        return TreeTaskSpec(type="tree", depth=2)
+    path = tmp_path / "sums.jsonl"
+    lines = [{"question": f"{n} + {n}?", "answer": 2 * n, "level": 1 + n // 20} for n in range(40)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return FileTaskSpec(type="file", train=str(path), test=str(path), verifier="number", level_key="level")
+
+
+@pytest.fixture
+def task(spec: TaskSpec) -> Task:
+    return make_task(spec, seed=1)
+
+
+def test_the_name_is_the_one_in_the_spec(spec: TaskSpec, task: Task) -> None:
+    assert task.name == spec.type
+
+
+def test_levels_increase_and_the_last_is_the_target(task: Task) -> None:
+    assert list(task.levels) == sorted(set(task.levels))
+    for split in SPLITS:
+        assert task.example(split, 5) == task.example(split, 5, level=task.levels[-1])
+
+
+def test_examples_are_the_same_for_the_same_seed(spec: TaskSpec, task: Task) -> None:
+    again = make_task(spec, seed=1)
+    for split in SPLITS:
+        for level in task.levels:
+            assert [again.example(split, n, level) for n in range(9)] == [
+                task.example(split, n, level) for n in range(9)
+            ]
+
+
+def test_ids_are_unique_within_split_and_level(task: Task) -> None:
+    for split in SPLITS:
+        size = task.size(split) or 100
+        for level in task.levels:
+            assert len({task.example(split, index, level).id for index in range(size)}) == size
+
+
+def test_the_right_answer_scores_1_and_another_0(task: Task) -> None:
+    for level in task.levels:
+        example = task.example("test", 3, level)
+        assert example.level == level
+        assert task.score(example, example.answer) == 1.0
+        assert task.score(example, "") == 0.0
+        assert task.score(example, "nothing to say") == 0.0
+
+
+def test_descriptions_agree_with_the_score(task: Task) -> None:
+    example = task.example("test", 0)
+    description = task.describe(example, example.answer)
+    assert description is not None
+    assert description.correct
+    assert task.describe(example, "nothing to say") is None
+
+
+def test_an_unknown_level_is_refused(task: Task) -> None:
+    with pytest.raises(TaskError, match="allowed are"):
+        task.example("train", 0, level=task.levels[-1] + 1)

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from neuromas.errors import SpecError
+from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
+    toml = write(tmp_path, "run.toml", '[topology]\nchain = 3\n[task]\ntype = "chain"\n[training]\nsteps = 7\n')
+    json = write(
+        tmp_path, "run.json", '{"topology": {"chain": 3}, "task": {"type": "chain"}, "training": {"steps": 7}}'
+    )
+    assert load_spec(toml) == load_spec(json)
+    assert load_spec(toml).training.steps == 7
+
+
+def test_overrides_come_before_the_checks(tmp_path: Path) -> None:
+    path = write(tmp_path, "run.toml", '[topology]\nchain = 999\n[task]\ntype = "chain"\n')
+    assert load_spec(path, ["topology.layers=[2]", "task.hops=2"]).topology.order == ("n1", "n2", "n3")
+
+
+def test_a_bare_topology(tmp_path: Path) -> None:
+    path = write(tmp_path, "graph.json", '{"name": "paper-7", "layers": [2, 2, 2]}')
+    assert is_topology_document(load_document(path))
+    assert load_topology(path).name == "paper-7"
+    assert load_topology(path, ["chain=2"]).depth == 2
+
+
+def test_a_run_spec_is_no_bare_topology() -> None:
+    assert not is_topology_document({"topology": {"chain": 3}, "task": {"type": "chain"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "steps = = 3", "a.toml: not valid TOML: .*line 1"),
+        ("a.json", '{"a": 1,}', "a.json: not valid JSON: .*line 1"),
+        ("a.json", "[1]", "got JSON of type list, expected an object"),
+        ("a.json", '{"a": {"b": 1, "b": 2}}', "a.json: not valid JSON: b: given twice in one object"),
+        ("a.json", '{"a": NaN}', "got NaN, expected a finite number"),
+        ("a.yaml", "a: 1", "got suffix '.yaml', allowed are .toml and .json"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_document(write(tmp_path, name, text))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"run\.toml: cannot be read"):
+        load_document(tmp_path / "run.toml")

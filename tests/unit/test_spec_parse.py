@@ -1,0 +1,144 @@
+import json
+import pickle
+from collections.abc import Mapping
+
+import pytest
+
+from neuromas.errors import Fault, SpecError
+from neuromas.spec.growth import PlanSpec
+from neuromas.spec.parse import parse_run_spec, parse_section
+from neuromas.spec.run import RunSpec
+from neuromas.topology.builders import chain
+
+SMALLEST: Mapping[str, object] = {"topology": {"chain": 3}, "task": {"type": "chain", "hops": 7}}
+
+
+def faults(**changes: object) -> dict[str, str]:
+    with pytest.raises(SpecError) as caught:
+        parse_run_spec({**SMALLEST, **changes})
+    return {fault.path: fault.message for fault in caught.value.faults}
+
+
+def test_topology_and_task_are_enough() -> None:
+    spec = parse_run_spec(SMALLEST)
+    assert spec.topology == chain(3)
+    assert spec.base == "tiny"
+    assert spec.growth is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"topology": {"tree": {"depth": 3}, "max_tokens": 5, "name": "tree"}, "task": {"type": "tree"}},
+        {"growth": {"levels": [3, 5, 7], "plans": [{"edits": [{"edit": "append", "layers": [2, 1]}]}]}},
+        {"training": {"adam_betas": [0.9, 0.99], "learning_rate": 1}, "adapter": {"type": "unilora", "dimension": 64}},
+    ],
+)
+def test_the_resolved_document_reads_back_to_an_equal_spec(changes: Mapping[str, object]) -> None:
+    spec = parse_run_spec({**SMALLEST, **changes})
+    text = spec.model_dump_json()
+    assert parse_run_spec(json.loads(text)) == spec
+    assert RunSpec.model_validate_json(text) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_the_resolved_topology_is_its_document() -> None:
+    resolved = json.loads(parse_run_spec(SMALLEST).model_dump_json())
+    assert resolved["topology"] == chain(3).to_document()
+
+
+def test_faults_of_all_sections_come_at_once() -> None:
+    found = faults(
+        name="A B",
+        topology={"nodes": [{"id": "a"}, {"id": "b"}], "edges": [["a", "b"], ["b", "a"]], "output": "b"},
+        task={"type": "tre"},
+        trainning={},
+        training={"steps": "10", "los": 3, "loss": "gpro", "adam_betas": [0.9], "entropy": {"start": -1}},
+        growth={"plans": [{"edits": [{"edit": "apend"}, {"edit": "append", "layers": [1, "1"]}]}, {"edits": []}]},
+        engine=3,
+    )
+    assert set(found) == {
+        "name",
+        "topology.edges",
+        "task",
+        "trainning",
+        "training.steps",
+        "training.los",
+        "training.loss",
+        "training.adam_betas[1]",
+        "training.entropy.start",
+        "growth.plans[0].edits[0]",
+        "growth.plans[0].edits[1].layers[1]",
+        "growth.plans[1].edits",
+        "engine",
+    }
+    assert found["topology.edges"] == "hold the cycle a -> b -> a; remove one of its edges"
+    assert found["task"] == "got type = 'tre'; did you mean 'tree'? allowed are chain, tree, file"
+    assert found["trainning"].startswith("unknown key; did you mean 'training'? allowed are name, seed,")
+    assert found["training.steps"] == "got '10'; expected an integer"
+    assert found["training.los"].startswith("unknown key; did you mean 'loss'?")
+    assert found["training.loss"].startswith("got 'gpro'; did you mean 'grpo'? allowed are rollout,")
+    assert found["training.entropy.start"] == "got -1; allowed is at least 0.0"
+    assert found["engine"] == "got 3; expected a table"
+
+
+def test_missing_sections_say_what_they_are() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_run_spec({})
+    assert caught.value.faults == (
+        Fault("topology", "is missing"),
+        Fault("task", "is missing; it is a table whose type is one of chain, tree, file"),
+    )
+
+
+def test_an_unknown_key_of_a_variant_names_the_keys_of_that_variant() -> None:
+    assert faults(task={"type": "chain", "hop": 3}) == {
+        "task.hop": "unknown key; did you mean 'hops'? allowed are type, hops"
+    }
+    assert faults(task={"hops": 3}) == {"task": "the key type is missing; allowed are chain, tree, file"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "part"),
+    [
+        ({"training": {"group_size": 1}}, "training.group_size", "got 1; allowed is at least 2"),
+        ({"training": {"steps": True}}, "training.steps", "got true; expected an integer"),
+        ({"training": {"steps": 3.0}}, "training.steps", "expected an integer"),
+        ({"training": None}, "training", "got null; expected a table"),
+        ({"sampling": {"temperature": float("nan")}}, "sampling.temperature", "expected a finite number"),
+        ({"engine": {"block_size": 40}}, "engine.block_size", "multiples of 16"),
+        ({"adapter": {"type": "unilora"}}, "adapter", "dimension is required"),
+        ({"adapter": {"targets": "q_proj"}}, "adapter.targets", "got 'q_proj'; expected a list"),
+        ({"training": {"importance_sampling": "token_mask"}}, "training", "needs old_logprobs = 'trainer'"),
+        ({"training": {"baseline_decay": 0.5}}, "training", "needs estimator = 'reinforce'"),
+        ({"engine": {"type": "transformers", "kv_cache_gib": 2.0}}, "engine", "kv_cache_gib need type = 'vllm'"),
+        ({"runtime": {"type": "local", "rollout_workers": 2}}, "runtime", "rollout_workers need type = 'ray'"),
+        ({"topology": 3}, "topology", "got 3"),
+        ({"topology": {"chain": 3, "max_tokens": 128}}, "topology.nodes[2].max_tokens", "engine.max_model_len = 128"),
+        ({"sampling": {"max_tokens": 128}}, "sampling.max_tokens", "below engine.max_model_len = 128"),
+        ({"engine": {"max_adapters": 2}}, "engine.max_adapters", "this topology has 3 adapters"),
+        ({"growth": {"levels": [3, 9]}}, "growth.levels", "the target, task.hops = 7"),
+        ({"growth": {"levels": [3, 5]}}, "growth.levels", "end at 5; the last must be the target, task.hops = 7"),
+        ({"growth": {"levels": [5, 3]}}, "growth", "levels must increase"),
+        (
+            {"growth": {"levels": [1, 2]}, "task": {"type": "file", "train": "a", "test": "b"}},
+            "growth.levels",
+            "only with task.level_key",
+        ),
+    ],
+)
+def test_one_fault_with_its_path(changes: Mapping[str, object], path: str, part: str) -> None:
+    assert part in faults(**changes)[path]
+
+
+def test_one_section_alone() -> None:
+    plan = parse_section(PlanSpec, {"edits": [{"edit": "connect", "edges": [["a", "b"]]}]})
+    assert parse_section(PlanSpec, plan.model_dump()) == plan
+    with pytest.raises(SpecError, match=r"edits\[0\]\.width: got 0; allowed is at least 1"):
+        parse_section(PlanSpec, {"edits": [{"edit": "before_output", "width": 0}]})
+
+
+def test_a_document_that_is_no_table() -> None:
+    with pytest.raises(SpecError, match=r"got a list of 30|got \[1\]"):
+        parse_run_spec([1])  # type: ignore[arg-type]
