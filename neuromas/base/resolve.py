@@ -116,7 +116,8 @@ def check_length(base: BaseInfo, max_model_len: int) -> None:
     """
     if base.max_positions is not None and max_model_len > base.max_positions:
         raise BaseModelError(
-            f"engine.max_model_len is {max_model_len}, base {base.folder.name} reads at most {base.max_positions} tokens"
+            f"engine.max_model_len is {max_model_len}, "
+            f"base {base.folder.name} reads at most {base.max_positions} tokens"
         )
 
 

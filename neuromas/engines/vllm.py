@@ -10,7 +10,7 @@ from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.resolve import check_length, read_base
 from neuromas.engines.admission import refusal
 from neuromas.engines.versions import VersionTable
-from neuromas.engines.vllm_start import start_vllm
+from neuromas.engines.vllm_start import import_vllm, start_vllm
 from neuromas.errors import AdapterError, EngineError
 from neuromas.rollout.engine import EngineCall, EngineResult, Sampling
 from neuromas.rollout.record import FinishReason
@@ -47,6 +47,7 @@ class VllmEngine:
             BaseModelError: vLLM cannot run this base, or not at this length.
             EngineError: vLLM is missing or did not start.
         """
+        import_vllm()
         base = read_base(base_folder)
         check_length(base, spec.max_model_len)
         from neuromas.engines.vllm_adapters import legal_rank
@@ -60,6 +61,7 @@ class VllmEngine:
         self._num_published = 0
         self._calls: dict[str, EngineCall] = {}
         self._refused: list[EngineResult] = []
+        self._warm_up()
 
     def submit(self, calls: Sequence[EngineCall]) -> None:
         """Queue calls; see ``Engine.submit``."""
@@ -147,6 +149,14 @@ class VllmEngine:
         self.abort(list(self._calls))
         engine, self._engine = self._engine, None
         engine.engine_core.shutdown()
+
+    def _warm_up(self) -> None:
+        """Run one call: the first one pays for lazy set-up, which would else be counted to the first batch."""
+        self.submit(
+            [EngineCall("warm-up", (self._stop_token_ids[0],), Sampling(max_tokens=2, temperature=1.0, seed=0))]
+        )
+        while self.has_unfinished():
+            self.step()
 
     def _running(self) -> Any:
         if self._engine is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,11 +22,24 @@ _ENVIRONMENT = {
     # Threads are set by engine.threads, not by pinning: workers share the machine.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_LOGGING_LEVEL": "ERROR",
-    "GLOO_LOG_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 
 
-def start_vllm(base: BaseInfo, spec: EngineSpec, max_adapters: int, max_rank: int, targets: Sequence[str] | None) -> Any:
+def prepare_environment() -> None:
+    """Set what vLLM and torch read from the environment; settings of the user stay. Call before torch is imported."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    level = os.environ["VLLM_LOGGING_LEVEL"]
+    # vLLM configures its loggers late in its own import and reports on the way there.
+    logging.getLogger("vllm").setLevel(level)
+    # Printed when a step fails: every prompt of the batch, hundreds of kilobytes.
+    logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)
+
+
+def start_vllm(
+    base: BaseInfo, spec: EngineSpec, max_adapters: int, max_rank: int, targets: Sequence[str] | None
+) -> Any:
     """Return a running ``vllm.LLMEngine`` without a tokenizer, stepped by the caller.
 
     Args:
@@ -36,17 +51,11 @@ def start_vllm(base: BaseInfo, spec: EngineSpec, max_adapters: int, max_rank: in
 
     Raises:
         BaseModelError: vLLM on CPU cannot run this base.
-        EngineError: vLLM is not installed or refused to start.
+        EngineError: vLLM refused to start.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        from vllm import EngineArgs, LLMEngine
-        from vllm.platforms import current_platform
-    except ImportError as e:
-        raise EngineError(
-            "vllm is not installed; install neuromas with an engine extra or set engine.type = 'transformers'"
-        ) from e
+    from vllm import EngineArgs, LLMEngine
+    from vllm.platforms import current_platform
+
     arguments: dict[str, Any] = {
         "model": str(base.folder),
         "dtype": spec.dtype,
@@ -78,11 +87,31 @@ def start_vllm(base: BaseInfo, spec: EngineSpec, max_adapters: int, max_rank: in
         }
     else:
         arguments |= {"gpu_memory_utilization": spec.gpu_memory_utilization}
-    with _kernel(current_platform, on_cpu and spec.lora_kernel == "grouped"), _threads(spec.threads if on_cpu else None):
+    grouped = on_cpu and spec.lora_kernel == "grouped"
+    with _kernel(current_platform, grouped), _threads(spec.threads if on_cpu else None), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
         try:
             return LLMEngine.from_engine_args(EngineArgs(**arguments))
         except Exception as e:
             raise EngineError(f"vLLM did not start on base {base.folder.name}: {e}") from e
+
+
+def import_vllm() -> None:
+    """Import vLLM without the warnings of its own dependencies.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    prepare_environment()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import vllm.engine.arg_utils
+            import vllm.v1.engine.llm_engine  # noqa: F401
+        except ImportError as e:
+            raise EngineError(
+                f"vllm cannot be imported ({e}); install the engine extra or set engine.type = 'transformers'"
+            ) from e
 
 
 @contextmanager
