@@ -110,16 +110,28 @@ def baseline_key(node: str, baseline_group: BaselineGroup) -> str:
 
 
 def update_running(
-    running: RunningBaseline, rewards: Floats, present: Bools, baseline_group: BaselineGroup, nodes: tuple[str, ...]
+    running: RunningBaseline,
+    rewards: Floats,
+    present: Bools,
+    baseline_group: BaselineGroup,
+    nodes: tuple[str, ...],
+    sum_over: Callable[[list[float]], list[float]] | None = None,
 ) -> None:
-    """Take a step's rewards into the running baselines, after its advantages were computed."""
+    """Take a step's rewards into the running baselines, after its advantages were computed.
+
+    ``sum_over`` sums numbers over data-parallel processes, so that all keep the same baselines; None for one process.
+    """
     if baseline_group == "prompt":
-        running.update("", float(rewards.mean()))
-        return
-    for index, node in enumerate(nodes):
-        made = present[:, :, index]
-        if made.any():
-            running.update(node, float(rewards[made].mean()))
+        keys, amounts = [""], [float(rewards.sum()), float(rewards.size)]
+    else:
+        keys = list(nodes)
+        made = present.sum(axis=(0, 1))
+        earned = (rewards[:, :, None] * present).sum(axis=(0, 1))
+        amounts = [float(value) for pair in zip(earned, made, strict=True) for value in pair]
+    amounts = amounts if sum_over is None else sum_over(amounts)
+    for key, total, count in zip(keys, amounts[::2], amounts[1::2], strict=True):
+        if count:
+            running.update(key, total / count)
 
 
 def groups_with_signal(advantages: Floats) -> Bools:

@@ -1,0 +1,76 @@
+"""What a step reports: names, and a meter whose parts add up over buckets and processes.
+
+Names are ``area/name_unit`` with the Node or Adapter last where there is one:
+
+- rollout/: reward_mean, rollouts, calls, tokens (generated), prompt_tokens, truncated_fraction, failed_fraction,
+  length_mean/<node> (tokens), refilled_groups
+- train/: loss, learning_rate, groups_kept, entropy/<node> (nats per token), kl/<node> (to the base, nats per token),
+  clip_fraction/<node>, grad_norm/<adapter> (before clipping), packed_fraction (tokens computed of padded ones)
+- parity/: logprob_diff_mean, logprob_diff_max (trainer against engine, nats), stale_fraction (rows not compared
+  because an earlier version sampled them); drift_mean is their difference, which is no error
+- time/: rollout_s (waiting for rollouts), sync_s, update_s, step_s
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Reduce = Callable[[list[float]], list[float]]
+
+
+class StepMeter:
+    """Ratios of sums, and maxima, collected during one step."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[float]] = {}
+        self._peaks: dict[str, float] = {}
+
+    def add(self, name: str, amount: float, count: float = 1.0) -> None:
+        """Add to a mean: ``amount`` to its numerator, ``count`` to its denominator."""
+        pair = self._sums.setdefault(name, [0.0, 0.0])
+        pair[0] += float(amount)
+        pair[1] += float(count)
+
+    def total(self, name: str, amount: float) -> None:
+        """Add to a plain sum."""
+        self._sums.setdefault(name, [0.0, -1.0])[0] += float(amount)
+
+    def peak(self, name: str, value: float) -> None:
+        """Raise a maximum."""
+        self._peaks[name] = max(self._peaks.get(name, 0.0), float(value))
+
+    def add_by_node(self, name: str, nodes: Sequence[str], node_of_row: Ints, amounts: Floats, counts: Floats) -> None:
+        """Add per-row sums (shape (rows,)) to one mean per Node, ``<name>/<node>``."""
+        numerators = np.bincount(node_of_row, amounts, minlength=len(nodes))
+        denominators = np.bincount(node_of_row, counts, minlength=len(nodes))
+        for node, numerator, denominator in zip(nodes, numerators, denominators, strict=True):
+            self.add(f"{name}/{node}", numerator, denominator)
+
+    def mean(self, name: str) -> float:
+        """Return a mean collected so far in this process, 0 when nothing was."""
+        amount, count = self._sums.get(name, [0.0, 0.0])
+        return amount / count if count > 0 else 0.0
+
+    def values(self, sum_over: Reduce | None = None, max_over: Reduce | None = None) -> dict[str, float]:
+        """Return all metrics; means of nothing are left out.
+
+        Args:
+            sum_over: sums numbers over processes, in order; None for one process.
+            max_over: the same with maxima. All processes must have collected the same names in the same order.
+        """
+        flat = [number for pair in self._sums.values() for number in pair]
+        flat = flat if sum_over is None else sum_over(flat)
+        peaks = list(self._peaks.values())
+        peaks = peaks if max_over is None else max_over(peaks)
+        values = {}
+        for name, amount, count in zip(self._sums, flat[::2], flat[1::2], strict=True):
+            if count < 0:
+                values[name] = amount
+            elif count > 0:
+                values[name] = amount / count
+        return values | dict(zip(self._peaks, peaks, strict=True))

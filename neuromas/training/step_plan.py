@@ -1,0 +1,146 @@
+"""A step's rollouts, prepared for the update: rows, advantages, which rows are trained on, and their forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuromas.errors import TrainingError
+from neuromas.rollout.record import Group, NodeCall
+from neuromas.spec.training import TrainingSpec
+from neuromas.topology.graph import Topology
+from neuromas.training.advantage import RunningBaseline, call_advantages, groups_with_signal, update_running
+from neuromas.training.calls import CallRows, call_rows
+from neuromas.training.metrics import Reduce
+from neuromas.training.packing import Bucket, pack
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """Of each Node, in topological order: the adapter it trains and the temperature it samples at."""
+
+    nodes: tuple[str, ...]
+    adapters: tuple[int, ...]
+    temperatures: tuple[float, ...]
+
+    @classmethod
+    def of(cls, topology: Topology, adapter_index: Mapping[str, int], temperature: float) -> Seats:
+        """Read the seats of a topology; ``temperature`` is that of Nodes which set none."""
+        own = (topology.node(node).temperature for node in topology.order)
+        return cls(
+            nodes=topology.order,
+            adapters=tuple(adapter_index[topology.adapter_of(node)] for node in topology.order),
+            temperatures=tuple(temperature if value is None else value for value in own),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepPlan:
+    """What the trainer does with one step's rollouts.
+
+    Attributes:
+        rows: all call rows.
+        advantages: one per row, shape (rows,).
+        kept: rows that are trained on, ascending, shape (kept,); "kept row k" is ``rows.calls[kept[k]]``.
+        groups_kept: groups with a gradient.
+        current: whether the published weights sampled a kept row, shape (kept,).
+        buckets: forward passes over the kept rows; their ``call_rows`` count kept rows.
+        routes: adapter of each packing group, shape (packing groups,).
+        temperatures: temperature of each packing group, shape (packing groups,).
+        padded_tokens: tokens that one padded row per call would have.
+    """
+
+    rows: CallRows
+    advantages: NDArray[np.float64]
+    kept: Ints
+    groups_kept: int
+    current: NDArray[np.bool_]
+    buckets: tuple[Bucket, ...]
+    routes: Tensor
+    temperatures: Tensor
+    padded_tokens: int
+
+    @property
+    def kept_calls(self) -> list[NodeCall]:
+        """The calls that are trained on."""
+        return [call for index in self.kept if (call := self.rows.calls[index]) is not None]
+
+
+def plan_step(
+    groups: Sequence[Group],
+    seats: Seats,
+    spec: TrainingSpec,
+    running: RunningBaseline,
+    *,
+    keep_all: bool,
+    current_version: int,
+    attention_scale: int,
+    sum_over: Reduce | None = None,
+) -> StepPlan:
+    """Return the plan of a step; takes its rewards into the running baseline.
+
+    Args:
+        groups: the step's rollouts.
+        seats: the graph's Nodes.
+        spec: the training section.
+        running: baseline of estimator "reinforce".
+        keep_all: train on groups without a policy gradient too, because a KL or entropy term acts on them.
+        current_version: adapter version of the trainer's weights.
+        attention_scale: see ``packing.pack``.
+        sum_over: sums numbers over the data-parallel processes; None for one.
+
+    Raises:
+        TrainingError: no rollout has a single usable call.
+    """
+    rows = call_rows(groups, seats.nodes)
+    present = rows.present_by_rollout
+    by_rollout = call_advantages(rows.rewards, present, spec.estimator, spec.baseline_group, running, seats.nodes)
+    update_running(running, rows.rewards, present, spec.baseline_group, seats.nodes, sum_over)
+    signal = groups_with_signal(by_rollout)
+    in_use = signal if spec.drop_zero_variance and not keep_all else np.ones_like(signal)
+    usable = rows.present
+    kept = np.flatnonzero(usable & in_use[rows.group_of_row])
+    if not kept.size:
+        # Nothing to learn from. One group stays, with advantages 0, so that the step is an ordinary one.
+        kept = np.flatnonzero(usable & (rows.group_of_row == rows.group_of_row[np.argmax(usable)]))
+    if not kept.size:
+        raise TrainingError("no rollout of this step has a usable call; see the failures in rollouts.jsonl")
+    calls = [call for index in kept if (call := rows.calls[index]) is not None]
+    keys, packing_group = _packing_groups(rows, kept, seats)
+    buckets = pack(
+        [call.prompt_token_ids for call in calls],
+        [call.completion_token_ids for call in calls],
+        packing_group,
+        share=spec.forward == "packed",
+        rows_per_forward=spec.rows_per_forward,
+        attention_scale=attention_scale,
+    )
+    lengths = [len(call.prompt_token_ids) + len(call.completion_token_ids) - 1 for call in calls]
+    return StepPlan(
+        rows=rows,
+        advantages=np.asarray(rows.per_row(by_rollout), dtype=np.float64),
+        kept=kept,
+        groups_kept=int(signal.sum()),
+        current=np.array([call.adapter is None or call.adapter.version == current_version for call in calls]),
+        buckets=tuple(buckets),
+        routes=torch.tensor([adapter for _, adapter, _ in keys]),
+        temperatures=torch.tensor([temperature for _, _, temperature in keys]),
+        padded_tokens=max(lengths) * len(lengths),
+    )
+
+
+def _packing_groups(rows: CallRows, kept: Ints, seats: Seats) -> tuple[list[tuple[int, int, float]], Ints]:
+    """Return the distinct (group, adapter, temperature) of the kept rows, and which one each row has."""
+    found: dict[tuple[int, int, float], int] = {}
+    index = []
+    for group, node in zip(rows.group_of_row[kept].tolist(), rows.node_of_row[kept].tolist(), strict=True):
+        key = (group, seats.adapters[node], seats.temperatures[node])
+        index.append(found.setdefault(key, len(found)))
+    return list(found), np.array(index, dtype=np.int64)
