@@ -45,7 +45,7 @@ class _Group:
     slot: int
 
 
-class GroupedPunicaWrapper(PunicaWrapperCPU):
+class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc] # vLLM is not type-checked
     """Adds ``B A x`` of each token's adapter to the outputs of vLLM's linear layers.
 
     Adapters are expected under numbers that are never used twice: what is known about a layer's slices is forgotten

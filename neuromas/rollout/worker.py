@@ -33,6 +33,7 @@ class RolloutWorker:
         task: TaskSpec,
         max_adapters: int,
         max_rank: int,
+        targets: Sequence[str] | None = None,
     ) -> None:
         """Start the engine; takes about 15 s for vLLM on CPU.
 
@@ -43,6 +44,7 @@ class RolloutWorker:
             task: scores batches that bring no task of their own.
             max_adapters: adapter versions held at a time; ``engine.max_adapters`` overrides it.
             max_rank: largest LoRA rank that will be published.
+            targets: names of the linear layers that will carry adapters; None allows every layer.
 
         Raises:
             BaseModelError: the engine cannot run this base.
@@ -50,7 +52,7 @@ class RolloutWorker:
         """
         self._renderer = make_renderer(prompt, base_folder)
         self._task = make_task(task, _SCORING_SEED)
-        self._engine = _start_engine(base_folder, engine, engine.max_adapters or max_adapters, max_rank)
+        self._engine = _start_engine(base_folder, engine, engine.max_adapters or max_adapters, max_rank, targets)
         self._engine_type = engine.type
         self._base_folder = base_folder
         self._last_stats = RolloutStats()
@@ -97,12 +99,14 @@ class RolloutWorker:
         return task
 
 
-def _start_engine(base_folder: Path, spec: EngineSpec, max_adapters: int, max_rank: int) -> Engine:
+def _start_engine(
+    base_folder: Path, spec: EngineSpec, max_adapters: int, max_rank: int, targets: Sequence[str] | None
+) -> Engine:
     # The one place where rollouts meet concrete engines, imported here because they load torch.
     if spec.type == "vllm":
         from neuromas.engines.vllm import VllmEngine
 
-        return VllmEngine(base_folder, spec, max_adapters, max_rank)
+        return VllmEngine(base_folder, spec, max_adapters, max_rank, targets)
     from neuromas.engines.transformers import TransformersEngine
 
     return TransformersEngine(base_folder, spec, max_adapters, max_rank)
