@@ -17,6 +17,7 @@ import os
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,15 +116,26 @@ class RunFolder:
 
 
 class RunWriter:
-    """Observer that writes events to the run folder; each event is on its way to the disk when the call returns."""
+    """Observer that writes events to the run folder; each event is on its way to the disk when the call returns.
 
-    def __init__(self, folder: Path) -> None:
+    With the token of a lock it refuses to write once another process holds the lock: a learner may outlive its run
+    by some seconds, and must not write into the run that resumes.
+    """
+
+    def __init__(self, folder: Path, token: str | None = None) -> None:
+        self._lock, self._token = folder / LOCK_FILE, token
         self._metrics = journal.Journal(folder / METRICS_FILE)
         self._rollouts = journal.Journal(folder / ROLLOUTS_FILE)
         self._events = journal.Journal(folder / EVENTS_FILE)
 
     def __call__(self, event: Event) -> None:
-        """Write one event to its file."""
+        """Write one event to its file.
+
+        Raises:
+            CheckpointError: the folder belongs to another process by now.
+        """
+        if self._token is not None and _holder(self._lock).get("token") != self._token:
+            raise CheckpointError(f"{self._lock.parent} was taken over by another process; this one stops writing")
         if isinstance(event, StepDone):
             self._metrics.append(event.to_document())
         elif isinstance(event, RolloutsSampled):
@@ -138,25 +150,27 @@ class RunWriter:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[str]:
     """Hold the folder against a second writer, by a file that names this process and host.
 
-    A lock left by a process of this host that no longer lives is taken over.
+    A lock left by a process of this host that no longer lives is taken over. Yields a token for ``RunWriter``.
 
     Raises:
         CheckpointError: another live process, or a process of another host, holds the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_FILE
-    _acquire(path)
+    token = _acquire(path)
     try:
-        yield
+        yield token
     finally:
-        path.unlink(missing_ok=True)
+        if _holder(path).get("token") == token:
+            path.unlink(missing_ok=True)
 
 
-def _acquire(path: Path) -> None:
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "born": _birth(os.getpid()), "time_s": time.time()}
+def _acquire(path: Path) -> str:
+    token, pid = uuid.uuid4().hex, os.getpid()
+    owner = {"pid": pid, "host": socket.gethostname(), "born": _birth(pid), "time_s": time.time(), "token": token}
     for _ in range(2):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -165,21 +179,27 @@ def _acquire(path: Path) -> None:
             continue
         os.write(descriptor, json.dumps(owner).encode())
         os.close(descriptor)
-        return
+        return token
     raise CheckpointError(f"{path} was taken by another process at this moment; try again")
 
 
 def _remove_if_stale(path: Path) -> None:
-    try:
-        holder = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        holder = None
-    if holder is not None and (holder["host"] != socket.gethostname() or _birth(holder["pid"]) == holder["born"]):
+    holder = _holder(path)
+    if holder and (holder["host"] != socket.gethostname() or _birth(holder["pid"]) == holder["born"]):
         raise CheckpointError(
             f"{path.parent} is being written by process {holder['pid']} on {holder['host']}; "
             f"wait for it or stop it (if that host is gone, delete {path})"
         )
     path.unlink(missing_ok=True)
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    """Return who holds a lock; nothing when it is free or was left half written."""
+    try:
+        holder: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return holder
 
 
 def _birth(pid: int) -> str | None:

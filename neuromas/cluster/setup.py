@@ -21,6 +21,7 @@ class WorkerSetup:
     task: TaskSpec
     max_adapters: int
     max_rank: int
+    targets: tuple[str, ...] | None = None
 
     def make(self) -> RolloutWorker:
         """Return a worker with its engine loaded; takes seconds."""

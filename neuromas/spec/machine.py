@@ -57,6 +57,9 @@ class RuntimeSpec(SpecModel):
     max_restarts: int = Field(default=3, ge=0)
     """How often a dead rollout worker is started again in one run."""
     rollout_timeout_s: float = Field(default=600, gt=0)
+    """Longest time a rollout worker may take over its share of a step before it counts as hung, seconds."""
+    start_timeout_s: float = Field(default=300, gt=0)
+    """Longest time the workers and the learner may take to load, seconds."""
     address: str | None = None
     """Address of a running Ray cluster; None = the cluster named by RAY_ADDRESS, else a local one."""
 

@@ -1,0 +1,60 @@
+"""Shapes of a base's linear layers, read from the headers of its weight files. Loads no torch and no weights."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from neuromas.errors import BaseModelError
+
+_WEIGHT = ".weight"
+_MAX_HEADER_BYTES = 100_000_000
+
+
+def linear_shapes(folder: Path, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return module path -> (out_features, in_features) of the layers that adapters with these targets sit on.
+
+    Args:
+        folder: of the base.
+        targets: last parts of module paths, such as ``q_proj``.
+
+    Raises:
+        BaseModelError: there are no safetensors files, or a target names no linear layer of the base.
+    """
+    matrices = dict(_matrices(folder))
+    wanted = set(targets)
+    shapes = {path: shape for path, shape in sorted(matrices.items()) if path.rpartition(".")[2] in wanted}
+    missing = [target for target in targets if not any(path.rpartition(".")[2] == target for path in shapes)]
+    if missing:
+        known = sorted({path.rpartition(".")[2] for path in matrices if ".layers." in path})
+        raise BaseModelError(
+            f"adapter.targets: {', '.join(missing)} is no linear layer of base {folder.name}; it has {', '.join(known)}"
+        )
+    return shapes
+
+
+def _matrices(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BaseModelError(f"{folder} holds no safetensors file; other weight formats are not read")
+    for file in files:
+        for key, entry in _header(file).items():
+            if key.endswith(_WEIGHT) and len(shape := entry["shape"]) == 2:
+                yield key.removesuffix(_WEIGHT), (int(shape[0]), int(shape[1]))
+
+
+def _header(file: Path) -> dict[str, dict[str, list[int]]]:
+    # The format begins with the header's length as a little-endian 64-bit integer, then JSON.
+    with file.open("rb") as stream:
+        prefix = stream.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 0 < length <= _MAX_HEADER_BYTES:
+            raise BaseModelError(f"{file} is no safetensors file")
+        try:
+            header: dict[str, dict[str, list[int]]] = json.loads(stream.read(length))
+        except ValueError as error:
+            raise BaseModelError(f"{file} has a broken header: {error}") from error
+    header.pop("__metadata__", None)
+    return header

@@ -1,0 +1,57 @@
+"""The one place that writes to the terminal: results on stdout, everything about them on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console as RichConsole
+
+from neuromas.errors import NeuroMASError, SpecError
+
+
+class Console:
+    """Output of one command.
+
+    Attributes:
+        as_json: whether stdout carries one JSON document instead of text for people.
+        verbose: whether details are wanted.
+        stderr: for progress and messages; shows plain lines where it is no terminal.
+    """
+
+    def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
+        self.as_json = as_json
+        self.verbose = verbose
+        self.stderr = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._stdout = RichConsole(highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Tell people something; not part of the result."""
+        self.stderr.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Tell people something they should act on."""
+        self.stderr.print(f"warning: {text}", style="yellow", markup=False)
+
+    def show(self, text: str, document: Mapping[str, Any]) -> None:
+        """Write the result: ``text`` for people, ``document`` with --json."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
+            sys.stdout.flush()
+        else:
+            self._stdout.print(text, markup=False)
+
+    def fail(self, code: str, message: str, faults: tuple[Mapping[str, str], ...] = ()) -> None:
+        """Write an error: to stderr, and with --json as the document on stdout too."""
+        self.stderr.print(f"error: {message}", style="red", markup=False)
+        if self.as_json:
+            self.show("", {"error": {"code": code, "message": message, "faults": list(faults)}})
+
+    def fail_with(self, error: NeuroMASError) -> None:
+        """Write one of our own errors, with all its faults."""
+        faults: tuple[Mapping[str, str], ...] = ()
+        if isinstance(error, SpecError):
+            faults = tuple({"path": fault.path, "message": fault.message} for fault in error.faults)
+        self.fail(error.code, str(error), faults)

@@ -1,0 +1,73 @@
+"""From arguments to an exit code: parses, runs one command, and turns errors into one clear line and a code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments, make_parser
+from neuromas.errors import NeuroMASError
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Command(Protocol):
+    """A module of this package that runs one command."""
+
+    def run(self, arguments: Arguments, console: Console) -> int:
+        """Run the command and return its exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``neuromas`` with the given arguments (None = this process's) and return the exit code."""
+    arguments = make_parser().parse_args(argv, namespace=Arguments())
+    console = Console(as_json=arguments.json, verbose=arguments.verbose)
+    _set_up_logging(arguments.verbose)
+    try:
+        command: Command = import_module(f"neuromas.cli.{arguments.module}")  # type: ignore[assignment]
+        return command.run(arguments, console)
+    except NeuroMASError as error:
+        return _report(console, error, arguments.verbose)
+    except KeyboardInterrupt:
+        console.fail("interrupted", "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: a crash still ends with a code and a hint
+        if arguments.verbose:
+            traceback.print_exc()
+        hint = "" if arguments.verbose else " (run again with -v for the traceback)"
+        console.fail("internal", f"{type(error).__name__}: {error}{hint}")
+        return FAILED
+
+
+def _report(console: Console, error: NeuroMASError, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    console.fail_with(error)
+    # Errors about what was given refine ValueError or OSError; errors of work under way refine RuntimeError.
+    return FAILED if isinstance(error, RuntimeError) else BAD_INPUT
+
+
+def _set_up_logging(verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    if verbose:
+        return
+    # What third parties warn about at import and load is nothing the user of a run can act on.
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    for name in ("transformers", "datasets", "trl", "peft", "vllm", "ray", "torch", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,94 @@
+"""``neuromas validate``: checks a run spec or a bare topology and shows what it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments
+from neuromas.preflight import Preflight, check_run
+from neuromas.run_hash import spec_hash
+from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
+from neuromas.spec.run import RunSpec
+from neuromas.topology.draw import draw_text
+from neuromas.topology.graph import Topology
+from neuromas.training.location import read_topology
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command."""
+    if is_topology_document(load_document(arguments.path)):
+        topology = load_topology(arguments.path, arguments.set)
+        facts = topology_facts(topology)
+        console.show(_text(topology, facts), {"valid": True, "kind": "topology"} | facts)
+        return 0
+    spec = load_spec(arguments.path, arguments.set)
+    preflight = check_run(spec, read_topology)
+    facts = topology_facts(spec.topology) | run_facts(spec, preflight)
+    console.show(_text(spec.topology, facts), {"valid": True, "kind": "run"} | facts)
+    return 0
+
+
+def topology_facts(topology: Topology) -> dict[str, Any]:
+    """Return what the graph alone says."""
+    return {
+        "name": topology.name,
+        "hash": topology.content_hash,
+        "nodes": len(topology.nodes),
+        "order": list(topology.order),
+        "depth": topology.depth,
+        "width": topology.width,
+        "calls_per_answer": len(topology.nodes),
+        "adapters": len(topology.adapters),
+        "output": topology.output,
+    }
+
+
+def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
+    """Return what the run needs."""
+    training, adapters = spec.training, len(spec.topology.adapters)
+    rollouts = training.prompts_per_step * training.group_size
+    return {
+        "run": spec.name,
+        "spec_hash": spec_hash(spec),
+        "base": str(preflight.base.folder),
+        "trainable_parameters": adapters * preflight.adapter_parameters,
+        "adapter_bytes": adapters * preflight.adapter_bytes,
+        "longest_call_tokens": preflight.longest_call,
+        "rollouts_per_step": rollouts,
+        "calls_per_step": rollouts * len(spec.topology.nodes),
+        "steps": training.steps,
+        "stages": [len(graph.nodes) for graph in preflight.graphs],
+    }
+
+
+_LABELS = {
+    "order": "order",
+    "depth": "depth",
+    "width": "width",
+    "calls_per_answer": "calls per answer",
+    "adapters": "adapters",
+    "base": "base",
+    "trainable_parameters": "trainable parameters",
+    "adapter_bytes": "adapter bytes per sync",
+    "longest_call_tokens": "longest call, tokens",
+    "rollouts_per_step": "rollouts per step",
+    "calls_per_step": "calls per step",
+    "steps": "optimizer steps",
+    "stages": "nodes by stage",
+    "hash": "topology hash",
+}
+
+
+def _text(topology: Topology, facts: dict[str, Any]) -> str:
+    lines = [draw_text(topology), ""]
+    for key, label in _LABELS.items():
+        if key in facts:
+            lines.append(f"{label + ':':<24}{_value(facts[key])}")
+    return "\n".join([*lines, "", "valid"])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,98 @@
+"""The Ray actor of the learner: a thin shell around ``training.learner.Learner`` and the pool that samples for it.
+
+Training runs in the actor's only working thread. Two more threads answer while it does: one hands over events, one
+takes the request to stop.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from neuromas.cluster.runtime import RuntimeSetup
+from neuromas.cluster.setup import set_threads
+from neuromas.events import Event
+from neuromas.runfolder import RunWriter
+from neuromas.training.plan import StagePlan, StageResult
+
+if TYPE_CHECKING:
+    from neuromas.training.learner import Learner
+
+CONTROL = "control"
+CONCURRENCY_GROUPS = {CONTROL: 2}
+
+
+class LearnerActor:
+    """A process with a Learner; see ``Runtime`` for what its methods mean."""
+
+    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any]) -> None:
+        """Prepare the process.
+
+        Args:
+            setup: of the run.
+            workers: handles of the rollout actors.
+        """
+        set_threads(setup.spec.runtime.learner_threads)
+        self._setup = setup
+        self._workers = workers
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._writer = RunWriter(setup.folder, setup.lock)
+        self._learner: Learner | None = None
+
+    def start(self) -> None:
+        """Import what training needs; takes seconds, during which the rollout workers load their engines."""
+        from neuromas.cluster.pool import RolloutPool
+        from neuromas.training.learner import Learner
+
+        pool = RolloutPool(self._workers, self._setup.spec.runtime.rollout_timeout_s, self._record)
+        self._learner = Learner(self._setup.spec, self._setup.folder, pool, self._record)
+
+    def train_stage(self, plan: StagePlan) -> StageResult:
+        """Train one stage."""
+        try:
+            return self._started().train_stage(plan)
+        finally:
+            self._events.put(None)
+
+    def evaluate(self, checkpoint: Path, level: int | None, examples: int, greedy: bool) -> tuple[float, ...]:
+        """Return the reward of each held-out example."""
+        try:
+            return self._started().evaluate(checkpoint, level, examples, greedy=greedy)
+        finally:
+            self._events.put(None)
+
+    def close(self) -> None:
+        """Close the run's files."""
+        self._started().close()
+        self._writer.close()
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def request_stop(self) -> None:
+        """Ask the stage under way to end."""
+        self._started().request_stop()
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def next_events(self, timeout_s: float) -> list[Event | None]:
+        """Return all events since the last call; waits up to ``timeout_s`` seconds for the first.
+
+        None stands for the end of a call to ``train_stage`` or ``evaluate``.
+        """
+        try:
+            events = [self._events.get(timeout=timeout_s)]
+        except queue.Empty:
+            return []
+        while not self._events.empty():
+            events.append(self._events.get())
+        return events
+
+    def _record(self, event: Event) -> None:
+        self._writer(event)
+        self._events.put(event)
+
+    def _started(self) -> Learner:
+        assert self._learner is not None, "start() comes first"
+        return self._learner

@@ -1,0 +1,45 @@
+"""The runtime of one process: the same worker and learner without Ray, for small machines, tests and debugging."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neuromas.cluster.runtime import RuntimeSetup
+from neuromas.events import Event, Observer
+from neuromas.rollout.client import LocalRolloutClient
+from neuromas.runfolder import RunWriter
+from neuromas.training.learner import Learner
+from neuromas.training.plan import StagePlan, StageResult
+
+
+class LocalRuntime:
+    """Runtime in this process; see ``Runtime`` for the methods."""
+
+    def __init__(self, setup: RuntimeSetup, on_event: Observer) -> None:
+        """Load the engine and the learner, one after the other."""
+        self._on_event = on_event
+        self._client = LocalRolloutClient(setup.worker.make())
+        self._writer = RunWriter(setup.folder, setup.lock)
+        self._learner = Learner(setup.spec, setup.folder, self._client, self._record)
+
+    def train_stage(self, plan: StagePlan) -> StageResult:
+        """Train one stage."""
+        return self._learner.train_stage(plan)
+
+    def evaluate(self, checkpoint: Path, level: int | None, examples: int, *, greedy: bool) -> tuple[float, ...]:
+        """Return the reward of each held-out example."""
+        return self._learner.evaluate(checkpoint, level, examples, greedy=greedy)
+
+    def request_stop(self) -> None:
+        """Ask the stage under way to end."""
+        self._learner.request_stop()
+
+    def close(self) -> None:
+        """Stop the engine and close the files. Safe to call twice."""
+        self._learner.close()
+        self._client.close()
+        self._writer.close()
+
+    def _record(self, event: Event) -> None:
+        self._writer(event)
+        self._on_event(event)

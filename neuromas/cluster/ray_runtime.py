@@ -1,0 +1,142 @@
+"""The runtime on Ray: rollout workers and the learner are actors, each in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from neuromas.cluster.actors import RolloutActor
+from neuromas.cluster.connection import RayConnection, check_resources
+from neuromas.cluster.failure import cause_of, first_line
+from neuromas.cluster.learner_actor import CONCURRENCY_GROUPS, LearnerActor
+from neuromas.cluster.runtime import RuntimeSetup
+from neuromas.errors import RuntimeStartError
+from neuromas.events import Observer
+from neuromas.spec.machine import RuntimeSpec
+from neuromas.training.plan import StagePlan, StageResult
+
+_EVENTS_TIMEOUT_S = 5.0
+
+
+class RayRuntime:
+    """Runtime of Ray actors; see ``Runtime`` for the methods."""
+
+    def __init__(self, setup: RuntimeSetup, on_event: Observer) -> None:
+        """Connect to the cluster and start the actors: engines first, the learner while they load."""
+        spec = setup.spec.runtime
+        self._on_event = on_event
+        self._connection = RayConnection(
+            spec.address,
+            min_cpus=spec.rollout_workers + spec.learner_workers,
+            show_worker_logs=setup.show_worker_logs,
+        )
+        try:
+            _check(spec)
+            self._workers = start_workers(setup)
+            self._learner = start_learner(setup, self._workers)
+            starting = [actor.start.remote() for actor in (*self._workers, self._learner)]
+            wait_for_all(starting, spec.start_timeout_s)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def train_stage(self, plan: StagePlan) -> StageResult:
+        """Train one stage and pass its events on."""
+        result: StageResult = self._follow(self._learner.train_stage.remote(plan))
+        return result
+
+    def evaluate(self, checkpoint: Path, level: int | None, examples: int, *, greedy: bool) -> tuple[float, ...]:
+        """Return the reward of each held-out example."""
+        rewards: tuple[float, ...] = self._follow(self._learner.evaluate.remote(checkpoint, level, examples, greedy))
+        return rewards
+
+    def request_stop(self) -> None:
+        """Ask the stage under way to end."""
+        self._learner.request_stop.remote()
+
+    def close(self) -> None:
+        """End the actors and leave the cluster. Safe to call twice."""
+        if not ray.is_initialized():
+            return
+        for actor in (self._learner, *self._workers):
+            ray.kill(actor)
+        self._connection.close()
+
+    def _follow(self, work: Any) -> Any:
+        """Return the result of a call to the learner; its events are passed on while it runs, and all before."""
+        try:
+            while True:
+                for event in unwrapped(self._learner.next_events.remote(_EVENTS_TIMEOUT_S)):
+                    if event is None:  # the call's last
+                        return unwrapped(work)
+                    self._on_event(event)
+                if ray.wait([work], timeout=0)[0]:
+                    return unwrapped(work)
+        except RayActorError as error:
+            raise RuntimeStartError(
+                f"the learner's process died ({first_line(error)}); the run can be resumed from its last checkpoint"
+            ) from error
+
+
+def start_workers(setup: RuntimeSetup) -> list[Any]:
+    """Return handles of the run's rollout actors, whose engines have not been loaded."""
+    spec = setup.spec.runtime
+    actor_class = ray.remote(
+        num_cpus=1, num_gpus=spec.gpus_per_rollout_worker, max_restarts=spec.max_restarts, max_task_retries=0
+    )(RolloutActor)
+    return [actor_class.remote(setup.worker) for _ in range(spec.rollout_workers)]
+
+
+def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> Any:
+    """Return the handle of the run's learner, which has imported nothing."""
+    actor_class = ray.remote(
+        num_cpus=1, num_gpus=setup.spec.runtime.gpus_per_learner, concurrency_groups=CONCURRENCY_GROUPS
+    )(LearnerActor)
+    return actor_class.remote(setup, list(workers))
+
+
+def wait_for_all(calls: Sequence[Any], timeout_s: float) -> None:
+    """Return when all calls have ended; the first that fails ends the wait.
+
+    Raises:
+        RuntimeStartError: an actor died, or the time is over.
+        NeuroMASError: what an actor raised.
+    """
+    waiting, deadline = list(calls), time.monotonic() + timeout_s
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise RuntimeStartError(
+                f"{len(waiting)} of {len(calls)} actors were not ready after runtime.start_timeout_s = {timeout_s:g} s; raise "
+                "it, or see Ray's logs for what they wait for"
+            )
+        for call in ready:
+            try:
+                unwrapped(call)
+            except RayActorError as error:
+                raise RuntimeStartError(f"an actor died while it started: {first_line(error)}") from error
+
+
+def unwrapped(call: Any) -> Any:
+    """Return the result of a remote call.
+
+    Raises:
+        NeuroMASError: what the actor's own code raised, as it was.
+        RayActorError: the actor died.
+    """
+    try:
+        return ray.get(call)
+    except RayTaskError as error:
+        raise cause_of(error) from error
+
+
+def _check(spec: RuntimeSpec) -> None:
+    check_resources(
+        cpus=spec.rollout_workers + spec.learner_workers,
+        gpus=spec.rollout_workers * spec.gpus_per_rollout_worker + spec.learner_workers * spec.gpus_per_learner,
+    )
