@@ -40,3 +40,24 @@ def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_tokenizer(128).save_pretrained(folder)
     (folder / "neuromas.json").write_text(json.dumps({"renderer": "compact"}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def word_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the tiny base's words as tokenizer files and a config, but no weights; made without torch."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    from neuromas.base.symbols import BOS, EOS, PAD, UNK, symbols
+
+    folder = tmp_path_factory.mktemp("word_base")
+    core = Tokenizer(WordLevel({symbol: place for place, symbol in enumerate(symbols())}, unk_token=UNK))
+    core.pre_tokenizer = WhitespaceSplit()
+    core.add_special_tokens([PAD, BOS, EOS, UNK])
+    core.save(str(folder / "tokenizer.json"))
+    shape = {"num_attention_heads": 2, "hidden_size": 64, "vocab_size": len(symbols()), "eos_token_id": 2}
+    (folder / "config.json").write_text(json.dumps(shape))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": BOS, "eos_token": EOS}))
+    (folder / "neuromas.json").write_text(json.dumps({"renderer": "compact"}))
+    return folder
