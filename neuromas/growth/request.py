@@ -29,6 +29,7 @@ class StageRequest:
         trigger: rule that may end the stage before ``steps``; None = it runs to its end.
         start: checkpoint whose weights it starts from; None = new adapters.
         grown: how the weights of ``start`` become those of ``topology``; None = they fit as they are.
+        modules: further checkpoints, in the order in which ``grown`` counts them from 1.
         inherit: treatment of old adapters and their optimizer state; None = all go on training, moments kept.
     """
 
@@ -42,6 +43,7 @@ class StageRequest:
     trigger: Trigger | None = None
     start: Path | None = None
     grown: Grown | None = None
+    modules: tuple[str, ...] = ()
     inherit: InheritanceSpec | None = None
 
     @property

@@ -237,7 +237,7 @@ class _Walk:
             )
         )
         request = _request(name, replace(place, topology=grown.topology), budget)
-        return replace(request, grown=grown, inherit=plan.inherit)
+        return replace(request, grown=grown, modules=module_names((plan,)), inherit=plan.inherit)
 
     def _apply(self, topology: Topology, plan: PlanSpec) -> Grown:
         return apply_plan(topology, plan, {name: self.runner.topology(name) for name in module_names((plan,))})
