@@ -1,0 +1,111 @@
+"""Where to draw nodes: layers from left to right, edges over several layers on lanes of their own, few crossings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from neuromas.topology.graph import Topology
+
+_SWEEPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place in a layer: a node's own, or, in a later layer, the lane on which its message travels further on."""
+
+    node: str
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A drawing plan.
+
+    Attributes:
+        layers: spots of each layer from top to bottom.
+        links: for each gap between two layers, the pairs of spots to join.
+        rows: height of each spot, from 0 downwards; spots of one layer are at least 2 apart.
+    """
+
+    layers: tuple[tuple[Spot, ...], ...]
+    links: tuple[tuple[tuple[Spot, Spot], ...], ...]
+    rows: Mapping[Spot, int]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that the drawing takes."""
+        return max(self.rows.values()) + 1
+
+
+def lay_out(graph: Topology) -> Layout:
+    """Return where to draw each node and each lane. The same graph always gives the same plan."""
+    links = [_links(graph, layer) for layer in range(1, graph.depth)]
+    layers = [[Spot(node, layer) for node in graph.layers[layer - 1]] for layer in range(1, graph.depth + 1)]
+    for gap, pairs in enumerate(links):
+        known = set(layers[gap + 1])
+        layers[gap + 1] += list(dict.fromkeys(target for _, target in pairs if target not in known))
+    _uncross(layers, links)
+    return Layout(tuple(map(tuple, layers)), tuple(map(tuple, links)), _rows(layers, links))
+
+
+def _links(graph: Topology, layer: int) -> list[tuple[Spot, Spot]]:
+    """Return the pairs to join between a layer and the next."""
+    pairs = []
+    for node in graph.order:
+        if graph.layer(node) <= layer:
+            ends = [graph.layer(reader) for reader in graph.successors(node)]
+            readers = [reader for reader in graph.successors(node) if graph.layer(reader) == layer + 1]
+            targets = [*readers, node] if max(ends, default=0) > layer + 1 else readers
+            pairs += [(Spot(node, layer), Spot(target, layer + 1)) for target in targets]
+    return pairs
+
+
+def _uncross(layers: list[list[Spot]], links: Sequence[Sequence[tuple[Spot, Spot]]]) -> None:
+    """Sort each layer by the mean place of what its spots are joined to, forwards and backwards in turn."""
+    for _ in range(_SWEEPS):
+        for gap, pairs in enumerate(links):
+            _sort(layers[gap + 1], layers[gap], [(target, source) for source, target in pairs])
+        for gap, pairs in reversed(list(enumerate(links))):
+            _sort(layers[gap], layers[gap + 1], pairs)
+
+
+def _sort(layer: list[Spot], beside: Sequence[Spot], pairs: Sequence[tuple[Spot, Spot]]) -> None:
+    place = {spot: index for index, spot in enumerate(beside)}
+    mean = _means(layer, ((one, place[other]) for one, other in pairs))
+    layer.sort(key=mean.__getitem__)
+
+
+def _rows(layers: Sequence[Sequence[Spot]], links: Sequence[Sequence[tuple[Spot, Spot]]]) -> dict[Spot, int]:
+    rows = {spot: 2 * index for index, spot in enumerate(layers[0])}
+    for (_, layer), pairs in zip(pairwise(layers), links, strict=True):
+        wanted = _means(layer, ((target, rows[source]) for source, target in pairs))
+        rows |= dict(zip(layer, _spread(list(wanted.values())), strict=True))
+    top = min(rows.values())
+    return {spot: row - top for spot, row in rows.items()}
+
+
+def _spread(wanted: Sequence[float]) -> list[int]:
+    """Return rows at least 2 apart, in order, nearest to the wanted ones (pooling neighbours that would collide)."""
+    pools: list[list[float]] = []
+    for index, height in enumerate(wanted):
+        pools.append([height - 2 * index])
+        while len(pools) > 1 and _mean(pools[-2]) >= _mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    offsets = [math.floor(_mean(pool)) for pool in pools for _ in pool]
+    return [offset + 2 * index for index, offset in enumerate(offsets)]
+
+
+def _means(layer: Iterable[Spot], values: Iterable[tuple[Spot, float]]) -> dict[Spot, float]:
+    """Return the mean of the values of each spot, in the order of the layer; 0 for those without."""
+    found: dict[Spot, list[float]] = {spot: [] for spot in layer}
+    for spot, value in values:
+        found[spot].append(value)
+    return {spot: _mean(listed) for spot, listed in found.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,153 @@
+"""A Topology as one self-contained SVG image for reports and web pages, in light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+
+from neuromas.topology.graph import Node, Topology
+from neuromas.topology.layout import Layout, Spot, lay_out
+
+# Pixels.
+_CHARACTER = 7.4
+_ROW = 28
+_NODE_HEIGHT = 30
+_CAPTION_HEIGHT = 14
+_GAP = 60
+_MARGIN = 8
+_MAX_CAPTION = 28
+
+_STYLE = """
+.neuromas-graph{color:var(--graph-ink,#1f2937);font:12px ui-monospace,monospace}
+@media (prefers-color-scheme:dark){.neuromas-graph{color:var(--graph-ink,#e5e7eb)}}
+.neuromas-graph rect{fill:var(--graph-accent,#3b82f6);stroke:currentColor}
+.neuromas-graph .output rect{stroke-width:2.5}
+.neuromas-graph .deaf rect{stroke-dasharray:4 3}
+.neuromas-graph path{fill:none;stroke:currentColor;stroke-opacity:.55}
+.neuromas-graph marker path{fill:currentColor;stroke:none;fill-opacity:.7}
+.neuromas-graph text{fill:currentColor;text-anchor:middle}
+.neuromas-graph .caption{font-size:11px;fill-opacity:.75}
+""".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Left and right edge of each layer and the height of a row's middle, in pixels."""
+
+    layers: tuple[tuple[float, float], ...]
+    layout: Layout
+    node_height: float
+
+    def left(self, spot: Spot) -> float:
+        return self.layers[spot.layer - 1][0]
+
+    def right(self, spot: Spot) -> float:
+        return self.layers[spot.layer - 1][1]
+
+    def middle(self, spot: Spot) -> float:
+        scale = _ROW * self.node_height / _NODE_HEIGHT
+        return _MARGIN + self.node_height / 2 + self.layout.rows[spot] * scale
+
+
+def draw_svg(
+    graph: Topology, captions: Mapping[str, str] | None = None, weights: Mapping[str, float] | None = None
+) -> str:
+    """Return the graph as an ``<svg>`` element that needs nothing else and can be put into a page.
+
+    Pages may set ``--graph-ink`` and ``--graph-accent``; without them the colours follow the reader's light or dark.
+
+    Args:
+        graph: what to draw.
+        captions: node id -> short text under its id, such as the message it learned to send.
+        weights: node id, or ``"sender->reader"`` for an edge, -> 0 to 1, such as its influence on the answer: how
+            strongly a node is filled, how thick an edge is. Without weights all look alike.
+    """
+    captions, weights = captions or {}, weights or {}
+    layout = lay_out(graph)
+    frame = _frame(graph, layout, captions)
+    width = frame.layers[-1][1] + _MARGIN
+    height = max(map(frame.middle, layout.rows)) + frame.node_height / 2 + _MARGIN
+    label = escape(f"{graph.name or 'topology'}: {len(graph.nodes)} nodes in {graph.depth} layers")
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="neuromas-graph" role="img" aria-label="{label}" '
+        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">',
+        f"<style>{_STYLE}</style>",
+        '<defs><marker id="neuromas-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>',
+        *_edges(graph, frame, weights),
+        *(_node(graph, graph.node(node), frame, captions, weights) for node in graph.order),
+        "</svg>",
+    ]
+    return "\n".join(parts)
+
+
+def _frame(graph: Topology, layout: Layout, captions: Mapping[str, str]) -> _Frame:
+    layers = []
+    left = float(_MARGIN)
+    for nodes in graph.layers:
+        longest = max(max(len(node), len(_short(captions.get(node, "")))) for node in nodes)
+        right = left + 20 + _CHARACTER * max(longest, 3)
+        layers.append((left, right))
+        left = right + _GAP
+    return _Frame(tuple(layers), layout, _NODE_HEIGHT + (_CAPTION_HEIGHT if captions else 0))
+
+
+def _edges(graph: Topology, frame: _Frame, weights: Mapping[str, float]) -> Iterable[str]:
+    for source in graph.order:
+        for reader in graph.successors(source):
+            lanes = [Spot(source, layer) for layer in range(graph.layer(source), graph.layer(reader))]
+            spots = [*lanes, Spot(reader, graph.layer(reader))]
+            drawn = f"M{frame.right(spots[0]):.1f} {frame.middle(spots[0]):.1f}"
+            for here, there in pairwise(spots):
+                drawn += _curve(frame, here, there)
+                if there != spots[-1]:
+                    drawn += f"H{frame.right(there):.1f}"
+            thickness = 1 + 3 * min(max(weights.get(f"{source}->{reader}", 0.1), 0), 1)
+            yield (
+                f'<path d="{drawn}" stroke-width="{thickness:.2f}" marker-end="url(#neuromas-arrow)">'
+                f"<title>{source} to {reader}</title></path>"
+            )
+
+
+def _curve(frame: _Frame, here: Spot, there: Spot) -> str:
+    start, end = frame.right(here), frame.left(there)
+    bend = (start + end) / 2
+    return (
+        f"C{bend:.1f} {frame.middle(here):.1f} {bend:.1f} {frame.middle(there):.1f} {end:.1f} {frame.middle(there):.1f}"
+    )
+
+
+def _node(graph: Topology, node: Node, frame: _Frame, captions: Mapping[str, str], weights: Mapping[str, float]) -> str:
+    spot = Spot(node.id, graph.layer(node.id))
+    left, width = frame.left(spot), frame.right(spot) - frame.left(spot)
+    middle, centre = frame.middle(spot), frame.left(spot) + width / 2
+    kinds = [kind for kind, holds in (("output", node.id == graph.output), ("deaf", not node.reads_task)) if holds]
+    fill = 0.08 + 0.6 * min(max(weights.get(node.id, 0.1), 0), 1)
+    caption = captions.get(node.id, "")
+    baseline = middle + 4 - (_CAPTION_HEIGHT / 2 if caption else 0)
+    text = f'<text x="{centre:.1f}" y="{baseline:.1f}">{node.id}</text>'
+    if caption:
+        below = baseline + _CAPTION_HEIGHT
+        text += f'<text class="caption" x="{centre:.1f}" y="{below:.1f}">{escape(_short(caption))}</text>'
+    return (
+        f'<g class="{" ".join(["node", *kinds])}"><title>{escape(_title(graph, node, caption))}</title>'
+        f'<rect x="{left:.1f}" y="{middle - frame.node_height / 2:.1f}" width="{width:.1f}" '
+        f'height="{frame.node_height}" rx="6" fill-opacity="{fill:.2f}"/>{text}</g>'
+    )
+
+
+def _title(graph: Topology, node: Node, caption: str) -> str:
+    layer, index = graph.position(node.id)
+    reads = ["the task"] * node.reads_task + list(graph.predecessors(node.id))
+    lines = [f"{node.id}: layer {layer}, index {index}", f"reads {', '.join(reads)}"]
+    if graph.adapter_of(node.id) != node.id:
+        lines.append(f"adapter {graph.adapter_of(node.id)}")
+    if node.max_tokens is not None:
+        lines.append(f"at most {node.max_tokens} tokens")
+    return "\n".join([*lines, caption] if caption else lines)
+
+
+def _short(caption: str) -> str:
+    return caption if len(caption) <= _MAX_CAPTION else f"{caption[: _MAX_CAPTION - 1]}…"
