@@ -20,30 +20,34 @@ class RoutePlan:
         present: sorted indices of the adapters that have rows, shape (present,); None = all adapters of the model.
         local: position in ``present`` of each row's adapter, shape (rows,); None = row k belongs to the k-th one.
         single: all rows belong to one adapter.
+        number: which call of ``Route.set`` made it; 0 = none did, the model has one adapter.
     """
 
     rows: int
     present: Tensor | None
     local: Tensor | None
     single: bool
+    number: int
 
     def to(self, device: torch.device) -> RoutePlan:
         """Return the plan with its tensors on ``device``."""
         present = None if self.present is None else self.present.to(device)
         local = None if self.local is None else self.local.to(device)
-        return RoutePlan(self.rows, present, local, self.single)
+        return RoutePlan(self.rows, present, local, self.single, self.number)
 
 
 class Route:
     """The current assignment of rows to adapters.
 
     A route stays set until the next one. It must not change between a forward pass and its backward pass when
-    activations are recomputed (gradient checkpointing), since recomputation reads it again.
+    activations are recomputed (gradient checkpointing), since recomputation reads it again; a change is noticed in
+    the backward pass and refused, except under reentrant checkpointing, which leaves no trace of the first pass.
     """
 
     def __init__(self, num_adapters: int) -> None:
         self.num_adapters = num_adapters
         self._plans: dict[torch.device, RoutePlan] = {}
+        self._number = 0
 
     def set(self, index: Tensor | Sequence[int]) -> None:
         """Assign row k of the next batches to adapter ``index[k]``.
@@ -65,11 +69,13 @@ class Route:
             )
         num_present = present.numel()
         in_order = num_present == rows.numel() and bool((local == torch.arange(num_present)).all())
+        self._number += 1
         plan = RoutePlan(
             rows=rows.numel(),
             present=None if num_present == self.num_adapters else present,
             local=None if in_order else local,
             single=num_present == 1,
+            number=self._number,
         )
         self._plans = {torch.device("cpu"): plan}
 
@@ -85,7 +91,7 @@ class Route:
         """
         if not self._plans:
             if self.num_adapters == 1:
-                return RoutePlan(rows, None, None, single=True)
+                return RoutePlan(rows, None, None, single=True, number=0)
             raise AdapterError(
                 f"route: none is set for a batch of {rows} rows; call AdapterBank.set_routes with the adapter index "
                 "of each row before the forward pass"

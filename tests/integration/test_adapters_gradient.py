@@ -168,6 +168,35 @@ def test_a_forward_pass_without_a_route_is_refused(small_base: Path):
     model(input_ids=batch(3))
 
 
+def test_a_route_that_changes_before_recomputation_is_refused(small_base: Path):
+    model, bank = build_model(small_base, LORA, NAMES, seed=0)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    bank.set_routes([0, 1, 1])
+    loss = row_losses(model, batch(3)).sum()
+    bank.set_routes([1, 0, 0])
+    with pytest.raises(AdapterError, match="set anew between a forward pass and its backward pass"):
+        loss.backward()
+
+
+def test_routes_may_change_before_backward_when_activations_are_stored(small_base: Path):
+    gradients = []
+    for order in ("together", "apart"):
+        model, bank = build_model(small_base, LORA, NAMES, seed=0)
+        scramble(bank)
+        losses = []
+        for routes in ([0, 1, 2], [3, 3, 1]):
+            bank.set_routes(routes)
+            losses.append(row_losses(model, batch(3)).sum())
+            if order == "apart":
+                losses[-1].backward()
+        if order == "together":
+            torch.stack(losses).sum().backward()
+        gradients.append([stack.parameter.grad for stack in bank.stacks()])
+    for together, apart in zip(*gradients, strict=True):
+        torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-6)
+
+
 def test_two_models_do_not_share_a_route(small_base: Path):
     (one, one_bank), (two, two_bank) = (build_model(small_base, LORA, NAMES, seed=0) for _ in range(2))
     scramble(one_bank)
