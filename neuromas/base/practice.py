@@ -40,8 +40,8 @@ def draw_practice(rng: Random, kind: Kind, level: int) -> Practice:
 
     Args:
         rng: source of randomness.
-        kind: ``chain`` and ``tree`` are the tasks; ``gates`` are literal gates alone, ``lookup`` a chain over a few symbols,
-            ``combine`` one gate whose operands only messages can tell.
+        kind: ``chain`` and ``tree`` are the tasks; ``gates`` are literal gates alone, ``lookup`` a chain over a few
+            symbols, ``combine`` one gate whose operands only messages can tell.
         level: hops of a chain, depth of a tree, number of gates, symbols of a lookup; without meaning for ``combine``.
     """
     return _DRAW[kind](rng, level)

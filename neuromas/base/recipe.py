@@ -117,7 +117,7 @@ def _combine(weight: float = 0.25) -> Lesson:
 
 
 def _lookup(*pairs: int, weight: float = 0.5) -> Lesson:
-    return Lesson("lookup", pairs, weight, Mixture((0, 1, 1), copy=0.0, jump=0.0, wrong=1.0))
+    return Lesson("lookup", pairs, weight, Mixture((0, 1, 1, 2), copy=0.3, jump=0.0, wrong=1.0))
 
 
 def _chain(*hops: int, weight: float = 0.5) -> Lesson:
