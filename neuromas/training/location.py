@@ -75,7 +75,7 @@ def verify(folder: Path) -> None:
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
-        raise CheckpointError(f"checkpoint {folder}: {MANIFEST} is missing, so it was never finished; use an earlier one")
+        raise CheckpointError(f"checkpoint {folder}: {MANIFEST} is missing: it was never finished; use an earlier one")
     listed = _read_json(manifest).get("sha256", {})
     missing = [name for name in FILES if name not in listed]
     if missing:
@@ -85,7 +85,7 @@ def verify(folder: Path) -> None:
         if not file.is_file():
             raise CheckpointError(f"checkpoint {folder}: {name} is missing; use another checkpoint")
         if sha256(file) != expected:
-            raise CheckpointError(f"checkpoint {folder}: {name} was altered after it was written; use another checkpoint")
+            raise CheckpointError(f"checkpoint {folder}: {name} was altered since it was written; use another one")
 
 
 def sha256(file: Path) -> str:

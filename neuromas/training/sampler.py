@@ -167,20 +167,18 @@ class StepSampler:
         Raises:
             RolloutError: too many rollouts failed.
         """
+        began = perf_counter()
         pending = self._take(step)
         if pending is None:
             sync_s = self.publish(step)
-            version, ticket = step, self._submit(step, self._next(self._plan.prompts))
+            pending = step, self._submit(step, self._next(self._plan.prompts))
+            groups, stats = self._collect(pending[1])
         else:
-            version, ticket = pending
-            sync_s = 0.0
-        began = perf_counter()
-        groups = self._client.collect(ticket)
-        stats = self._client.last_stats
-        if pending is not None:
+            groups, stats = self._collect(pending[1])
             sync_s = self.publish(step)
+        version = pending[0]
         groups, stats, refilled = self._refill(step, groups, stats)
-        wait_s = perf_counter() - began - (sync_s if pending is not None else 0.0)
+        wait_s = perf_counter() - began - sync_s
         self._check_failures(groups)
         if ahead:
             self._ahead = step + 1, self.version, self._submit(step + 1, self._next(self._plan.prompts))
@@ -193,7 +191,7 @@ class StepSampler:
     def drain(self) -> None:
         """Throw away rollouts that were submitted ahead and put their examples back."""
         if self._ahead is not None:
-            self._client.collect(self._ahead[2])
+            self._collect(self._ahead[2])
             self.cursor -= self._plan.prompts
             self._ahead = None
 
@@ -205,6 +203,10 @@ class StepSampler:
         if for_step != step:
             raise RolloutError(f"rollouts were sampled ahead for step {for_step}, but step {step} is asked for")
         return version, ticket
+
+    def _collect(self, ticket: Ticket) -> tuple[list[Group], RolloutStats]:
+        groups = self._client.collect(ticket)
+        return groups, self._client.last_stats
 
     def _refill(self, step: int, groups: list[Group], stats: RolloutStats) -> tuple[list[Group], RolloutStats, int]:
         refilled = 0
@@ -218,8 +220,8 @@ class StepSampler:
             if not useless:
                 continue
             examples = [self._example(first + offset) for offset in range(len(useless))]
-            fresh = self._client.collect(self._submit(step, examples))
-            stats = stats + self._client.last_stats
+            fresh, cost = self._collect(self._submit(step, examples))
+            stats = stats + cost
             for index, group in zip(useless, fresh, strict=True):
                 if self._is_useful(group):
                     groups[index] = group

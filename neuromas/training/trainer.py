@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-import trl.import_utils
+import trl.import_utils as trl_imports
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
@@ -43,7 +43,7 @@ from neuromas.training.step_metrics import count_rollouts, describe_nan, measure
 from neuromas.training.step_plan import StepPlan, plan_step
 
 # TRL imports vLLM and Ray wherever they are installed, which doubles its import time; it never serves our rollouts.
-trl.import_utils.is_vllm_available = lambda *_args, **_kwargs: False
+trl_imports.is_vllm_available = lambda *_args, **_kwargs: False
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402 - must follow the lines above
@@ -92,6 +92,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._place = torch.zeros(0, dtype=torch.int64)
         self._active: tuple[Bucket, ...] = ()
         self._scores: tuple[Tensor, Tensor] | None = None
+        self._has_optimizer = False
         self._meter = StepMeter()
         self._aggregation = Aggregation(spec.loss, Amount(0, 0), 1, 1)
         self._clock = time.perf_counter()
@@ -130,7 +131,8 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         """Return TRL's batch for the kept rows, one per call."""
         nodes = len(self._settings.seats.nodes)
         expanded = [{"prompt": ""} for _ in range(len(inputs) * nodes)]
-        iterations, self.num_iterations = self.num_iterations, 1 if not self._corrected else self.num_iterations
+        iterations = self._spec.num_iterations
+        self.num_iterations: int = iterations if self._corrected else 1
         try:  # with more iterations TRL would compute old logprobs that the sampler's replace
             batch: dict[str, Any] = super()._generate_and_score_completions(expanded)
         finally:
@@ -304,7 +306,8 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def create_optimizer(self, model: nn.Module | None = None) -> NodeAdamW:
         """Create the optimizer over the bank's stacks, once."""
-        if self.optimizer is None:
+        if not self._has_optimizer:
+            self._has_optimizer = True
             self.optimizer = self.nodes_optimizer = NodeAdamW(
                 self.bank.stacks(),
                 self.bank.names,

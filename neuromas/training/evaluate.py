@@ -1,0 +1,99 @@
+"""Held-out evaluation: accuracies with their intervals, and what each Node has come to say. Loads no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neuromas.rollout.record import Group
+from neuromas.tasks.base import Example, Task
+from neuromas.training.statistics import Interval, wilson_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Rewards on held-out examples, one rollout each.
+
+    Attributes:
+        rewards: terminal reward per example, in the examples' order.
+        interval: their mean with its 95 % Wilson interval (exact for rewards of 0 and 1).
+    """
+
+    rewards: tuple[float, ...]
+    interval: Interval
+
+    @property
+    def value(self) -> float:
+        """Mean reward."""
+        return self.interval.value
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One label among a Node's messages: how often (share of all its messages), and how often correct."""
+
+    label: str
+    share: float
+    correct: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRole:
+    """What a Node says, as far as the task can read it.
+
+    Attributes:
+        node: id of the Node.
+        position: (layer, index) in the graph.
+        said: labels by falling share; messages that state nothing are left out, so shares may not add up to 1.
+        correct: share of all its messages that state something correct.
+        tokens: mean length of its messages.
+    """
+
+    node: str
+    position: tuple[int, int]
+    said: tuple[Said, ...]
+    correct: float
+    tokens: float
+
+
+def held_out(task: Task, level: int | None, count: int) -> tuple[Example, ...]:
+    """Return the first ``count`` held-out examples of a level, fewer where the task has fewer."""
+    size = task.size("test")
+    return tuple(task.example("test", index, level) for index in range(count if size is None else min(count, size)))
+
+
+def accuracy(groups: Sequence[Group]) -> Accuracy:
+    """Return the accuracy of groups of one rollout."""
+    rewards = tuple(group.rollouts[0].reward for group in groups)
+    return Accuracy(rewards, wilson_interval(sum(rewards), len(rewards)))
+
+
+def node_roles(groups: Sequence[Group], task: Task, positions: dict[str, tuple[int, int]]) -> list[NodeRole]:
+    """Return what each Node says over all rollouts of the groups; ``positions`` names the Nodes in order."""
+    labels: dict[str, Counter[str]] = {node: Counter() for node in positions}
+    right: dict[str, Counter[str]] = {node: Counter() for node in positions}
+    calls: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    for group in groups:
+        for rollout in group.rollouts:
+            for call in rollout.calls:
+                calls[call.node] += 1
+                tokens[call.node] += len(call.completion_token_ids)
+                stated = task.describe(group.example, call.text)
+                if stated is not None:
+                    labels[call.node][stated.label] += 1
+                    right[call.node][stated.label] += stated.correct
+    return [
+        NodeRole(
+            node=node,
+            position=position,
+            said=tuple(
+                Said(label, count / calls[node], right[node][label] / count)
+                for label, count in labels[node].most_common()
+            ),
+            correct=right[node].total() / max(1, calls[node]),
+            tokens=tokens[node] / max(1, calls[node]),
+        )
+        for node, position in positions.items()
+    ]

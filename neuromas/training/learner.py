@@ -1,0 +1,161 @@
+"""Learner: trains stages one after the other, evaluates, writes checkpoints and emits events. Runs without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+
+import torch
+from transformers import AutoTokenizer
+
+from neuromas.adapters.bank import AdapterBank
+from neuromas.adapters.build import build_model
+from neuromas.adapters.ref import AdapterRef
+from neuromas.base.resolve import resolve_base
+from neuromas.events import Observer, StageEnded, StageStarted
+from neuromas.rollout.batch import RolloutBatch
+from neuromas.rollout.client import RolloutClient
+from neuromas.rollout.record import Group, Provenance
+from neuromas.spec.run import RunSpec
+from neuromas.tasks.registry import make_task
+from neuromas.topology.graph import Topology
+from neuromas.training.checkpoint import CheckpointWriter, read_checkpoint
+from neuromas.training.evaluate import held_out
+from neuromas.training.location import FOLDER
+from neuromas.training.peers import find_peers
+from neuromas.training.plan import StagePlan, StageResult
+from neuromas.training.sampler import Peers
+from neuromas.training.session import StageSession
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all stages of a run share."""
+
+    spec: RunSpec
+    folder: Path
+    client: RolloutClient
+    emit: Observer
+    peers: Peers
+    stopping: Flag
+
+
+class Learner:
+    """The object that holds a run's trainer process. Weights never leave it but as published versions and checkpoints.
+
+    Every method is called from one thread, except ``request_stop``.
+    """
+
+    def __init__(
+        self, spec: RunSpec, folder: Path, client: RolloutClient, on_event: Observer, peers: Peers | None = None
+    ) -> None:
+        """Set up the process.
+
+        Args:
+            spec: the run.
+            folder: the run's folder; checkpoints go to ``checkpoints`` in it.
+            client: the rollout workers.
+            on_event: receives the events; in a data-parallel process other than the first, nothing.
+            peers: the data-parallel processes; None finds them.
+        """
+        torch.set_num_threads(spec.runtime.learner_threads)
+        found = find_peers() if peers is None else peers
+        emit = on_event if found.rank == 0 else _ignore
+        self._place = Workplace(spec, folder, client, emit, found, Flag())
+        self._base = resolve_base(spec.base)
+        self._task = make_task(spec.task, spec.seed)
+        self._tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True)
+        keep = spec.checkpoint
+        self._writer = CheckpointWriter(folder / FOLDER, keep.keep_last, keep.keep_best) if found.rank == 0 else None
+        self._evaluations = 0
+
+    def train_stage(self, plan: StagePlan) -> StageResult:
+        """Train a stage to its end, or until ``request_stop``.
+
+        Raises:
+            TrainingError: the update cannot be computed, or (ParityError) trainer and engine disagree.
+            RolloutError: too many rollouts failed.
+            CheckpointError: ``start`` or ``resume`` cannot be used.
+        """
+        model, bank = self._build(plan.topology)
+        session = StageSession(self._place, plan, model, bank, self._task, self._tokenizer, self._writer)
+        self._place.emit(
+            StageStarted(
+                stage=plan.index,
+                name=plan.name,
+                topology=plan.topology.to_document(),
+                level=plan.level,
+                steps=plan.steps,
+                trainable_parameters=sum(bank.num_trainable(name) for name in bank.names),
+                first_step=session.first_step,
+            )
+        )
+        try:
+            result = session.run()
+        finally:
+            session.close()
+        self._place.emit(StageEnded(stage=plan.index, name=plan.name, steps=result.steps, reason=result.reason))
+        return result
+
+    def request_stop(self) -> None:
+        """End the running stage after its current step, with a checkpoint; may be called from any thread."""
+        self._place.stopping.set()
+
+    def evaluate(self, checkpoint: Path, level: int | None, examples: int, greedy: bool = True) -> tuple[float, ...]:
+        """Return the reward of a checkpoint on each of the first held-out examples of a level, one rollout each."""
+        groups = self.rollouts(checkpoint, level, examples, greedy=greedy)
+        return tuple(group.rollouts[0].reward for group in groups)
+
+    def rollouts(self, source: Path | Topology, level: int | None, examples: int, greedy: bool = True) -> list[Group]:
+        """Return one rollout of each of the first held-out examples, for evaluation.
+
+        Args:
+            source: a checkpoint; or a graph, to run it untrained on the bare base.
+            level: task level; None = the task's target.
+            examples: how many.
+            greedy: else sampled as in training.
+        """
+        if isinstance(source, Topology):
+            return self._roll_out(source, dict.fromkeys(source.adapters), level, examples, greedy)
+        checkpoint = read_checkpoint(source)
+        _, bank = self._build(checkpoint.topology)
+        for name in bank.names:
+            bank.load(name, checkpoint.adapters)
+        self._evaluations += 1
+        namespace = f"{self._place.spec.name}/evaluation-{self._evaluations}"
+        refs = {name: AdapterRef(name, 0, namespace) for name in bank.names}
+        weights = bank.export_all()
+        self._place.client.publish({ref: weights[name] for name, ref in refs.items()})
+        try:
+            return self._roll_out(checkpoint.topology, refs, level, examples, greedy)
+        finally:
+            self._place.client.publish({}, tuple(refs.values()))
+
+    def _roll_out(
+        self, topology: Topology, refs: Mapping[str, AdapterRef | None], level: int | None, examples: int, greedy: bool
+    ) -> list[Group]:
+        spec = self._place.spec
+        batch = RolloutBatch(
+            topology=topology,
+            examples=held_out(self._task, level, examples),
+            group_size=1,
+            adapters=refs,
+            sampling=spec.sampling,
+            greedy=greedy,
+            seed=spec.evaluation.seed,
+            provenance=Provenance(spec.name, 0, 0),
+            task=self._task,
+        )
+        return self._place.client.collect(self._place.client.submit(batch))
+
+    def _build(self, topology: Topology) -> tuple[torch.nn.Module, AdapterBank]:
+        spec = self._place.spec
+        return build_model(self._base, spec.adapter, topology.adapters, spec.seed, DTYPES[spec.engine.dtype])
+
+
+def _ignore(event: object) -> None:
+    """Receive an event of a process that does not report."""

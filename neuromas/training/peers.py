@@ -1,0 +1,38 @@
+"""The data-parallel processes of a stage, over torch.distributed."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+
+from neuromas.training.sampler import Alone, Peers
+
+
+class TorchPeers:
+    """All processes of the default process group, which must be initialised."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        return dist.get_rank()
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return dist.get_world_size()
+
+    def gather(self, number: int) -> list[int]:
+        """Return every process's number, by rank."""
+        numbers: list[int] = [0] * self.size
+        dist.all_gather_object(numbers, number)
+        return numbers
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        dist.barrier()
+
+
+def find_peers() -> Peers:
+    """Return the processes that this one trains with: itself, unless a process group is initialised."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        return TorchPeers()
+    return Alone()

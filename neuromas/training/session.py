@@ -1,0 +1,364 @@
+"""StageSession: one stage from its first step to its last checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any, Protocol
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from neuromas.adapters.anchor import Anchor
+from neuromas.adapters.bank import AdapterBank
+from neuromas.events import CheckpointWritten, Evaluated, Observer, RolloutsSampled, StepDone
+from neuromas.growth.ledger import Spending
+from neuromas.growth.triggers import Check
+from neuromas.rollout.client import RolloutClient
+from neuromas.rollout.record import Group, Provenance
+from neuromas.spec.run import RunSpec
+from neuromas.tasks.base import Task
+from neuromas.training.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
+from neuromas.training.evaluate import Accuracy, accuracy, held_out
+from neuromas.training.plan import StagePlan, StageResult
+from neuromas.training.sampler import Peers, SamplePlan, StepRollouts, StepSampler
+from neuromas.training.stage_settings import StageSettings
+from neuromas.training.start import check_resume, keep_all, load_moments, load_start
+from neuromas.training.step_plan import Seats
+from neuromas.training.trainer import JointTrainer
+
+
+class Shared(Protocol):
+    """What a session needs of the learner it belongs to; see ``Workplace``."""
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+
+    @property
+    def client(self) -> RolloutClient:
+        """The rollout workers."""
+
+    @property
+    def emit(self) -> Observer:
+        """Receives events."""
+
+    @property
+    def peers(self) -> Peers:
+        """The data-parallel processes."""
+
+    @property
+    def stopping(self) -> Flag:
+        """Set when the stage shall end."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What changes from step to step beside the weights."""
+
+    step: int = 0
+    reason: str = "budget"
+    checks: tuple[Check, ...] = ()
+    spending: Spending = field(default_factory=Spending)
+    written: Path | None = None
+    sampled: StepRollouts | None = None
+
+
+class StageSession:
+    """Trains one stage.
+
+    Attributes:
+        first_step: steps done before this session (a resumed stage).
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        plan: StagePlan,
+        model: PeftModel,
+        bank: AdapterBank,
+        task: Task,
+        tokenizer: PreTrainedTokenizerBase,
+        writer: CheckpointWriter | None,
+    ) -> None:
+        """Load the stage's weights and set its trainer up.
+
+        Args:
+            shared: of the run.
+            plan: the stage.
+            model: the base with fresh adapters for the stage's graph.
+            bank: the adapters.
+            task: draws and scores examples.
+            tokenizer: of the base.
+            writer: writes checkpoints; None in data-parallel processes other than the first.
+
+        Raises:
+            CheckpointError: ``plan.start`` or ``plan.resume`` cannot be used.
+        """
+        self._shared, self._plan, self._bank = shared, plan, bank
+        self._task, self._writer = task, writer
+        start = None if plan.start is None else read_checkpoint(plan.start)
+        resumed = None if plan.resume is None else read_checkpoint(plan.resume)
+        sources = plan.sources if plan.sources is not None else keep_all(bank)
+        if start is not None:
+            modules = tuple(read_checkpoint(module) for module in plan.modules)
+            load_start(bank, start, modules, sources, shared.spec.seed)
+        self._anchor = Anchor(bank, plan.pulled) if plan.pulled else None
+        self._frozen = torch.tensor([name in plan.frozen for name in bank.names])
+        self._progress = Progress()
+        cursor = 0 if start is None else int(start.state["cursor"])
+        if resumed is not None:
+            cursor = self._resume(resumed)
+        self.first_step = self._progress.step
+        self._sampler = self._make_sampler(cursor)
+        self._trainer = self._make_trainer(model, tokenizer)
+        optimizer = self._trainer.create_optimizer()
+        if resumed is not None:
+            optimizer.restore(resumed.moments, resumed.counts)
+            self._trainer.running.restore(resumed.state["baseline"])
+        elif start is not None and plan.keep_moments:
+            load_moments(optimizer, start, sources)
+
+    def run(self) -> StageResult:
+        """Train to the end, evaluate and write the last checkpoint."""
+        if self._progress.step < self._plan.steps:
+            self._trainer.train()
+        self._sampler.drain()
+        greedy = sampled = None
+        if self._progress.reason != "interrupted":  # who asks to stop wants the checkpoint, soon
+            self._sampler.publish(self._progress.step)
+            greedy = self._evaluate("greedy", self._shared.spec.evaluation.examples, "evaluation")
+            sampled = self._evaluate("sampled", self._shared.spec.evaluation.examples, "evaluation")
+        self._write(greedy.value if greedy is not None else None)
+        return StageResult(
+            steps=self._progress.step,
+            reason=self._progress.reason,
+            accuracy=greedy.value if greedy is not None else float("nan"),
+            sampled_accuracy=sampled.value if sampled is not None else float("nan"),
+            correct=greedy.rewards if greedy is not None else (),
+            spending=self._progress.spending,
+            checkpoint=self._progress.written or self._shared.folder,
+            checks=self._progress.checks,
+        )
+
+    def close(self) -> None:
+        """Make the workers forget the stage's adapters."""
+        if self._shared.peers.rank == 0 and self._sampler.version >= 0:
+            self._shared.client.publish({}, sorted(self._sampler.refs().values()))
+
+    # -- set-up
+
+    def _resume(self, checkpoint: Checkpoint) -> int:
+        """Take over weights and progress of the stage's own checkpoint; returns the cursor."""
+        check_resume(checkpoint, self._plan.name, self._plan.topology)
+        for name in self._bank.names:
+            self._bank.load(name, checkpoint.adapters)
+        state = checkpoint.state
+        self._progress.step = int(state["step"])
+        self._progress.checks = tuple(Check(int(step), float(value)) for step, value in state["checks"])
+        self._progress.spending = Spending(**state["spending"])
+        return int(state["cursor"])
+
+    def _make_sampler(self, cursor: int) -> StepSampler:
+        spec, plan = self._shared.spec, self._plan
+        training = spec.training
+        again = f".{plan.attempt}" if plan.attempt else ""
+        sample_plan = SamplePlan(
+            topology=plan.topology,
+            level=plan.level,
+            prompts=training.prompts_per_step,
+            group_size=training.group_size,
+            sampling=spec.sampling,
+            seed=spec.seed,
+            provenance=Provenance(spec.name, plan.index, 0),
+            namespace=f"{spec.name}/{plan.name}{again}",
+            refill_rounds=training.refill_rounds,
+            max_failed_fraction=training.max_failed_fraction,
+        )
+        always = training.estimator == "reinforce"  # its baseline is no group's mean, so equal rewards teach too
+
+        def is_useful(group: Group) -> bool:
+            return always or len({rollout.reward for rollout in group.rollouts}) > 1
+
+        return StepSampler(
+            self._shared.client, self._task, sample_plan, self._bank.export_all, is_useful, self._shared.peers, cursor
+        )
+
+    def _make_trainer(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> JointTrainer:
+        spec, plan = self._shared.spec, self._plan
+        index = {name: self._bank.index(name) for name in self._bank.names}
+        budgets = (plan.topology.node(node).max_tokens for node in plan.topology.order)
+        settings = StageSettings(
+            seats=Seats.of(plan.topology, index, spec.sampling.temperature),
+            max_tokens=max(spec.sampling.max_tokens if budget is None else budget for budget in budgets),
+            top_p=spec.sampling.top_p,
+            seed=spec.seed,
+            stage=plan.index,
+            steps=plan.steps,
+            first_step=self.first_step,
+            warmup=plan.warmup,
+            decay=plan.decay,
+            report_to=spec.tracking.report_to,
+            folder=self._shared.folder / "tracking" / plan.name,
+            on_cpu=spec.runtime.gpus_per_learner == 0,
+        )
+        return JointTrainer(
+            model,
+            self._bank,
+            tokenizer,
+            spec.training,
+            settings,
+            sample=self._sample,
+            on_step=self._after_step,
+            before_optimizer_step=self._before_optimizer_step,
+        )
+
+    # -- what the trainer calls
+
+    def _sample(self, step: int) -> StepRollouts:
+        """Return a step's rollouts; those of the next are begun unless a checkpoint lies between the two.
+
+        A checkpoint holds one version of the weights, so the step after it starts afresh: then a resumed stage and
+        one that was never interrupted do the same.
+        """
+        spec = self._shared.spec
+        more = step + 1 < self._plan.steps
+        ahead = bool(spec.training.overlap) and more and not self._is_checkpoint(step + 1)
+        self._progress.sampled = self._sampler.sample(step, ahead)
+        return self._progress.sampled
+
+    def _before_optimizer_step(self, step: int) -> Tensor:
+        """Add the pull to the gradients; return which adapters may move in this step."""
+        if self._anchor is not None:
+            self._anchor.add_gradient_(self._plan.pull_weight)
+        thawed = self._plan.freeze_steps is not None and step >= self._plan.freeze_steps
+        return torch.ones_like(self._frozen) if thawed else ~self._frozen
+
+    def _after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Check, evaluate, report and save after an optimizer step; returns whether the stage ends."""
+        progress, spec = self._progress, self._shared.spec
+        progress.step = step
+        progress.spending += _spent(metrics)
+        held: dict[str, float] = {}
+        reason = self._check(step, held)
+        if spec.evaluation.every and step % spec.evaluation.every == 0 and step < self._plan.steps and reason is None:
+            self._sampler.publish(step)
+            for mode in ("greedy", "sampled"):
+                found = self._evaluate(mode, spec.evaluation.examples, "evaluation")
+                held[f"eval/accuracy_{mode}"] = found.value if found is not None else 0.0
+        if reason is None and any(self._shared.peers.gather(int(self._shared.stopping.is_set()))):
+            reason = "interrupted"
+        self._report(step, {**metrics, **held})
+        if reason is not None:
+            progress.reason = reason
+        elif step < self._plan.steps and self._is_checkpoint(step):
+            self._write(held.get("eval/accuracy_greedy"))
+        return reason is not None
+
+    # -- parts of a step
+
+    def _check(self, step: int, held: dict[str, float]) -> str | None:
+        """Make the trigger's held-out check where one is due; returns why the stage ends, or None."""
+        trigger = self._plan.trigger
+        if trigger is None:
+            return None
+        if trigger.every and step % trigger.every == 0:
+            self._sampler.publish(step)
+            found = self._evaluate("greedy", trigger.examples, "check")
+            if found is not None:
+                held["eval/accuracy_check"] = found.value
+                self._progress.checks += (Check(step, found.value),)
+                calls = len(found.rewards) * len(self._plan.topology.nodes)
+                self._progress.spending += Spending(check_calls=calls)
+        elif trigger.every:
+            return None
+        reason = trigger.fires(self._progress.checks, step) if self._shared.peers.rank == 0 else None
+        fired = self._shared.peers.gather(int(reason is not None))[0]
+        return (reason or "trigger") if fired else None
+
+    def _evaluate(self, mode: str, examples: int, purpose: str) -> Accuracy | None:
+        """Evaluate the published version on held-out examples; None in processes that do not report."""
+        if self._shared.peers.rank != 0:
+            return None
+        found = accuracy(
+            self._sampler.rollouts(
+                held_out(self._task, self._plan.level, examples),
+                greedy=mode == "greedy",
+                step=0,
+                seed=self._shared.spec.evaluation.seed,
+            )
+        )
+        self._shared.emit(
+            Evaluated(
+                stage=self._plan.index,
+                step=self._progress.step,
+                level=self._plan.level,
+                mode="greedy" if mode == "greedy" else "sampled",
+                correct=sum(found.rewards),
+                examples=len(found.rewards),
+                purpose="check" if purpose == "check" else "evaluation",
+            )
+        )
+        return found
+
+    def _report(self, step: int, metrics: Mapping[str, float]) -> None:
+        plan, tracking = self._plan, self._shared.spec.tracking
+        extra = {"topology/nodes": float(len(plan.topology.nodes))}
+        if plan.level is not None:
+            extra["stage/level"] = float(plan.level)
+        sampled = self._progress.sampled
+        if sampled is not None and tracking.rollouts_per_sample and (step - 1) % tracking.rollouts_every == 0:
+            chosen = [group.rollouts[0] for group in sampled.groups][: tracking.rollouts_per_sample]
+            self._shared.emit(RolloutsSampled(stage=plan.index, step=step, rollouts=tuple(chosen)))
+        self._shared.emit(StepDone(stage=plan.index, step=step, metrics={**metrics, **extra}))
+
+    def _is_checkpoint(self, step: int) -> bool:
+        """Whether a checkpoint follows ``step`` steps; never inside the iterations over one batch."""
+        every = self._shared.spec.checkpoint.every
+        return bool(every) and step % every == 0 and step % self._shared.spec.training.num_iterations == 0
+
+    def _write(self, greedy: float | None) -> None:
+        if self._writer is None:
+            return
+        progress, plan = self._progress, self._plan
+        moments, counts = self._trainer.nodes_optimizer.export()
+        state: dict[str, Any] = {
+            "name": plan.name,
+            "index": plan.index,
+            "step": progress.step,
+            "steps": plan.steps,
+            "level": plan.level,
+            "cursor": self._sampler.cursor,
+            "versions": {name: str(ref) for name, ref in self._sampler.refs().items()},
+            "baseline": self._trainer.running.to_document(),
+            "checks": [[check.step, check.accuracy] for check in progress.checks],
+            "spending": asdict(progress.spending),
+            "accuracy": greedy,
+            "lineage": {
+                "start": None if plan.start is None else str(plan.start),
+                "modules": [str(module) for module in plan.modules],
+            },
+        }
+        rng = {"seed": self._shared.spec.seed, "stage": plan.index, "step": progress.step}
+        checkpoint = Checkpoint(plan.topology, self._bank.state(), moments, counts, rng, state)
+        progress.written = self._writer.write(checkpoint)
+        self._shared.emit(CheckpointWritten(stage=plan.index, step=progress.step, path=str(progress.written)))
+
+
+def _spent(metrics: Mapping[str, float]) -> Spending:
+    """Return what a step sampled, from its metrics."""
+    return Spending(
+        steps=1,
+        rollouts=int(metrics.get("rollout/rollouts", 0)),
+        calls=int(metrics.get("rollout/calls", 0)),
+        prompt_tokens=int(metrics.get("rollout/prompt_tokens", 0)),
+        generated_tokens=int(metrics.get("rollout/tokens", 0)),
+    )

@@ -1,0 +1,62 @@
+"""Where a stage's weights and optimizer state come from: new, a checkpoint, a growth, or the stage's own checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from neuromas.adapters.bank import AdapterBank
+from neuromas.adapters.inherit import inherit
+from neuromas.adapters.source import AdapterSource, Origin
+from neuromas.errors import CheckpointError
+from neuromas.topology.graph import Topology
+from neuromas.training.checkpoint import Checkpoint
+from neuromas.training.optimizer import NodeAdamW
+
+
+def load_start(
+    bank: AdapterBank, start: Checkpoint, modules: tuple[Checkpoint, ...], plan: Mapping[str, AdapterSource], seed: int
+) -> None:
+    """Give every adapter of the bank the weights that its source names.
+
+    Raises:
+        AdapterError: a source names an adapter that its checkpoint does not hold.
+    """
+    states = [start.adapters, *(module.adapters for module in modules)]
+    state = inherit(states, plan, bank.state(), seed)
+    for name in bank.names:
+        bank.load(name, state)
+
+
+def load_moments(optimizer: NodeAdamW, start: Checkpoint, plan: Mapping[str, AdapterSource]) -> None:
+    """Carry over the moments of adapters that are kept from ``start``; all others begin with none."""
+    for name, source in plan.items():
+        origin = source.origins[0] if source.origins else None
+        if source.kind != "keep" or origin is None or origin.module != 0 or origin.adapter not in start.counts:
+            continue
+        prefix = f"{origin.adapter}/"
+        moments: dict[str, Tensor] = {
+            f"{name}/{key.removeprefix(prefix)}": value
+            for key, value in start.moments.items()
+            if key.startswith(prefix)
+        }
+        optimizer.restore(moments, {name: start.counts[origin.adapter]})
+
+
+def keep_all(bank: AdapterBank) -> dict[str, AdapterSource]:
+    """Return the sources of a graph that takes over every adapter under its own name."""
+    return {name: AdapterSource("keep", (Origin(0, name),)) for name in bank.names}
+
+
+def check_resume(checkpoint: Checkpoint, name: str, topology: Topology) -> None:
+    """Refuse to resume a stage from another stage's checkpoint.
+
+    Raises:
+        CheckpointError: stage or graph differ.
+    """
+    held = checkpoint.state["name"]
+    if held != name:
+        raise CheckpointError(f"checkpoint {checkpoint.folder_name} is of stage {held!r}, not of stage {name!r}")
+    if checkpoint.topology.content_hash != topology.content_hash:
+        raise CheckpointError(f"checkpoint {checkpoint.folder_name} holds another graph than stage {name!r} trains")
