@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from neuromas.topology.graph import Topology
 
 _SWEEPS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(NamedTuple):
     """A place in a layer: a node's own, or, in a later layer, the lane on which its message travels further on."""
 
     node: str
@@ -42,7 +42,7 @@ class Layout:
 
 def lay_out(graph: Topology) -> Layout:
     """Return where to draw each node and each lane. The same graph always gives the same plan."""
-    links = [_links(graph, layer) for layer in range(1, graph.depth)]
+    links = _links(graph)
     layers = [[Spot(node, layer) for node in graph.layers[layer - 1]] for layer in range(1, graph.depth + 1)]
     for gap, pairs in enumerate(links):
         known = set(layers[gap + 1])
@@ -51,16 +51,18 @@ def lay_out(graph: Topology) -> Layout:
     return Layout(tuple(map(tuple, layers)), tuple(map(tuple, links)), _rows(layers, links))
 
 
-def _links(graph: Topology, layer: int) -> list[tuple[Spot, Spot]]:
-    """Return the pairs to join between a layer and the next."""
-    pairs = []
+def _links(graph: Topology) -> list[list[tuple[Spot, Spot]]]:
+    """Return, for each gap between two layers, the pairs of spots to join."""
+    links: list[list[tuple[Spot, Spot]]] = [[] for _ in range(graph.depth - 1)]
     for node in graph.order:
-        if graph.layer(node) <= layer:
-            ends = [graph.layer(reader) for reader in graph.successors(node)]
-            readers = [reader for reader in graph.successors(node) if graph.layer(reader) == layer + 1]
-            targets = [*readers, node] if max(ends, default=0) > layer + 1 else readers
-            pairs += [(Spot(node, layer), Spot(target, layer + 1)) for target in targets]
-    return pairs
+        readers = [Spot(reader, graph.layer(reader)) for reader in graph.successors(node)]
+        last = max((reader.layer for reader in readers), default=0)
+        for layer in range(graph.layer(node), last):
+            here = Spot(node, layer)
+            links[layer - 1] += [(here, reader) for reader in readers if reader.layer == layer + 1]
+            if layer + 1 < last:
+                links[layer - 1].append((here, Spot(node, layer + 1)))
+    return links
 
 
 def _uncross(layers: list[list[Spot]], links: Sequence[Sequence[tuple[Spot, Spot]]]) -> None:

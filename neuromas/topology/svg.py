@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -20,8 +20,9 @@ _MARGIN = 8
 _MAX_CAPTION = 28
 
 _STYLE = """
-.neuromas-graph{color:var(--graph-ink,#1f2937);font:12px ui-monospace,monospace}
-@media (prefers-color-scheme:dark){.neuromas-graph{color:var(--graph-ink,#e5e7eb)}}
+.neuromas-graph{font:12px ui-monospace,monospace}
+.neuromas-graph:root{color:#1f2937}
+@media (prefers-color-scheme:dark){.neuromas-graph:root{color:#e5e7eb}}
 .neuromas-graph rect{fill:var(--graph-accent,#3b82f6);stroke:currentColor}
 .neuromas-graph .output rect{stroke-width:2.5}
 .neuromas-graph .deaf rect{stroke-dasharray:4 3}
@@ -56,7 +57,8 @@ def draw_svg(
 ) -> str:
     """Return the graph as an ``<svg>`` element that needs nothing else and can be put into a page.
 
-    Pages may set ``--graph-ink`` and ``--graph-accent``; without them the colours follow the reader's light or dark.
+    Inside a page it is drawn in the page's text colour, as a file of its own in that of the reader's light or dark
+    scheme. Pages may set ``--graph-accent``.
 
     Args:
         graph: what to draw.
@@ -94,21 +96,32 @@ def _frame(graph: Topology, layout: Layout, captions: Mapping[str, str]) -> _Fra
     return _Frame(tuple(layers), layout, _NODE_HEIGHT + (_CAPTION_HEIGHT if captions else 0))
 
 
-def _edges(graph: Topology, frame: _Frame, weights: Mapping[str, float]) -> Iterable[str]:
+def _edges(graph: Topology, frame: _Frame, weights: Mapping[str, float]) -> Iterator[str]:
+    """Yield, for each sender, one line along its lanes and from there one arrow to each reader."""
     for source in graph.order:
-        for reader in graph.successors(source):
-            lanes = [Spot(source, layer) for layer in range(graph.layer(source), graph.layer(reader))]
-            spots = [*lanes, Spot(reader, graph.layer(reader))]
-            drawn = f"M{frame.right(spots[0]):.1f} {frame.middle(spots[0]):.1f}"
-            for here, there in pairwise(spots):
-                drawn += _curve(frame, here, there)
-                if there != spots[-1]:
-                    drawn += f"H{frame.right(there):.1f}"
-            thickness = 1 + 3 * min(max(weights.get(f"{source}->{reader}", 0.1), 0), 1)
+        readers = graph.successors(source)
+        thickness = {reader: 1 + 3 * _unit(weights.get(f"{source}->{reader}", 0.1)) for reader in readers}
+        last = max((graph.layer(reader) for reader in readers), default=0)
+        lanes = [Spot(source, layer) for layer in range(graph.layer(source), last)]
+        if len(lanes) > 1:
+            along = "".join(f"{_curve(frame, *pair)}H{frame.right(pair[1]):.1f}" for pair in pairwise(lanes))
+            thickest = max(thickness[reader] for reader in readers if graph.layer(reader) > lanes[1].layer)
+            yield f'<path d="{_start(frame, lanes[0])}{along}" stroke-width="{thickest:.2f}"/>'
+        for reader in readers:
+            end = Spot(reader, graph.layer(reader))
+            here = lanes[end.layer - 1 - graph.layer(source)]
             yield (
-                f'<path d="{drawn}" stroke-width="{thickness:.2f}" marker-end="url(#neuromas-arrow)">'
-                f"<title>{source} to {reader}</title></path>"
+                f'<path d="{_start(frame, here)}{_curve(frame, here, end)}" stroke-width="{thickness[reader]:.2f}" '
+                f'marker-end="url(#neuromas-arrow)"><title>{source} to {reader}</title></path>'
             )
+
+
+def _unit(weight: float) -> float:
+    return min(max(weight, 0.0), 1.0)
+
+
+def _start(frame: _Frame, spot: Spot) -> str:
+    return f"M{frame.right(spot):.1f} {frame.middle(spot):.1f}"
 
 
 def _curve(frame: _Frame, here: Spot, there: Spot) -> str:
@@ -124,7 +137,7 @@ def _node(graph: Topology, node: Node, frame: _Frame, captions: Mapping[str, str
     left, width = frame.left(spot), frame.right(spot) - frame.left(spot)
     middle, centre = frame.middle(spot), frame.left(spot) + width / 2
     kinds = [kind for kind, holds in (("output", node.id == graph.output), ("deaf", not node.reads_task)) if holds]
-    fill = 0.08 + 0.6 * min(max(weights.get(node.id, 0.1), 0), 1)
+    fill = 0.08 + 0.6 * _unit(weights.get(node.id, 0.1))
     caption = captions.get(node.id, "")
     baseline = middle + 4 - (_CAPTION_HEIGHT / 2 if caption else 0)
     text = f'<text x="{centre:.1f}" y="{baseline:.1f}">{node.id}</text>'
