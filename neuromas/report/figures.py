@@ -1,0 +1,137 @@
+"""The curves of a report: reward, what each Node does over time, and where the seconds of a step go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from neuromas.report.chart import Mark, Point, Series, legend, line_chart, moving_mean
+from neuromas.report.data import RunData, StageData
+from neuromas.report.markup import Markup, element, join
+
+MAX_NODE_LINES = 16
+# Metric prefix, heading, unit and a sentence on how to read it.
+NODE_METRICS = (
+    ("train/entropy", "Entropy", "nats per token", "falls as a node becomes sure of what to say"),
+    ("rollout/length_mean", "Message length", "tokens", "the end-of-sequence token included"),
+    ("train/grad_norm", "Gradient norm", "before clipping", "a node whose norm stays near 0 is not learning"),
+    ("train/kl", "KL to the base", "nats per token", "how far a node has moved from the frozen model"),
+    ("train/clip_fraction", "Clipped tokens", "share", "tokens whose ratio left the clip range"),
+)
+STEP_PARTS = (
+    ("time/rollout_s", "rollouts"),
+    ("time/update_s", "update"),
+    ("time/sync_s", "sync"),
+)
+
+
+def node_color(rank: int, count: int) -> str:
+    """Return the colour of the node with this rank: a fixed palette for few nodes, hues around the circle for many."""
+    if count <= 8:
+        return f"var(--node-{rank})"
+    return f"hsl({360 * rank / count:.0f} 60% var(--node-lightness))"
+
+
+def reward_figure(data: RunData) -> Markup:
+    """Return the reward per step with its moving mean, held-out accuracy as dots and the stages as marks."""
+    reward = data.curve("rollout/reward_mean")
+    series = [
+        Series("reward of each step", reward, "faint"),
+        *(Series("" if at else "moving mean", points) for at, points in enumerate(_smoothed(data, reward))),
+        Series("held-out accuracy, greedy", _held_out(data, "greedy"), "dots", "var(--greedy)"),
+        Series("held-out accuracy, sampled", _held_out(data, "sampled"), "rings", "var(--sampled)"),
+    ]
+    chart = line_chart(series, title="Reward over steps", y_range=(0.0, 1.1), marks=stage_marks(data), height=300)
+    return element("figure", chart, legend(series)) if chart else Markup("")
+
+
+def stage_marks(data: RunData) -> list[Mark]:
+    """Return a mark at the beginning of each stage; none for a run of one."""
+    if len(data.stages) < 2:
+        return []
+    return [Mark(stage.offset, _stage_label(stage)) for stage in data.stages]
+
+
+def node_figures(data: RunData) -> list[Markup]:
+    """Return one figure per metric that is measured per node; constant zeros are left out."""
+    figures = []
+    for prefix, heading, unit, reading in NODE_METRICS:
+        curves = data.curves(prefix)
+        if not any(value != 0 for points in curves.values() for _, value in points):
+            continue
+        series = node_series(curves)
+        note = f"{unit}; {reading}"
+        if len(curves) > MAX_NODE_LINES:
+            note += f"; the first {MAX_NODE_LINES} of {len(curves)} nodes"
+        chart = line_chart(series, title=heading, marks=_bare(stage_marks(data)), height=220)
+        caption = element("figcaption", element("strong", heading), f" ({note})")
+        figures.append(element("figure", caption, chart))
+    return figures
+
+
+def node_series(curves: Mapping[str, Sequence[Point]]) -> list[Series]:
+    """Return a line per node, each in the node's own colour."""
+    shown = list(curves.items())[:MAX_NODE_LINES]
+    return [Series(node, points, color=node_color(rank, len(curves))) for rank, (node, points) in enumerate(shown)]
+
+
+def time_figure(data: RunData) -> Markup:
+    """Return a bar of where a step's seconds go, by the median step."""
+    step_s = _median([value for _, value in data.curve("time/step_s")])
+    if step_s <= 0:
+        return Markup("")
+    parts = [(label, _median([value for _, value in data.curve(name)])) for name, label in STEP_PARTS]
+    rest = step_s - sum(seconds for _, seconds in parts)
+    parts = [part for part in [*parts, ("other", rest)] if part[1] > 0.005 * step_s]
+    bars = (
+        element("span", class_=f"part part-{index}", style=f"flex-grow:{1000 * seconds / step_s:.0f}", title=label)
+        for index, (label, seconds) in enumerate(parts)
+    )
+    names = (
+        element("li", element("span", class_=f"key part-{index}"), f"{label} {seconds:.2f} s ({seconds / step_s:.0%})")
+        for index, (label, seconds) in enumerate(parts)
+    )
+    caption = element("figcaption", element("strong", f"{step_s:.2f} s"), " a step (median)")
+    return element(
+        "figure", caption, element("div", bars, class_="parts"), element("ul", names, class_="legend"), class_="time"
+    )
+
+
+def _smoothed(data: RunData, reward: Sequence[Point]) -> list[list[Point]]:
+    """Return the moving mean of each stage by itself: a new graph on a new level is another quantity."""
+    lines: list[list[Point]] = []
+    starts = [stage.offset for stage in data.stages] or [0]
+    for start, end in zip(starts, [*starts[1:], float("inf")], strict=True):
+        part = [(x, y) for x, y in reward if start < x <= end]
+        lines.append(list(zip((x for x, _ in part), moving_mean([y for _, y in part]), strict=True)))
+    return lines
+
+
+def _held_out(data: RunData, mode: str) -> list[Point]:
+    points = {}
+    for event in data.events_of("evaluated"):
+        if event.get("mode") == mode and event.get("examples"):
+            points[data.step_of(event)] = float(event["correct"]) / float(event["examples"])
+    return sorted(points.items())
+
+
+def _stage_label(stage: StageData) -> str:
+    nodes = 0 if stage.topology is None else len(stage.topology.nodes)
+    parts = [f"{nodes} node" + "s" * (nodes != 1)] if nodes else []
+    if stage.level is not None:
+        parts.append(f"level {stage.level}")
+    return ", ".join(parts)
+
+
+def _bare(marks: Sequence[Mark]) -> list[Mark]:
+    return [Mark(mark.x, "") for mark in marks]
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2] if ordered else 0.0
+
+
+def node_legend(data: RunData) -> Markup:
+    """Return the colours of the nodes."""
+    curves = next((curves for prefix, *_ in NODE_METRICS if (curves := data.curves(prefix))), {})
+    return legend(node_series(curves)) if curves else join([])

@@ -1,0 +1,89 @@
+"""One self-contained HTML file about a run or a comparison: no script, no font and no image from elsewhere."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from neuromas import journal
+from neuromas.report import graph, sections
+from neuromas.report.data import RunData
+from neuromas.report.markup import Markup, element, join
+from neuromas.runfolder import REPORT_FILE
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` into a run folder or comparison folder and return its path.
+
+    Raises:
+        SpecError: the folder is neither.
+    """
+    path = folder / REPORT_FILE
+    journal.write_whole(path, render(RunData.read(folder)).encode())
+    return path
+
+
+def render(data: RunData) -> str:
+    """Return the page."""
+    style = Markup(files("neuromas.report").joinpath("style.css").read_text(encoding="utf-8"))
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{data.name} - NeuroMAS"),
+        element("style", style),
+    )
+    parts = [
+        _header(data),
+        sections.tiles(data),
+        sections.comparison(data),
+        sections.learning(data),
+        graph.graph(data),
+        sections.growth(data),
+        graph.examples(data),
+        sections.nodes(data),
+        sections.accuracy(data),
+        sections.cost(data),
+        sections.caveats(data),
+        sections.details(data),
+    ]
+    body = element("body", element("main", parts))
+    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def _header(data: RunData) -> Markup:
+    kicker = "NeuroMAS comparison" if data.comparison else "NeuroMAS run"
+    lines = [element("p", kicker, class_="kicker"), element("h1", data.name)]
+    if summary := _summary(data):
+        lines.append(element("p", summary))
+    return element("header", join(lines))
+
+
+def _summary(data: RunData) -> str:
+    if not data.spec:
+        return str(data.comparison.get("summary", ""))
+    first = data.stages[0].topology if data.stages else None
+    last = data.topology
+    size = "A graph" if last is None else f"{len(last.nodes)} node" + "s" * (len(last.nodes) != 1)
+    if first is not None and last is not None and len(first.nodes) != len(last.nodes):
+        size += f", grown from {len(first.nodes)},"
+    steps = sum(stage.steps for stage in data.stages)
+    adapter = data.spec.get("adapter", {})
+    method = {"lora": "LoRA", "unilora": "Uni-LoRA"}.get(str(adapter.get("type")), "adapter")
+    return (
+        f"{size} on one frozen base ({data.spec.get('base', 'unknown')}), each with a {method} adapter of rank "
+        f"{adapter.get('rank', '?')}, trained jointly for {steps} steps on {_task(data)} from one shared terminal "
+        f"reward. Seed {data.spec.get('seed', '?')}."
+    )
+
+
+def _task(data: RunData) -> str:
+    task = data.spec.get("task", {})
+    match task.get("type"):
+        case "chain":
+            return f"chains of {task.get('hops')} hops"
+        case "tree":
+            return f"expression trees of depth {task.get('depth')}"
+        case "file":
+            return f"the task in {Path(str(task.get('train'))).name}"
+    return "its task"

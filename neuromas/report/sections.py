@@ -1,0 +1,222 @@
+"""The parts of a report, each made from a RunData; a part without data is empty."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from neuromas.report.data import Document, RunData
+from neuromas.report.figures import node_figures, node_legend, reward_figure, time_figure
+from neuromas.report.markup import Child, Markup, element, join
+from neuromas.report.numbers import count, duration, percent, proportion
+
+MAX_EXAMPLES = 4
+
+
+def section(title: str, *children: Child, note: str | None = None, wide: bool = False) -> Markup:
+    """Return a titled part of the page; nothing when all children are empty."""
+    content = [child for child in children if child]
+    if not content:
+        return Markup("")
+    lead = element("p", note, class_="note") if note else None
+    return element("section", element("h2", title), lead, *content, class_="wide" if wide else None)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Child]], numeric: int = 1) -> Markup:
+    """Return a table that scrolls sideways on a phone; columns from ``numeric`` on are aligned as numbers."""
+    body = [
+        element("tr", [element("td", cell, class_="number" if at >= numeric else None) for at, cell in enumerate(row)])
+        for row in rows
+    ]
+    if not body:
+        return Markup("")
+    top = [element("th", name, class_="number" if at >= numeric else None) for at, name in enumerate(head)]
+    return element(
+        "div", element("table", element("thead", element("tr", top)), element("tbody", body)), class_="scroll"
+    )
+
+
+def tiles(data: RunData) -> Markup:
+    """Return the figures one looks for first."""
+    result = data.result
+    spending = result.get("spending", {})
+    shown = [
+        *(_accuracy_tile(mode, result["accuracy"][mode]) for mode in ("greedy", "sampled") if _has(result, mode)),
+        ("trained parameters", count(result.get("trainable_parameters")), "of all adapters together"),
+        ("rollouts", count(spending.get("rollouts")), f"{count(spending.get('calls'))} node calls"),
+        ("tokens", count(_sum(spending, "prompt_tokens", "generated_tokens")), "read and written in training"),
+        ("time", duration(result.get("seconds")), "start-up and evaluation included"),
+    ]
+    return element("div", [_tile(*entry) for entry in shown if entry[1]], class_="tiles")
+
+
+def learning(data: RunData) -> Markup:
+    """Return the reward curve."""
+    return section("Learning", reward_figure(data), wide=True)
+
+
+def nodes(data: RunData) -> Markup:
+    """Return what each node does over time."""
+    return section("Nodes over time", node_legend(data), _grid(node_figures(data)), wide=True)
+
+
+def accuracy(data: RunData) -> Markup:
+    """Return held-out accuracies with their 95 % intervals, one row per stage and decoding."""
+    rows = {}
+    for event in data.events_of("evaluated"):
+        if event.get("purpose") != "check" and event.get("examples"):
+            key = (event["stage"], event.get("level"), event["mode"])
+            rows[key] = (float(event["correct"]), int(event["examples"]))
+    names = {stage.index: stage for stage in data.stages}
+    cells = [
+        (_stage_name(names.get(stage), stage), _dash(level), mode, *proportion(correct, total))
+        for (stage, level, mode), (correct, total) in sorted(rows.items(), key=str)
+    ]
+    head = ("stage", "level", "decoding", "accuracy", "95 % interval", "correct")
+    return section("Held-out accuracy", table(head, cells, numeric=3), note="Wilson intervals over held-out examples.")
+
+
+def growth(data: RunData) -> Markup:
+    """Return the stages of a run that grew, and the family tree."""
+    if len(data.stages) < 2:
+        return Markup("")
+    rows = [
+        (
+            stage.name,
+            _dash(stage.topology and len(stage.topology.nodes)),
+            _dash(stage.level),
+            str(stage.steps),
+            stage.reason or "",
+            ", ".join(stage.new_nodes) or "-",
+        )
+        for stage in data.stages
+    ]
+    head = ("stage", "nodes", "level", "steps", "ended by", "new nodes")
+    return section("Growth", table(head, rows), _lineage(data))
+
+
+def comparison(data: RunData) -> Markup:
+    """Return the arms of a comparison, one row per arm, seeds side by side."""
+    arms = data.comparison.get("arms", ())
+    rows = [
+        (
+            _arm_name(arm),
+            _over_seeds(arm, "greedy"),
+            _over_seeds(arm, "sampled"),
+            count(arm.get("trainable_parameters")),
+            count(arm.get("rollouts")),
+            count(arm.get("calls")),
+            count(arm.get("tokens")),
+        )
+        for arm in arms
+    ]
+    head = ("system", "greedy", "sampled", "parameters", "rollouts", "calls", "tokens")
+    seeds = data.comparison.get("seeds", ())
+    note = f"Held-out accuracy; {'seeds ' + ', '.join(map(str, seeds)) if len(seeds) > 1 else 'one seed'}."
+    return section("Comparison", table(head, rows), note=note, wide=True)
+
+
+def cost(data: RunData) -> Markup:
+    """Return where a step's time goes."""
+    return section("Where a step goes", time_figure(data))
+
+
+def details(data: RunData) -> Markup:
+    """Return versions and the resolved spec."""
+    versions = data.result.get("versions", {})
+    rows = [(name, str(version)) for name, version in versions.items()]
+    parts = [
+        element("details", element("summary", title), content)
+        for title, content in (
+            ("Versions", table(("package", "version"), rows)),
+            ("Spec", _code(data.spec) if data.spec else None),
+            ("Result", _code(data.result) if data.result else None),
+        )
+        if content
+    ]
+    return section("Made with", *parts)
+
+
+def caveats(data: RunData) -> Markup:
+    """Return what the reader should keep in mind, as far as it concerns this run."""
+    return section("Read this with care", element("ul", [element("li", text) for text in _caveats(data)]))
+
+
+def _grid(figures: Sequence[Markup]) -> Markup | None:
+    return element("div", figures, class_="grid") if figures else None
+
+
+def _caveats(data: RunData) -> list[str]:
+    task = data.spec.get("task", {}).get("type") or data.comparison.get("task", {}).get("type")
+    notes = []
+    if len(data.comparison.get("seeds", (0,))) == 1:
+        notes.append("One seed. Another seed gives other figures; look at several before you conclude anything.")
+    if task in ("chain", "tree"):
+        notes.append(
+            "The tiny base was pretrained to state one fact and stop. What is shown is one short call against a graph "
+            "of equally short calls, not against a single model that may think at length."
+        )
+        notes.append(
+            "Greedy decoding can flatter an untrained graph: the most probable continuation of the base may happen to "
+            "be the right one. Compare sampled with sampled."
+        )
+    if len(data.stages) > 1:
+        notes.append(
+            "Growth here walks up the task's levels. It makes this curriculum usable; on a fixed task without levels "
+            "no such gain has been measured."
+        )
+    return notes
+
+
+def _accuracy_tile(mode: str, entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"accuracy, {mode}", percent(entry["value"]), f"{percent(entry['low'])} to {percent(entry['high'])}"
+
+
+def _tile(title: str, value: str, note: str) -> Markup:
+    return element(
+        "div", element("span", title, class_="what"), element("b", value), element("span", note), class_="tile"
+    )
+
+
+def _has(result: Document, mode: str) -> bool:
+    return mode in (result.get("accuracy") or {})
+
+
+def _sum(document: Document, *names: str) -> int | None:
+    found = [document[name] for name in names if name in document]
+    return sum(found) if found else None
+
+
+def _dash(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _stage_name(stage: Any, index: int) -> str:
+    return stage.name if stage is not None else str(index)
+
+
+def _lineage(data: RunData) -> Markup | None:
+    text = data.result.get("lineage_text")
+    return element("pre", str(text)) if text else None
+
+
+def _arm_name(arm: Document) -> Markup:
+    note = arm.get("note")
+    return join([element("strong", str(arm["title"])), element("br"), element("small", str(note)) if note else None])
+
+
+def _over_seeds(arm: Document, mode: str) -> Child:
+    values = [run["accuracy"][mode] for run in arm.get("runs", ()) if mode in run.get("accuracy", {})]
+    if not values:
+        return "-"
+    if len(values) == 1:
+        only = values[0]
+        return join([percent(only["value"]), element("small", f"{percent(only['low'])} to {percent(only['high'])}")])
+    means = [entry["value"] for entry in values]
+    low, high = min(means), max(means)
+    return join([percent(sum(means) / len(means)), element("small", f"{percent(low)} to {percent(high)}")])
+
+
+def _code(document: Document) -> Markup:
+    return element("pre", json.dumps(document, indent=1, ensure_ascii=False, default=str))
