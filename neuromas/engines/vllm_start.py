@@ -77,6 +77,10 @@ def start_vllm(
     on_cpu = current_platform.is_cpu()
     if on_cpu:
         check_vllm_cpu(base, spec.block_size)
+        if spec.lora_kernel == "stock":
+            # In a mixed batch the shipped operator serves calls of the bare base, slot -1, by the last slot: one more
+            # slot stays empty.
+            arguments["max_loras"] = max_adapters + 1
         arguments |= {
             "enforce_eager": True,
             "kv_cache_memory_bytes": int(spec.kv_cache_gib * _GIB),
