@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event as Flag
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -30,6 +29,9 @@ from neuromas.training.stage_settings import StageSettings
 from neuromas.training.start import check_resume, keep_all, load_moments, load_start
 from neuromas.training.step_plan import Seats
 from neuromas.training.trainer import JointTrainer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class Shared(Protocol):

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ import transformers
 import trl.import_utils as trl_imports
 from accelerate import PartialState
 from datasets import Dataset
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
@@ -41,6 +40,9 @@ from neuromas.training.scoring import add_scoring, score_bucket
 from neuromas.training.stage_settings import StageSettings, trl_arguments
 from neuromas.training.step_metrics import count_rollouts, describe_nan, measure_bucket
 from neuromas.training.step_plan import StepPlan, plan_step
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 # TRL imports vLLM and Ray wherever they are installed, which doubles its import time; it never serves our rollouts.
 trl_imports.is_vllm_available = lambda *_args, **_kwargs: False
