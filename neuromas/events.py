@@ -149,12 +149,20 @@ class Grown(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice(Event):
-    """Something a person should know: a choice made for them, a dead worker, an unusual metric."""
+    """Something a person should know: a growth, a dead worker, an unusual metric.
+
+    Attributes:
+        message: for people.
+        severity: a "warning" calls for a decision of theirs.
+        source: what it is about, for programs.
+        data: figures, for programs.
+    """
 
     type: ClassVar[str] = "notice"
     message: str
     severity: Literal["info", "warning"] = "info"
     source: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

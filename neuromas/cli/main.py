@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(as_json=arguments.json, verbose=arguments.verbose)
     _set_up_logging(arguments.verbose)
     try:
-        command: Command = import_module(f"neuromas.cli.{arguments.module}")  # type: ignore[assignment]
+        command: Command = import_module(f"neuromas.cli.{arguments.module}")
         return command.run(arguments, console)
     except NeuroMASError as error:
         return _report(console, error, arguments.verbose)

@@ -7,7 +7,7 @@ from typing import Any
 from neuromas.cli.console import Console
 from neuromas.cli.parser import Arguments
 from neuromas.preflight import Preflight, check_run
-from neuromas.run_hash import spec_hash
+from neuromas.result import spec_hash
 from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
 from neuromas.spec.run import RunSpec
 from neuromas.topology.draw import draw_text

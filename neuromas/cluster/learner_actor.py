@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.setup import set_threads
 from neuromas.events import Event
 from neuromas.runfolder import RunWriter
+from neuromas.tasks.registry import make_task
 from neuromas.training.plan import StagePlan, StageResult
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class LearnerActor:
         self._workers = workers
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._writer = RunWriter(setup.folder, setup.lock)
+        self._task = make_task(setup.spec.task, setup.spec.seed)
         self._learner: Learner | None = None
 
     def start(self) -> None:
@@ -58,17 +60,12 @@ class LearnerActor:
         finally:
             self._events.put(None)
 
-    def evaluate(self, checkpoint: Path, level: int | None, examples: int, greedy: bool) -> tuple[float, ...]:
-        """Return the reward of each held-out example."""
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        """Evaluate a checkpoint or an untrained graph."""
         try:
-            return self._started().evaluate(checkpoint, level, examples, greedy=greedy)
+            return evaluate(self._started(), self._task, request)
         finally:
             self._events.put(None)
-
-    def close(self) -> None:
-        """Close the run's files."""
-        self._started().close()
-        self._writer.close()
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def request_stop(self) -> None:

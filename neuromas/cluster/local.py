@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.events import Event, Observer
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.runfolder import RunWriter
+from neuromas.tasks.registry import make_task
 from neuromas.training.learner import Learner
 from neuromas.training.plan import StagePlan, StageResult
 
@@ -19,6 +19,7 @@ class LocalRuntime:
         """Load the engine and the learner, one after the other."""
         self._on_event = on_event
         self._client = LocalRolloutClient(setup.worker.make())
+        self._task = make_task(setup.spec.task, setup.spec.seed)
         self._writer = RunWriter(setup.folder, setup.lock)
         self._learner = Learner(setup.spec, setup.folder, self._client, self._record)
 
@@ -26,9 +27,9 @@ class LocalRuntime:
         """Train one stage."""
         return self._learner.train_stage(plan)
 
-    def evaluate(self, checkpoint: Path, level: int | None, examples: int, *, greedy: bool) -> tuple[float, ...]:
-        """Return the reward of each held-out example."""
-        return self._learner.evaluate(checkpoint, level, examples, greedy=greedy)
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        """Evaluate a checkpoint or an untrained graph."""
+        return evaluate(self._learner, self._task, request)
 
     def request_stop(self) -> None:
         """Ask the stage under way to end."""
@@ -36,7 +37,6 @@ class LocalRuntime:
 
     def close(self) -> None:
         """Stop the engine and close the files. Safe to call twice."""
-        self._learner.close()
         self._client.close()
         self._writer.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
 import ray
@@ -12,6 +12,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from neuromas.cluster.actors import RolloutActor
 from neuromas.cluster.connection import RayConnection, check_resources
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.failure import cause_of, first_line
 from neuromas.cluster.learner_actor import CONCURRENCY_GROUPS, LearnerActor
 from neuromas.cluster.runtime import RuntimeSetup
@@ -20,7 +21,7 @@ from neuromas.events import Observer
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.training.plan import StagePlan, StageResult
 
-_EVENTS_TIMEOUT_S = 5.0
+_EVENTS_TIMEOUT_S = 2.0
 
 
 class RayRuntime:
@@ -30,6 +31,7 @@ class RayRuntime:
         """Connect to the cluster and start the actors: engines first, the learner while they load."""
         spec = setup.spec.runtime
         self._on_event = on_event
+        self._stop = Flag()
         self._connection = RayConnection(
             spec.address,
             min_cpus=spec.rollout_workers + spec.learner_workers,
@@ -50,14 +52,14 @@ class RayRuntime:
         result: StageResult = self._follow(self._learner.train_stage.remote(plan))
         return result
 
-    def evaluate(self, checkpoint: Path, level: int | None, examples: int, *, greedy: bool) -> tuple[float, ...]:
-        """Return the reward of each held-out example."""
-        rewards: tuple[float, ...] = self._follow(self._learner.evaluate.remote(checkpoint, level, examples, greedy))
-        return rewards
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        """Evaluate a checkpoint or an untrained graph."""
+        evaluation: Evaluation = self._follow(self._learner.evaluate.remote(request))
+        return evaluation
 
     def request_stop(self) -> None:
-        """Ask the stage under way to end."""
-        self._learner.request_stop.remote()
+        """Ask the stage under way to end; acts within a few seconds."""
+        self._stop.set()
 
     def close(self) -> None:
         """End the actors and leave the cluster. Safe to call twice."""
@@ -75,6 +77,9 @@ class RayRuntime:
                     if event is None:  # the call's last
                         return unwrapped(work)
                     self._on_event(event)
+                if self._stop.is_set():
+                    self._stop.clear()
+                    unwrapped(self._learner.request_stop.remote())
                 if ray.wait([work], timeout=0)[0]:
                     return unwrapped(work)
         except RayActorError as error:
@@ -112,8 +117,8 @@ def wait_for_all(calls: Sequence[Any], timeout_s: float) -> None:
         ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
         if not ready:
             raise RuntimeStartError(
-                f"{len(waiting)} of {len(calls)} actors were not ready after runtime.start_timeout_s = {timeout_s:g} s; raise "
-                "it, or see Ray's logs for what they wait for"
+                f"{len(waiting)} of {len(calls)} actors were not ready after runtime.start_timeout_s = {timeout_s:g}; "
+                "raise it, or see Ray's logs for what they wait for"
             )
         for call in ready:
             try:

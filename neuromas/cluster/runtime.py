@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.events import Observer
 from neuromas.spec.run import RunSpec
@@ -41,8 +42,13 @@ class Runtime(Protocol):
             NeuroMASError: what the learner or a worker raised.
         """
 
-    def evaluate(self, checkpoint: Path, level: int | None, examples: int, *, greedy: bool) -> tuple[float, ...]:
-        """Return the reward of each of the first held-out examples of a level on a checkpoint."""
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        """Evaluate a checkpoint or an untrained graph.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, or it is altered.
+            NeuroMASError: what the learner or a worker raised.
+        """
 
     def request_stop(self) -> None:
         """Ask the stage under way to write a checkpoint after its current step and end; from any thread."""

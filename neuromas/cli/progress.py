@@ -1,0 +1,151 @@
+"""What a training run looks like on a terminal: a live line and a line per stage, or plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from neuromas.cli.console import Console
+from neuromas.events import (
+    CheckpointWritten,
+    Evaluated,
+    Event,
+    Notice,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    StepDone,
+)
+
+_WINDOW = 10
+_PLAIN_EVERY_S = 10.0
+
+
+class TrainingDisplay:
+    """Observer that shows a run. Use it as a context manager."""
+
+    def __init__(self, console: Console, *, show_nodes: bool = False) -> None:
+        """Set up the display.
+
+        Args:
+            console: where to write.
+            show_nodes: add a line per node to every step that is printed.
+        """
+        self._console = console
+        self._show_nodes = show_nodes
+        self._is_live = console.stderr.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=console.stderr,
+            disable=not self._is_live,
+        )
+        self._task: TaskID | None = None
+        self._rewards: deque[float] = deque(maxlen=_WINDOW)
+        self._durations: deque[float] = deque(maxlen=_WINDOW)
+        self._steps = 0
+        self._title = ""
+        self._nodes: tuple[str, ...] = ()
+        self._printed_s = 0.0
+
+    def __enter__(self) -> TrainingDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case StageStarted():
+                self._start_stage(event)
+            case StepDone():
+                self._show_step(event)
+            case StageEnded():
+                self._say(f"{event.name} ended after {event.steps} steps ({event.reason})")
+            case Evaluated(purpose="evaluation"):
+                level = "" if event.level is None else f" on level {event.level}"
+                self._say(f"  held-out accuracy, {event.mode}{level}: {event.correct / event.examples:.3f}")
+            case Notice(severity="warning"):
+                self._console.warn(event.message)
+            case Notice():
+                self._say(event.message)
+            case RunStarted(resumed=True):
+                self._say(f"resuming run {event.name}")
+            case CheckpointWritten() if self._console.verbose:
+                self._say(f"  checkpoint {event.path}")
+            case _:
+                pass
+
+    def _start_stage(self, event: StageStarted) -> None:
+        self._rewards.clear()
+        self._durations.clear()
+        nodes = event.topology["nodes"]
+        self._nodes = tuple(node["id"] for node in nodes)
+        self._steps = event.steps
+        level = "" if event.level is None else f", level {event.level}"
+        self._title = f"{event.name}: {len(nodes)} nodes{level}"
+        self._say(f"{self._title}, {event.trainable_parameters:,} trainable parameters")
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(
+            self._title, total=event.steps, completed=event.first_step, figures="first step"
+        )
+
+    def _show_step(self, event: StepDone) -> None:
+        metrics = event.metrics
+        self._rewards.append(metrics.get("rollout/reward_mean", 0.0))
+        self._durations.append(metrics.get("time/step_s", 0.0))
+        figures = self._figures(event.step, metrics)
+        if self._task is not None:
+            self._progress.update(self._task, completed=event.step, figures=figures)
+        if not self._is_live and self._is_due(event.step):
+            self._say(f"{self._title} step {event.step}/{self._steps} {figures}")
+        if self._show_nodes and (self._is_live or self._printed_s == event.time_s):
+            self._show_node_lines(metrics)
+
+    def _is_due(self, step: int) -> bool:
+        """Whether a log gets a line: the first and last step, and one every few seconds."""
+        now = time.time()
+        is_due = self._show_nodes or step in (1, self._steps) or now - self._printed_s >= _PLAIN_EVERY_S
+        if is_due:
+            self._printed_s = now
+        return is_due
+
+    def _figures(self, step: int, metrics: Mapping[str, float]) -> str:
+        duration = sum(self._durations) / len(self._durations)
+        tokens = metrics.get("rollout/tokens", 0.0) + metrics.get("rollout/prompt_tokens", 0.0)
+        parts = [
+            f"reward {self._rewards[-1]:.3f} (mean {sum(self._rewards) / len(self._rewards):.3f})",
+            f"{tokens / duration:,.0f} tokens/s" if duration else "",
+            f"{duration:.2f} s/step",
+            f"{(self._steps - step) * duration:.0f} s left",
+        ]
+        return " · ".join(filter(None, parts))
+
+    def _show_node_lines(self, metrics: Mapping[str, float]) -> None:
+        for node in self._nodes:
+            figures = [
+                f"{label} {metrics[key]:.4g}"
+                for label, key in (
+                    ("entropy", f"train/entropy/{node}"),
+                    ("length", f"rollout/length_mean/{node}"),
+                    ("grad", f"train/grad_norm/{node}"),
+                    ("clipped", f"train/clip_fraction/{node}"),
+                )
+                if key in metrics
+            ]
+            self._say(f"    {node:<12}" + " · ".join(figures))
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)

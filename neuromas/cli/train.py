@@ -1,0 +1,77 @@
+"""``neuromas train``: trains a run spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments
+from neuromas.cli.progress import TrainingDisplay
+from neuromas.errors import NeuroMASError
+from neuromas.parent import Parent
+from neuromas.run import RunResult
+from neuromas.run import run as run_spec
+from neuromas.spec.load import load_spec
+from neuromas.spec.run import RunSpec
+from neuromas.stage import StageInterruptedError
+
+_INTERRUPTED = 130
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command."""
+    return train(load_spec(arguments.path, arguments.set), arguments, console)
+
+
+def train(spec: RunSpec, arguments: Arguments, console: Console, parent: Parent | None = None) -> int:
+    """Train a spec with a display and show the result; returns the exit code."""
+    assert arguments.out is not None
+    try:
+        with TrainingDisplay(console, show_nodes=arguments.nodes) as display:
+            result = run_spec(
+                spec,
+                arguments.out,
+                display,
+                resume=arguments.resume,
+                overwrite=arguments.overwrite,
+                parent=parent,
+                show_worker_logs=arguments.verbose,
+            )
+    except StageInterruptedError as error:
+        console.fail_with(error)
+        console.say(f"to go on: the same command with --resume (run folder {arguments.out / spec.name})")
+        return _INTERRUPTED
+    except KeyboardInterrupt:
+        console.fail("interrupted", "interrupted before the step was done")
+        console.say(f"to go on from the last checkpoint: the same command with --resume ({arguments.out / spec.name})")
+        return _INTERRUPTED
+    except NeuroMASError as error:
+        if isinstance(error, RuntimeError):
+            console.say(f"the run folder is {arguments.out / spec.name}; --resume goes on from its last checkpoint")
+        raise
+    console.show(summary(result), result.document | {"folder": str(result.folder)})
+    return 0
+
+
+def summary(result: RunResult) -> str:
+    """Return the few lines that a person reads at the end of a run."""
+    document = result.document
+    lines = [f"{document['name']}: {len(document['topology']['nodes'])} nodes, {document['steps']} steps"]
+    lines += [f"  {label:<22}{_share(document['accuracy'][key])}" for key, label in _ACCURACIES.items()]
+    spending, seconds = document["spending"], document["seconds"]
+    lines += [
+        f"  {'rollouts, calls':<22}{spending['rollouts']:,}, {spending['calls']:,}",
+        f"  {'tokens':<22}{spending['tokens']:,}",
+        f"  {'trainable parameters':<22}{document['trainable_parameters']:,}",
+        f"  {'seconds':<22}{seconds['total']:.0f} ({seconds['start_up']:.0f} start, {seconds['train']:.0f} training, "
+        f"{seconds['evaluation']:.0f} evaluation)",
+        f"  {'folder':<22}{result.folder}",
+    ]
+    return "\n".join(lines)
+
+
+_ACCURACIES = {"greedy": "accuracy, greedy", "sampled": "accuracy, sampled", "untrained": "untrained graph"}
+
+
+def _share(figure: dict[str, Any]) -> str:
+    return f"{figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}] of {figure['examples']}"

