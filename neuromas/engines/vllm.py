@@ -38,7 +38,7 @@ class VllmEngine:
         Args:
             base_folder: folder of the base model.
             spec: sizes of the engine.
-            max_adapters: adapter versions held at a time.
+            max_adapters: adapter versions held at a time; 0 serves the bare base only.
             max_rank: largest rank that will be published.
             targets: names of the linear layers that will carry adapters; None allows every layer and costs a little
                 time in those that carry none.

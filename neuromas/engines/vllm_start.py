@@ -45,7 +45,7 @@ def start_vllm(
     Args:
         base: the base model.
         spec: sizes; cache size and kernel on CPU, memory share on GPU.
-        max_adapters: adapter slots.
+        max_adapters: adapter slots; 0 starts vLLM without LoRA.
         max_rank: a rank vLLM can be started for, see ``legal_rank``.
         targets: names of the linear layers that will carry adapters; None wraps every layer that could.
 
@@ -69,15 +69,18 @@ def start_vllm(
         "use_tqdm_on_load": False,
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
-        "enable_lora": True,
-        "max_loras": max_adapters,
-        "max_lora_rank": max_rank,
-        "lora_target_modules": None if targets is None else list(targets),
     }
+    if max_adapters:
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": max_adapters,
+            "max_lora_rank": max_rank,
+            "lora_target_modules": None if targets is None else list(targets),
+        }
     on_cpu = current_platform.is_cpu()
     if on_cpu:
         check_vllm_cpu(base, spec.block_size)
-        if spec.lora_kernel == "stock":
+        if max_adapters and spec.lora_kernel == "stock":
             # In a mixed batch the shipped operator serves calls of the bare base, slot -1, by the last slot: one more
             # slot stays empty.
             arguments["max_loras"] = max_adapters + 1

@@ -1,0 +1,205 @@
+"""Speed of graph rollouts: the dataflow against a flat batch of the same calls, and many adapters against none.
+
+The base is the shipped one. Adapters are random, so that messages end at unequal lengths. Seconds are CPU seconds of
+the process, in which the engines run with one thread, all of them side by side.
+
+    python -m benchmarks.rollouts [--examples 24] [--group-size 8] [--repeats 7] [--json FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.measure import interleave, ratio, report
+from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.base.linears import linear_shapes
+from neuromas.base.resolve import resolve_base
+from neuromas.engines.vllm import VllmEngine
+from neuromas.rollout.batch import RolloutBatch
+from neuromas.rollout.dataflow import Dataflow, call_seed
+from neuromas.rollout.engine import EngineCall, Sampling
+from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.record import Group, Provenance
+from neuromas.spec.machine import EngineSpec
+from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
+from neuromas.tasks.chain import ChainTask
+from neuromas.topology.builders import chain, layered
+from neuromas.topology.graph import Topology
+
+BASE = resolve_base("tiny")
+TASK = ChainTask(hops=5)
+TARGETS = AdapterSpec().targets
+"""The layers a run adapts by default."""
+SAMPLING = SamplingSpec(max_tokens=12)
+SPEC = EngineSpec(kv_cache_gib=0.5, max_model_len=192)
+
+
+def random_lora(rank: int, seed: int) -> PlainLora:
+    """Return an adapter strong enough to change how long messages are."""
+    rng = np.random.default_rng(seed)
+    modules = {}
+    for path, (size_out, size_in) in linear_shapes(BASE, TARGETS).items():
+        a = rng.normal(0, size_in**-0.5, (rank, size_in)).astype(np.float32)
+        b = rng.normal(0, 0.3 / rank**0.5, (size_out, rank)).astype(np.float32)
+        modules[path] = (a, b)
+    return PlainLora(rank, modules)
+
+
+def publish(engine: VllmEngine, names: Sequence[str], rank: int) -> dict[str, AdapterRef]:
+    refs = {name: AdapterRef(name, 0, f"r{rank}") for name in names}
+    engine.publish({ref: random_lora(rank, seed) for seed, ref in enumerate(refs.values())})
+    return refs
+
+
+def run_flat(engine: VllmEngine, calls: Sequence[EngineCall]) -> int:
+    """Feed all calls at once and return the number of tokens generated."""
+    forget_prefixes(engine)
+    engine.submit(calls)
+    tokens = 0
+    while engine.has_unfinished():
+        tokens += sum(len(result.token_ids) for result in engine.step())
+    return tokens
+
+
+def forget_prefixes(engine: VllmEngine) -> None:
+    """Empty the prefix cache: each turn repeats the prompts of the last one."""
+    engine._engine.reset_prefix_cache()
+
+
+def calls_of(groups: Sequence[Group]) -> list[EngineCall]:
+    """Return the calls that a dataflow made, node by node, with their seeds: they sample the same tokens again."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    return [
+        EngineCall(
+            f"{number}.{call.node}",
+            call.prompt_token_ids,
+            Sampling(SAMPLING.max_tokens, SAMPLING.temperature, SAMPLING.top_p, call_seed(rollout.seed, call.node)),
+            call.adapter,
+        )
+        for place in range(len(rollouts[0].calls))
+        for number, rollout in enumerate(rollouts)
+        for call in [rollout.calls[place]]
+    ]
+
+
+def run_graph(engine: VllmEngine, renderer: Renderer, batch: RolloutBatch) -> list[Group]:
+    forget_prefixes(engine)
+    return Dataflow(engine, renderer).run(TASK, batch)
+
+
+def graph_against_flat(topologies: dict[str, Topology], examples: int, group_size: int, repeats: int) -> list[dict]:
+    renderer = make_renderer(PromptSpec(), BASE)
+    engine = VllmEngine(BASE, SPEC, 8, 1, TARGETS)
+    rows = []
+    for name, topology in topologies.items():
+        refs = {node: AdapterRef(node, 0, name) for node in topology.adapters}
+        engine.publish({ref: random_lora(1, seed) for seed, ref in enumerate(refs.values())})
+        questions = tuple(TASK.example("train", index) for index in range(examples))
+        batch = RolloutBatch(topology, questions, group_size, refs, SAMPLING, False, 0, Provenance("bench", 0, 0))
+        groups = run_graph(engine, renderer, batch)
+        calls = calls_of(groups)
+        lengths = [len(call.completion_token_ids) for group in groups for r in group.rollouts for call in r.calls]
+        assert run_flat(engine, calls) == sum(lengths), "the flat batch sampled other tokens"
+        seconds = interleave(
+            {
+                "graph": lambda batch=batch: run_graph(engine, renderer, batch),
+                "flat": lambda calls=calls: run_flat(engine, calls),
+            },
+            repeats,
+            clock=time.process_time,
+        )
+        # Rates: the ratio of the seconds, turned over.
+        middle, low, high = ratio(seconds["flat"], seconds["graph"])
+        rows.append(
+            {
+                "graph": name,
+                "calls": len(calls),
+                "tokens/call": f"{min(lengths)}-{max(lengths)}",
+                "generated/s": sum(lengths) / median(seconds["graph"]),
+                "rate over flat": middle,
+                "low": low,
+                "high": high,
+            }
+        )
+        engine.publish({}, retire=list(refs.values()))
+    engine.close()
+    return rows
+
+
+def mixed_calls(
+    refs: Sequence[AdapterRef | None], renderer: Renderer, examples: int, num_calls: int
+) -> list[EngineCall]:
+    """Return calls whose adapters alternate, prompts and budgets equal for every set of adapters."""
+    topology = chain(1)
+    prompts = [renderer.render(topology, "n1", TASK.example("train", index), []) for index in range(examples)]
+    return [
+        EngineCall(str(k), prompts[k % examples], Sampling(2 + k % 7, seed=k), refs[k % len(refs)])
+        for k in range(num_calls)
+    ]
+
+
+def adapters_against_none(counts: Sequence[int], ranks: Sequence[int], num_calls: int, repeats: int) -> list[dict]:
+    renderer = make_renderer(PromptSpec(), BASE)
+    plain = VllmEngine(BASE, SPEC, 0, 1)
+    rows = []
+    for rank in ranks:
+        for count in counts:
+            runs: dict[str, Callable[[], object]] = {}
+            engines = {
+                kernel: VllmEngine(BASE, SPEC.model_copy(update={"lora_kernel": kernel}), count, rank, TARGETS)
+                for kernel in ("grouped", "stock")
+            }
+            for kernel, engine in engines.items():
+                refs = list(publish(engine, [f"n{k}" for k in range(count)], rank).values())
+                calls = mixed_calls(refs, renderer, 24, num_calls)
+                runs[kernel] = lambda engine=engine, calls=calls: run_flat(engine, calls)
+            bare = mixed_calls([None], renderer, 24, num_calls)
+            runs["none"] = lambda bare=bare: run_flat(plain, bare)
+            seconds = interleave(runs, repeats, clock=time.process_time)
+            for kernel, engine in engines.items():
+                middle, low, high = ratio(seconds["none"], seconds[kernel])
+                rows.append(
+                    {
+                        "adapters": count,
+                        "rank": rank,
+                        "kernel": kernel,
+                        "calls/s": num_calls / median(seconds[kernel]),
+                        "rate over none": middle,
+                        "low": low,
+                        "high": high,
+                    }
+                )
+                engine.close()
+    plain.close()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=24)
+    parser.add_argument("--group-size", type=int, default=8)
+    parser.add_argument("--adapters", type=int, nargs="+", default=[5, 16])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", choices=["graph", "adapters"])
+    parser.add_argument("--json", type=Path, help="folder for graph.json and adapters.json")
+    arguments = parser.parse_args()
+    paths = {name: arguments.json and arguments.json / f"rollouts_{name}.json" for name in ("graph", "adapters")}
+    if arguments.only != "adapters":
+        topologies = {"chain 5": chain(5), "layers 2 2 2": layered([2, 2, 2])}
+        rows = graph_against_flat(topologies, arguments.examples, arguments.group_size, arguments.repeats)
+        report("graph rollouts, rate over one flat batch of the same calls (1 = the ceiling)", rows, paths["graph"])
+    if arguments.only != "graph":
+        num_calls = arguments.examples * arguments.group_size * 5
+        rows = adapters_against_none(arguments.adapters, arguments.ranks, num_calls, arguments.repeats)
+        report("adapters mixed in one batch, rate over an engine without LoRA", rows, paths["adapters"])
+
+
+if __name__ == "__main__":
+    main()
