@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from neuromas.growth.lineage import Descent, draw_lineage
 from neuromas.report.data import Document, RunData
 from neuromas.report.figures import node_figures, node_legend, reward_figure, time_figure
 from neuromas.report.markup import Child, Markup, element, join
 from neuromas.report.numbers import count, duration, percent, proportion
 
-MAX_EXAMPLES = 4
+_UNTRAINED = {"greedy": "untrained", "sampled": "untrained_sampled"}
 
 
 def section(title: str, *children: Child, note: str | None = None, wide: bool = False) -> Markup:
@@ -42,11 +43,11 @@ def tiles(data: RunData) -> Markup:
     result = data.result
     spending = result.get("spending", {})
     shown = [
-        *(_accuracy_tile(mode, result["accuracy"][mode]) for mode in ("greedy", "sampled") if _has(result, mode)),
+        *(_accuracy_tile(mode, result["accuracy"]) for mode in ("greedy", "sampled") if _has(result, mode)),
         ("trained parameters", count(result.get("trainable_parameters")), "of all adapters together"),
         ("rollouts", count(spending.get("rollouts")), f"{count(spending.get('calls'))} node calls"),
         ("tokens", count(_sum(spending, "prompt_tokens", "generated_tokens")), "read and written in training"),
-        ("time", duration(result.get("seconds")), "start-up and evaluation included"),
+        ("time", duration((result.get("seconds") or {}).get("total")), "start-up and evaluation included"),
     ]
     return element("div", [_tile(*entry) for entry in shown if entry[1]], class_="tiles")
 
@@ -169,8 +170,10 @@ def _caveats(data: RunData) -> list[str]:
     return notes
 
 
-def _accuracy_tile(mode: str, entry: Mapping[str, Any]) -> tuple[str, str, str]:
-    return f"accuracy, {mode}", percent(entry["value"]), f"{percent(entry['low'])} to {percent(entry['high'])}"
+def _accuracy_tile(mode: str, accuracy: Document) -> tuple[str, str, str]:
+    entry, untrained = accuracy[mode], accuracy.get(_UNTRAINED[mode])
+    before = f"; untrained {percent(untrained['value'])}" if untrained else ""
+    return f"accuracy, {mode}", percent(entry["value"]), f"{percent(entry['low'])} to {percent(entry['high'])}{before}"
 
 
 def _tile(title: str, value: str, note: str) -> Markup:
@@ -197,8 +200,8 @@ def _stage_name(stage: Any, index: int) -> str:
 
 
 def _lineage(data: RunData) -> Markup | None:
-    text = data.result.get("lineage_text")
-    return element("pre", str(text)) if text else None
+    entries = [Descent.from_document(document) for document in data.result.get("lineage", ())]
+    return element("pre", draw_lineage(entries)) if len(entries) > 1 else None
 
 
 def _arm_name(arm: Document) -> Markup:

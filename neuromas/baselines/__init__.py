@@ -1,0 +1,1 @@
+"""Baselines: the systems that a trained graph has to be compared with."""

@@ -1,0 +1,155 @@
+"""The arms of an honest comparison, as run specs made from one spec. Pure; ``neuromas.comparison`` runs them.
+
+All arms use the base, the task, the learning rate and the batch of the spec they are made from. What is held equal is
+said in each arm's note: trained parameters, node calls, or optimizer steps (that is, rollouts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from neuromas.errors import Fault, SpecError
+from neuromas.growth.controller import Controller
+from neuromas.growth.schedule import check_schedule
+from neuromas.spec.growth import GrowthSpec
+from neuromas.spec.run import RunSpec
+from neuromas.tasks.registry import make_task
+from neuromas.topology.builders import chain
+from neuromas.topology.graph import Topology
+
+SHARED_ADAPTER = "shared"
+MAX_RANK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One line of a comparison.
+
+    Attributes:
+        name: for the command line and folders.
+        title: for tables.
+        note: what is equal to the other arms and what is not.
+        make: from the spec under comparison to the arm's own; None for an arm that is read off another's result.
+    """
+
+    name: str
+    title: str
+    note: str
+    make: Callable[[RunSpec], RunSpec] | None
+
+
+def arm(name: str) -> Arm:
+    """Return the arm with this name.
+
+    Raises:
+        SpecError: there is none.
+    """
+    if name not in ARMS:
+        raise SpecError("the comparison cannot run", [Fault("arms", f"got {name!r}; allowed are {', '.join(ARMS)}")])
+    return ARMS[name]
+
+
+def default_arms(spec: RunSpec) -> tuple[str, ...]:
+    """Return the arms that a spec is compared with unless the user names others."""
+    return ("grown", "scratch", "parent") if spec.growth is not None else ("graph", "untrained", "single", "shared")
+
+
+def single_agent(spec: RunSpec) -> RunSpec:
+    """Return one node that has the rank of all adapters together and makes as many calls in training."""
+    graph = spec.topology
+    steps = spec.training.steps * len(graph.nodes)
+    training = spec.training.model_copy(update={"steps": steps})
+    return _update(_with_pooled_rank(spec), topology=chain(1), training=training, growth=None)
+
+
+def shared_adapter(spec: RunSpec) -> RunSpec:
+    """Return the same graph with one adapter for all nodes, of the size of all adapters together."""
+    graph = spec.topology
+    nodes = tuple(replace(node, adapter=SHARED_ADAPTER) for node in graph.nodes)
+    return _update(_with_pooled_rank(spec), topology=replace(graph, nodes=nodes), growth=None)
+
+
+def from_scratch(spec: RunSpec) -> RunSpec:
+    """Return the graph that growth ends with, trained on the target level for the same number of steps."""
+    return _update(spec, topology=final_topology(spec), growth=None)
+
+
+def from_scratch_by_levels(spec: RunSpec) -> RunSpec:
+    """Return the graph that growth ends with, walking through the same levels without growing."""
+    return _update(spec, topology=final_topology(spec), growth=_levels_only(spec))
+
+
+def parent(spec: RunSpec) -> RunSpec:
+    """Return the graph that growth begins with, trained on the target level for the same number of steps."""
+    _growth(spec)
+    return _update(spec, growth=None)
+
+
+def parent_by_levels(spec: RunSpec) -> RunSpec:
+    """Return the graph that growth begins with, walking through the same levels without growing."""
+    return _update(spec, growth=_levels_only(spec))
+
+
+def final_topology(spec: RunSpec) -> Topology:
+    """Return the graph that a growth schedule ends with when every stage reaches its end.
+
+    Raises:
+        SpecError: the spec does not grow, or grafts other checkpoints.
+    """
+    task = make_task(spec.task, spec.seed)
+    return check_schedule(Controller(_growth(spec), task.levels, spec.training.steps), spec.topology, {})[-1]
+
+
+def _itself(spec: RunSpec) -> RunSpec:
+    return spec
+
+
+def _grown(spec: RunSpec) -> RunSpec:
+    _growth(spec)
+    return spec
+
+
+def _with_pooled_rank(spec: RunSpec) -> RunSpec:
+    """Give one adapter the size of all; alpha grows with the rank, so that the scale alpha / rank stays."""
+    num, adapter = len(spec.topology.adapters), spec.adapter
+    if adapter.rank * num > MAX_RANK:
+        message = f"{num} adapters of rank {adapter.rank} pooled in one exceed rank {MAX_RANK}; lower it for this arm"
+        raise SpecError("the comparison cannot run", [Fault("adapter.rank", message)])
+    pooled = {
+        "rank": adapter.rank * num,
+        "alpha": None if adapter.alpha is None else adapter.alpha * num,
+        "dimension": None if adapter.dimension is None else adapter.dimension * num,
+    }
+    return _update(spec, adapter=adapter.model_copy(update=pooled))
+
+
+def _levels_only(spec: RunSpec) -> GrowthSpec:
+    return _growth(spec).model_copy(update={"plans": (), "trial": None})
+
+
+def _growth(spec: RunSpec) -> GrowthSpec:
+    if spec.growth is None:
+        raise SpecError("the comparison cannot run", [Fault("growth", "this arm needs a spec that grows")])
+    return spec.growth
+
+
+def _update(spec: RunSpec, **changes: object) -> RunSpec:
+    return spec.model_copy(update=changes)
+
+
+ARMS: Mapping[str, Arm] = {
+    entry.name: entry
+    for entry in (
+        Arm("graph", "trained graph", "one adapter per node, trained jointly", _itself),
+        Arm("untrained", "untrained graph", "the same graph on the bare base", None),
+        Arm("single", "single agent", "same trained parameters in one adapter, same number of calls", single_agent),
+        Arm("shared", "one shared adapter", "same graph, same trained parameters in one adapter", shared_adapter),
+        Arm("grown", "grown graph", "grown with the task's levels", _grown),
+        Arm("scratch", "full size from scratch", "same final graph, same rollouts, target level only", from_scratch),
+        Arm("scratch-levels", "full size, same levels", "same final graph, levels, no growth", from_scratch_by_levels),
+        Arm("parent", "small graph", "the graph before growth, same rollouts, target level only", parent),
+        Arm("parent-levels", "small graph, same levels", "the graph before growth, levels", parent_by_levels),
+    )
+}
+"""All arms by name."""
