@@ -80,7 +80,7 @@ def summarize(result: Mapping[str, Any]) -> Document:
         "calls": spending["calls"],
         "tokens": spending["prompt_tokens"] + spending["generated_tokens"],
         "generated_tokens": spending["generated_tokens"],
-        "seconds": result["seconds"],
+        "seconds": result["seconds"]["total"],
         "versions": result["versions"],
     }
 

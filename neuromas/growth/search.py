@@ -18,7 +18,7 @@ from ray import tune
 from neuromas.errors import GrowthError
 from neuromas.growth.ledger import Spending
 from neuromas.growth.lineage import describe_plan
-from neuromas.growth.plan import apply_plan
+from neuromas.growth.plan import apply_plan, module_names
 from neuromas.growth.request import StageRequest, StageRunner
 from neuromas.growth.trial import Verdict, judge, trial_steps
 from neuromas.spec.growth import PlanSpec, TrialSpec
@@ -99,6 +99,7 @@ def make_candidates(
             raise GrowthError(f"plans[{index}].{error}") from error
         name = f"plan-{index}"
         request = replace(parent, name=name, topology=grown.topology, grown=grown, inherit=plan.inherit)
+        request = replace(request, modules=module_names([plan]))
         candidates.append(Candidate(name, plan, request))
     return tuple(candidates)
 

@@ -1,0 +1,94 @@
+"""Trying growths of a checkpoint side by side: what `growth.search` needs of the run layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuromas.cluster.connection import RayConnection
+from neuromas.cluster.runtime import RuntimeSetup, open_runtime
+from neuromas.cluster.setup import WorkerSetup, set_threads
+from neuromas.events import Event
+from neuromas.growth.plan import module_names
+from neuromas.growth.search import Ranked, make_candidates, search
+from neuromas.runfolder import RunFolder
+from neuromas.spec.growth import PlanSpec, TrialSpec
+from neuromas.spec.machine import RuntimeSpec
+from neuromas.spec.run import RunSpec
+from neuromas.stage import StageBook, StageRunner
+from neuromas.training.location import read_topology, resolve_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRunners:
+    """Makes the runner of a candidate inside the candidate's own process.
+
+    Attributes:
+        spec: the run; its runtime becomes "local", since the candidate's process is the one it may use.
+        worker: of the rollouts.
+        folder: each candidate writes to a folder of its own in it.
+    """
+
+    spec: RunSpec
+    worker: WorkerSetup
+    folder: Path
+
+    def __call__(self, name: str) -> StageRunner:
+        """Return a runner whose engine and learner are loaded."""
+        set_threads(self.spec.runtime.learner_threads)
+        local = RuntimeSpec(type="local", learner_threads=self.spec.runtime.learner_threads)
+        spec = self.spec.model_copy(update={"runtime": local, "growth": None})
+        folder = RunFolder(self.folder / name)
+        folder.create(spec.model_dump(mode="json"), overwrite=True)
+        runtime = open_runtime(RuntimeSetup(spec, folder.path, self.worker), _ignore)
+        return StageRunner(runtime, StageBook(folder))
+
+
+def search_growth(
+    spec: RunSpec,
+    worker: WorkerSetup,
+    checkpoint: Path,
+    plans: Sequence[PlanSpec],
+    trial: TrialSpec,
+    folder: Path,
+    *,
+    level: int | None = None,
+) -> tuple[Ranked, ...]:
+    """Try growths of a checkpoint and return them, and the parent trained on, best first.
+
+    Args:
+        spec: the run that made the checkpoint.
+        worker: of the rollouts; its ``max_adapters`` must do for the largest candidate.
+        checkpoint: the trained graph to grow.
+        plans: growths to try.
+        trial: length and judgement.
+        folder: of all candidates' runs and of Ray Tune's records.
+        level: task level to train and judge on; None = the target.
+
+    Raises:
+        GrowthError: a plan does not fit, or the parent's own trial failed.
+        CheckpointError: a checkpoint is missing or altered.
+        RuntimeStartError: no Ray cluster could be reached or started.
+    """
+    start = resolve_checkpoint(checkpoint).resolve()
+    modules = {name: read_topology(name) for name in module_names(plans)}
+    candidates = make_candidates(read_topology(start), start, plans, trial, level=level, modules=modules)
+    runtime = spec.runtime
+    cpus = max(runtime.learner_threads, spec.engine.threads)
+    connection = RayConnection(runtime.address, cpus)
+    try:
+        return search(
+            candidates,
+            LocalRunners(spec, worker, folder.resolve()),
+            trial,
+            folder / "tune",
+            cpus_per_candidate=cpus,
+            gpus_per_candidate=runtime.gpus_per_learner + runtime.gpus_per_rollout_worker,
+        )
+    finally:
+        connection.close()
+
+
+def _ignore(event: Event) -> None:
+    """A candidate's events are in its own folder."""
