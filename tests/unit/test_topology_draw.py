@@ -53,7 +53,7 @@ def readers_by_eye(lines: list[str], row: int, column: int) -> set[str]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(GRAPHS)
 def test_a_drawing_shows_exactly_the_edges(graph: Topology) -> None:
     lines = draw_text(graph, columns=10_000).splitlines()
@@ -147,7 +147,7 @@ def test_mermaid() -> None:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40)
 @given(GRAPHS)
 def test_rows_of_a_layer_are_two_apart(graph: Topology) -> None:
     layout = lay_out(graph)

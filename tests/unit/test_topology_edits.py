@@ -25,14 +25,14 @@ EDITS: tuple[Callable[[Topology, int], Edited], ...] = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 @given(GRAPHS, st.lists(st.tuples(st.sampled_from(EDITS), st.integers(1, 3)), min_size=1, max_size=3))
 def test_growth_keeps_old_nodes_and_gives_a_valid_graph(
     graph: Topology, steps: list[tuple[Callable[[Topology, int], Edited], int]]
 ) -> None:
     for edit, size in steps:
-        if graph.depth == 1 and edit in EDITS[2:4]:
-            continue
+        if len(graph.nodes) > 60 or (graph.depth == 1 and edit in EDITS[2:4]):
+            continue  # Grafting could pass 256 nodes; a single layer is neither widened nor deepened.
         edited = edit(graph, size)
         grown = edited.topology
         # Topology validates itself, so a valid acyclic graph with one output is what we have.
@@ -150,7 +150,7 @@ def test_modules_in_series_feed_the_first_layer_of_the_next() -> None:
     assert [grown.position(node) for node in grown.order] == [(1, 1), (2, 1), (1, 1), (1, 2), (2, 1)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(GRAPHS, min_size=1, max_size=4), st.sampled_from(["subtrees", "series"]))
 def test_joined_modules_keep_their_shape_and_share_no_adapter(modules: list[Topology], arrange: str) -> None:
     joined = edits.graft_modules(modules, "series" if arrange == "series" else "subtrees")
