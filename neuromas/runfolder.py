@@ -6,6 +6,7 @@
 - ``events.jsonl``: everything else that happened, in order
 - ``stages.jsonl``: outcomes of finished stages, read back on resume
 - ``checkpoints/``: one folder per checkpoint
+- ``tracking/``: what trackers such as TensorBoard write
 - ``result.json``: figures of the finished run
 - ``report.html``: the same for people
 """
@@ -35,6 +36,7 @@ STAGES_FILE = "stages.jsonl"
 RESULT_FILE = "result.json"
 REPORT_FILE = "report.html"
 CHECKPOINTS_FOLDER = "checkpoints"
+TRACKING_FOLDER = "tracking"
 LOCK_FILE = "run.lock"
 _OWN_FILES = (
     SPEC_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REPORT_FILE, LOCK_FILE,
@@ -108,8 +110,9 @@ class RunFolder:
         journal.write_whole(self.path / name, (text + "\n").encode())
 
     def _delete_run(self) -> None:
-        if self.checkpoints.is_dir():
-            shutil.rmtree(self.checkpoints)
+        for name in (CHECKPOINTS_FOLDER, TRACKING_FOLDER):
+            if (self.path / name).is_dir():
+                shutil.rmtree(self.path / name)
         for name in _OWN_FILES:
             if name != LOCK_FILE:
                 (self.path / name).unlink(missing_ok=True)
