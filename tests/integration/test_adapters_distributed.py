@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from peft import PeftModel
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from neuromas.adapters.build import build_model
@@ -12,34 +16,59 @@ from neuromas.spec.parts import AdapterSpec
 
 NAMES = ("a", "b", "c")
 ROUTES = [0, 1, 2, 2, 0, 0]  # the second process has no row of "b"
-SPEC = AdapterSpec(rank=3)
+SPECS = {"lora": AdapterSpec(rank=3), "unilora": AdapterSpec(type="unilora", rank=3, dimension=100)}
+CASES = ("lora-replicated", "lora-sharded", "unilora-replicated", "unilora-sharded")
 
 
-def gradients(base: Path, rows: slice, distributed: bool) -> dict[str, torch.Tensor]:
-    model, bank = build_model(base, SPEC, NAMES, seed=0)
+def replicated(model: PeftModel) -> torch.nn.Module:
+    return DistributedDataParallel(model)
+
+
+def sharded(model: PeftModel) -> torch.nn.Module:
+    for block in model.base_model.model.model.layers:
+        fully_shard(block)
+    return fully_shard(model)
+
+
+def alone(model: PeftModel) -> torch.nn.Module:
+    return model
+
+
+def gradients(base: Path, spec: AdapterSpec, rows: slice, wrap) -> dict[str, torch.Tensor]:
+    model, bank = build_model(base, spec, NAMES, seed=0)
     for stack in bank.stacks():
         stack.parameter.data += 0.2 * torch.randn(stack.parameter.shape, generator=torch.Generator().manual_seed(1))
-    module = DistributedDataParallel(model) if distributed else model
+    module = wrap(model)
     ids = torch.randint(0, 40, (len(ROUTES), 9), generator=torch.Generator().manual_seed(2))[rows]
     bank.set_routes(ROUTES[rows])
     module(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-    return {stack.key: stack.parameter.grad for stack in bank.stacks()}
+    found = {stack.key: stack.rows(stack.parameter.grad) for stack in bank.stacks()}
+    return {key: grad.full_tensor() if isinstance(grad, DTensor) else grad for key, grad in found.items()}
 
 
-def process(rank: int, base: str, meeting: str, out: str) -> None:
+def process(rank: int, base: str, folder: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    found = gradients(Path(base), slice(3 * rank, 3 * rank + 3), distributed=True)
-    if rank == 0:
-        torch.save(found, out)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    for case in CASES:
+        method, wrap = case.split("-")
+        rows = slice(3 * rank, 3 * rank + 3)
+        found = gradients(Path(base), SPECS[method], rows, {"replicated": replicated, "sharded": sharded}[wrap])
+        if rank == 0:
+            torch.save(found, f"{folder}/{case}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_data_parallel_gradient_equals_one_process(small_base: Path, tmp_path: Path):
-    out = tmp_path / "gradients.pt"
-    torch.multiprocessing.spawn(process, (str(small_base), str(tmp_path / "meeting"), str(out)), nprocs=2)
-    found = torch.load(out)
-    expected = gradients(small_base, slice(0, 6), distributed=False)
+@pytest.fixture(scope="module")
+def from_two_processes(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gradients")
+    torch.multiprocessing.spawn(process, (str(small_base), str(folder)), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_data_parallel_gradient_equals_one_process(small_base: Path, from_two_processes: Path, case: str):
+    found = torch.load(from_two_processes / f"{case}.pt")
+    expected = gradients(small_base, SPECS[case.split("-")[0]], slice(0, 6), alone)
     largest = max(gradient.abs().max() for gradient in expected.values())
     assert set(found) == set(expected)
     for key, gradient in expected.items():
