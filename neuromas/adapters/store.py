@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 
 from neuromas.adapters.export import read_peft_folder, write_peft_folder
-from neuromas.adapters.ref import ADAPTER_NAME, AdapterRef, PlainLora
+from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.errors import AdapterError
+from neuromas.topology.graph import NAME
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"v(\d+)")
@@ -40,7 +41,7 @@ class AdapterStore:
             AdapterError: name, namespace or version cannot be a folder's name.
         """
         parts = [part for part in ref.namespace.split("/") if part]
-        valid = all(_PART.fullmatch(part) for part in parts) and ADAPTER_NAME.fullmatch(ref.name) and ref.version >= 0
+        valid = all(_PART.fullmatch(part) for part in parts) and NAME.fullmatch(ref.name) and ref.version >= 0
         if not valid:
             raise AdapterError(
                 f"adapter version {ref}: names and namespaces are made of letters, digits, '.', '_' and '-', "

@@ -20,9 +20,9 @@ from neuromas.adapters.layer import MERGE_REFUSED, NodeAdapterLinear
 from neuromas.adapters.maps.contract import SLOT, AdapterMap, ModuleShape
 from neuromas.adapters.maps.lora import LoraMap
 from neuromas.adapters.maps.unilora import UniLoraMap
-from neuromas.adapters.ref import ADAPTER_NAME
 from neuromas.adapters.route import Route
 from neuromas.errors import AdapterError
+from neuromas.topology.graph import NAME
 
 METHOD = "NEUROMAS"
 
@@ -43,7 +43,7 @@ class NodeAdapterConfig(PeftConfig):  # type: ignore[misc]
         """Check what does not need the base model."""
         super().__post_init__()
         self.peft_type = METHOD
-        faults = [name for name in self.names if not ADAPTER_NAME.fullmatch(name)]
+        faults = [name for name in self.names if not NAME.fullmatch(name)]
         if not self.names or faults or len(set(self.names)) != len(self.names):
             raise AdapterError(
                 f"adapter names: got {list(self.names)}, expected at least one, all different, of lower-case letters, "
