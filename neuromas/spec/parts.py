@@ -30,7 +30,7 @@ class FileTaskSpec(SpecModel):
 
     type: Literal["file"]
     train: str
-    """Path of the training file: one JSON object a line."""
+    """Path of the training file, absolute or from the working directory: one JSON object a line."""
     test: str
     """Path of the held-out file."""
     question_key: str = "question"
