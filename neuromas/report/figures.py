@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
+from neuromas import journal
 from neuromas.report.chart import Mark, Point, Series, legend, line_chart, moving_mean
 from neuromas.report.data import RunData, StageData
 from neuromas.report.markup import Markup, element, join
+from neuromas.runfolder import METRICS_FILE
 
 MAX_NODE_LINES = 16
 # Metric prefix, heading, unit and a sentence on how to read it.
@@ -49,6 +54,26 @@ def stage_marks(data: RunData) -> list[Mark]:
     if len(data.stages) < 2:
         return []
     return [Mark(stage.offset, _stage_label(stage)) for stage in data.stages]
+
+
+def arms_figure(folder: Path, group: Mapping[str, Any]) -> Markup:
+    """Return the moving mean of each arm's reward over the node calls it has spent; of several seeds the first."""
+    trained = [arm for arm in group["arms"] if arm.get("calls")]
+    series = [
+        Series(str(arm["title"]), _reward_by_calls(folder / arm["runs"][0]["folder"]), color=node_color(rank, 8))
+        for rank, arm in enumerate(trained)
+    ]
+    chart = line_chart(
+        series, title="Reward by calls spent", x_label="node calls in training, thousands", y_range=(0.0, 1.05)
+    )
+    return element("figure", chart, legend(series)) if chart else Markup("")
+
+
+def _reward_by_calls(folder: Path) -> list[Point]:
+    rows = [row for row in journal.read(folder / METRICS_FILE) if "rollout/reward_mean" in row]
+    spent = accumulate(float(row.get("rollout/calls", 0)) / 1000 for row in rows)
+    means = moving_mean([float(row["rollout/reward_mean"]) for row in rows])
+    return list(zip(spent, means, strict=True))
 
 
 def node_figures(data: RunData) -> list[Markup]:

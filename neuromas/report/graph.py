@@ -15,7 +15,7 @@ from neuromas.topology.svg import draw_svg
 MAX_EXAMPLES = 4
 
 
-def graph(data: RunData) -> Markup:
+def graph(data: RunData, title: str = "The graph") -> Markup:
     """Return the drawing of the final graph with each node's learned message, and the table behind it."""
     topology = data.topology
     if topology is None:
@@ -27,7 +27,7 @@ def graph(data: RunData) -> Markup:
     note = None
     if captions:
         note = "Under each node what its greedy messages state most often on held-out examples, and how often they do."
-    return section("The graph", drawing, _role_table(topology, roles), note=note, wide=True)
+    return section(title, drawing, _role_table(topology, roles), note=note, wide=True)
 
 
 def examples(data: RunData) -> Markup:

@@ -33,10 +33,15 @@ def render(data: RunData) -> str:
         element("title", f"{data.name} - NeuroMAS"),
         element("style", style),
     )
-    parts = [
+    parts = _comparison_parts(data) if data.comparison else _run_parts(data)
+    body = element("body", element("main", parts))
+    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def _run_parts(data: RunData) -> list[Markup]:
+    return [
         _header(data),
         sections.tiles(data),
-        sections.comparison(data),
         sections.learning(data),
         graph.graph(data),
         sections.growth(data),
@@ -47,8 +52,18 @@ def render(data: RunData) -> str:
         sections.caveats(data),
         sections.details(data),
     ]
-    body = element("body", element("main", parts))
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def _comparison_parts(data: RunData) -> list[Markup]:
+    parts = [_header(data)]
+    for group in data.comparison.get("groups", ()):
+        parts.append(sections.comparison(data, group))
+        first = data.folder / group["arms"][0]["runs"][0]["folder"]
+        if first.is_dir():
+            shown = RunData.read(first)
+            title = f"The {group['arms'][0]['title']}"
+            parts += [graph.graph(shown, title), sections.growth(shown), graph.examples(shown)]
+    return [*parts, sections.caveats(data), sections.runs(data), sections.details(data)]
 
 
 def _header(data: RunData) -> Markup:

@@ -8,9 +8,10 @@ from typing import Any
 
 from neuromas.growth.lineage import Descent, draw_lineage
 from neuromas.report.data import Document, RunData
-from neuromas.report.figures import node_figures, node_legend, reward_figure, time_figure
+from neuromas.report.figures import arms_figure, node_figures, node_legend, reward_figure, time_figure
 from neuromas.report.markup import Child, Markup, element, join
 from neuromas.report.numbers import count, duration, percent, proportion
+from neuromas.runfolder import REPORT_FILE
 
 _UNTRAINED = {"greedy": "untrained", "sampled": "untrained_sampled"}
 
@@ -97,25 +98,40 @@ def growth(data: RunData) -> Markup:
     return section("Growth", table(head, rows), _lineage(data))
 
 
-def comparison(data: RunData) -> Markup:
-    """Return the arms of a comparison, one row per arm, seeds side by side."""
-    arms = data.comparison.get("arms", ())
+def comparison(data: RunData, group: Document) -> Markup:
+    """Return one group of a comparison: its table, and how its arms learned."""
     rows = [
         (
             _arm_name(arm),
             _over_seeds(arm, "greedy"),
             _over_seeds(arm, "sampled"),
-            count(arm.get("trainable_parameters")),
-            count(arm.get("rollouts")),
-            count(arm.get("calls")),
-            count(arm.get("tokens")),
+            *(count(arm.get(key)) for key in ("nodes", "trainable_parameters", "rollouts", "calls", "tokens")),
         )
-        for arm in arms
+        for arm in group["arms"]
     ]
-    head = ("system", "greedy", "sampled", "parameters", "rollouts", "calls", "tokens")
-    seeds = data.comparison.get("seeds", ())
-    note = f"Held-out accuracy; {'seeds ' + ', '.join(map(str, seeds)) if len(seeds) > 1 else 'one seed'}."
-    return section("Comparison", table(head, rows), note=note, wide=True)
+    head = ("system", "greedy", "sampled", "nodes", "parameters", "rollouts", "calls", "tokens")
+    seeds = group["seeds"]
+    note = "Held-out accuracy, mean and range over the seeds " + ", ".join(map(str, seeds)) + "."
+    if len(seeds) == 1:
+        note = f"Held-out accuracy with its 95 % interval, seed {seeds[0]}."
+    return section(str(group["title"]), table(head, rows), arms_figure(data.folder, group), note=note, wide=True)
+
+
+def runs(data: RunData) -> Markup:
+    """Return the runs of a comparison, each with a link to its own report beside this one."""
+    rows = [
+        (
+            element("a", run["folder"], href=f"{run['folder']}/{REPORT_FILE}"),
+            str(group["title"]),
+            str(run["steps"]),
+            duration(run["seconds"]),
+        )
+        for group in data.comparison.get("groups", ())
+        for arm in group["arms"]
+        if arm.get("steps")
+        for run in arm["runs"]
+    ]
+    return section("Runs", table(("run", "group", "steps", "time"), rows, numeric=2))
 
 
 def cost(data: RunData) -> Markup:
@@ -149,9 +165,10 @@ def _grid(figures: Sequence[Markup]) -> Markup | None:
 
 
 def _caveats(data: RunData) -> list[str]:
-    task = data.spec.get("task", {}).get("type") or data.comparison.get("task", {}).get("type")
+    groups = data.comparison.get("groups", ())
+    task = (data.spec or next(iter(groups), {})).get("task", {}).get("type")
     notes = []
-    if len(data.comparison.get("seeds", (0,))) == 1:
+    if all(len(group["seeds"]) == 1 for group in groups):
         notes.append("One seed. Another seed gives other figures; look at several before you conclude anything.")
     if task in ("chain", "tree"):
         notes.append(
@@ -162,7 +179,7 @@ def _caveats(data: RunData) -> list[str]:
             "Greedy decoding can flatter an untrained graph: the most probable continuation of the base may happen to "
             "be the right one. Compare sampled with sampled."
         )
-    if len(data.stages) > 1:
+    if len(data.stages) > 1 or any(arm["arm"] == "grown" for group in groups for arm in group["arms"]):
         notes.append(
             "Growth here walks up the task's levels. It makes this curriculum usable; on a fixed task without levels "
             "no such gain has been measured."

@@ -1,0 +1,1 @@
+"""Comparisons: a graph and its baselines trained side by side, and the demo."""

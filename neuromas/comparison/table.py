@@ -1,0 +1,39 @@
+"""The short table at the end of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from neuromas.report.numbers import count, percent
+
+Document = Mapping[str, Any]
+
+
+def comparison_table(group: Document) -> Table:
+    """Return one group of arms as a table; several seeds as mean and range."""
+    seeds = group["seeds"]
+    suffix = f", seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f", seed {seeds[0]}"
+    table = Table(title=f"{group['title']}{suffix}", title_justify="left", title_style="bold")
+    table.add_column("system")
+    for name in ("greedy", "sampled", "parameters", "rollouts", "calls"):
+        table.add_column(name, justify="right")
+    for entry in group["arms"]:
+        table.add_row(
+            entry["title"],
+            spread(entry, "greedy"),
+            spread(entry, "sampled"),
+            *(count(entry[key]) for key in ("trainable_parameters", "rollouts", "calls")),
+        )
+    return table
+
+
+def spread(entry: Document, mode: str) -> str:
+    """Return an arm's accuracy: one figure, or the mean and the lowest and highest seed."""
+    values = [run["accuracy"][mode]["value"] for run in entry["runs"] if mode in run["accuracy"]]
+    if not values:
+        return "-"
+    mean = percent(sum(values) / len(values))
+    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.1f} to {100 * max(values):.1f})"
