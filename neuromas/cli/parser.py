@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 _EPILOG = """\
 exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted (a run can be resumed)
@@ -34,8 +34,8 @@ class Arguments(argparse.Namespace):
     examples: int | None
     level: int | None
     sampled: bool
-    engine: str | None
-    runtime: str | None
+    engine: Literal["vllm", "transformers"] | None
+    runtime: Literal["ray", "local"] | None
     plan: Path | None
     append: int | None
     steps: int | None
@@ -43,7 +43,9 @@ class Arguments(argparse.Namespace):
     smoke: bool
     host: str
     port: int
-    baselines: bool
+    arms: tuple[str, ...] | None
+    seeds: tuple[int, ...] | None
+    jobs: int
 
 
 def package_version() -> str:
@@ -66,8 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="module", metavar="COMMAND", required=True)
     for add in (_add_validate, _add_train, _add_eval, _add_grow, _add_export, _add_report, _add_compare):
         add(commands)
-    _add_serve(commands)
-    _add_make_base(commands)
+    for add in (_add_demo, _add_serve, _add_make_base):
+        add(commands)
     return parser
 
 
@@ -198,12 +200,36 @@ def _add_compare(commands: Commands) -> None:
         commands,
         "compare",
         "compare",
-        "compare a trained graph with baselines that use the same base and tokens",
-        "compare runs/quickstart --examples 512",
+        "train a spec beside its baselines, on the same base and the same rollouts",
+        "compare run.toml --out comparison\ncompare run.toml --arms graph,untrained,single --seeds 0,1,2 --jobs 2",
     )
-    _add_checkpoint(parser)
-    parser.add_argument("--examples", metavar="N", type=int, help="held-out examples (default: the run's own number)")
-    _add_machine(parser)
+    _add_spec(parser)
+    parser.add_argument("--arms", metavar="A,B", type=_words, help="arms to run (default: those that fit the spec)")
+    parser.add_argument("--seeds", metavar="S,T", type=_integers, help="seeds (default: the spec's)")
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time (default: 1)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("comparison"), help="folder to write to (default: comparison)"
+    )
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        "demo",
+        "show in minutes what joint training and growth do, on the tiny base",
+        "demo\ndemo --out runs --jobs 2",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
+    parser.add_argument("--jobs", metavar="N", type=int, default=2, help="runs at a time (default: 2)")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (word.strip() for word in text.split(","))))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in _words(text))
 
 
 def _add_serve(commands: Commands) -> None:

@@ -6,7 +6,6 @@ vLLM are imported, and an actor must answer before its engine has loaded. ``star
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +29,6 @@ class RolloutActor:
 
     def __init__(self, setup: WorkerSetup) -> None:
         set_threads(setup.engine.threads)
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # several engines share the machine's cores
         self._setup = setup
         self._worker: RolloutWorker | None = None
         self._published: set[AdapterRef] = set()

@@ -52,7 +52,7 @@ class RolloutWorker:
         """
         self._renderer = make_renderer(prompt, base_folder)
         self._task = make_task(task, _SCORING_SEED)
-        self._engine = _start_engine(base_folder, engine, engine.max_adapters or max_adapters, max_rank, targets)
+        self._engine = start_engine(base_folder, engine, engine.max_adapters or max_adapters, max_rank, targets)
         self._engine_type = engine.type
         self._base_folder = base_folder
         self._last_stats = RolloutStats()
@@ -99,10 +99,13 @@ class RolloutWorker:
         return task
 
 
-def _start_engine(
+def start_engine(
     base_folder: Path, spec: EngineSpec, max_adapters: int, max_rank: int, targets: Sequence[str] | None
 ) -> Engine:
-    # The one place where rollouts meet concrete engines, imported here because they load torch.
+    """Return the engine that ``spec`` names, loaded; see ``RolloutWorker`` for the arguments.
+
+    The one place where rollouts meet concrete engines, which are imported here because they load torch.
+    """
     if spec.type == "vllm":
         from neuromas.engines.vllm import VllmEngine
 

@@ -1,4 +1,4 @@
-"""The HTTP face of a GraphServer: ``/v1/chat/completions``, ``/v1/models`` and ``/healthz``, as OpenAI's clients expect."""
+"""The HTTP face of a GraphServer: ``/v1/chat/completions``, ``/v1/models`` and ``/healthz``, in OpenAI's format."""
 
 from __future__ import annotations
 

@@ -1,0 +1,68 @@
+"""``neuromas eval``: measures a checkpoint on held-out examples."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
+from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
+from neuromas.events import Event
+from neuromas.preflight import check_run
+from neuromas.result import role_document, score
+from neuromas.run import worker_setup
+from neuromas.trained import Trained, find_trained
+from neuromas.training.location import read_topology
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command."""
+    trained = find_trained(arguments.path).on_machine(arguments.engine, arguments.runtime)
+    examples = arguments.examples or trained.spec.evaluation.examples
+    modes = ("greedy", "sampled") if arguments.sampled else ("greedy",)
+    console.say(f"evaluating {trained.checkpoint} on {examples} held-out examples")
+    spec = trained.as_run()
+    preflight = check_run(spec, read_topology)
+    with tempfile.TemporaryDirectory(prefix="neuromas-eval-") as scratch:
+        setup = RuntimeSetup(spec, Path(scratch), worker_setup(spec, preflight), None, arguments.verbose)
+        runtime = open_runtime(setup, _ignore)
+        try:
+            found = {mode: _evaluate(runtime, trained, arguments.level, examples, mode) for mode in modes}
+        finally:
+            runtime.close()
+    document = _document(trained, arguments.level, found)
+    console.show(_text(document), document)
+    return 0
+
+
+def _evaluate(runtime: Runtime, trained: Trained, level: int | None, examples: int, mode: str) -> Evaluation:
+    return runtime.evaluate(EvaluationRequest(trained.checkpoint, level, examples, greedy=mode == "greedy"))
+
+
+def _document(trained: Trained, level: int | None, found: dict[str, Evaluation]) -> dict[str, Any]:
+    return {
+        "checkpoint": str(trained.checkpoint),
+        "level": level,
+        "accuracy": {mode: score(evaluation).to_document() for mode, evaluation in found.items()},
+        "roles": [role_document(role) for role in found["greedy"].roles],
+    }
+
+
+def _text(document: dict[str, Any]) -> str:
+    lines = [
+        f"accuracy, {mode + ':':<10}{figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}] "
+        f"of {figure['examples']}"
+        for mode, figure in document["accuracy"].items()
+    ]
+    lines.append("what the nodes say (greedy):")
+    for role in document["roles"]:
+        label = "nothing the task can read" if role["label"] is None else f"{role['label']} {role['share']:.0%}"
+        lines.append(f"  {role['node']:<12}{label}, correct {role['correct']:.0%}")
+    return "\n".join(lines)
+
+
+def _ignore(event: Event) -> None:
+    """Observe nothing."""

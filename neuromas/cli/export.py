@@ -1,0 +1,74 @@
+"""``neuromas export``: a checkpoint's adapters as stock PEFT LoRA folders, with the graph beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from neuromas.adapters.export import write_peft_folder
+from neuromas.base.resolve import resolve_base
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments
+from neuromas.errors import CheckpointError
+from neuromas.trained import Trained, find_trained
+from neuromas.training.servable import plain_loras
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command."""
+    assert arguments.out is not None
+    trained = find_trained(arguments.path)
+    folders = export(trained, arguments.out)
+    console.show(
+        "\n".join([f"{len(folders)} adapters, topology.json and README.md in {arguments.out}", *map(str, folders)]),
+        {"out": str(arguments.out), "checkpoint": str(trained.checkpoint), "adapters": [str(path) for path in folders]},
+    )
+    return 0
+
+
+def export(trained: Trained, out: Path) -> list[Path]:
+    """Write one folder per adapter, ``topology.json`` and ``README.md``; returns the adapters' folders.
+
+    Raises:
+        CheckpointError: ``out`` holds something already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} holds something already; export to a new folder")
+    spec = trained.spec
+    loras = plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    folders = []
+    for name, lora in loras.items():
+        folder = out / "adapters" / name
+        write_peft_folder(lora, spec.base, folder)
+        folders.append(folder)
+    text = json.dumps(trained.topology.to_document(), indent=1, ensure_ascii=False)
+    (out / "topology.json").write_text(text + "\n", encoding="utf-8")
+    (out / "README.md").write_text(_readme(trained), encoding="utf-8")
+    return folders
+
+
+def _readme(trained: Trained) -> str:
+    graph, spec = trained.topology, trained.spec
+    rows = [
+        f"| {node} | {graph.layer(node)} | {', '.join(graph.predecessors(node)) or '-'} | "
+        f"adapters/{graph.adapter_of(node)} |"
+        for node in graph.order
+    ]
+    table = "\n".join(["| node | layer | reads | adapter |", "|---|---|---|---|", *rows])
+    return f"""# {spec.name}
+
+A NeuroMAS graph of {len(graph.nodes)} nodes, exported from checkpoint `{trained.checkpoint.name}`.
+Every adapter is a plain LoRA (alpha = rank) for the base `{spec.base}`; PEFT and vLLM load it as it is.
+The answer is the message of node `{graph.output}`. `topology.json` holds the graph.
+
+{table}
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained("<folder of the base>")
+node = PeftModel.from_pretrained(base, "adapters/{graph.adapter_of(graph.output)}")
+```
+"""

@@ -1,0 +1,70 @@
+"""``neuromas make-base``: makes the tiny base from nothing, and shows what it can do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from neuromas.base.card import BaseCard
+from neuromas.base.pretrain import Progress as BaseProgress
+from neuromas.base.pretrain import make_base
+from neuromas.base.recipe import Recipe
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments
+from neuromas.errors import BaseModelError
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command."""
+    out = arguments.out or Path("tiny-base")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BaseModelError(f"{out} holds something already; make the base in a new folder (--out)")
+    recipe = Recipe.smoke() if arguments.smoke else Recipe.tiny()
+    card = _make(recipe, out, console)
+    console.show(_text(card, out), asdict(card) | {"folder": str(out)})
+    return 0
+
+
+def _make(recipe: Recipe, out: Path, console: Console) -> BaseCard:
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total} {task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console.stderr,
+        disable=not console.stderr.is_terminal,
+    )
+    last = ""
+    with progress:
+        task = progress.add_task("pretraining", total=recipe.num_steps, figures="")
+
+        def show(state: BaseProgress) -> None:
+            nonlocal last
+            figures = f"loss {state.loss:.3f} right {state.right:.0%}"
+            progress.update(task, description=state.stage, completed=state.step, figures=figures)
+            if not console.stderr.is_terminal and (state.stage != last or state.step % 250 == 0):
+                console.say(f"{state.stage} step {state.step}/{state.num_steps} {figures}")
+            last = state.stage
+
+        return make_base(recipe, out, show)
+
+
+def _text(card: BaseCard, out: Path) -> str:
+    lines = [f"{out}: {card.num_parameters:,} parameters, {card.cpu_s:.0f} cpu seconds", "", _header()]
+    lines += [
+        f"{probe['probe']:<16}{probe['value']:>7.2f}{probe['prior']:>7.2f}  {_names(probe['names'])}"
+        for probe in card.skills["probes"]
+    ]
+    return "\n".join(lines)
+
+
+def _header() -> str:
+    return f"{'wanted|stated':<16}{'value':>7}{'prior':>7}  names it says by itself"
+
+
+def _names(names: dict[str, Any]) -> str:
+    return " ".join(f"{name} {share:.2f}" for name, share in names.items())

@@ -1,0 +1,48 @@
+"""``neuromas serve``: one trained graph as an OpenAI-compatible model."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import uvicorn
+
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments
+from neuromas.errors import Fault, SpecError
+from neuromas.serving.app import make_app
+from neuromas.serving.checkpoint import open_server
+from neuromas.trained import find_trained
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command until it is interrupted."""
+    trained = find_trained(arguments.path).on_machine(arguments.engine)
+    name = arguments.name or trained.spec.name
+    listener = _listen(arguments.host, arguments.port)
+    host, port = listener.getsockname()[:2]
+    console.say(f"loading {trained.checkpoint}")
+    server = open_server(trained, name)
+    try:
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if not ipaddress.ip_address(host).is_loopback:
+            console.warn(f"{host} can be reached from other machines, and nobody is asked for a key")
+        console.show(f"serving model {name!r} at {address}/v1", {"model": name, "url": f"{address}/v1", "port": port})
+        uvicorn.Server(uvicorn.Config(make_app(server), log_level="warning")).run(sockets=[listener])
+    finally:
+        server.close()
+        listener.close()
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        fault = Fault("--host, --port", f"got {host}:{port}, which cannot be bound: {error.strerror or error}")
+        raise SpecError("the server cannot start", [fault]) from error
+    return listener

@@ -1,0 +1,64 @@
+"""A trained graph on disk: a checkpoint with the spec of the run that made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from neuromas.errors import CheckpointError
+from neuromas.runfolder import SPEC_FILE, RunFolder
+from neuromas.spec.parse import parse_run_spec
+from neuromas.spec.run import RunSpec
+from neuromas.topology.graph import Topology
+from neuromas.training.location import read_topology, resolve_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What evaluation, growth, export and serving start from.
+
+    Attributes:
+        checkpoint: folder of the checkpoint.
+        topology: the graph in it, which growth may have made larger than the spec's.
+        spec: of the run.
+    """
+
+    checkpoint: Path
+    topology: Topology
+    spec: RunSpec
+
+    def on_machine(
+        self,
+        engine: Literal["vllm", "transformers"] | None = None,
+        runtime: Literal["ray", "local"] | None = None,
+    ) -> Trained:
+        """Return the same with another engine or runtime; None leaves the run's own."""
+        spec = self.spec
+        if engine is not None:
+            spec = spec.model_copy(update={"engine": spec.engine.model_copy(update={"type": engine})})
+        if runtime is not None:
+            workers = {"rollout_workers": 1, "learner_workers": 1} if runtime == "local" else {}
+            spec = spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"type": runtime, **workers})})
+        return Trained(self.checkpoint, self.topology, spec)
+
+    def as_run(self) -> RunSpec:
+        """Return the spec of the run as if it had begun with this graph, without its growth."""
+        return self.spec.model_copy(update={"topology": self.topology, "growth": None})
+
+
+def find_trained(path: Path) -> Trained:
+    """Return the trained graph of a run folder (its latest checkpoint), a checkpoint, or an alias.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it is altered, or it does not lie in a run folder.
+        SpecError: the run's spec is not valid any more.
+    """
+    checkpoint = resolve_checkpoint(path)
+    run_folder = RunFolder(checkpoint.resolve().parents[1])
+    if not run_folder.is_started:
+        raise CheckpointError(
+            f"checkpoint {checkpoint} does not lie in the folder of a run: {run_folder.path / SPEC_FILE} is missing, "
+            "which says what base and adapters it was trained with"
+        )
+    return Trained(checkpoint, read_topology(checkpoint), parse_run_spec(run_folder.read_json(SPEC_FILE)))
