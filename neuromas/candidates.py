@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuromas.cluster.connection import RayConnection
@@ -59,7 +59,7 @@ def search_growth(
 
     Args:
         spec: the run that made the checkpoint.
-        worker: of the rollouts; its ``max_adapters`` must do for the largest candidate.
+        worker: of the rollouts; it gets as many adapter slots as the largest candidate needs.
         checkpoint: the trained graph to grow.
         plans: growths to try.
         trial: length and judgement.
@@ -74,13 +74,15 @@ def search_growth(
     start = resolve_checkpoint(checkpoint).resolve()
     modules = {name: read_topology(name) for name in module_names(plans)}
     candidates = make_candidates(read_topology(start), start, plans, trial, level=level, modules=modules)
+    slots = max(len(candidate.request.topology.adapters) for candidate in candidates)
+    runners = LocalRunners(spec, replace(worker, max_adapters=slots), folder.resolve())
     runtime = spec.runtime
     cpus = max(runtime.learner_threads, spec.engine.threads)
     connection = RayConnection(runtime.address, cpus)
     try:
         return search(
             candidates,
-            LocalRunners(spec, worker, folder.resolve()),
+            runners,
             trial,
             folder / "tune",
             cpus_per_candidate=cpus,
