@@ -60,10 +60,6 @@ class AdapterBank:
         """
         self._tuner.route.set(index)
 
-    def clear_routes(self) -> None:
-        """Forget the route, so that a forward pass without one is refused."""
-        self._tuner.route.clear()
-
     # -- parameters
 
     def stacks(self) -> Sequence[Stack]:

@@ -79,10 +79,6 @@ class Route:
         )
         self._plans = {torch.device("cpu"): plan}
 
-    def clear(self) -> None:
-        """Forget the route; with more than one adapter the next forward pass is refused until a new one is set."""
-        self._plans = {}
-
     def plan(self, rows: int, device: torch.device) -> RoutePlan:
         """Return the plan for a batch of ``rows`` rows on ``device``.
 

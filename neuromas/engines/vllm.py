@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuromas.adapters.export import engine_rank
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.resolve import check_length, read_base
 from neuromas.engines.admission import refusal
@@ -50,9 +51,8 @@ class VllmEngine:
         import_vllm()
         base = read_base(base_folder)
         check_length(base, spec.max_model_len)
-        from neuromas.engines.vllm_adapters import legal_rank
 
-        self._engine = start_vllm(base, spec, max_adapters, legal_rank(max_rank), targets)
+        self._engine = start_vllm(base, spec, max_adapters, engine_rank(max_rank), targets)
         self._stop_token_ids = list(base.stop_token_ids)
         self._vocab_size = base.vocab_size
         self._max_model_len = spec.max_model_len

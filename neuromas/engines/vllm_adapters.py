@@ -9,22 +9,6 @@ from vllm.lora.lora_model import LoRAModel
 from vllm.lora.peft_helper import PEFTHelper
 
 from neuromas.adapters.ref import PlainLora
-from neuromas.errors import AdapterError
-
-LEGAL_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Values of vLLM's ``max_lora_rank``. Source: ``MaxLoRARanks`` in vllm/config/lora.py."""
-
-
-def legal_rank(rank: int) -> int:
-    """Return the smallest rank that vLLM can be started for and that holds ``rank``; smaller ones are zero-padded.
-
-    Raises:
-        AdapterError: the rank is larger than any that vLLM serves.
-    """
-    for legal in LEGAL_RANKS:
-        if rank <= legal:
-            return legal
-    raise AdapterError(f"adapter rank is {rank}, vLLM serves at most {LEGAL_RANKS[-1]}")
 
 
 def check_adapter(worker: Any, name: str, lora: PlainLora) -> str | None:

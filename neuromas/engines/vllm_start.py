@@ -46,7 +46,7 @@ def start_vllm(
         base: the base model.
         spec: sizes; cache size and kernel on CPU, memory share on GPU.
         max_adapters: adapter slots; 0 starts vLLM without LoRA.
-        max_rank: a rank vLLM can be started for, see ``legal_rank``.
+        max_rank: a rank vLLM can be started for, see ``adapters.export.engine_rank``.
         targets: names of the linear layers that will carry adapters; None wraps every layer that could.
 
     Raises:

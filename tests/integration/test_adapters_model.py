@@ -14,7 +14,6 @@ from neuromas.adapters.build import adapter_config, build_model, load_base
 from neuromas.adapters.export import padded, write_peft_folder
 from neuromas.adapters.maps.contract import ModuleShape
 from neuromas.adapters.maps.unilora import UniLoraMap
-from neuromas.adapters.optimizer import moments
 from neuromas.errors import AdapterError, BaseModelError
 from neuromas.spec.parts import AdapterSpec
 
@@ -278,8 +277,3 @@ def test_unknown_names_are_refused(small_base: Path):
     for call in (bank.export, bank.node_parameters, bank.num_trainable, bank.index):
         with pytest.raises(AdapterError, match=r"'z' is not in this model, which has \['a', 'b', 'c'\]"):
             call("z")
-    assert moments(bank, torch.optim.Adam(p for p in bank_parameters(bank))) == {}
-
-
-def bank_parameters(bank: AdapterBank) -> list[torch.nn.Parameter]:
-    return [stack.parameter for stack in bank.stacks()]

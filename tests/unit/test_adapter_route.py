@@ -58,11 +58,3 @@ def test_without_a_route_only_a_lone_adapter_is_unambiguous():
     assert Route(1).plan(7, CPU).single
     with pytest.raises(AdapterError, match="none is set"):
         Route(2).plan(7, CPU)
-
-
-def test_clearing_forgets_the_route():
-    route = Route(2)
-    route.set([0, 1])
-    route.clear()
-    with pytest.raises(AdapterError, match="none is set"):
-        route.plan(2, CPU)
