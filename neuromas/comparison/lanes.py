@@ -14,7 +14,7 @@ from typing import Any
 
 from neuromas.cluster.setup import set_threads
 from neuromas.errors import NeuroMASError, RuntimeStartError
-from neuromas.events import Event, RolloutsSampled
+from neuromas.events import Event, RolloutsSampled, RunEnded
 from neuromas.runfolder import RESULT_FILE, SPEC_FILE, RunFolder
 from neuromas.spec.run import RunSpec
 
@@ -64,6 +64,8 @@ def run_side_by_side(
         LaneError: a run failed; the others are stopped.
     """
     results = {spec.name: found for spec in specs if (found := _result_of(spec, out)) is not None}
+    for name in results:
+        on_event(name, RunEnded(status="succeeded", message="was finished before"))
     waiting = [spec for spec in specs if spec.name not in results]
     out.mkdir(parents=True, exist_ok=True)
     lanes = [_Lane(out, number) for number in range(min(num_lanes, len(waiting)))]

@@ -1,0 +1,102 @@
+"""The demo: the quickstart graph, its baselines, and growth beside the same size from scratch, on one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from neuromas.baselines.arms import final_topology
+from neuromas.comparison.compare import Group, make_group, with_local_runtime, write_comparison
+from neuromas.comparison.display import RunsDisplay
+from neuromas.comparison.lanes import run_side_by_side
+from neuromas.comparison.table import comparison_table
+from neuromas.report.data import COMPARISON_FILE
+from neuromas.runfolder import REPORT_FILE
+from neuromas.spec.parse import parse_run_spec
+from neuromas.spec.run import RunSpec
+
+_TRAINING = {"prompts_per_step": 24, "group_size": 8, "learning_rate": 1e-2}
+# The same runs as examples/quickstart.toml and examples/growth.toml, which a test holds equal: an installed package
+# has no examples folder.
+QUICKSTART = {
+    "name": "quickstart",
+    "seed": 0,
+    "topology": {"chain": 5},
+    "task": {"type": "chain", "hops": 5},
+    "adapter": {"type": "lora", "rank": 1},
+    "training": {"steps": 80, **_TRAINING},
+}
+GROWTH = {
+    "name": "growth",
+    "seed": 0,
+    "topology": {"chain": 3},
+    "task": {"type": "chain", "hops": 7},
+    "training": {"steps": 100, **_TRAINING},
+    "growth": {
+        "levels": [3, 5, 7],
+        "plans": [{"edits": [{"edit": "append", "layers": [1, 1]}], "inherit": {"new": "fresh"}}],
+        "trigger": {"type": "threshold", "accuracy": 0.95, "every": 5, "examples": 128, "min_steps": 10},
+        "max_steps_per_level": 45,
+    },
+}
+
+
+def demo(out: Path, console: Console, jobs: int = 2) -> dict[str, Any]:
+    """Run the demo and print what came out; returns the comparison as a document.
+
+    The first graph trains on the default runtime (Ray actors); the others run beside and after it, one process each.
+    Runs that a broken-off demo has finished are kept.
+
+    Args:
+        out: folder of runs; the demo's own is ``demo`` in it.
+        console: for progress and the table.
+        jobs: runs at a time.
+    """
+    folder = out / "demo"
+    groups = demo_groups()
+    specs = demo_specs(groups)
+    titles = {
+        group.job(entry, seed).name: (entry.title, group.job(entry, seed).training.steps)
+        for group in groups
+        for seed in group.seeds
+        for entry in group.arms
+        if entry.make is not None
+    }
+    console.print(_INTRODUCTION.format(runs=len(specs), folder=folder), highlight=False)
+    with RunsDisplay(console, titles) as display:
+        results = run_side_by_side(specs, folder, display, jobs)
+    document = write_comparison(folder, "demo", groups, results)
+    for group in document["groups"]:
+        console.print()
+        console.print(comparison_table(group))
+    console.print(f"\nfigures  {folder / COMPARISON_FILE}\nreport   {folder / REPORT_FILE}", highlight=False)
+    return document
+
+
+def demo_groups() -> tuple[Group, ...]:
+    """Return the two comparisons of the demo."""
+    quickstart, growth = parse_run_spec(QUICKSTART), parse_run_spec(GROWTH)
+    size = len(final_topology(growth).nodes)
+    return (
+        make_group(quickstart, title="Chains of 5 hops: 5 nodes and their baselines"),
+        make_group(growth, ("grown", "scratch"), title=f"Chains of 7 hops: grown to {size} nodes, and from scratch"),
+    )
+
+
+def demo_specs(groups: tuple[Group, ...]) -> list[RunSpec]:
+    """Return the runs: the first as it is, on Ray; the others in one process each, the long ones first."""
+    first, *others = [job for group in groups for job in group.jobs]
+    by_length = sorted(others, key=lambda spec: -_expected_calls(spec))
+    return [first, *map(with_local_runtime, by_length)]
+
+
+def _expected_calls(spec: RunSpec) -> int:
+    return len(spec.topology.nodes) * spec.training.steps
+
+
+_INTRODUCTION = """\
+[bold]NeuroMAS demo[/bold]: {runs} runs on the shipped tiny base, real vLLM rollouts, two at a time.
+The first graph is trained after about 100 seconds, everything after about 4 minutes. Runs: {folder}
+"""

@@ -1,0 +1,109 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.analysis.influence import knock_out, message_influence, swap_test
+from neuromas.base.symbols import symbols
+from neuromas.engines.scripted import ScriptedEngine
+from neuromas.errors import TopologyError
+from neuromas.rollout.batch import RolloutBatch
+from neuromas.rollout.client import Ticket
+from neuromas.rollout.dataflow import Dataflow
+from neuromas.rollout.engine import EngineCall
+from neuromas.rollout.prompt import make_renderer
+from neuromas.rollout.record import Group, Provenance
+from neuromas.rollout.stats import RolloutStats
+from neuromas.spec.parts import PromptSpec, SamplingSpec
+from neuromas.tasks.chain import ChainTask
+from neuromas.topology.builders import chain
+
+WORDS = symbols()
+TASK = ChainTask(hops=2)
+TOPOLOGY = chain(3)
+REFS = {name: AdapterRef(name, 0, "test") for name in TOPOLOGY.adapters}
+
+
+class EngineClient:
+    """The client of one engine in this process."""
+
+    def __init__(self, engine: ScriptedEngine, base: Path) -> None:
+        self.engine = engine
+        self.renderer = make_renderer(PromptSpec(), base)
+        self.groups: list[Group] = []
+        self.last_stats = RolloutStats()
+
+    def publish(self, adapters, retire=()) -> None:  # type: ignore[no-untyped-def]
+        self.engine.publish(adapters, retire)
+
+    def submit(self, batch: RolloutBatch) -> Ticket:
+        self.groups = Dataflow(self.engine, self.renderer).run(TASK, batch)
+        return Ticket(0)
+
+    def collect(self, ticket: Ticket) -> list[Group]:
+        return self.groups
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+def respond(call: EngineCall) -> list[int]:
+    """n1's adapter states the first hop, n2's the hop after the one it is told, n3's repeats what it is told."""
+    question, *told = " ".join(WORDS[token] for token in call.prompt_token_ids).split(" | ")
+    successor = dict(re.findall(r"(\d+): (\d+)", question))
+    facts = re.findall(r"([AB]=) (\d+)", " ".join(told))
+    name, value = facts[-1] if facts else ("", "")
+    match call.adapter.name if call.adapter else "":
+        case "n1":
+            text = f"so A= {successor[question.split()[question.split().index('start') + 1]]} ."
+        case "n2" if name == "A=":
+            text = f"so B= {successor[value]} ."
+        case "n3" if name:
+            text = f"so {name} {value} ."
+        case _:
+            text = "so"
+    return [WORDS.index(word) for word in text.split()]
+
+
+@pytest.fixture
+def client(word_base: Path) -> EngineClient:
+    engine = ScriptedEngine(respond)
+    engine.publish({ref: PlainLora(1, {}) for ref in REFS.values()})
+    return EngineClient(engine, word_base)
+
+
+def batch() -> RolloutBatch:
+    return RolloutBatch(
+        topology=TOPOLOGY,
+        examples=tuple(TASK.example("test", index) for index in range(8)),
+        group_size=1,
+        adapters=REFS,
+        sampling=SamplingSpec(max_tokens=8),
+        greedy=True,
+        seed=0,
+        provenance=Provenance("run", 0, 0),
+        task=TASK,
+    )
+
+
+def test_a_knocked_out_node_has_room_for_one_token() -> None:
+    assert [node.max_tokens for node in knock_out(TOPOLOGY, "n2").nodes] == [None, 1, None]
+    with pytest.raises(TopologyError, match="n9"):
+        knock_out(TOPOLOGY, "n9")
+
+
+def test_cutting_off_a_message_on_the_only_way_costs_everything(client: EngineClient) -> None:
+    effects = {entry.change: entry.effect.gain for entry in message_influence(client, batch())}
+    assert effects == {"n1": -1.0, "n2": -1.0}
+
+
+def test_exchanged_adapters_cost_everything_where_nodes_have_specialised(client: EngineClient) -> None:
+    found = swap_test(client, batch())
+    assert found.change == "n1 <- n2, n2 <- n3, n3 <- n1"
+    assert found.effect.gain == pytest.approx(-1.0)
+
+
+def test_exchange_of_unknown_adapters_is_refused(client: EngineClient) -> None:
+    with pytest.raises(TopologyError, match="n9"):
+        swap_test(client, batch(), {"n1": "n9"})

@@ -1,0 +1,127 @@
+"""The report of a run folder, written by the run's own writer."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from neuromas.errors import SpecError
+from neuromas.events import Evaluated, Event, Grown, RolloutsSampled, StageEnded, StageStarted, StepDone
+from neuromas.report.data import COMPARISON_FILE, RunData
+from neuromas.report.page import render, write_report
+from neuromas.rollout.record import NodeCall, Provenance, Rollout
+from neuromas.runfolder import RunFolder, RunWriter
+from neuromas.tasks.chain import ChainTask
+from neuromas.topology.builders import chain
+
+EVIL = "<script>alert(1)</script>"
+
+
+class Reader(HTMLParser):
+    """Collects the tags, the text and what the page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "xlink:href") or tag == "link"]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(folder: Path) -> Reader:
+    reader = Reader()
+    reader.feed(write_report(folder).read_text(encoding="utf-8"))
+    return reader
+
+
+def rollout(text: str, step: int) -> Rollout:
+    example = ChainTask(hops=2).example("train", step)
+    calls = tuple(NodeCall(node, None, (1,), (2,), (-0.1,), "stop", text) for node in ("n1", "n2"))
+    return Rollout("hash", Provenance("run", 0, step), example, 0, 0, calls, text, 0.0)
+
+
+def stage(index: int, nodes: int, steps: int) -> list[Event]:
+    begin = StageStarted(
+        stage=index,
+        name=f"stage-{index}",
+        topology=chain(nodes).to_document(),
+        level=nodes,
+        steps=steps,
+        trainable_parameters=10,
+    )
+    metrics = {"rollout/reward_mean": 0.5, "train/entropy/n1": 1.0, "time/step_s": 0.5, "time/rollout_s": 0.3}
+    done: list[Event] = [StepDone(stage=index, step=step, metrics=metrics) for step in range(1, steps + 1)]
+    found = Evaluated(stage=index, step=steps, level=nodes, mode="greedy", correct=48, examples=64)
+    return [begin, *done, found, StageEnded(stage=index, name=f"stage-{index}", steps=steps, reason="threshold")]
+
+
+def make_run(path: Path, events: list[Event]) -> Path:
+    RunFolder(path).create({"name": "tested", "seed": 7, "base": "tiny", "task": {"type": "chain", "hops": 3}})
+    writer = RunWriter(path)
+    for event in events:
+        writer(event)
+    writer.close()
+    return path
+
+
+def test_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    page = read(make_run(tmp_path / "run", stage(0, 2, 3)))
+    assert page.loads == []
+    assert "script" not in page.tags
+
+
+def test_what_models_write_stays_text(tmp_path: Path) -> None:
+    sampled = RolloutsSampled(stage=0, step=1, rollouts=(rollout(EVIL, 1),))
+    page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), sampled]))
+    assert "script" not in page.tags
+    assert page.text.count(EVIL) == 2
+
+
+def test_report_of_a_run_that_grew_shows_its_stages(tmp_path: Path) -> None:
+    grown = Grown(stage=1, plan={}, parent_hash="a", child_hash="b", new_nodes=("n3",))
+    page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), grown, *stage(1, 3, 4)]))
+    assert "2 nodes, level 2" in page.text
+    assert "3 nodes, grown from 2, on one frozen base" in page.text
+    assert "trained jointly for 7 steps" in page.text
+    assert "48 of 64" in page.text
+
+
+def test_steps_count_over_all_stages(tmp_path: Path) -> None:
+    data = RunData.read(make_run(tmp_path / "run", [*stage(0, 2, 3), *stage(1, 3, 2)]))
+    assert [step for step, _ in data.curve("rollout/reward_mean")] == [1, 2, 3, 4, 5]
+
+
+def test_report_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
+    page = read(make_run(tmp_path / "run", []))
+    assert "tested" in page.text
+
+
+def test_report_of_a_comparison(tmp_path: Path) -> None:
+    make_run(tmp_path / "tested", stage(0, 2, 3))
+    figure = {"correct": 48, "examples": 64, "value": 0.75, "low": 0.63, "high": 0.84}
+    runs = [
+        {"seed": seed, "folder": "tested", "accuracy": {"greedy": figure}, "seconds": 5, "steps": 3} for seed in (0, 1)
+    ]
+    arms = [{"arm": "graph", "title": "trained graph", "note": "jointly", "calls": 9, "steps": 3, "runs": runs}]
+    group = {"title": "Chains", "task": {"type": "chain"}, "seeds": [0, 1], "arms": arms}
+    (tmp_path / COMPARISON_FILE).write_text(json.dumps({"name": "both", "groups": [group]}))
+    page = read(tmp_path)
+    assert "75.0 %75.0 % to 75.0 %" in page.text
+    assert "mean and range over the seeds 0, 1" in page.text
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="holds no spec"):
+        write_report(tmp_path)
+
+
+def test_page_is_the_same_for_the_same_data(tmp_path: Path) -> None:
+    data = RunData.read(make_run(tmp_path / "run", stage(0, 2, 3)))
+    assert render(data) == render(data)
