@@ -37,7 +37,7 @@ TASK = ChainTask(hops=5)
 TARGETS = AdapterSpec().targets
 """The layers a run adapts by default."""
 SAMPLING = SamplingSpec(max_tokens=12)
-SPEC = EngineSpec(kv_cache_gib=0.5, max_model_len=192)
+SPEC = EngineSpec(kv_cache_gib=0.1, max_model_len=192)
 
 
 def random_lora(rank: int, seed: int) -> PlainLora:
@@ -147,6 +147,7 @@ def mixed_calls(
 def adapters_against_none(counts: Sequence[int], ranks: Sequence[int], num_calls: int, repeats: int) -> list[dict]:
     renderer = make_renderer(PromptSpec(), BASE)
     plain = VllmEngine(BASE, SPEC, 0, 1)
+    started = [plain]
     rows = []
     for rank in ranks:
         for count in counts:
@@ -155,6 +156,7 @@ def adapters_against_none(counts: Sequence[int], ranks: Sequence[int], num_calls
                 kernel: VllmEngine(BASE, SPEC.model_copy(update={"lora_kernel": kernel}), count, rank, TARGETS)
                 for kernel in ("grouped", "stock")
             }
+            started += engines.values()
             for kernel, engine in engines.items():
                 refs = list(publish(engine, [f"n{k}" for k in range(count)], rank).values())
                 calls = mixed_calls(refs, renderer, 24, num_calls)
@@ -162,7 +164,7 @@ def adapters_against_none(counts: Sequence[int], ranks: Sequence[int], num_calls
             bare = mixed_calls([None], renderer, 24, num_calls)
             runs["none"] = lambda bare=bare: run_flat(plain, bare)
             seconds = interleave(runs, repeats, clock=time.process_time)
-            for kernel, engine in engines.items():
+            for kernel in engines:
                 middle, low, high = ratio(seconds["none"], seconds[kernel])
                 rows.append(
                     {
@@ -175,8 +177,9 @@ def adapters_against_none(counts: Sequence[int], ranks: Sequence[int], num_calls
                         "high": high,
                     }
                 )
-                engine.close()
-    plain.close()
+    # Closing one engine takes down what all engines of a process share.
+    for engine in started:
+        engine.close()
     return rows
 
 
