@@ -102,7 +102,7 @@ def check_run(spec: RunSpec, read_topology: ReadTopology) -> Preflight:
         raise AssertionError("a missing base or task is a fault")
     _check_engine(spec, base, faults)
     shapes: dict[str, tuple[int, int]] = {}
-    with faults.at(""):
+    with faults.at("adapter.targets"):
         shapes = linear_shapes(base.folder, spec.adapter.targets)
     controller: Controller | None = None
     graphs: tuple[Topology, ...] = (spec.topology,)
@@ -123,9 +123,6 @@ def _check_packages(spec: RunSpec, faults: _Faults) -> None:
         faults.found.append(Fault("engine.type", message))
     if spec.runtime.type == "ray" and find_spec("ray") is None:
         faults.found.append(Fault("runtime.type", "Ray is not installed; use 'local'"))
-    if spec.runtime.type == "local" and max(spec.runtime.learner_workers, spec.runtime.rollout_workers) > 1:
-        message = "'local' runs one worker and one learner in this process; several of them need 'ray'"
-        faults.found.append(Fault("runtime.type", message))
     for tracker in spec.tracking.report_to:
         if find_spec(tracker) is None:
             faults.found.append(Fault("tracking.report_to", f"the package {tracker} is not installed"))

@@ -62,7 +62,8 @@ def run(
         spec: the run.
         out: the run's folder is ``out/<spec.name>``.
         on_event: told what happens, in this thread.
-        resume: go on from the last checkpoint in the folder; a folder without a run is begun.
+        resume: go on from the last checkpoint in the folder; a folder without a run is begun, and of a finished
+            run only the result is returned.
         overwrite: delete an earlier run in the folder first.
         parent: the checkpoint that the graph of this run was grown from.
         show_worker_logs: copy what actors print to this process.
@@ -77,6 +78,8 @@ def run(
     preflight = check_run(spec, read_topology)
     folder = RunFolder(out / spec.name)
     with locked(folder.path) as lock:
+        if resume and (document := _finished(folder, spec)) is not None:
+            return RunResult(folder.path, document)
         book = _open_folder(folder, spec, resume=resume, overwrite=overwrite)
         with _told(folder, lock, on_event) as tell:
             resumed = bool(book.records) or book.unfinished()[0] is not None
@@ -107,6 +110,14 @@ def run(
             tell(RunEnded(status="succeeded"))
         _report(folder)
     return RunResult(folder.path, document)
+
+
+def _finished(folder: RunFolder, spec: RunSpec) -> dict[str, Any] | None:
+    """Return the result of the same spec where it went to its end in this folder already."""
+    if not (folder.path / RESULT_FILE).is_file():
+        return None
+    document: dict[str, Any] = folder.read_json(RESULT_FILE)
+    return document if document.get("spec_hash") == spec_hash(spec) else None
 
 
 def worker_setup(spec: RunSpec, preflight: Preflight) -> WorkerSetup:

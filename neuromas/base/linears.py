@@ -30,7 +30,7 @@ def linear_shapes(folder: Path, targets: Sequence[str]) -> dict[str, tuple[int, 
     if missing:
         known = sorted({path.rpartition(".")[2] for path in matrices if ".layers." in path})
         raise BaseModelError(
-            f"adapter.targets: {', '.join(missing)} is no linear layer of base {folder.name}; it has {', '.join(known)}"
+            f"got {', '.join(missing)}, which base {folder.name} does not have; it has {', '.join(known)}"
         )
     return shapes
 

@@ -11,7 +11,6 @@ from neuromas.cli.console import Console
 from neuromas.cli.parser import Arguments
 from neuromas.errors import CheckpointError
 from neuromas.trained import Trained, find_trained
-from neuromas.training.servable import plain_loras
 
 
 def run(arguments: Arguments, console: Console) -> int:
@@ -34,6 +33,8 @@ def export(trained: Trained, out: Path) -> list[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} holds something already; export to a new folder")
+    from neuromas.training.servable import plain_loras
+
     spec = trained.spec
     loras = plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
     out.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except ModuleNotFoundError as error:
+        hint = "install NeuroMAS with its extras: pip install 'neuromas[cpu,service]'"
+        console.fail("missing_package", f"the package {error.name} is not installed; {hint}")
+        return BAD_INPUT
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a crash still ends with a code and a hint
         if arguments.verbose:
             traceback.print_exc()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from neuromas.base.card import BaseCard
-from neuromas.base.pretrain import Progress as BaseProgress
-from neuromas.base.pretrain import make_base
 from neuromas.base.recipe import Recipe
 from neuromas.cli.console import Console
 from neuromas.cli.parser import Arguments
 from neuromas.errors import BaseModelError
+
+if TYPE_CHECKING:
+    from neuromas.base.pretrain import Progress as BaseProgress
 
 
 def run(arguments: Arguments, console: Console) -> int:
@@ -29,6 +30,8 @@ def run(arguments: Arguments, console: Console) -> int:
 
 
 def _make(recipe: Recipe, out: Path, console: Console) -> BaseCard:
+    from neuromas.base.pretrain import make_base
+
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -64,6 +64,8 @@ class RayConnection:
         self._is_owner = True  # of this connection: shutting down leaves a cluster that others started alone
 
     def _start(self, min_cpus: int, show_worker_logs: bool) -> None:
+        # Ray starts workers at niceness 15, behind everything else; here they are what the machine is for.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(
             address="local",
             namespace="neuromas",
