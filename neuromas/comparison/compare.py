@@ -90,6 +90,19 @@ def make_group(spec: RunSpec, arms: Sequence[str] = (), seeds: Sequence[int] = (
     return Group(title or spec.name, spec, tuple(map(arm, names)), tuple(seeds) or (spec.seed,))
 
 
+def run_titles(groups: Sequence[Group]) -> dict[str, tuple[str, int]]:
+    """Return, for the display, each run's title and number of optimizer steps by its name."""
+    titles = {}
+    for group in groups:
+        for seed in group.seeds:
+            for entry in group.arms:
+                if entry.make is not None:
+                    job = group.job(entry, seed)
+                    suffix = f", seed {seed}" if len(group.seeds) > 1 else ""
+                    titles[job.name] = (entry.title + suffix, job.training.steps)
+    return titles
+
+
 def with_local_runtime(spec: RunSpec) -> RunSpec:
     """Return the spec with everything in the process that runs it."""
     runtime = spec.runtime.model_copy(update={"type": "local", "rollout_workers": 1, "learner_workers": 1})

@@ -8,15 +8,13 @@ from typing import Any
 from rich.console import Console
 
 from neuromas.baselines.arms import final_topology
-from neuromas.comparison.compare import Group, make_group, with_local_runtime, write_comparison
+from neuromas.comparison.compare import Group, make_group, run_titles, with_local_runtime, write_comparison
 from neuromas.comparison.display import RunsDisplay
 from neuromas.comparison.lanes import run_side_by_side
-from neuromas.comparison.table import comparison_table
-from neuromas.report.data import COMPARISON_FILE
-from neuromas.runfolder import REPORT_FILE
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 
+DEMO_FOLDER = "demo"
 _TRAINING = {"prompts_per_step": 24, "group_size": 8, "learning_rate": 1e-2}
 # The same runs as examples/quickstart.toml and examples/growth.toml, which a test holds equal: an installed package
 # has no examples folder.
@@ -44,35 +42,23 @@ GROWTH = {
 
 
 def demo(out: Path, console: Console, jobs: int = 2) -> dict[str, Any]:
-    """Run the demo and print what came out; returns the comparison as a document.
+    """Run the demo, write its comparison and report, and return the comparison as a document.
 
     The first graph trains on the default runtime (Ray actors); the others run beside and after it, one process each.
     Runs that a broken-off demo has finished are kept.
 
     Args:
         out: folder of runs; the demo's own is ``demo`` in it.
-        console: for progress and the table.
+        console: for progress.
         jobs: runs at a time.
     """
-    folder = out / "demo"
+    folder = out / DEMO_FOLDER
     groups = demo_groups()
     specs = demo_specs(groups)
-    titles = {
-        group.job(entry, seed).name: (entry.title, group.job(entry, seed).training.steps)
-        for group in groups
-        for seed in group.seeds
-        for entry in group.arms
-        if entry.make is not None
-    }
     console.print(_INTRODUCTION.format(runs=len(specs), folder=folder), highlight=False)
-    with RunsDisplay(console, titles) as display:
+    with RunsDisplay(console, run_titles(groups)) as display:
         results = run_side_by_side(specs, folder, display, jobs)
-    document = write_comparison(folder, "demo", groups, results)
-    for group in document["groups"]:
-        console.print()
-        console.print(comparison_table(group))
-    console.print(f"\nfigures  {folder / COMPARISON_FILE}\nreport   {folder / REPORT_FILE}", highlight=False)
-    return document
+    return write_comparison(folder, "demo", groups, results)
 
 
 def demo_groups() -> tuple[Group, ...]:

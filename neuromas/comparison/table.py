@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import StringIO
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from neuromas.report.numbers import count, percent
 
 Document = Mapping[str, Any]
+
+
+def comparison_text(document: Document, width: int = 100) -> str:
+    """Return the tables of all groups as plain text of at most ``width`` columns."""
+    buffer = StringIO()
+    console = Console(file=buffer, width=width)
+    for group in document["groups"]:
+        console.print(comparison_table(group))
+    return buffer.getvalue().rstrip()
 
 
 def comparison_table(group: Document) -> Table:
