@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,9 +41,6 @@ from neuromas.training.stage_settings import StageSettings, trl_arguments
 from neuromas.training.step_metrics import count_rollouts, describe_nan, measure_bucket
 from neuromas.training.step_plan import StepPlan, plan_step
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-
 # TRL imports vLLM and Ray wherever they are installed, which doubles its import time; it never serves our rollouts.
 trl_imports.is_vllm_available = lambda *_args, **_kwargs: False
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -63,7 +60,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: PeftModel,
+        model: Any,
         bank: AdapterBank,
         tokenizer: PreTrainedTokenizerBase,
         spec: TrainingSpec,
@@ -111,7 +108,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         add_scoring(model.get_base_model())
         # Set here and not in the config, where TRL would make a second adapter its reference: ours is the bare base.
-        self.beta = spec.kl_weight
+        self.beta = spec.kl_weight  # k3 times the ratio: the unbiased reverse-KL gradient, arXiv:2512.02556
         self.aux_loss_enabled = False  # routers of a mixture of experts are frozen with the base
         self._entropy_bonus_enabled = spec.entropy.start > 0
         self._corrected = spec.old_logprobs == "trainer"
@@ -324,9 +321,8 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         spec, stage = self._spec, self._settings
 
         def factor(step: int) -> float:
-            return learning_rate_factor(
-                stage.first_step + step, stage.steps, spec, warmup=stage.warmup, decay=stage.decay
-            )
+            done = stage.first_step + step
+            return learning_rate_factor(done, stage.steps, spec, warmup=stage.warmup, decay=stage.decay)
 
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
         return self.lr_scheduler

@@ -1,0 +1,173 @@
+"""Steps of the trainer: who moves, what is dropped, what stops it, what is measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trainer_world import World, make_world, one_step_gradients
+
+from neuromas.errors import ParityError, TrainingError
+from neuromas.rollout.record import Group, NodeCall
+from neuromas.spec.parts import SamplingSpec
+from neuromas.spec.training import TrainingSpec
+from neuromas.training.sampler import StepRollouts
+
+LOSSES = ("grpo", "dr_grpo", "bnpo", "dapo", "luspo", "cispo", "sapo", "vespo")
+
+
+def spec(**settings: Any) -> TrainingSpec:
+    return TrainingSpec(**({"steps": 2, "prompts_per_step": 3, "group_size": 4} | settings))
+
+
+@pytest.fixture
+def world(small_base: Path, tmp_path: Path) -> World:
+    return make_world(small_base, tmp_path)
+
+
+def edited(rollouts: StepRollouts, change: Any) -> StepRollouts:
+    """The rollouts with ``change(call) -> call | None`` applied to every call."""
+    groups = []
+    for group in rollouts.groups:
+        passes = []
+        for rollout in group.rollouts:
+            calls = tuple(found for call in rollout.calls if (found := change(call)) is not None)
+            passes.append(replace(rollout, calls=calls))
+        groups.append(Group(group.example, tuple(passes)))
+    return replace(rollouts, groups=tuple(groups))
+
+
+def test_only_the_adapter_whose_node_has_rows_moves_also_with_momentum(world: World) -> None:
+    sampler = world.sampler()
+    states = []
+
+    def sample(step: int) -> StepRollouts:
+        states.append(world.bank.state())
+        found = sampler.sample(step)
+        return found if step == 0 else edited(found, lambda call: call if call.node == "b" else None)
+
+    world.trainer(spec(weight_decay=0.1), sample).train()
+    after = world.bank.state()
+    for key, value in states[1].items():
+        moved_first = not torch.equal(value, states[0][key])
+        assert moved_first
+        assert torch.equal(after[key], value) == (not key.startswith("b/")), key
+
+
+def test_dropping_groups_without_signal_changes_no_gradient(world: World) -> None:
+    rollouts = world.sampler().sample(0)
+    first, *others = rollouts.groups
+    flat = replace(rollouts, groups=(Group(first.example, tuple(replace(r, reward=1.0) for r in first.rollouts)), *others))
+    kept = one_step_gradients(world, spec(steps=1, drop_zero_variance=False), flat)
+    dropped = one_step_gradients(world, spec(steps=1), flat)
+    assert max(float((kept[key] - dropped[key]).abs().max()) for key in kept) < 1e-6
+    assert max(float(value.abs().max()) for value in dropped.values()) > 1e-3
+
+
+def test_a_step_without_any_signal_is_an_ordinary_step(world: World) -> None:
+    rollouts = world.sampler().sample(0)
+    flat = replace(
+        rollouts,
+        groups=tuple(Group(g.example, tuple(replace(r, reward=0.0) for r in g.rollouts)) for g in rollouts.groups),
+    )
+    found = one_step_gradients(world, spec(steps=1), flat)
+    assert all(float(value.abs().max()) == 0.0 for value in found.values())
+
+
+def test_failed_calls_are_left_out(world: World) -> None:
+    rollouts = world.sampler().sample(0)
+
+    def fail(call: NodeCall) -> NodeCall:
+        if call.node == "c" and call.completion_token_ids[0] % 2:
+            return replace(call, completion_token_ids=(), logprobs=(), finish_reason="error", error="lost")
+        return call
+
+    found = one_step_gradients(world, spec(steps=1), edited(rollouts, fail))
+    assert all(bool(torch.isfinite(value).all()) for value in found.values())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_buckets_add_up_to_the_loss_of_the_whole_step(world: World, loss: str) -> None:
+    rollouts = world.sampler().sample(0)
+    whole = one_step_gradients(world, spec(steps=1, loss=loss, forward="padded"), rollouts)
+    parts = one_step_gradients(world, spec(steps=1, loss=loss, rows_per_forward=5), rollouts)
+    largest = max(float(value.abs().max()) for value in whole.values())
+    assert largest > 0
+    assert max(float((whole[key] - parts[key]).abs().max()) for key in whole) < 1e-5 * max(1.0, largest)
+
+
+def test_a_wrong_logprob_from_the_engine_stops_the_run(world: World) -> None:
+    rollouts = edited(
+        world.sampler().sample(0), lambda call: replace(call, logprobs=tuple(value - 0.1 for value in call.logprobs))
+    )
+    with pytest.raises(ParityError, match="training.parity_tolerance"):
+        world.trainer(spec(), lambda step: rollouts).train()
+
+
+def test_stale_rows_are_measured_as_drift_and_do_not_stop_the_run(world: World) -> None:
+    sampler = world.sampler()
+    seen: list[dict[str, float]] = []
+    world.trainer(
+        spec(steps=3, learning_rate=3e-2),
+        lambda step: sampler.sample(step, ahead=step < 2),
+        on_step=lambda step, metrics: bool(seen.append(dict(metrics))),
+    ).train()
+    assert [metrics["parity/stale_fraction"] for metrics in seen] == [0.0, 1.0, 1.0]
+    assert seen[0]["parity/logprob_diff_mean"] < 1e-5
+    assert "parity/logprob_diff_mean" not in seen[1]
+    assert seen[1]["parity/drift_mean"] > 1e-3
+
+
+def test_a_nucleus_is_no_disagreement(small_base: Path, tmp_path: Path) -> None:
+    world = make_world(small_base, tmp_path, sampling=SamplingSpec(max_tokens=4, top_p=0.9))
+    sampler = world.sampler()
+    seen: list[dict[str, float]] = []
+    world.trainer(spec(steps=1), sampler.sample, on_step=lambda step, metrics: bool(seen.append(dict(metrics)))).train()
+    assert seen[0]["parity/logprob_diff_mean"] < 1e-5
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_node(world: World) -> None:
+    sampler = world.sampler()
+
+    def sample(step: int) -> StepRollouts:
+        found = sampler.sample(step)
+        with torch.no_grad():
+            next(iter(world.bank.node_parameters("b").values())).fill_(float("nan"))
+        return found
+
+    with pytest.raises(TrainingError, match="not finite.*'b'"):
+        world.trainer(spec(), sample).train()
+
+
+def test_several_iterations_over_one_batch_clip_and_sample_once(world: World) -> None:
+    sampler = world.sampler()
+    sampled: list[int] = []
+    seen: list[dict[str, float]] = []
+
+    def sample(step: int) -> StepRollouts:
+        sampled.append(step)
+        return sampler.sample(step)
+
+    settings = spec(steps=6, num_iterations=3, learning_rate=5e-2, warmup_steps=0)
+    world.trainer(settings, sample, on_step=lambda step, metrics: bool(seen.append(dict(metrics)))).train()
+    assert sampled == [0, 3]
+    assert len(seen) == 6
+    clipped = [metrics["trl/clip_ratio/region_mean"] for metrics in seen]
+    assert clipped[0] == clipped[3] == 0
+    assert max(clipped) > 0
+
+
+def test_training_raises_the_reward_and_prints_nothing(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    sampler = world.sampler(prompts=4, group_size=8)
+    rewards: list[float] = []
+    capfd.readouterr()
+    world.trainer(
+        spec(steps=25, prompts_per_step=4, group_size=8, learning_rate=3e-2),
+        sampler.sample,
+        on_step=lambda step, metrics: bool(rewards.append(metrics["rollout/reward_mean"])),
+    ).train()
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.2
+    assert capfd.readouterr() == ("", "")

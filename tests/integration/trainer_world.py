@@ -1,0 +1,158 @@
+"""A small base, a graph, a learnable task and real rollouts, shared by the trainer's tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from neuromas.adapters.bank import AdapterBank
+from neuromas.adapters.build import build_model
+from neuromas.adapters.initial import stream
+from neuromas.rollout.client import LocalRolloutClient
+from neuromas.rollout.record import Provenance
+from neuromas.rollout.worker import RolloutWorker
+from neuromas.spec.parts import AdapterSpec, ChainTaskSpec, PromptSpec, SamplingSpec
+from neuromas.spec.machine import EngineSpec
+from neuromas.spec.training import TrainingSpec
+from neuromas.tasks.base import Description, Example, Split
+from neuromas.tasks.chain import ChainTask
+from neuromas.topology.document import topology_from_document
+from neuromas.topology.graph import Topology
+from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
+from neuromas.training.stage_settings import StageSettings
+from neuromas.training.step_plan import Seats
+from neuromas.training.trainer import JointTrainer
+
+ADAPTER = AdapterSpec(rank=2)
+
+
+@dataclass(frozen=True)
+class VowelTask:
+    """Rewards answers that begin with a symbol of few letters: something a random base does now and then."""
+
+    chain: ChainTask = ChainTask(hops=3, seed=0)
+
+    @property
+    def name(self) -> str:
+        return "vowels"
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        return ()
+
+    def example(self, split: Split, index: int, level: int | None = None) -> Example:
+        return self.chain.example(split, index, None)
+
+    def size(self, split: Split) -> int | None:
+        return None
+
+    def score(self, example: Example, text: str) -> float:
+        words = text.split()
+        return sum(word[0].isdigit() for word in words) / max(1, len(words))
+
+    def describe(self, example: Example, text: str) -> Description | None:
+        return None
+
+
+@dataclass
+class World:
+    topology: Topology
+    bank: AdapterBank
+    model: Any
+    client: LocalRolloutClient
+    tokenizer: Any
+    folder: Path
+    sampling: SamplingSpec
+
+    def sampler(self, prompts: int = 3, group_size: int = 4, **plan: Any) -> StepSampler:
+        sample_plan = SamplePlan(
+            topology=self.topology,
+            level=None,
+            prompts=prompts,
+            group_size=group_size,
+            sampling=self.sampling,
+            seed=0,
+            provenance=Provenance("test", 0, 0),
+            namespace=f"test{id(self)}",
+            **plan,
+        )
+        return StepSampler(
+            self.client, VowelTask(), sample_plan, self.bank.export_all, lambda group: True, Alone(), cursor=0
+        )
+
+    def trainer(self, spec: TrainingSpec, sample: Any, steps: int | None = None, **hooks: Any) -> JointTrainer:
+        names = {name: self.bank.index(name) for name in self.bank.names}
+        settings = StageSettings(
+            seats=Seats.of(self.topology, names, self.sampling.temperature),
+            max_tokens=self.sampling.max_tokens,
+            top_p=self.sampling.top_p,
+            seed=0,
+            stage=0,
+            steps=steps or spec.steps,
+            first_step=0,
+            warmup=True,
+            decay=True,
+            report_to=(),
+            folder=self.folder,
+            on_cpu=True,
+        )
+        on_step = hooks.pop("on_step", lambda step, metrics: False)
+        return JointTrainer(self.model, self.bank, self.tokenizer, spec, settings, sample, on_step, **hooks)
+
+
+def make_world(
+    base: Path,
+    folder: Path,
+    graph: dict[str, Any] | None = None,
+    perturb: float = 0.3,
+    sampling: SamplingSpec | None = None,
+    adapter: AdapterSpec = ADAPTER,
+) -> World:
+    """A graph of three Nodes (one of them at its own temperature) whose adapters differ and act."""
+    topology = topology_from_document(
+        graph
+        or {
+            "nodes": [{"id": "a"}, {"id": "b", "temperature": 0.7}, {"id": "c"}],
+            "edges": [["a", "c"], ["b", "c"]],
+            "output": "c",
+        }
+    )
+    model, bank = build_model(base, adapter, topology.adapters, seed=0)
+    with torch.no_grad():
+        for name in bank.names:
+            for key, value in bank.node_parameters(name).items():
+                value.add_(perturb * torch.from_numpy(stream("test", name, key).standard_normal(value.shape)).float())
+    engine = EngineSpec(type="transformers")
+    worker = RolloutWorker(
+        base, engine, PromptSpec(), ChainTaskSpec(type="chain"), max_adapters=16, max_rank=adapter.rank
+    )
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    return World(
+        topology, bank, model, LocalRolloutClient(worker), tokenizer, folder, sampling or SamplingSpec(max_tokens=5)
+    )
+
+
+def gradients(bank: AdapterBank) -> dict[str, torch.Tensor]:
+    """Gradient of every adapter's tensors by ``<adapter>/<key>``."""
+    return {
+        f"{name}/{stack.key}": stack.rows(stack.parameter.grad)[bank.index(name)].clone()
+        for stack in bank.stacks()
+        for name in bank.names
+    }
+
+
+def one_step_gradients(world: World, spec: TrainingSpec, rollouts: StepRollouts) -> dict[str, torch.Tensor]:
+    """Gradients of the trainer's first step, as they are before clipping."""
+    found: dict[str, torch.Tensor] = {}
+
+    def capture(step: int) -> torch.Tensor:
+        if not found:
+            found.update(gradients(world.bank))
+        return torch.zeros(len(world.bank.names), dtype=torch.bool)
+
+    world.trainer(spec, lambda step: rollouts, before_optimizer_step=capture).train()
+    return found

@@ -1,0 +1,110 @@
+"""The step sampler against a client that records what it is asked and answers by rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from neuromas.errors import RolloutError
+from neuromas.rollout.client import Ticket
+from neuromas.rollout.record import Group, Provenance, Rollout
+from neuromas.rollout.stats import RolloutStats
+from neuromas.spec.parts import SamplingSpec
+from neuromas.tasks.chain import ChainTask
+from neuromas.topology.document import topology_from_document
+from neuromas.training.sampler import Alone, SamplePlan, StepSampler
+
+GRAPH = topology_from_document({"chain": 2})
+
+
+@dataclass
+class RuleClient:
+    """Rollouts of examples whose number is odd all get reward 1, the others alternate 0 and 1."""
+
+    failure: str | None = None
+    log: list[tuple[str, Any]] = field(default_factory=list)
+    batches: list[Any] = field(default_factory=list)
+    last_stats: RolloutStats = RolloutStats()
+
+    def publish(self, adapters: Any, retire: Any = ()) -> None:
+        self.log.append(("publish", ([str(ref) for ref in adapters], [str(ref) for ref in retire])))
+
+    def submit(self, batch: Any) -> Ticket:
+        self.batches.append(batch)
+        self.log.append(("submit", batch.provenance.step))
+        return Ticket(len(self.batches) - 1)
+
+    def collect(self, ticket: Ticket) -> list[Group]:
+        batch = self.batches[ticket.number]
+        self.log.append(("collect", batch.provenance.step))
+        self.last_stats = RolloutStats(rollouts=len(batch.examples) * batch.group_size)
+        return [Group(example, tuple(self._rollouts(batch, example))) for example in batch.examples]
+
+    def _rollouts(self, batch: Any, example: Any) -> list[Rollout]:
+        odd = int(example.id.rsplit("-", 1)[-1].rsplit("/", 1)[-1]) % 2
+        return [
+            Rollout("hash", batch.provenance, example, k, 0, (), "", 1.0 if odd else float(k % 2), self.failure)
+            for k in range(batch.group_size)
+        ]
+
+    def close(self) -> None:
+        pass
+
+
+def make(client: RuleClient, **plan: Any) -> StepSampler:
+    settings = {"max_failed_fraction": 0.5} | plan
+    sample = SamplePlan(GRAPH, None, 4, 2, SamplingSpec(), 0, Provenance("run", 0, 0), "run/main", **settings)
+    useful = lambda group: len({rollout.reward for rollout in group.rollouts}) > 1  # noqa: E731
+    weights = dict.fromkeys(GRAPH.adapters)
+    return StepSampler(client, ChainTask(hops=3, seed=0), sample, lambda: weights, useful, Alone(), cursor=0)
+
+
+def numbers(step: Any) -> list[int]:
+    return [int(group.example.id.rsplit("-", 1)[-1].rsplit("/", 1)[-1]) for group in step.groups]
+
+
+def test_in_step_every_batch_is_sampled_with_the_version_of_its_step():
+    client = RuleClient()
+    sampler = make(client)
+    steps = [sampler.sample(step) for step in range(2)]
+    assert [step.version for step in steps] == [0, 1]
+    assert [numbers(step) for step in steps] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert client.log[0] == ("publish", (["run/main/n1-v0", "run/main/n2-v0"], []))
+    assert client.log[3] == ("publish", (["run/main/n1-v1", "run/main/n2-v1"], ["run/main/n1-v0", "run/main/n2-v0"]))
+    assert sampler.cursor == 8
+
+
+def test_one_step_ahead_the_next_batch_is_submitted_before_this_one_is_trained_on():
+    client = RuleClient()
+    sampler = make(client)
+    steps = [sampler.sample(step, ahead=step < 2) for step in range(4)]
+    assert [step.version for step in steps] == [0, 0, 1, 3]
+    assert [event for event in client.log if event[0] != "publish"] == [
+        ("submit", 0), ("collect", 0), ("submit", 1), ("collect", 1), ("submit", 2), ("collect", 2),
+        ("submit", 3), ("collect", 3),
+    ]  # fmt: skip
+    assert [numbers(step)[0] for step in steps] == [0, 4, 8, 12]
+
+
+def test_draining_puts_the_examples_back():
+    client = RuleClient()
+    sampler = make(client)
+    sampler.sample(0, ahead=True)
+    sampler.drain()
+    assert sampler.cursor == 4
+    assert numbers(sampler.sample(1)) == [4, 5, 6, 7]
+
+
+def test_useless_groups_are_replaced_by_further_examples():
+    client = RuleClient()
+    step = make(client, refill_rounds=2).sample(0)
+    assert numbers(step) == [0, 4, 2, 6]
+    assert step.refilled == 2
+    assert step.stats.rollouts == 2 * (4 + 2 + 1)
+
+
+def test_too_many_failures_stop_the_run():
+    with pytest.raises(RolloutError, match="8 of 8.*engine on fire"):
+        make(RuleClient(failure="engine on fire")).sample(0)
