@@ -58,4 +58,6 @@ def build_model(
         AdapterError: names or targets are refused.
     """
     model = get_peft_model(load_base(base_folder, dtype), adapter_config(adapter, names, seed))
+    # Uni-LoRA's projection is the same on every process; DistributedDataParallel would send it before every forward.
+    model._ddp_params_and_buffers_to_ignore = [name for name, _ in model.named_buffers() if "neuromas_" in name]
     return model, AdapterBank(model)

@@ -277,3 +277,8 @@ def test_unknown_names_are_refused(small_base: Path):
     for call in (bank.export, bank.node_parameters, bank.num_trainable, bank.index):
         with pytest.raises(AdapterError, match=r"'z' is not in this model, which has \['a', 'b', 'c'\]"):
             call("z")
+
+
+def test_unloading_gives_the_base_back(small_base: Path, spec: AdapterSpec):
+    model, _ = scrambled(small_base, spec)
+    assert torch.equal(logits(model.unload(), batch(2)), logits(load_base(small_base), batch(2)))
