@@ -55,8 +55,9 @@ def walk(extras: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
 def _applies(requirement: Requirement, extra: str) -> bool:
     if requirement.marker is None:
         return not extra
-    # Requirements of an extra hold only with it; those without one were queued under the empty extra.
-    return requirement.marker.evaluate({"extra": extra}) and (not extra or not requirement.marker.evaluate({"extra": ""}))
+    # What holds without an extra was queued under the empty one already.
+    holds, holds_anyway = (requirement.marker.evaluate({"extra": name}) for name in (extra, ""))
+    return holds if not extra else holds and not holds_anyway
 
 
 def lock() -> str:

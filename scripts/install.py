@@ -1,9 +1,9 @@
 """Makes the virtual environment of a source checkout: ``install.py [--venv DIR] [EXTRA...]``. Standard library only.
 
 Every package comes from constraints.txt at its exact version, through the pip configuration of this machine, without
-asking for anything that is not listed there. A stamp file remembers what was installed, so a second call costs nothing;
-an interrupted call is repeated by the next one. Asked for the extra ``gpu``, pip resolves it itself, with constraints.txt
-as bounds, because CUDA packages differ from machine to machine.
+asking for anything that is not listed there. A stamp file remembers what was installed, so a second call costs
+nothing; an interrupted call is repeated by the next one. Asked for the extra ``gpu``, pip resolves it itself, with
+constraints.txt as bounds, because CUDA packages differ from machine to machine.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ NOT_A_REPORT = ("already satisfied", "WARNING", "Looking in", "Obtaining", "Prep
 FIRST_IMPORTS = {
     "cpu": (
         ("vllm", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker", "vllm.model_executor.models.qwen3"),
-        ("peft", "ray", "ray.serve", "ray.tune", "ray.train.torch", "ray._private.workers.default_worker")
-        + ("ray.rllib.env.multi_agent_env", "transformers.models.qwen3.modeling_qwen3", "datasets", "accelerate"),
+        ("peft", "datasets", "accelerate", "transformers.models.qwen3.modeling_qwen3"),
+        ("ray", "ray.serve", "ray.tune", "ray.train.torch", "ray.rllib.env.multi_agent_env"),
+        ("ray._private.workers.default_worker", "ray.dashboard.dashboard"),
     ),
     "gpu": (("vllm",), ("peft", "ray", "ray.serve", "ray.tune", "ray.train.torch", "datasets", "accelerate")),
     "service": (("fastapi", "uvicorn", "redis"),),
@@ -146,10 +147,9 @@ def make_venv(venv: Path) -> None:
         raise InstallError(f"{venv} exists and is no virtual environment; name another folder with VENV=...")
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], capture_output=True, text=True)
     if made.returncode != 0:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise InstallError(
             f"{sys.executable} -m venv failed: {(made.stdout + made.stderr).strip()}\n"
-            f"On Debian and Ubuntu: apt-get install python3-venv (or python{version}-venv). PYTHON=... names another Python."
+            f"On Debian and Ubuntu: apt-get install python3-venv. PYTHON=... names another Python."
         )
 
 
@@ -202,7 +202,7 @@ def remove_broken(progress: Progress, python: str) -> None:
     tried = subprocess.run([python, "-c", check.format(names=UNUSED)], capture_output=True, text=True)
     if tried.returncode == 0:
         return
-    progress.say("removing a torchvision, torchaudio or torchcodec that does not fit this torch (nothing here needs it)")
+    progress.say("removing a torchvision or sibling of it that does not fit this torch (nothing here needs it)")
     progress.run([python, "-m", "pip", "uninstall", "--yes", *UNUSED], "removing")
 
 
@@ -217,8 +217,9 @@ def import_once(progress: Progress, python: str, extras: list[str]) -> None:
             for extra in extras
             for names in FIRST_IMPORTS.get(extra, ())
         ]
-        if any([process.wait() != 0 for process in running]):
-            raise _failed(progress)
+        codes = [process.wait() for process in running]
+    if any(codes):
+        raise _failed(progress)
 
 
 def _install_project(progress: Progress, pip: list[str]) -> None:
@@ -244,7 +245,8 @@ def _fingerprint() -> str:
 def _failed(progress: Progress) -> InstallError:
     lines = progress.log.read_text(encoding="utf-8").splitlines()
     tail = "\n".join([line for line in lines if not line.startswith("WARNING")][-12:])
-    return InstallError(f"a step failed; the end of {progress.log}:\n{tail}\nThe same command goes on where this one stopped.")
+    remedy = "The same command goes on where this one stopped."
+    return InstallError(f"a step failed; the end of {progress.log}:\n{tail}\n{remedy}")
 
 
 def _continue_with_newer_python() -> int:
@@ -252,7 +254,8 @@ def _continue_with_newer_python() -> int:
         newer = shutil.which(f"python3.{minor}")
         if newer:
             return subprocess.run([newer, *sys.argv], env=os.environ).returncode
-    sys.stderr.write(f"install: Python 3.11 or newer is needed, this is {platform.python_version()}; PYTHON=... names one\n")
+    version = platform.python_version()
+    sys.stderr.write(f"install: Python 3.11 or newer is needed, this is {version}; PYTHON=... names one\n")
     return 1
 
 
