@@ -110,7 +110,7 @@ def arm_spec(family: str, arm: str, seed: int, grown: Grown | None) -> Document:
         "seed": seed,
         "task": base.task,
         "training": base.training,
-        "evaluation": {"examples": 1024},
+        "evaluation": {"examples": 512},
         "checkpoint": {"every": 0},
         "tracking": {"rollouts_per_sample": 0},
     }
