@@ -59,12 +59,14 @@ class Figures:
         greedy: held-out accuracy, greedy.
         sampled: the same, sampled as in training.
         untrained: greedy accuracy of the same graph on the bare base.
+        untrained_sampled: the same, sampled; greedy decoding alone can flatter an untrained graph.
         roles: what each Node says in greedy rollouts.
     """
 
     greedy: Score
     sampled: Score
     untrained: Score
+    untrained_sampled: Score
     roles: tuple[NodeRole, ...]
 
 
@@ -98,6 +100,7 @@ def result_document(
             "greedy": figures.greedy.to_document(),
             "sampled": figures.sampled.to_document(),
             "untrained": figures.untrained.to_document(),
+            "untrained_sampled": figures.untrained_sampled.to_document(),
         },
         "adapters": adapters,
         "trainable_parameters": adapters * preflight.adapter_parameters,

@@ -176,6 +176,7 @@ def _measure(
         return runtime.evaluate(EvaluationRequest(source, None, count, greedy))
 
     untrained = score(evaluate(schedule.topology, examples))
+    untrained_sampled = score(evaluate(schedule.topology, examples, greedy=False))
     last = next(record for record in book.records if record.checkpoint == checkpoint.name)
     if last.level in (None, *preflight.task.levels[-1:]):  # the stage's own evaluation was at the target
         greedy = Score(last.accuracy * last.examples, last.examples)
@@ -185,7 +186,7 @@ def _measure(
         found = evaluate(checkpoint, examples)
         greedy, roles = score(found), found.roles
         sampled = score(evaluate(checkpoint, examples, greedy=False))
-    return Figures(greedy, sampled, untrained, roles)
+    return Figures(greedy, sampled, untrained, untrained_sampled, roles)
 
 
 @contextmanager

@@ -70,7 +70,12 @@ def summary(result: RunResult) -> str:
     return "\n".join(lines)
 
 
-_ACCURACIES = {"greedy": "accuracy, greedy", "sampled": "accuracy, sampled", "untrained": "untrained graph"}
+_ACCURACIES = {
+    "greedy": "accuracy, greedy",
+    "sampled": "accuracy, sampled",
+    "untrained": "untrained, greedy",
+    "untrained_sampled": "untrained, sampled",
+}
 
 
 def _share(figure: dict[str, Any]) -> str:
