@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from neuromas.errors import SpecError
 from neuromas.report.data import Document, RunData
 from neuromas.report.figures import node_color
 from neuromas.report.markup import Markup, element
@@ -20,14 +21,25 @@ def graph(data: RunData, title: str = "The graph") -> Markup:
     topology = data.topology
     if topology is None:
         return Markup("")
-    roles = {role["node"]: role for role in data.result.get("roles", ())}
-    captions = {node: _caption(role) for node, role in roles.items() if role.get("said")}
-    shares = {node: _top(role)["share"] for node, role in roles.items() if role.get("said")}
-    drawing = element("div", Markup(draw_svg(topology, captions, shares)), class_="drawing")
+    roles = _roles(data)
+    drawing = element("div", Markup(draw_trained(data)), class_="drawing")
     note = None
-    if captions:
+    if any(role.get("said") for role in roles.values()):
         note = "Under each node what its greedy messages state most often on held-out examples, and how often they do."
     return section(title, drawing, _role_table(topology, roles), note=note, wide=True)
+
+
+def draw_trained(data: RunData) -> str:
+    """Return the final graph as SVG, each node with its learned message; shades follow how often a node states it.
+
+    Raises:
+        SpecError: the run has no graph yet.
+    """
+    if data.topology is None:
+        raise SpecError(f"{data.folder} holds no topology; has the run begun?")
+    said = {node: role for node, role in _roles(data).items() if role.get("said")}
+    captions = {node: _caption(role) for node, role in said.items()}
+    return draw_svg(data.topology, captions, {node: _top(role)["share"] for node, role in said.items()})
 
 
 def examples(data: RunData) -> Markup:
@@ -36,6 +48,10 @@ def examples(data: RunData) -> Markup:
     note = "Sampled in training. Every node's message goes along its edges; the output's message is the answer."
     cards = [_rollout(data, one) for one in chosen]
     return section("What the nodes say", element("div", cards, class_="grid") if cards else None, note=note)
+
+
+def _roles(data: RunData) -> dict[str, Document]:
+    return {role["node"]: role for role in data.result.get("roles", ())}
 
 
 def _caption(role: Document) -> str:
