@@ -9,7 +9,7 @@ INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev venv-gpu demo test check lint unit bench evidence lock clean distclean
+.PHONY: help venv venv-dev venv-gpu demo test check lint bench evidence docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,11 +41,17 @@ lint: venv-dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: venv ## The benchmarks behind the README's figures, each a ratio measured in one process
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: venv ## The benchmarks: ratios measured in turns in one process, text and JSON
+	@mkdir -p $(OUT)/bench
+	@$(BIN)/python -m benchmarks.joint_step --json $(OUT)/bench/joint_step.json
+	@$(BIN)/python -m benchmarks.rollouts --json $(OUT)/bench
+	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
 
 evidence: venv ## The README's table: every arm for SEEDS (default "0 1 2"), written to docs/evidence/
-	@$(BIN)/python -m neuromas.baselines.evidence --seeds $(SEEDS) --out $(OUT)/evidence --docs docs/evidence
+	@$(BIN)/python -m benchmarks.evidence --seeds $(SEEDS) --out $(OUT)/evidence
+
+docs: venv-dev ## Write docs/run-spec.md anew from the spec's docstrings
+	@$(BIN)/python scripts/spec_reference.py
 
 lock: venv-dev ## Write constraints.txt anew from .venv
 	@$(BIN)/python scripts/closure.py lock > constraints.new && mv constraints.new constraints.txt

@@ -1,0 +1,108 @@
+"""The README's figures: every arm of both families over several seeds, as documents, a table and a picture.
+
+Finished runs in the output folder are used as they are, so a broken-off call is simply repeated.
+
+    python -m benchmarks.evidence [--seeds 0 1 2] [--jobs 2] [--out runs/evidence] [--docs docs]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from neuromas.comparison.compare import Group, make_group, run_titles, with_local_runtime, write_comparison
+from neuromas.comparison.demo import GROWTH, QUICKSTART
+from neuromas.comparison.display import RunsDisplay
+from neuromas.comparison.lanes import run_side_by_side
+from neuromas.report.data import RunData
+from neuromas.report.graph import draw_trained
+from neuromas.report.numbers import count
+from neuromas.spec.parse import parse_run_spec
+
+Document = Mapping[str, Any]
+README = Path("README.md")
+BEGIN, END = "<!-- evidence:begin -->", "<!-- evidence:end -->"
+HEAD = "| {title} | greedy | sampled | nodes | trained parameters | rollouts | node calls |"
+RULE = "|---|---|---|---|---|---|---|"
+
+
+def make_groups(seeds: Sequence[int]) -> list[Group]:
+    quickstart, growth = parse_run_spec(QUICKSTART), parse_run_spec(GROWTH)
+    return [
+        make_group(quickstart, seeds=seeds, title="Chains of 5 hops"),
+        make_group(growth, ("grown", "scratch", "scratch-levels", "parent"), seeds, "Chains of 7 hops"),
+    ]
+
+
+def markdown(document: Document) -> str:
+    """Return the groups as Markdown tables: means over seeds, the lowest and highest seed in brackets."""
+    tables = []
+    for group in document["groups"]:
+        rows = [_row(arm) for arm in group["arms"]]
+        tables.append("\n".join([HEAD.format(title=group["title"]), RULE, *rows]))
+    seeds = ", ".join(map(str, document["groups"][0]["seeds"]))
+    note = (
+        f"Accuracy in percent on 512 held-out questions: mean over the seeds {seeds}, lowest and highest in brackets. "
+        "Written by `make evidence`; documents in [docs/evidence](docs/evidence)."
+    )
+    return "\n\n".join([*tables, note])
+
+
+def _row(arm: Document) -> str:
+    figures = (count(arm[key]) for key in ("nodes", "trainable_parameters", "rollouts", "calls"))
+    cells = [f"{arm['title']}, {arm['note']}", _spread(arm, "greedy"), _spread(arm, "sampled"), *figures]
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(arm: Document, mode: str) -> str:
+    values = [100 * run["accuracy"][mode]["value"] for run in arm["runs"] if mode in run["accuracy"]]
+    if not values:
+        return "-"
+    return f"**{sum(values) / len(values):.1f}** ({min(values):.1f} to {max(values):.1f})"
+
+
+def replace_table(text: str, table: str) -> str:
+    """Return the README with the table between its two marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    console, groups = Console(stderr=True), make_groups(options.seeds)
+    specs = [with_local_runtime(job) for group in groups for job in group.jobs]
+    with RunsDisplay(console, run_titles(groups)) as display:
+        results = run_side_by_side(specs, options.out, display, options.jobs)
+    document = write_comparison(options.out, "evidence", groups, results)
+    publish(document, options.out, options.docs)
+    print(markdown(document))
+
+
+def publish(document: Document, out: Path, docs: Path) -> None:
+    """Write the comparison, the README's table and the picture of the first trained graph."""
+    (docs / "evidence").mkdir(parents=True, exist_ok=True)
+    (docs / "evidence" / "comparison.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    picture = docs / "assets" / "trained-graph.svg"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    first = document["groups"][0]["arms"][0]["runs"][0]["folder"]
+    picture.write_text(draw_trained(RunData.read(out / first)) + "\n", encoding="utf-8")
+    README.write_text(replace_table(README.read_text(encoding="utf-8"), markdown(document)), encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--out", type=Path, default=Path("runs/evidence"), help="folder of the runs")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of documents and the picture")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
