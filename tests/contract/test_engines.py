@@ -244,6 +244,19 @@ def test_a_new_version_never_answers_from_the_old_ones_cache(model_engine: Engin
     model_engine.publish({}, retire=[new])
 
 
+def test_equal_prompts_of_one_step_are_prefilled_once(vllm_engine: Engine) -> None:
+    """Rollouts of a group enter together and share their prompt all the same: no leader has to go ahead."""
+    refs = fresh("a"), fresh("b")
+    vllm_engine.publish({refs[0]: make_lora(1), refs[1]: make_lora(2)})
+    prompt = tuple(range(50, 50 + 40))
+    calls = [
+        EngineCall(f"{place}.{i}", prompt, Sampling(2, seed=i), refs[place]) for place in range(2) for i in range(4)
+    ]
+    results = run(vllm_engine, calls)
+    assert [results[call.id].cached_tokens for call in calls] == [0, 32, 32, 32, 0, 32, 32, 32]
+    vllm_engine.publish({}, retire=refs)
+
+
 def test_the_zero_adapter_is_the_base(model_engine: Engine) -> None:
     ref = fresh()
     lora = make_lora(0)

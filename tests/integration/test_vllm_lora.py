@@ -96,7 +96,7 @@ def test_head_dimensions_without_a_kernel_are_refused_before_the_start(small_bas
         VllmEngine(small_base, EngineSpec(max_model_len=256), 2, 1)
 
 
-def test_exported_folders_serve_in_stock_vllm(small_base: Path, tmp_path: Path) -> None:
+def test_exported_folders_serve_in_stock_vllm_beside_the_bare_base(small_base: Path, tmp_path: Path) -> None:
     from vllm import SamplingParams
     from vllm.inputs.engine import tokens_input
     from vllm.lora.request import LoRARequest
@@ -122,21 +122,26 @@ def test_exported_folders_serve_in_stock_vllm(small_base: Path, tmp_path: Path) 
     oracle = TransformersEngine(small_base, EngineSpec(type="transformers"), 1, 1)
     ref = AdapterRef("n1", 0)
     oracle.publish({ref: lora})
-    oracle.submit([EngineCall("a", prompt, Sampling(8, temperature=0.0), ref)])
-    expected = []
+    adapters = {"adapted": ref, "bare": None}
+    oracle.submit([EngineCall(name, prompt, Sampling(8, temperature=0.0), ref) for name, ref in adapters.items()])
+    expected = {}
     while oracle.has_unfinished():
-        expected += oracle.step()
+        expected |= {result.id: result for result in oracle.step()}
 
     spec = EngineSpec(lora_kernel="stock", kv_cache_gib=0.1, max_num_seqs=8)
     engine = start_vllm(read_base(small_base), spec, max_adapters=1, max_rank=1, targets=None)
     params = SamplingParams(max_tokens=8, temperature=0.0, logprobs=0, detokenize=False, stop_token_ids=[2])
     request = LoRARequest("exported", 1, str(tmp_path / "adapter"))
-    engine.add_request("a", tokens_input(list(prompt)), params, lora_request=request)
+    # One batch of both: the shipped operator serves the bare base right only because a slot is kept empty.
+    engine.add_request("adapted", tokens_input(list(prompt)), params, lora_request=request)
+    engine.add_request("bare", tokens_input(list(prompt)), params)
     outputs = []
     while engine.has_unfinished_requests():
         outputs += [output for output in engine.step() if output.finished]
     engine.engine_core.shutdown()
-    (completion,) = outputs[0].outputs
-    assert tuple(completion.token_ids) == expected[0].token_ids
-    logprobs = [entry[token].logprob for entry, token in zip(completion.logprobs, completion.token_ids, strict=True)]
-    assert logprobs == pytest.approx(expected[0].logprobs, abs=1e-4)
+    assert {output.request_id for output in outputs} == {"adapted", "bare"}
+    for output in outputs:
+        (completion,), oracle_result = output.outputs, expected[output.request_id]
+        assert tuple(completion.token_ids) == oracle_result.token_ids
+        pairs = zip(completion.logprobs, completion.token_ids, strict=True)
+        assert [entry[token].logprob for entry, token in pairs] == pytest.approx(oracle_result.logprobs, abs=1e-4)
