@@ -107,7 +107,7 @@ def result_document(
         "steps": total.steps,
         "spending": asdict(total) | {"tokens": total.tokens},
         "seconds": asdict(seconds) | {"total": round(sum(asdict(seconds).values()), 3)},
-        "roles": [role_document(role) for role in figures.roles],
+        "roles": [asdict(role) for role in figures.roles],
         "stages": [record.to_document() for record in records],
         "lineage": [descent.to_document() for descent in schedule.lineage],
         "ledger": schedule.ledger.to_document(),
@@ -120,20 +120,6 @@ def score(evaluation: Evaluation) -> Score:
     """Return the score of an evaluation."""
     rewards = evaluation.accuracy.rewards
     return Score(sum(rewards), len(rewards))
-
-
-def role_document(role: NodeRole) -> dict[str, Any]:
-    """Return what one Node says most, and everything it says."""
-    most = role.said[0] if role.said else None
-    return {
-        "node": role.node,
-        "position": list(role.position),
-        "label": None if most is None else most.label,
-        "share": 0.0 if most is None else most.share,
-        "correct": role.correct,
-        "tokens": role.tokens,
-        "said": [asdict(said) for said in role.said],
-    }
 
 
 def portable(checkpoint: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.events import Event
 from neuromas.preflight import check_run
-from neuromas.result import role_document, score
+from neuromas.result import score
 from neuromas.run import worker_setup
 from neuromas.trained import Trained, find_trained
 from neuromas.training.location import read_topology
@@ -47,7 +48,7 @@ def _document(trained: Trained, level: int | None, found: dict[str, Evaluation])
         "checkpoint": str(trained.checkpoint),
         "level": level,
         "accuracy": {mode: score(evaluation).to_document() for mode, evaluation in found.items()},
-        "roles": [role_document(role) for role in found["greedy"].roles],
+        "roles": [asdict(role) for role in found["greedy"].roles],
     }
 
 
@@ -59,8 +60,8 @@ def _text(document: dict[str, Any]) -> str:
     ]
     lines.append("what the nodes say (greedy):")
     for role in document["roles"]:
-        label = "nothing the task can read" if role["label"] is None else f"{role['label']} {role['share']:.0%}"
-        lines.append(f"  {role['node']:<12}{label}, correct {role['correct']:.0%}")
+        said = ", ".join(f"{entry['label']} {entry['share']:.0%}" for entry in role["said"][:3])
+        lines.append(f"  {role['node']:<12}{said or 'nothing the task can read'}; correct {role['correct']:.0%}")
     return "\n".join(lines)
 
 

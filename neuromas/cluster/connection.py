@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError
 
 import neuromas
 from neuromas.errors import RuntimeStartError
@@ -44,7 +43,8 @@ class RayConnection:
                 self._join(address, show_worker_logs)
             else:
                 self._start(min_cpus, show_worker_logs)
-        except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:
+            # Ray raises bare Exceptions for a cluster that does not come up in time.
             raise RuntimeStartError(_explain(address, error)) from error
 
     def close(self) -> None:
@@ -66,6 +66,8 @@ class RayConnection:
     def _start(self, min_cpus: int, show_worker_logs: bool) -> None:
         # Ray starts workers at niceness 15, behind everything else; here they are what the machine is for.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # The default of 30 s is too short for a machine that is busy with something else.
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
         ray.init(
             address="local",
             namespace="neuromas",
