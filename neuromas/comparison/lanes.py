@@ -153,7 +153,7 @@ def _work(pipe: Connection, out: Path, log: Path) -> None:
         except NeuroMASError as error:
             pipe.send(_Failed(str(error)))
             return
-        pipe.send(_Finished(result.document))
+        pipe.send(_Finished(RunFolder(result.folder).read_json(RESULT_FILE)))
 
 
 def _result_of(spec: RunSpec, out: Path) -> Document | None:

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from neuromas.comparison.compare import make_group, write_comparison
+from neuromas.comparison.demo import QUICKSTART
+from neuromas.comparison.display import RunsDisplay
+from neuromas.comparison.table import comparison_text
+from neuromas.events import Evaluated, RunEnded, RunStarted, StageStarted, StepDone
+from neuromas.spec.parse import parse_run_spec
+from neuromas.topology.builders import chain
+
+
+def result(greedy: float, calls: int) -> dict[str, Any]:
+    figure = {"correct": 64 * greedy, "examples": 64, "value": greedy, "low": 0.0, "high": 1.0}
+    low = figure | {"value": 0.01}
+    return {
+        "accuracy": {"greedy": figure, "sampled": figure, "untrained": low, "untrained_sampled": low},
+        "spending": {"rollouts": 100, "calls": calls, "tokens": 1000},
+        "seconds": {"total": 5.0},
+        "topology": chain(5).to_document(),
+        "trainable_parameters": 14720,
+        "steps": 80,
+    }
+
+
+def write(tmp_path: Path, seeds: tuple[int, ...]) -> dict[str, Any]:
+    group = make_group(parse_run_spec(QUICKSTART), ("graph", "untrained"), seeds, "Chains")
+    results = {f"quickstart-graph-s{seed}": result(0.9 + seed / 20, 500) for seed in seeds}
+    return write_comparison(tmp_path, "tested", [group], results)
+
+
+def test_untrained_arm_is_read_off_the_trained_run(tmp_path: Path) -> None:
+    trained, untrained = write(tmp_path, (0,))["groups"][0]["arms"]
+    assert trained["runs"][0]["accuracy"]["sampled"]["value"] == 0.9
+    assert untrained["runs"][0]["accuracy"]["sampled"]["value"] == 0.01
+    assert (trained["calls"], untrained["calls"], untrained["trainable_parameters"]) == (500, 0, 0)
+
+
+def test_comparison_leaves_a_document_and_a_page(tmp_path: Path) -> None:
+    document = write(tmp_path, (0,))
+    assert json.loads((tmp_path / "comparison.json").read_text()) == document
+    assert "trained graph" in (tmp_path / "report.html").read_text()
+
+
+def test_table_gives_mean_and_range_over_seeds(tmp_path: Path) -> None:
+    text = comparison_text(write(tmp_path, (0, 2)), width=140)
+    assert "Chains, seeds 0, 2" in text
+    assert "95.0 % (90.0 to 100.0)" in text
+
+
+def test_display_tells_a_log_what_happens() -> None:
+    console = Console(width=120, record=True, force_terminal=False)
+    with RunsDisplay(console, {"job": ("trained graph", 2)}) as display:
+        display("job", RunStarted(name="job", spec_hash="", topology_hash=""))
+        topology = chain(3).to_document()
+        display(
+            "job",
+            StageStarted(stage=0, name="s", topology=topology, level=3, steps=2, trainable_parameters=1),
+        )
+        display("job", StepDone(stage=0, step=1, metrics={"rollout/reward_mean": 0.25, "time/step_s": 0.5}))
+        display("job", StepDone(stage=0, step=2, metrics={"rollout/reward_mean": 0.25, "time/step_s": 0.5}))
+        display("job", Evaluated(stage=0, step=2, level=3, mode="greedy", correct=48, examples=64))
+        display("job", RunEnded(status="succeeded"))
+    lines = console.export_text().splitlines()
+    assert lines[0].endswith("trained graph: starting, step 0/2")
+    assert lines[-1].endswith("trained graph: 3 nodes, level 3, step 2/2, reward 0.25, greedy 75.0%")
