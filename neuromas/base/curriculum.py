@@ -27,7 +27,8 @@ class Mixture:
         copy: share of branches that repeat a message, when there is one.
         jump: share of branches that state any fact of the question outright, read or not.
         wrong: share of messages that state a random value.
-        coherent: share of branches whose first messages are all operands of one fact.
+        coherent: share of branches whose messages include all operands of one fact.
+        shuffled: share of the coherent branches whose messages come in any order; the others keep that of the operands.
         jump_weights: weights of the names a jump states; names not listed weigh 1.
         step_weights: the same for a fact that follows in one step from the question or the messages.
     """
@@ -37,6 +38,7 @@ class Mixture:
     jump: float
     wrong: float
     coherent: float = 0.0
+    shuffled: float = 1.0
     jump_weights: dict[str, float] = field(default_factory=dict)
     step_weights: dict[str, float] = field(default_factory=dict)
 
@@ -123,7 +125,8 @@ def _draw_messages(rng: Random, practice: Practice, truth: dict[str, int], mixtu
     if candidates and rng.random() < mixture.coherent:
         operands = rng.choice(candidates)
         names[: len(operands)] = operands
-        rng.shuffle(names)
+        if rng.random() < mixture.shuffled:
+            rng.shuffle(names)
     # A fact stated twice has one value, otherwise what follows from it would be undefined.
     stated = {
         name: rng.choice(practice.values) if rng.random() < mixture.wrong else truth[name]

@@ -60,9 +60,10 @@ class Recipe:
         stages: practice in order; one optimizer goes through all of them.
         architecture: sizes of the model.
         seed: of the initial weights and of the questions.
-        learning_rate: peak rate of AdamW.
+        learning_rate: peak rate of both optimizers.
         warmup_steps: steps over which the rate rises from 0.
         hold: share of the last stage before the rate starts to fall linearly to 2 % of its peak.
+        skill_questions: questions per situation when the finished base is measured.
     """
 
     stages: tuple[PracticeStage, ...]
@@ -71,6 +72,7 @@ class Recipe:
     learning_rate: float = 4e-3
     warmup_steps: int = 50
     hold: float = 0.6
+    skill_questions: int = 512
 
     @property
     def num_steps(self) -> int:
@@ -80,56 +82,98 @@ class Recipe:
     @classmethod
     def tiny(cls) -> Recipe:
         """Return the recipe of the shipped base: chains of up to 9 hops and trees of up to 3 layers."""
-        circuits = tuple(
-            PracticeStage(f"circuits-{pairs[-1]}", steps, 48, 4, (_gates(1), _combine(), _lookup(*pairs)))
-            for pairs, steps in (((2,), 200), ((3, 4), 120), ((5, 6), 80), ((8,), 80))
-        )
-        shallow = PracticeStage(
-            "shallow", 400, 24, 8, (_tree(2), _chain(2, 3, 4, 5), _gates(1, 2, 4, weight=0.1), _combine(0.1))
-        )
-        deep = PracticeStage(
-            "deep",
-            1400,
-            24,
-            8,
-            (_tree(2, weight=0.1), _tree(3), _chain(*range(2, 10), weight=0.25), _chain(9, weight=0.25)),
-        )
-        return cls((*circuits, shallow, deep))
+        return cls((*_circuits(), *_whole_questions()))
 
     @classmethod
     def smoke(cls) -> Recipe:
         """Return a recipe that takes seconds and learns next to nothing; for tests of the machinery."""
         architecture = Architecture(layers=1, mlp=64)
-        stage = PracticeStage("circuits", 12, 8, 2, (_gates(1), _combine(), _lookup(2)))
-        deep = PracticeStage("deep", 4, 4, 4, (_tree(3), _chain(3)))
-        return cls((stage, deep), architecture, warmup_steps=4)
+        stage = PracticeStage("circuits", 12, 8, 2, (_gates(1), _combine(0.25), _lookup(2)))
+        deep = PracticeStage("deep", 4, 4, 4, (_tree(3, weight=0.5), _chain(3, weight=0.5)))
+        return cls((stage, deep), architecture, warmup_steps=4, skill_questions=8)
+
+
+def _circuits() -> tuple[PracticeStage, ...]:
+    """Lookup from few to many symbols, arithmetic on literals, and which name belongs to which value."""
+    lookups = tuple(
+        PracticeStage(f"lookup {symbols[-1]}", steps, 48, 4, (_lookup(*symbols),), mastery)
+        for symbols, steps, mastery in (
+            ((2,), 300, 0.88),
+            ((3,), 150, 0.86),
+            ((4,), 150, 0.86),
+            ((5, 6), 150, 0.88),
+            ((8,), 150, 0.93),
+        )
+    )
+    names = tuple(
+        PracticeStage(
+            f"names {hops[-1]}", steps, 32, 6, (_named_chain(*hops, weight=0.8), _gates(1, 2, 4, weight=0.2)), 0.96
+        )
+        for hops, steps in (((2, 3), 120), ((3, 4, 5), 160), ((5, 6, 7, 8, 9), 300))
+    )
+    gates = PracticeStage("gates", 250, 96, 2, (_gates(1, weight=0.85), _lookup(8, weight=0.15)), 0.96)
+    combine = PracticeStage(
+        "combine", 150, 40, 5, (_combine(0.6), _gates(1, 2, 4, weight=0.15), _named_chain(5, 7, 9, weight=0.25))
+    )
+    return (*lookups, gates, *names, combine)
+
+
+def _whole_questions() -> tuple[PracticeStage, ...]:
+    """The two tasks themselves: first what single steps need, then the mixture that graphs are to start from."""
+    steps = PracticeStage(
+        "steps",
+        950,
+        32,
+        6,
+        (
+            _combine(0.25),
+            _tree_steps(2, jump=0.0, weight=0.3),
+            _tree_steps(3, jump=0.2, weight=0.35),
+            _named_chain(5, 7, 9, weight=0.1),
+        ),
+    )
+    chain = (_chain(*range(2, 10), weight=0.15), _chain(9, weight=0.15))
+    final = PracticeStage("final", 500, 32, 6, (_tree(3, weight=0.5), _tree(2, weight=0.2), *chain))
+    return (steps, final)
 
 
 def _gates(*numbers: int, weight: float = 0.25) -> Lesson:
     return Lesson("gates", numbers, weight, Mixture((0,), copy=0.0, jump=0.0, wrong=0.0))
 
 
-def _combine(weight: float = 0.25) -> Lesson:
+def _combine(weight: float) -> Lesson:
     # The operands are always stated and never what is to be said; E and F are operands only where G is asked.
     result_only = {**dict.fromkeys("ABCD", 0.0), "G": 1000.0}
     mixture = Mixture((2,), copy=0.0, jump=0.0, wrong=0.0, coherent=1.0, step_weights=result_only)
     return Lesson("combine", (1,), weight, mixture)
 
 
-def _lookup(*pairs: int, weight: float = 0.5) -> Lesson:
-    return Lesson("lookup", pairs, weight, Mixture((0, 1, 1, 2), copy=0.3, jump=0.0, wrong=1.0))
+def _lookup(*symbols: int, weight: float = 0.5) -> Lesson:
+    return Lesson("lookup", symbols, weight, Mixture((0, 1, 1), copy=0.0, jump=0.0, wrong=1.0))
 
 
-def _chain(*hops: int, weight: float = 0.5) -> Lesson:
+def _named_chain(*hops: int, weight: float = 0.25) -> Lesson:
+    # Repeating a fact and stepping on from it differ only by the name that has been written.
+    mixture = Mixture((0, 1, 1, 2), copy=0.35, jump=0.0, wrong=0.6, step_weights={"A": 0.5})
+    return Lesson("chain", hops, weight, mixture)
+
+
+def _chain(*hops: int, weight: float) -> Lesson:
     # Repeating a message and starting again outweigh the next step: an untrained chain of Nodes gets nowhere.
     return Lesson("chain", hops, weight, Mixture((0, 1, 1, 2), copy=0.35, jump=0.25, wrong=0.4))
 
 
-def _tree(depth: int, weight: float = 0.5) -> Lesson:
+_TREE_JUMPS = {"E": 6.0, "F": 6.0, "G": 2.0}
+_TREE_STEPS = {"E": 4.0, "F": 4.0, "G": 6.0}
+
+
+def _tree_steps(depth: int, jump: float, weight: float) -> Lesson:
+    mixture = Mixture((0, 2, 2, 2), 0.1, jump, 0.4, coherent=0.7, jump_weights=_TREE_JUMPS, step_weights=_TREE_STEPS)
+    return Lesson("tree", (depth,), weight, mixture)
+
+
+def _tree(depth: int, weight: float) -> Lesson:
     # The root is stated outright only rarely: a guess pays one time in ten, and a base that guesses never learns more.
-    jumps = {"E": 6.0, "F": 6.0, "G": 2.0}
-    steps = {"E": 4.0, "F": 4.0, "G": 6.0}
-    mixture = Mixture(
-        (0, 1, 2, 2, 2, 2), copy=0.1, jump=0.45, wrong=0.2, coherent=0.35, jump_weights=jumps, step_weights=steps
-    )
+    messages = (0, 1, 2, 2, 2, 2)
+    mixture = Mixture(messages, 0.1, 0.45, 0.2, coherent=0.35, jump_weights=_TREE_JUMPS, step_weights=_TREE_STEPS)
     return Lesson("tree", (depth,), weight, mixture)
