@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import ray
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -45,21 +45,47 @@ class _Part:
     result: tuple[list[Group], RolloutStats] | None = None
 
 
+class Board(Protocol):
+    """Holds the adapters that every worker must have, for those that start anew."""
+
+    def read(self) -> dict[AdapterRef, PlainLora]:
+        """Return them."""
+
+    def write(self, adapters: Mapping[AdapterRef, PlainLora]) -> None:
+        """Replace them."""
+
+
+class OwnBoard:
+    """The board of a pool that shares its workers with no other."""
+
+    def __init__(self) -> None:
+        self._adapters: dict[AdapterRef, PlainLora] = {}
+
+    def read(self) -> dict[AdapterRef, PlainLora]:
+        """Return the adapters."""
+        return self._adapters
+
+    def write(self, adapters: Mapping[AdapterRef, PlainLora]) -> None:
+        """Replace the adapters."""
+        self._adapters = dict(adapters)
+
+
 class RolloutPool:
     """RolloutClient over rollout actors; used by one thread."""
 
-    def __init__(self, actors: Sequence[Any], timeout_s: float, on_event: Observer) -> None:
+    def __init__(self, actors: Sequence[Any], timeout_s: float, on_event: Observer, board: Board | None = None) -> None:
         """Take over actors that have been started.
 
         Args:
             actors: handles of RolloutActors; Ray restarts their processes as often as their options say.
             timeout_s: longest time a part may take on a worker before that worker counts as hung.
             on_event: told of every lost and returned worker.
+            board: shared with other pools over the same actors; None = this pool is alone.
         """
         self._manager = FaultTolerantActorManager(list(actors), max_remote_requests_in_flight_per_actor=_MAX_IN_FLIGHT)
         self._timeout_s = timeout_s
         self._on_event = on_event
-        self._published: dict[AdapterRef, PlainLora] = {}
+        self._board = OwnBoard() if board is None else board
         self._orders: dict[Ticket, list[_Part]] = {}
         self._num_tickets = 0
         self._out: set[int] = set()
@@ -82,9 +108,8 @@ class RolloutPool:
             AdapterError: a worker refused a version.
             RuntimeStartError: no worker is left.
         """
-        for ref in retire:
-            self._published.pop(ref, None)
-        self._published.update(adapters)
+        held = {ref: lora for ref, lora in self._board.read().items() if ref not in set(retire)}
+        self._board.write({**held, **adapters})
         asked = set(self._manager.healthy_actor_ids())
         results = self._manager.foreach_actor(
             "publish",
@@ -236,7 +261,7 @@ class RolloutPool:
     def _restore(self, worker: int) -> None:
         results = self._manager.foreach_actor(
             "restore",
-            kwargs={"adapters": ray.put(dict(self._published))},
+            kwargs={"adapters": ray.put(self._board.read())},
             healthy_only=False,
             remote_actor_ids=[worker],
             timeout_seconds=self._timeout_s,

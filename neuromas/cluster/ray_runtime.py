@@ -98,7 +98,11 @@ def start_workers(setup: RuntimeSetup) -> list[Any]:
 
 
 def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> Any:
-    """Return the handle of the run's learner, which has imported nothing."""
+    """Return the handle of the run's learner, which has imported nothing; several of them look like one."""
+    if setup.spec.runtime.learner_workers > 1:
+        from neuromas.cluster.data_parallel import start_learners
+
+        return start_learners(setup, workers)
     actor_class = ray.remote(
         num_cpus=1, num_gpus=setup.spec.runtime.gpus_per_learner, concurrency_groups=CONCURRENCY_GROUPS
     )(LearnerActor)

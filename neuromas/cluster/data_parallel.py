@@ -1,0 +1,232 @@
+"""Data-parallel learning through Ray Train: several learners, each with its share of every step's examples.
+
+Ray Train places the processes and joins them by torch.distributed. Each runs the same Learner as a run with one
+learner does; which commands they run, they fetch from a DeskActor, in the same order. To the run the desk looks like
+the LearnerActor of one process. Gradients are averaged by DDP inside the learner, so that the step equals that of one
+process.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
+from neuromas.cluster.failure import first_line
+from neuromas.cluster.runtime import RuntimeSetup
+from neuromas.errors import RuntimeStartError
+from neuromas.events import Event
+from neuromas.runfolder import TRACKING_FOLDER, RunWriter
+from neuromas.tasks.registry import make_task
+from neuromas.training.plan import StagePlan, StageResult
+
+CONTROL, LEARNERS = "control", "learners"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One thing that all learners do together."""
+
+    kind: Literal["start", "train", "evaluate", "stop"]
+    argument: StagePlan | EvaluationRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a learner answers: a value, or the error that it raised."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+class DeskActor:
+    """Hands commands to the learners and their answers and events back; see ``Runtime`` for the public methods."""
+
+    def __init__(self, num_learners: int) -> None:
+        self._commands: list[queue.SimpleQueue[Command]] = [queue.SimpleQueue() for _ in range(num_learners)]
+        self._replies: queue.SimpleQueue[tuple[int, Reply]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._board: Any = None
+
+    # -- for the run
+
+    def start(self) -> None:
+        """Wait until all learners have imported what training needs."""
+        self._command(Command("start"))
+
+    def train_stage(self, plan: StagePlan) -> StageResult:
+        """Train one stage with all learners."""
+        self._stop.clear()
+        try:
+            result: StageResult = self._command(Command("train", plan))
+            return result
+        finally:
+            self._events.put(None)
+
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        """Evaluate on the first learner."""
+        try:
+            evaluation: Evaluation = self._command(Command("evaluate", request))
+            return evaluation
+        finally:
+            self._events.put(None)
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def request_stop(self) -> None:
+        """Ask the stage under way to end."""
+        self._stop.set()
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def next_events(self, timeout_s: float) -> list[Event | None]:
+        """Return all events since the last call; see ``LearnerActor.next_events``."""
+        try:
+            events = [self._events.get(timeout=timeout_s)]
+        except queue.Empty:
+            return []
+        while not self._events.empty():
+            events.append(self._events.get())
+        return events
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def fail(self, reason: str) -> None:
+        """Fail the command under way: Ray Train has ended."""
+        self._replies.put((-1, Reply(error=RuntimeStartError(f"a data-parallel learner died: {reason}"))))
+
+    # -- for the learners
+
+    @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
+    def next_command(self, rank: int) -> Command:
+        """Wait for the next command."""
+        return self._commands[rank].get()
+
+    @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
+    def reply(self, rank: int, reply: Reply) -> None:
+        """Answer the last command."""
+        self._replies.put((rank, reply))
+
+    @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
+    def tell(self, event: Event) -> bool:
+        """Pass an event on; returns whether the stage shall end."""
+        self._events.put(event)
+        return self._stop.is_set()
+
+    @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
+    def pin(self, published: Sequence[Any]) -> None:
+        """Remember a reference to the adapters that workers must hold, for those that start anew."""
+        (self._board,) = published
+
+    @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
+    def pinned(self) -> Any:
+        """Return what was pinned last."""
+        return {} if self._board is None else ray.get(self._board)
+
+    def _command(self, command: Command) -> Any:
+        for commands in self._commands:
+            commands.put(command)
+        values: dict[int, Any] = {}
+        while len(values) < len(self._commands):
+            rank, reply = self._replies.get()
+            if reply.error is not None:
+                raise reply.error
+            values[rank] = reply.value
+        return values[0]
+
+
+class DeskBoard:
+    """The adapters that workers must hold, shared by the pools of all learners."""
+
+    def __init__(self, desk: Any) -> None:
+        self._desk = desk
+
+    def read(self) -> dict[AdapterRef, PlainLora]:
+        """Return what was written last, by any learner."""
+        held: dict[AdapterRef, PlainLora] = ray.get(self._desk.pinned.remote())
+        return held
+
+    def write(self, adapters: Mapping[AdapterRef, PlainLora]) -> None:
+        """Replace it."""
+        ray.get(self._desk.pin.remote([ray.put(dict(adapters))]))
+
+
+def start_learners(setup: RuntimeSetup, workers: Sequence[Any]) -> Any:
+    """Start the learners under Ray Train and return the desk that stands for them."""
+    spec = setup.spec.runtime
+    groups = {CONTROL: 3, LEARNERS: 4 * spec.learner_workers}
+    desk = ray.remote(num_cpus=0, concurrency_groups=groups)(DeskActor).remote(spec.learner_workers)
+    trainer = TorchTrainer(
+        _learn,
+        train_loop_config={"setup": setup, "workers": list(workers), "desk": desk},
+        scaling_config=ScalingConfig(
+            num_workers=spec.learner_workers,
+            use_gpu=spec.gpus_per_learner > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": spec.gpus_per_learner} if spec.gpus_per_learner else {})},
+        ),
+        torch_config=TorchConfig(backend="nccl" if spec.gpus_per_learner else "gloo"),
+        run_config=RunConfig(
+            name="learners",
+            storage_path=str((setup.folder / TRACKING_FOLDER).resolve()),
+            failure_config=FailureConfig(max_failures=0),
+        ),
+    )
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:  # noqa: BLE001 - told to whoever waits for the learners
+            desk.fail.remote(first_line(error))
+
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    return desk
+
+
+def _learn(config: dict[str, Any]) -> None:
+    """What every process of Ray Train runs: one command after the other, until it is told to stop."""
+    desk, rank = config["desk"], get_context().get_world_rank()
+    seat = _Seat(config["setup"], config["workers"], desk, rank)
+    while True:
+        command: Command = ray.get(desk.next_command.remote(rank))
+        if command.kind == "stop":
+            return
+        try:
+            reply = Reply(seat.run(command))
+        except Exception as error:  # noqa: BLE001 - sent to the run, which raises it
+            reply = Reply(error=error)
+        ray.get(desk.reply.remote(rank, reply))
+
+
+class _Seat:
+    """One learner of several."""
+
+    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any], desk: Any, rank: int) -> None:
+        from neuromas.cluster.pool import RolloutPool
+        from neuromas.training.learner import Learner
+
+        self._desk, self._rank = desk, rank
+        self._writer = RunWriter(setup.folder, setup.lock) if rank == 0 else None
+        self._task = make_task(setup.spec.task, setup.spec.seed)
+        pool = RolloutPool(workers, setup.spec.runtime.rollout_timeout_s, self._record, DeskBoard(desk))
+        self._learner = Learner(setup.spec, setup.folder, pool, self._record)
+
+    def run(self, command: Command) -> Any:
+        """Carry out one command and return what it gives."""
+        if isinstance(command.argument, StagePlan):
+            return self._learner.train_stage(command.argument)
+        if isinstance(command.argument, EvaluationRequest) and self._rank == 0:
+            return evaluate(self._learner, self._task, command.argument)
+        return None
+
+    def _record(self, event: Event) -> None:
+        if self._writer is None:
+            return
+        self._writer(event)
+        if ray.get(self._desk.tell.remote(event)):
+            self._learner.request_stop()

@@ -1,0 +1,113 @@
+"""One suite over all runtimes: the same seeds give the same rollouts, weights and answers wherever a run's parts live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from neuromas import journal
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
+from neuromas.cluster.runtime import RuntimeSetup, open_runtime
+from neuromas.events import Event, StageEnded, StageStarted, StepDone
+from neuromas.preflight import check_run
+from neuromas.run import worker_setup
+from neuromas.runfolder import RunFolder
+from neuromas.spec.parse import parse_run_spec
+from neuromas.training.location import read_topology
+from neuromas.training.plan import StagePlan, StageResult
+
+STEPS = 3
+RUNTIMES = {
+    "local": {"type": "local"},
+    "ray": {"type": "ray"},
+    "ray with two workers": {"type": "ray", "rollout_workers": 2},
+    "ray with two learners": {"type": "ray", "learner_workers": 2},
+}
+# Two learners sum gradients in another order, and two workers have other batches to sum over.
+TOLERANCE = {"local": 0.0, "ray": 0.0, "ray with two workers": 1e-5, "ray with two learners": 1e-5}
+
+
+@dataclass
+class Observed:
+    """What one runtime did with the same plan."""
+
+    name: str
+    result: StageResult
+    greedy: Evaluation
+    untrained: Evaluation
+    events: list[Event]
+    metrics: list[dict]
+    weights: dict[str, torch.Tensor]
+
+
+def observe(name: str, folder: Path) -> Observed:
+    spec = parse_run_spec(
+        {
+            "topology": {"chain": 2},
+            "task": {"type": "chain", "hops": 1},
+            "training": {"prompts_per_step": 4, "group_size": 4, "warmup_steps": 0, "learning_rate": 1e-3},
+            "evaluation": {"examples": 8},
+            "engine": {"type": "transformers"},
+            "runtime": RUNTIMES[name],
+        }
+    )
+    RunFolder(folder).create(spec.model_dump(mode="json"))
+    preflight = check_run(spec, read_topology)
+    events: list[Event] = []
+    runtime = open_runtime(RuntimeSetup(spec, folder, worker_setup(spec, preflight)), events.append)
+    try:
+        plan = StagePlan("stage-0", 0, spec.topology, STEPS, decay=False)
+        result = runtime.train_stage(plan)
+        greedy = runtime.evaluate(EvaluationRequest(result.checkpoint, None, 8))
+        untrained = runtime.evaluate(EvaluationRequest(spec.topology, None, 8))
+    finally:
+        runtime.close()
+    weights = load_file(result.checkpoint / "adapters.safetensors")
+    metrics = list(journal.read(folder / "metrics.jsonl"))
+    return Observed(name, result, greedy, untrained, events, metrics, weights)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    return observe("local", tmp_path_factory.mktemp("local"))
+
+
+@pytest.fixture(scope="module", params=list(RUNTIMES))
+def observed(request: pytest.FixtureRequest, local: Observed, tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    return local if request.param == "local" else observe(request.param, tmp_path_factory.mktemp("runtime"))
+
+
+def test_the_stage_trains_to_its_end(observed: Observed) -> None:
+    assert (observed.result.steps, observed.result.reason) == (STEPS, "budget")
+    assert observed.result.spending.rollouts == STEPS * 16
+    assert observed.result.spending.calls == STEPS * 32
+    assert any(bool(tensor.abs().max() > 0) for key, tensor in observed.weights.items() if key.endswith("/B"))
+
+
+def test_weights_are_those_of_one_process(observed: Observed, local: Observed) -> None:
+    assert observed.weights.keys() == local.weights.keys()
+    for key, tensor in observed.weights.items():
+        assert (tensor - local.weights[key]).abs().max().item() <= TOLERANCE[observed.name], key
+
+
+def test_rewards_are_those_of_one_process(observed: Observed, local: Observed) -> None:
+    rewards = [line["rollout/reward_mean"] for line in observed.metrics]
+    assert rewards == pytest.approx([line["rollout/reward_mean"] for line in local.metrics])
+
+
+def test_answers_are_those_of_one_process(observed: Observed, local: Observed) -> None:
+    assert observed.greedy.accuracy.rewards == local.greedy.accuracy.rewards
+    assert observed.greedy.roles == local.greedy.roles
+    assert observed.untrained.accuracy.rewards == local.untrained.accuracy.rewards
+
+
+def test_events_arrive_in_order_and_all_before_the_result(observed: Observed) -> None:
+    steps = [event.step for event in observed.events if isinstance(event, StepDone)]
+    assert steps == list(range(1, STEPS + 1))
+    assert isinstance(observed.events[0], StageStarted)
+    assert isinstance(observed.events[-1], StageEnded)
+    assert [line["step"] for line in observed.metrics] == steps
