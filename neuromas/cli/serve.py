@@ -9,9 +9,9 @@ import uvicorn
 
 from neuromas.cli.console import Console
 from neuromas.cli.parser import Arguments
+from neuromas.endpoint import open_server
 from neuromas.errors import Fault, SpecError
 from neuromas.serving.app import make_app
-from neuromas.serving.checkpoint import open_server
 from neuromas.trained import find_trained
 
 

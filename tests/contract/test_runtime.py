@@ -1,4 +1,4 @@
-"""One suite over all runtimes: the same seeds give the same rollouts, weights and answers wherever a run's parts live."""
+"""One suite over all runtimes: the same seeds give the same rollouts, weights and answers wherever parts live."""
 
 from __future__ import annotations
 

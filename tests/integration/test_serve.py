@@ -39,8 +39,8 @@ def trained_run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 
 @pytest.fixture(scope="module")
 def url(trained_run: RunResult) -> Iterator[str]:
+    from neuromas.endpoint import open_server
     from neuromas.serving.app import make_app
-    from neuromas.serving.checkpoint import open_server
 
     graph_server = open_server(find_trained(trained_run.folder), "graph")
     server = uvicorn.Server(uvicorn.Config(make_app(graph_server), port=0, log_level="error"))
@@ -96,7 +96,7 @@ def test_the_trace_holds_every_message_and_the_answer_is_the_outputs(url: str) -
 
 
 def test_a_served_answer_is_what_training_would_have_seen(url: str, trained_run: RunResult) -> None:
-    from neuromas.serving.checkpoint import open_server
+    from neuromas.endpoint import open_server
     from neuromas.serving.graph_server import Question
 
     direct = open_server(find_trained(trained_run.folder), "graph")
@@ -109,7 +109,7 @@ def test_a_served_answer_is_what_training_would_have_seen(url: str, trained_run:
 
 
 def test_requests_that_wait_together_run_in_one_batch(trained_run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    from neuromas.serving.checkpoint import open_server
+    from neuromas.endpoint import open_server
     from neuromas.serving.graph_server import Question
 
     steps = []

@@ -1,4 +1,4 @@
-"""A GraphServer from a checkpoint."""
+"""Opens a trained graph for questions: its engine, its adapters, and the server that drives them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,103 @@
+"""``neuromas train`` is killed, interrupted and resumed: the run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from neuromas import journal
+
+ROOT = Path(__file__).parents[2]
+STEPS = 6
+SPEC = f"""
+name = "run"
+topology = {{ chain = 2 }}
+task = {{ type = "chain", hops = 1 }}
+training = {{ steps = {STEPS}, prompts_per_step = 4, group_size = 4, warmup_steps = 0 }}
+evaluation = {{ examples = 8 }}
+checkpoint = {{ every = 2 }}
+engine = {{ type = "transformers" }}
+runtime = {{ type = "local" }}
+"""
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "run.toml"
+    path.write_text(SPEC)
+    return path
+
+
+def start(spec: Path, out: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "neuromas", "train", str(spec), "--out", str(out), "--json", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"stage-0-{STEPS:06d}" / "adapters.safetensors")
+
+
+def wait_for_step(step: int, process: subprocess.Popen) -> None:
+    """Read the display, one line per step with --nodes, up to the line of a step."""
+    assert process.stderr is not None
+    seen = [process.stderr.readline()]
+    while f"step {step}/{STEPS}" not in seen[-1]:
+        seen.append(process.stderr.readline())
+        assert seen[-1], "".join(seen)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    process = start(spec, out)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout)["steps"] == STEPS
+    return out / "run"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_broken_off_run_resumes_to_the_same_weights(
+    number: signal.Signals, code: int, spec: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    process = start(spec, tmp_path, "--nodes")
+    wait_for_step(3, process)
+    process.send_signal(number)
+    _, stderr = process.communicate()
+    assert process.returncode == code, stderr
+    if code == 130:
+        assert "--resume" in stderr
+        assert (tmp_path / "run" / "checkpoints" / "latest.json").exists()
+
+    again = start(spec, tmp_path, "--resume")
+    _, stderr = again.communicate()
+    assert again.returncode == 0, stderr
+    mine, theirs = weights(tmp_path / "run"), weights(uninterrupted)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    steps = [line["step"] for line in journal.read(tmp_path / "run" / "metrics.jsonl")]
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_an_existing_run_is_neither_overwritten_nor_mixed_up(spec: Path, uninterrupted: Path) -> None:
+    before = (uninterrupted / "result.json").read_bytes()
+    plain = start(spec, uninterrupted.parent)
+    _, stderr = plain.communicate()
+    assert plain.returncode == 2
+    assert "--resume" in stderr
+    other = start(spec, uninterrupted.parent, "--resume", "--set", "training.steps=7")
+    _, stderr = other.communicate()
+    assert other.returncode == 2
+    assert "differs from the spec" in stderr
+    assert (uninterrupted / "result.json").read_bytes() == before
