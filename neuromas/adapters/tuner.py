@@ -120,13 +120,9 @@ class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
         layer = NodeAdapterLinear(target, current_key, self.adapter_map, self.route, config.scale, parameters)
         self._replace_module(parent, target_name, layer, target)
 
-    # Parameters at the root are not on any layer, so PEFT's walk over layers does not reach them.
-    def _enable_adapter_layers(self, enabled: bool = True) -> None:
-        super()._enable_adapter_layers(enabled)
-        self._train_shared(enabled)
-
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Activate the one adapter; trainable unless ``inference_mode``."""
+        # Parameters at the root are on no layer, so PEFT's walk over layers does not reach them.
         super().set_adapter(adapter_name, inference_mode=inference_mode)
         self._train_shared(not inference_mode)
 

@@ -148,6 +148,7 @@ def test_peft_saves_and_loads_the_model(small_base: Path, spec: AdapterSpec, tmp
     back = PeftModel.from_pretrained(load_base(small_base), tmp_path).eval()
     back_bank = AdapterBank(back)
     assert back_bank.names == NAMES
+    assert not any(parameter.requires_grad for parameter in back.parameters())
     bank.set_routes([1, 2])
     back_bank.set_routes([1, 2])
     assert torch.equal(logits(back, batch(2)), logits(model, batch(2)))
