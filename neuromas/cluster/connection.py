@@ -11,7 +11,9 @@ import ray
 import neuromas
 from neuromas.errors import RuntimeStartError
 
+logger = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
+_ATTEMPTS = 3
 
 
 class RayConnection:
@@ -68,6 +70,20 @@ class RayConnection:
         os.environ.setdefault("RAY_worker_niceness", "0")
         # The default of 30 s is too short for a machine that is busy with something else.
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._start_once(min_cpus, show_worker_logs)
+            except Exception:
+                # The raylet gives its helper processes 15 s, which no setting extends; a second try finds them cached.
+                ray.shutdown()
+                if attempt == _ATTEMPTS:
+                    raise
+                logger.info("Ray did not start in time; trying again")
+            else:
+                self._is_owner = True
+                return
+
+    def _start_once(self, min_cpus: int, show_worker_logs: bool) -> None:
         ray.init(
             address="local",
             namespace="neuromas",
@@ -78,7 +94,6 @@ class RayConnection:
             logging_level=logging.ERROR,
             _node_ip_address=_LOOPBACK,
         )
-        self._is_owner = True
 
 
 def check_resources(cpus: float, gpus: float) -> None:
