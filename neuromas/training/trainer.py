@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +42,6 @@ from neuromas.training.step_plan import StepPlan, plan_step
 
 # TRL imports vLLM and Ray wherever they are installed, which doubles its import time; it never serves our rollouts.
 trl_imports.is_vllm_available = lambda *_args, **_kwargs: False
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402 - must follow the lines above
 
@@ -102,7 +100,6 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             args=GRPOConfig(**trl_arguments(spec, settings, PartialState().num_processes)),
             train_dataset=_placeholder(spec, settings),
             processing_class=tokenizer,
-            rollout_func=self._rollout,
             callbacks=[LoopHooks(settings.first_step, self.finish_gradients, lambda: self.metrics, on_step)],
         )
         self.remove_callback(PrinterCallback)
@@ -112,8 +109,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self.aux_loss_enabled = False  # routers of a mixture of experts are frozen with the base
         self._entropy_bonus_enabled = spec.entropy.start > 0
         self._corrected = spec.old_logprobs == "trainer"
-        if self._corrected:  # what TRL asks of a sampler before it corrects for it
-            self.use_vllm, self.vllm_generation, self._last_loaded_step = True, _PublishedElsewhere(), -1
+        self.use_vllm = self._corrected  # TRL then corrects for the sampler, whichever it is
         self._mask_dtype = next(model.get_base_model().parameters()).dtype
         self._attention_scale = 4 * int(model.config.get_text_config().hidden_size)
 
@@ -152,8 +148,11 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._count(plan)
         return out
 
-    def _rollout(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        """Return the calls of the step in TRL's form, one row per call, dropped rows masked."""
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        """Return the calls of the step in TRL's form, one row per call, dropped rows masked.
+
+        In place of TRL's own, which would decode every message again and count tokens that ``rollout/`` counts.
+        """
         step = self.state.global_step
         sampled = self._sample(step)
         began = time.perf_counter()
@@ -174,22 +173,16 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._place = torch.from_numpy(plan.kept)
         self._meter = StepMeter()
         count_rollouts(self._meter, plan, sampled)
-        kept = np.zeros(len(prompts), dtype=bool)
-        kept[plan.kept] = True
-        empty = self._tokenizer.eos_token_id
-        calls = plan.rows.calls
-        batch: dict[str, Any] = {
-            "prompt_ids": [[empty] if call is None else call.prompt_token_ids for call in calls],
-            "completion_ids": [[empty] if call is None else call.completion_token_ids for call in calls],
-            "logprobs": [[0.0] if call is None else call.logprobs for call in calls],
-            "final": plan.rows.rewards_per_row().tolist(),
-        }
-        if not kept.all():
-            batch["env_mask"] = [
-                [int(keep)] * len(ids) for keep, ids in zip(kept.tolist(), batch["completion_ids"], strict=True)
-            ]
+        kept = np.zeros(len(prompts), dtype=np.int64)
+        kept[plan.kept] = 1
+        empty, calls = self._tokenizer.eos_token_id, plan.rows.calls
+        prompt_ids = [[empty] if call is None else call.prompt_token_ids for call in calls]
+        completion_ids = [[empty] if call is None else call.completion_token_ids for call in calls]
+        logprobs = [[0.0] if call is None else call.logprobs for call in calls]
+        mask = [[keep] * len(ids) for keep, ids in zip(kept.tolist(), completion_ids, strict=True)]
+        final = {"final": plan.rows.rewards_per_row().tolist()}
         self._meter.add("time/plan_s", time.perf_counter() - began)
-        return batch
+        return prompt_ids, completion_ids, None if kept.all() else mask, prompts, logprobs, final, None, []
 
     def _count(self, plan: StepPlan) -> None:
         """Fix the normalisation of the step's loss over all processes."""
@@ -369,13 +362,6 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             return list((gathered.sum(0) if reduction == "sum" else gathered.amax(0)).tolist())
 
         return reduce
-
-
-class _PublishedElsewhere:
-    """Stands where TRL keeps its vLLM: the step's sampler has published the weights already."""
-
-    def sync_weights(self) -> None:
-        """Do nothing."""
 
 
 def _terminal_reward(prompts: list[str], completions: list[str], final: list[float], **_: Any) -> list[float]:

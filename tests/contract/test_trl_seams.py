@@ -23,6 +23,7 @@ def source(name: str) -> str:
     ("name", "expected"),
     [
         ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_generate", ["self", "prompts"]),
         ("_compute_loss", ["self", "model", "inputs"]),
         ("training_step", ["self", "model", "inputs", "num_items_in_batch"]),
         ("log", ["self", "logs", "start_time"]),
@@ -45,11 +46,11 @@ def test_the_batch_has_the_keys_that_are_read() -> None:
         assert f'output["{key}"]' in text or f'"{key}": ' in text
 
 
-def test_the_rollout_function_is_called_with_prompts_and_the_trainer() -> None:
-    text = source("_generate")
-    assert "output = self.rollout_func(prompts, self)" in text
-    assert 'extra_fields.pop("env_mask", None)' in text
-    assert "self.vllm_generation.sync_weights()" in text
+def test_the_calls_are_handed_over_as_eight_values() -> None:
+    returned = "return prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images"
+    assert returned in source("_generate")
+    assert "self._generate(prompts)" in source("_generate_and_score_completions")
+    assert "inp[key] = values[i]" in source("_generate_and_score_completions")
 
 
 def test_the_loss_reads_the_attributes_that_are_set() -> None:

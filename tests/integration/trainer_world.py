@@ -15,8 +15,8 @@ from neuromas.adapters.initial import stream
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
 from neuromas.rollout.worker import RolloutWorker
-from neuromas.spec.parts import AdapterSpec, ChainTaskSpec, PromptSpec, SamplingSpec
 from neuromas.spec.machine import EngineSpec
+from neuromas.spec.parts import AdapterSpec, ChainTaskSpec, PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.tasks.base import Description, Example, Split
 from neuromas.tasks.chain import ChainTask
@@ -31,21 +31,19 @@ ADAPTER = AdapterSpec(rank=2)
 
 
 @dataclass(frozen=True)
-class VowelTask:
-    """Rewards answers that begin with a symbol of few letters: something a random base does now and then."""
-
-    chain: ChainTask = ChainTask(hops=3, seed=0)
+class DigitTask:
+    """Rewards the share of words that begin with a digit: something a random base says now and then."""
 
     @property
     def name(self) -> str:
-        return "vowels"
+        return "digits"
 
     @property
     def levels(self) -> tuple[int, ...]:
         return ()
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
-        return self.chain.example(split, index, None)
+        return ChainTask(hops=3, seed=0).example(split, index, None)
 
     def size(self, split: Split) -> int | None:
         return None
@@ -81,7 +79,7 @@ class World:
             **plan,
         )
         return StepSampler(
-            self.client, VowelTask(), sample_plan, self.bank.export_all, lambda group: True, Alone(), cursor=0
+            self.client, DigitTask(), sample_plan, self.bank.export_all, lambda group: True, Alone(), cursor=0
         )
 
     def trainer(self, spec: TrainingSpec, sample: Any, steps: int | None = None, **hooks: Any) -> JointTrainer:

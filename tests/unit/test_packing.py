@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_buckets_are_the_cheapest(lengths, overhead):
 
     def cost(cuts):
         bounds = (0, *cuts, len(lengths))
-        return sum((end - start) * descending[start] + overhead for start, end in zip(bounds, bounds[1:], strict=False))
+        return sum((end - start) * descending[start] + overhead for start, end in pairwise(bounds))
 
     cheapest = min(cost(cuts) for size in range(len(lengths)) for cuts in combinations(range(1, len(lengths)), size))
     buckets = split_lengths(np.array(lengths), overhead)

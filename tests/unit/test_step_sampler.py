@@ -26,7 +26,7 @@ class RuleClient:
     failure: str | None = None
     log: list[tuple[str, Any]] = field(default_factory=list)
     batches: list[Any] = field(default_factory=list)
-    last_stats: RolloutStats = RolloutStats()
+    last_stats: RolloutStats = field(default_factory=RolloutStats)
 
     def publish(self, adapters: Any, retire: Any = ()) -> None:
         self.log.append(("publish", ([str(ref) for ref in adapters], [str(ref) for ref in retire])))
@@ -106,5 +106,5 @@ def test_useless_groups_are_replaced_by_further_examples():
 
 
 def test_too_many_failures_stop_the_run():
-    with pytest.raises(RolloutError, match="8 of 8.*engine on fire"):
+    with pytest.raises(RolloutError, match=r"8 of 8.*engine on fire"):
         make(RuleClient(failure="engine on fire")).sample(0)

@@ -1,0 +1,82 @@
+"""A small stage for the resume tests; as a script, one that kills itself at a given point.
+
+usage: python resumed_stage.py FOLDER {step,save}
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from neuromas.base.resolve import resolve_base
+from neuromas.events import Event
+from neuromas.rollout.client import LocalRolloutClient
+from neuromas.rollout.worker import RolloutWorker
+from neuromas.spec.run import RunSpec
+from neuromas.training import checkpoint
+from neuromas.training.learner import Learner
+from neuromas.training.plan import StagePlan, StageResult
+from neuromas.training.trainer import JointTrainer
+
+STEPS = 6
+
+
+def stage_spec(**training: Any) -> RunSpec:
+    settings = {"steps": STEPS, "prompts_per_step": 4, "group_size": 4, "warmup_steps": 2, "learning_rate": 2e-2}
+    return RunSpec.model_validate(
+        {
+            "name": "resumed",
+            "topology": {"chain": 2},
+            "task": {"type": "chain", "hops": 2},
+            "sampling": {"max_tokens": 5},
+            "training": settings | training,
+            "engine": {"type": "transformers"},
+            "runtime": {"type": "local"},
+            "evaluation": {"examples": 8},
+            "checkpoint": {"every": 2, "keep_last": 4},
+        }
+    )
+
+
+def make_client(spec: RunSpec) -> LocalRolloutClient:
+    return LocalRolloutClient(
+        RolloutWorker(resolve_base("tiny"), spec.engine, spec.prompt, spec.task, max_adapters=2, max_rank=1)
+    )
+
+
+def train(
+    spec: RunSpec,
+    folder: Path,
+    client: LocalRolloutClient,
+    resume: Path | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    **plan: Any,
+) -> StageResult:
+    learner = Learner(spec, folder, client, on_event)
+    return learner.train_stage(StagePlan("main", 0, spec.topology, spec.training.steps, resume=resume, **plan))
+
+
+def kill_on_call(owner: Any, name: str, number: int) -> None:
+    """Make the ``number``-th call of ``owner.name`` the last thing this process does."""
+    original, calls = getattr(owner, name), []
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, deadly)
+
+
+if __name__ == "__main__":
+    if sys.argv[2] == "step":  # gradients of step 5 are there, its optimizer step is not
+        kill_on_call(JointTrainer, "finish_gradients", 5)
+    else:  # the second checkpoint's files are written, its manifest is not
+        kill_on_call(checkpoint, "sha256", 8)
+    settings = stage_spec()
+    train(settings, Path(sys.argv[1]), make_client(settings))

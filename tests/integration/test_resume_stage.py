@@ -1,0 +1,108 @@
+"""A stage that was killed and resumed ends with the weights of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from resumed_stage import make_client, stage_spec, train
+
+from neuromas.errors import CheckpointError
+from neuromas.events import Event, StepDone
+from neuromas.rollout.client import LocalRolloutClient
+from neuromas.topology.graph import Topology
+from neuromas.training.checkpoint import read_checkpoint
+from neuromas.training.location import FOLDER, read_state, resolve_checkpoint
+
+
+@pytest.fixture(scope="module")
+def client() -> LocalRolloutClient:
+    return make_client(stage_spec())
+
+
+@pytest.fixture(scope="module")
+def whole(client: LocalRolloutClient, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a stage that ran through."""
+    return train(stage_spec(), tmp_path_factory.mktemp("whole"), client).checkpoint
+
+
+def assert_same(first: Path, second: Path) -> None:
+    one, two = read_checkpoint(first), read_checkpoint(second)
+    for name in ("adapters", "moments"):
+        ours, theirs = getattr(one, name), getattr(two, name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert one.counts == two.counts
+    for key in ("step", "cursor", "baseline", "checks", "spending", "accuracy"):
+        assert one.state[key] == two.state[key], key
+
+
+@pytest.mark.parametrize(("where", "saved"), [("step", 4), ("save", 2)])
+def test_kill_and_resume(client: LocalRolloutClient, whole: Path, tmp_path: Path, where: str, saved: int) -> None:
+    script = Path(__file__).with_name("resumed_stage.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), where],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(script.parents[2])},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    checkpoint = resolve_checkpoint(tmp_path)
+    assert read_state(checkpoint)["step"] == saved
+    result = train(stage_spec(), tmp_path, client, resume=checkpoint, attempt=saved)
+    assert not list((tmp_path / FOLDER).glob(".draft*"))
+    assert_same(result.checkpoint, whole)
+
+
+attempts = count(100)  # versions are published once in the life of an engine
+
+
+class CrashError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"overlap": 1},
+        {"estimator": "reinforce", "num_iterations": 2, "old_logprobs": "trainer"},
+        {"refill_rounds": 1, "entropy": {"start": 0.01}},
+    ],
+    ids=["overlap", "reinforce_iterations", "refill_entropy"],
+)
+def test_crash_and_resume_with(client: LocalRolloutClient, tmp_path: Path, settings: dict[str, Any]) -> None:
+    spec = stage_spec(**settings)
+    steps: list[int] = []
+
+    def crash(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 5:
+            raise CrashError
+
+    def note(event: Event) -> None:
+        if isinstance(event, StepDone):
+            steps.append(event.step)
+
+    with pytest.raises(CrashError):
+        train(spec, tmp_path / "crashed", client, on_event=crash, attempt=next(attempts))
+    saved = resolve_checkpoint(tmp_path / "crashed")
+    resumed = train(spec, tmp_path / "crashed", client, resume=saved, on_event=note, attempt=next(attempts))
+    assert steps == [5, 6]
+    assert_same(resumed.checkpoint, train(spec, tmp_path / "whole", client, attempt=next(attempts)).checkpoint)
+
+
+def test_a_stage_is_not_resumed_from_another_one(client: LocalRolloutClient, whole: Path, tmp_path: Path) -> None:
+    other = stage_spec()
+    state = json.loads((whole / "state.json").read_text())
+    assert state["name"] == "main"
+    first = other.topology.nodes[0]
+    single = other.model_copy(update={"topology": Topology(nodes=(first,), edges=(), output=first.id)})
+    with pytest.raises(CheckpointError, match="another graph"):
+        train(single, tmp_path, client, resume=whole)
