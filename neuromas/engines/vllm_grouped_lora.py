@@ -15,30 +15,35 @@ import torch
 from torch import Tensor
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-MAX_MASKED_RANKS = 32
-"""Slots x rank up to which the masked product serves mixed batches.
+MAX_MASKED_RANKS = 40
+"""Ranks of a layer, over all slots, up to which the masked product serves mixed batches.
 
-Time of the masked over the grouped product on one core, slots x rank of 32 or less: 0.2 to 0.8 for 512 tokens of 64
-features, 0.4 to 1.0 for 4,096 tokens of 64, 0.6 to 1.0 for 512 of 512 (2 slots of rank 16: 2.0); above it the masked
-product falls behind, from 40 on for the larger batches and from 80 on for the smallest.
+Time of the masked over the grouped product for packed projections with two touched slices, on one core, for batches of
+512 x 64, 4,096 x 64 and 512 x 512 numbers: 0.3 to 1.0 at 10 and 32 ranks, 0.9 to 1.1 at 40, 1.2 to 1.7 at 80, above 1.5
+from 128 on.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class _Slice:
-    """One output slice of a layer (q, k or v of a packed projection) that at least one adapter touches.
+class _Layer:
+    """The adapters of one layer, its k touched output slices (q and v of a packed projection) taken as one.
 
     Attributes:
-        begin: first output column of the slice in the packed output.
-        end: one past its last column.
-        a: (slots, rank, in) stacked A.
-        b: (slots, rank, out) stacked B, transposed.
+        begin: first output column of the first slice that an adapter touches.
+        end: one past the last column of the last such slice.
+        a: (slots, k x rank, in), the slices' A one below the other.
+        b: (slots, k x rank, end - begin), the slices' transposed B as blocks, zero elsewhere.
     """
 
     begin: int
     end: int
     a: Tensor
     b: Tensor
+
+    @property
+    def num_ranks(self) -> int:
+        """Rows of all adapters' A together."""
+        return self.a.shape[0] * self.a.shape[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,10 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc] # vLLM is no
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._slot_ids: list[int | None] = []
-        self._slices: dict[int, list[_Slice]] = {}
+        self._layers: dict[int, _Layer | None] = {}
         self._groups: list[_Group] = []
         self._order: Tensor | None = None
+        self._place: Tensor | None = None
         self._slot_of_token = torch.empty(0, dtype=torch.long)
         self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
 
@@ -77,7 +83,7 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc] # vLLM is no
         """Take over which adapter serves which token of the coming step."""
         if lora_index_to_id != self._slot_ids:
             self._slot_ids = list(lora_index_to_id)
-            self._slices.clear()
+            self._layers.clear()
         tokens = self._slots(mapping.index_mapping)
         rows = self._slots(mapping.prompt_mapping)
         self._fill(tokens, rows, max_loras, vocab_size)
@@ -112,13 +118,14 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc] # vLLM is no
         """
         if not self._groups:
             return
-        x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        num_ranks = lora_a_stacked[0].shape[0] * lora_a_stacked[0].shape[2]
-        for part in self._touched(lora_a_stacked, lora_b_stacked, output_slices):
-            if len(self._groups) > 1 and num_ranks <= MAX_MASKED_RANKS:
-                self._add_masked(y[:, part.begin : part.end], x, part, scale)
-            else:
-                self._add_grouped(y[:, part.begin : part.end], x, part, scale)
+        layer = self._layer(lora_a_stacked, lora_b_stacked, output_slices)
+        if layer is None:
+            return
+        x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])[:, layer.begin : layer.end]
+        if len(self._groups) > 1 and layer.num_ranks <= MAX_MASKED_RANKS:
+            self._add_masked(y, x, layer, scale)
+        else:
+            self._add_grouped(y, x, layer, scale)
 
     def _slots(self, lora_ids: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the slot of each entry, -1 where there is no adapter; the shipped code loops over all tokens."""
@@ -146,6 +153,7 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc] # vLLM is no
         is_ordered = bool((tokens[1:] >= tokens[:-1]).all())
         order = None if is_ordered else np.argsort(tokens, kind="stable")
         self._order = None if order is None else torch.from_numpy(order)
+        self._place = None if order is None else torch.from_numpy(np.argsort(order))
         slots, begins, counts = np.unique(
             tokens if order is None else tokens[order], return_index=True, return_counts=True
         )
@@ -155,37 +163,33 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc] # vLLM is no
             if slot >= 0
         ]
 
-    def _touched(
+    def _layer(
         self, stacks_a: tuple[Tensor, ...], stacks_b: tuple[Tensor, ...], widths: tuple[int, ...]
-    ) -> list[_Slice]:
-        """Return the slices of a layer that any adapter changes; the others cost nothing."""
+    ) -> _Layer | None:
+        """Return the adapters of a layer, None when none of them changes it."""
         key = stacks_a[0].data_ptr()
-        if key not in self._slices:
-            slices, begin = [], 0
-            for a, b, width in zip(stacks_a, stacks_b, widths, strict=True):
-                if bool(a.any()) and bool(b.any()):
-                    slices.append(_Slice(begin, begin + width, a[:, 0], b[:, 0].transpose(1, 2)[..., :width]))
-                begin += width
-            self._slices[key] = slices
-        return self._slices[key]
+        if key not in self._layers:
+            self._layers[key] = _gather_layer(stacks_a, stacks_b, widths)
+        return self._layers[key]
 
-    def _add_grouped(self, y: Tensor, x: Tensor, part: _Slice, scale: float) -> None:
-        if self._order is None:
+    def _add_grouped(self, y: Tensor, x: Tensor, layer: _Layer, scale: float) -> None:
+        if self._order is None or self._place is None:
             for group in self._groups:
-                low = torch.mm(x[group.begin : group.end], part.a[group.slot].t())
-                y[group.begin : group.end].addmm_(low.to(y.dtype), part.b[group.slot], alpha=scale)
+                low = torch.mm(x[group.begin : group.end], layer.a[group.slot].t())
+                y[group.begin : group.end].addmm_(low, layer.b[group.slot], alpha=scale)
             return
         ordered = x.index_select(0, self._order)
-        delta = y.new_zeros(y.shape)
+        delta = y.new_empty(y.shape)
+        delta[: self._groups[0].begin].zero_()  # tokens of the bare base, slot -1, come first
         for group in self._groups:
-            low = torch.mm(ordered[group.begin : group.end], part.a[group.slot].t())
-            torch.mm(low.to(y.dtype), part.b[group.slot], out=delta[group.begin : group.end])
-        y.index_add_(0, self._order, delta, alpha=scale)
+            low = torch.mm(ordered[group.begin : group.end], layer.a[group.slot].t())
+            torch.mm(low, layer.b[group.slot], out=delta[group.begin : group.end])
+        y.add_(delta.index_select(0, self._place), alpha=scale)
 
-    def _add_masked(self, y: Tensor, x: Tensor, part: _Slice, scale: float) -> None:
-        num_slots, rank, width = part.a.shape
-        low = torch.mm(x, part.a.reshape(num_slots * rank, width).t()).mul_(self._mask(num_slots, rank, x.dtype))
-        y.addmm_(low, part.b.reshape(num_slots * rank, -1), alpha=scale)
+    def _add_masked(self, y: Tensor, x: Tensor, layer: _Layer, scale: float) -> None:
+        num_slots, rank, _ = layer.a.shape
+        low = torch.mm(x, layer.a.flatten(0, 1).t()).mul_(self._mask(num_slots, rank, x.dtype))
+        y.addmm_(low, layer.b.flatten(0, 1), alpha=scale)
 
     def _mask(self, num_slots: int, rank: int, dtype: torch.dtype) -> Tensor:
         """Return (tokens, slots x rank) with ones at the ranks of each token's own adapter."""
@@ -194,3 +198,20 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc] # vLLM is no
             slots = torch.arange(num_slots).repeat_interleave(rank)
             self._masks[key] = (self._slot_of_token[:, None] == slots).to(dtype)
         return self._masks[key]
+
+
+def _gather_layer(stacks_a: tuple[Tensor, ...], stacks_b: tuple[Tensor, ...], widths: tuple[int, ...]) -> _Layer | None:
+    begins = [sum(widths[:place]) for place in range(len(widths))]
+    touched = [
+        (begin, width, a[:, 0], b[:, 0].transpose(1, 2)[..., :width])
+        for begin, width, a, b in zip(begins, widths, stacks_a, stacks_b, strict=True)
+        if bool(a.any()) and bool(b.any())
+    ]
+    if not touched:
+        return None
+    first, last = touched[0][0], touched[-1][0] + touched[-1][1]
+    num_slots, rank, _ = touched[0][2].shape
+    blocks = touched[0][3].new_zeros(num_slots, rank * len(touched), last - first)
+    for place, (begin, width, _, b) in enumerate(touched):
+        blocks[:, place * rank : (place + 1) * rank, begin - first : begin - first + width] = b
+    return _Layer(first, last, torch.cat([a for _, _, a, _ in touched], dim=1).contiguous(), blocks)
