@@ -11,8 +11,10 @@ from neuromas.report.markup import Markup, element, join
 
 Point = tuple[float, float]
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720.0, 52.0, 14.0, 14.0, 40.0
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720.0, 52.0, 14.0, 14.0, 52.0
 MAX_POINTS = 400
+# Room for the text of a mark where it is largest, on phones.
+MARK_CHARACTER, MARK_ROW = 11.0, 22.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def line_chart(
     frame = _Frame(_widened(min(xs), max(xs)), y_range or _fitted([y for _, y in points]), height)
     shapes = [
         _grid(frame, x_label),
-        *(_mark(frame, mark) for mark in marks),
+        *_marks(frame, marks),
         *(_draw(frame, entry) for entry in series),
     ]
     return element(
@@ -148,17 +150,24 @@ def _grid(frame: _Frame, x_label: str) -> Markup:
         shapes.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
         shapes.append(element("text", f"{value:g}", x=LEFT - 7, y=y, class_="tick end"))
     shapes += [
-        element("text", f"{value:g}", x=frame.x(value), y=bottom + 17, class_="tick middle")
+        element("text", f"{value:g}", x=frame.x(value), y=bottom + 16, class_="tick middle")
         for value in ticks(*frame.x_range, 6)
     ]
     shapes.append(element("text", x_label, x=WIDTH - RIGHT, y=frame.height - 5, class_="tick last"))
     return join(shapes)
 
 
-def _mark(frame: _Frame, mark: Mark) -> Markup:
-    x = max(frame.x(mark.x), LEFT)
-    line = element("line", x1=x, x2=x, y1=TOP, y2=frame.height - BOTTOM, class_="mark")
-    return join([line, element("text", mark.label, x=x + 5, y=TOP + 9, class_="mark-label")])
+def _marks(frame: _Frame, marks: Sequence[Mark]) -> list[Markup]:
+    """Draw the marks; a text that would run into the one before stands a row lower."""
+    drawn, row, end = [], 0, -math.inf
+    for mark in marks:
+        x = max(frame.x(mark.x), LEFT)
+        row = row + 1 if x < end else 0
+        end = x + MARK_CHARACTER * len(mark.label)
+        line = element("line", x1=x, x2=x, y1=TOP, y2=frame.height - BOTTOM, class_="mark")
+        text = element("text", mark.label, x=x + 5, y=TOP + 9 + MARK_ROW * (row % 3), class_="mark-label")
+        drawn.append(join([line, text]))
+    return drawn
 
 
 def _draw(frame: _Frame, series: Series) -> Markup:

@@ -75,8 +75,8 @@ class RunData:
         """Stages in the order they began; a stage that was resumed appears once."""
         started = {event["stage"]: event for event in self.events_of("stage_started")}
         ended = {event["stage"]: event for event in self.events_of("stage_ended")}
-        grown = {event["stage"]: tuple(event["new_nodes"]) for event in self.events_of("grown")}
-        stages, offset = [], 0
+        stages: list[StageData] = []
+        offset = 0
         for index in sorted(started):
             begin, end = started[index], ended.get(index, {})
             steps = int(end.get("steps", self._steps_of(index)))
@@ -90,7 +90,7 @@ class RunData:
                     offset,
                     steps,
                     end.get("reason"),
-                    grown.get(index, ()),
+                    _new_nodes(topology, stages[-1].topology if stages else None),
                 )
             )
             offset += steps
@@ -131,6 +131,12 @@ def _document(path: Path) -> Document:
         return {}
     document = json.loads(path.read_text(encoding="utf-8"))
     return document if isinstance(document, dict) else {}
+
+
+def _new_nodes(topology: Topology | None, before: Topology | None) -> tuple[str, ...]:
+    if topology is None or before is None:
+        return ()
+    return tuple(node for node in topology.order if node not in before.order)
 
 
 def _topology(document: object) -> Topology | None:

@@ -24,7 +24,6 @@ NODE_METRICS = (
 )
 STEP_PARTS = (
     ("time/rollout_s", "rollouts"),
-    ("time/update_s", "update"),
     ("time/sync_s", "sync"),
 )
 
@@ -45,7 +44,9 @@ def reward_figure(data: RunData) -> Markup:
         Series("held-out accuracy, greedy", _held_out(data, "greedy"), "dots", "var(--greedy)"),
         Series("held-out accuracy, sampled", _held_out(data, "sampled"), "rings", "var(--sampled)"),
     ]
-    chart = line_chart(series, title="Reward over steps", y_range=(0.0, 1.1), marks=stage_marks(data), height=300)
+    marks = stage_marks(data)
+    top = 1.3 if marks else 1.05  # room above 1 for the stages' names
+    chart = line_chart(series, title="Reward over steps", y_range=(0.0, top), marks=marks, height=300)
     return element("figure", chart, legend(series)) if chart else Markup("")
 
 
@@ -100,13 +101,13 @@ def node_series(curves: Mapping[str, Sequence[Point]]) -> list[Series]:
 
 
 def time_figure(data: RunData) -> Markup:
-    """Return a bar of where a step's seconds go, by the median step."""
+    """Return a bar of where a step's seconds go, by the median step: what is neither waiting nor sync is the update."""
     step_s = _median([value for _, value in data.curve("time/step_s")])
     if step_s <= 0:
         return Markup("")
     parts = [(label, _median([value for _, value in data.curve(name)])) for name, label in STEP_PARTS]
     rest = step_s - sum(seconds for _, seconds in parts)
-    parts = [part for part in [*parts, ("other", rest)] if part[1] > 0.005 * step_s]
+    parts = [part for part in [*parts, ("update", rest)] if part[1] > 0.005 * step_s]
     bars = (
         element("span", class_=f"part part-{index}", style=f"flex-grow:{1000 * seconds / step_s:.0f}", title=label)
         for index, (label, seconds) in enumerate(parts)

@@ -86,10 +86,15 @@ def _summary(data: RunData) -> str:
     adapter = data.spec.get("adapter", {})
     method = {"lora": "LoRA", "unilora": "Uni-LoRA"}.get(str(adapter.get("type")), "adapter")
     return (
-        f"{size} on one frozen base ({data.spec.get('base', 'unknown')}), each with a {method} adapter of rank "
+        f"{size} on one frozen base ({_base(data)}), each with a {method} adapter of rank "
         f"{adapter.get('rank', '?')}, trained jointly for {steps} steps on {_task(data)} from one shared terminal "
         f"reward. Seed {data.spec.get('seed', '?')}."
     )
+
+
+def _base(data: RunData) -> str:
+    base = str(data.spec.get("base", "unknown"))
+    return Path(base).name if Path(base).is_absolute() else base
 
 
 def _task(data: RunData) -> str:

@@ -22,7 +22,7 @@ def test_chart_draws_each_series_and_mark() -> None:
 def test_points_lie_inside_the_drawing() -> None:
     chart = line_chart([Series("a", [(0, 0.0), (10, 1.0)])], title="x", y_range=(0, 1), height=260)
     (points,) = re.findall(r'points="([^"]+)"', chart)
-    assert points == "52.0,220.0 706.0,14.0"
+    assert points == "52.0,208.0 706.0,14.0"
 
 
 def test_not_a_number_is_left_out() -> None:
