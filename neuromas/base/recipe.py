@@ -71,7 +71,7 @@ class Recipe:
     seed: int = 0
     learning_rate: float = 4e-3
     warmup_steps: int = 50
-    hold: float = 0.6
+    hold: float = 0.5
     skill_questions: int = 512
 
     @property
@@ -112,28 +112,17 @@ def _circuits() -> tuple[PracticeStage, ...]:
         for hops, steps in (((2, 3), 120), ((3, 4, 5), 160), ((5, 6, 7, 8, 9), 300))
     )
     gates = PracticeStage("gates", 250, 96, 2, (_gates(1, weight=0.85), _lookup(8, weight=0.15)), 0.96)
-    combine = PracticeStage(
-        "combine", 150, 40, 5, (_combine(0.6), _gates(1, 2, 4, weight=0.15), _named_chain(5, 7, 9, weight=0.25))
-    )
+    review = (_gates(1, 2, 4, weight=0.15), _named_chain(5, 7, 9, weight=0.1))
+    combine = PracticeStage("combine", 550, 48, 4, (_combine(0.75), *review), 0.94)
     return (*lookups, gates, *names, combine)
 
 
 def _whole_questions() -> tuple[PracticeStage, ...]:
     """The two tasks themselves: first what single steps need, then the mixture that graphs are to start from."""
-    steps = PracticeStage(
-        "steps",
-        950,
-        32,
-        6,
-        (
-            _combine(0.25),
-            _tree_steps(2, jump=0.0, weight=0.3),
-            _tree_steps(3, jump=0.2, weight=0.35),
-            _named_chain(5, 7, 9, weight=0.1),
-        ),
-    )
+    trees = (_tree_steps(2, jump=0.0, weight=0.3), _tree_steps(3, jump=0.2, weight=0.4))
+    steps = PracticeStage("steps", 500, 32, 6, (_combine(0.2), *trees, _named_chain(5, 7, 9, weight=0.1)))
     chain = (_chain(*range(2, 10), weight=0.15), _chain(9, weight=0.15))
-    final = PracticeStage("final", 500, 32, 6, (_tree(3, weight=0.5), _tree(2, weight=0.2), *chain))
+    final = PracticeStage("final", 400, 32, 6, (_tree(3, weight=0.5), _tree(2, weight=0.2), *chain))
     return (steps, final)
 
 
