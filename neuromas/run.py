@@ -91,7 +91,7 @@ def run(
                     resumed=resumed,
                 )
             )
-            setup = RuntimeSetup(spec, folder.path, worker_setup(spec, preflight), lock, show_worker_logs)
+            setup = RuntimeSetup(spec, folder.path.resolve(), worker_setup(spec, preflight), lock, show_worker_logs)
             runtime = open_runtime(setup, on_event)
             try:
                 ready = time.monotonic()

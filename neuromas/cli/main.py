@@ -65,6 +65,7 @@ def _set_up_logging(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if verbose:
         return
     # What third parties warn about at import and load is nothing the user of a run can act on.

@@ -8,6 +8,7 @@ process.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Mapping, Sequence
@@ -160,6 +161,8 @@ class DeskBoard:
 def start_learners(setup: RuntimeSetup, workers: Sequence[Any]) -> Any:
     """Start the learners under Ray Train and return the desk that stands for them."""
     spec = setup.spec.runtime
+    # Paths in the spec are relative to where the run was started, so the learners stay there.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     groups = {CONTROL: 3, LEARNERS: 4 * spec.learner_workers}
     desk = ray.remote(num_cpus=0, concurrency_groups=groups)(DeskActor).remote(spec.learner_workers)
     trainer = TorchTrainer(

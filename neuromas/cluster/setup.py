@@ -33,5 +33,6 @@ def set_threads(num_threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(num_threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # vLLM would bind this process to cores of its choice; the learner and other engines share them.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

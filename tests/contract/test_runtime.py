@@ -20,6 +20,8 @@ from neuromas.spec.parse import parse_run_spec
 from neuromas.training.location import read_topology
 from neuromas.training.plan import StagePlan, StageResult
 
+# Ray Train alone starts half a dozen processes.
+pytestmark = pytest.mark.timeout(900)
 STEPS = 3
 RUNTIMES = {
     "local": {"type": "local"},
