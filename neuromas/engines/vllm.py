@@ -71,17 +71,21 @@ class VllmEngine:
             if call.id in self._calls:
                 raise EngineError(f"call id {call.id!r} is already under way")
             refused = refusal(call, self._versions, self._max_model_len, self._vocab_size)
-            if refused is None:
+            self._calls[call.id] = call
+            if refused is not None:
+                self._refused.append(refused)
+                continue
+            try:
                 self._running().add_request(
                     call.id,
                     tokens_input(list(call.prompt_token_ids)),
                     self._params(call.sampling),
                     lora_request=None if call.adapter is None else self._requests[call.adapter],
                 )
-                self._versions.enter(call.adapter)
+            except ValueError as e:  # vLLM's validation errors: about this call, not about the engine
+                self._refused.append(EngineResult(call.id, (), (), "error", f"vLLM refused the call: {e}"))
             else:
-                self._refused.append(refused)
-            self._calls[call.id] = call
+                self._versions.enter(call.adapter)
 
     def step(self) -> list[EngineResult]:
         """Advance the batch by one step and return the calls that finished in it.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from neuromas.base.resolve import BaseInfo, check_vllm_cpu
-from neuromas.errors import EngineError
+from neuromas.errors import BaseModelError, EngineError
 from neuromas.spec.machine import EngineSpec
 
 GROUPED_KERNEL = "neuromas.engines.vllm_grouped_lora.GroupedPunicaWrapper"
@@ -50,7 +50,7 @@ def start_vllm(
         targets: names of the linear layers that will carry adapters; None wraps every layer that could.
 
     Raises:
-        BaseModelError: vLLM on CPU cannot run this base.
+        BaseModelError: vLLM on CPU cannot run this base, or vLLM on GPU not in this number format.
         EngineError: vLLM refused to start.
     """
     from vllm import EngineArgs, LLMEngine
@@ -78,29 +78,39 @@ def start_vllm(
             "lora_target_modules": None if targets is None else list(targets),
         }
     on_cpu = current_platform.is_cpu()
-    if on_cpu:
-        check_vllm_cpu(base, spec.block_size)
-        if max_adapters and spec.lora_kernel == "stock":
-            # In a mixed batch the shipped operator serves calls of the bare base, slot -1, by the last slot: one more
-            # slot stays empty.
-            arguments["max_loras"] = max_adapters + 1
-        arguments |= {
-            "enforce_eager": True,
-            "kv_cache_memory_bytes": int(spec.kv_cache_gib * _GIB),
-            # A seeded call whose prompt is prefilled in two pieces kills vLLM 0.31 on CPU: the runner rewinds the
-            # call's generator by an offset that CPU generators do not have (v1/worker/gpu_model_runner.py,
-            # _bookkeeping_sync).
-            "enable_chunked_prefill": False,
-        }
-    else:
-        arguments |= {"gpu_memory_utilization": spec.gpu_memory_utilization}
+    arguments |= _cpu_arguments(base, spec, max_adapters) if on_cpu else _gpu_arguments(spec, max_adapters)
     grouped = on_cpu and spec.lora_kernel == "grouped"
-    with _kernel(current_platform, grouped), _threads(spec.threads if on_cpu else None), warnings.catch_warnings():
+    with _kernel(current_platform, grouped), _threads(spec.threads), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
             return LLMEngine.from_engine_args(EngineArgs(**arguments))
         except Exception as e:
             raise EngineError(f"vLLM did not start on base {base.folder.name}: {e}") from e
+
+
+def _cpu_arguments(base: BaseInfo, spec: EngineSpec, max_adapters: int) -> dict[str, Any]:
+    check_vllm_cpu(base, spec.block_size)
+    arguments: dict[str, Any] = {
+        "enforce_eager": True,
+        "kv_cache_memory_bytes": int(spec.kv_cache_gib * _GIB),
+        # A seeded call whose prompt is prefilled in two pieces kills vLLM 0.31 on CPU: the runner rewinds the call's
+        # generator by an offset that CPU generators do not have (v1/worker/gpu_model_runner.py, _bookkeeping_sync).
+        "enable_chunked_prefill": False,
+    }
+    if max_adapters and spec.lora_kernel == "stock":
+        # In a mixed batch the shipped operator serves calls of the bare base, slot -1, by the last slot: one more
+        # slot stays empty.
+        arguments["max_loras"] = max_adapters + 1
+    return arguments
+
+
+def _gpu_arguments(spec: EngineSpec, max_adapters: int) -> dict[str, Any]:
+    if max_adapters and spec.dtype == "float32":
+        raise BaseModelError(
+            "engine.dtype is float32; vLLM on GPU serves adapters in bfloat16 or float16 "
+            "(vllm/lora/ops/triton_ops/lora_shrink_op.py)"
+        )
+    return {"gpu_memory_utilization": spec.gpu_memory_utilization}
 
 
 def import_vllm() -> None:
@@ -137,13 +147,12 @@ def _kernel(platform: Any, grouped: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     """Set the CPU threads of this process; ``torch.set_num_threads``, which vLLM replaces, works again afterwards."""
     import torch
 
     set_num_threads = torch.set_num_threads
-    if count is not None:
-        set_num_threads(count)
+    set_num_threads(count)
     try:
         yield
     finally:

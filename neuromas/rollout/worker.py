@@ -51,6 +51,7 @@ class RolloutWorker:
             EngineError: the engine did not start.
         """
         self._renderer = make_renderer(prompt, base_folder)
+        self._task_spec = task
         self._task = make_task(task, _SCORING_SEED)
         self._engine = start_engine(base_folder, engine, engine.max_adapters or max_adapters, max_rank, targets)
         self._engine_type = engine.type
@@ -92,7 +93,7 @@ class RolloutWorker:
         self._engine.close()
 
     def _scorer(self, task: Task | TaskSpec | None) -> Task:
-        if task is None:
+        if task is None or task == self._task_spec:
             return self._task
         if isinstance(task, ChainTaskSpec | TreeTaskSpec | FileTaskSpec):
             return make_task(task, _SCORING_SEED)
