@@ -111,7 +111,7 @@ class TrainingDisplay:
             self._progress.update(self._task, completed=event.step, figures=figures)
         if not self._is_live and self._is_due(event.step):
             self._say(f"{self._title} step {event.step}/{self._steps} {figures}")
-        if self._show_nodes and (self._is_live or self._printed_s == event.time_s):
+        if self._show_nodes:
             self._show_node_lines(metrics)
 
     def _is_due(self, step: int) -> bool:
