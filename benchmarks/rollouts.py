@@ -193,6 +193,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["graph", "adapters"])
     parser.add_argument("--json", type=Path, help="folder for graph.json and adapters.json")
     arguments = parser.parse_args()
+    if arguments.json is not None:
+        arguments.json.mkdir(parents=True, exist_ok=True)
     paths = {name: arguments.json and arguments.json / f"rollouts_{name}.json" for name in ("graph", "adapters")}
     if arguments.only != "adapters":
         topologies = {"chain 5": chain(5), "layers 2 2 2": layered([2, 2, 2])}
