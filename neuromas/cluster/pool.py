@@ -21,7 +21,7 @@ from ray.rllib.utils.actor_manager import CallResult, FaultTolerantActorManager
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.actors import WorkerNotStartedError
 from neuromas.cluster.failure import cause_of, first_line
-from neuromas.errors import EngineError, RolloutError, RuntimeStartError
+from neuromas.errors import EngineError, NeuroMASError, RolloutError, RuntimeStartError
 from neuromas.events import Notice, Observer
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import Ticket
@@ -108,8 +108,16 @@ class RolloutPool:
             AdapterError: a worker refused a version.
             RuntimeStartError: no worker is left.
         """
-        held = {ref: lora for ref, lora in self._board.read().items() if ref not in set(retire)}
-        self._board.write({**held, **adapters})
+        before = self._board.read()
+        kept = {ref: lora for ref, lora in before.items() if ref not in set(retire)}
+        self._board.write({**kept, **adapters})
+        try:
+            self._publish_to_all(adapters, retire)
+        except NeuroMASError:
+            self._board.write(before)
+            raise
+
+    def _publish_to_all(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef]) -> None:
         asked = set(self._manager.healthy_actor_ids())
         results = self._manager.foreach_actor(
             "publish",
@@ -202,6 +210,7 @@ class RolloutPool:
         if isinstance(error, WorkerNotStartedError) or not isinstance(error, RayTaskError):
             self._take_out(worker, first_line(error))
             return
+        self._free(worker)
         raise cause_of(error) from error
 
     def _kill(self, worker: int, reason: str) -> None:
@@ -219,13 +228,17 @@ class RolloutPool:
     def _take_out(self, worker: int, reason: str) -> None:
         """Mark a worker as unfit for work and free what it had to do."""
         self._manager.set_actor_state(worker, healthy=False)
-        for part in (part for order in self._orders.values() for part in order):
-            if part.worker == worker:
-                part.worker = None
+        self._free(worker)
         if worker not in self._out:
             self._out.add(worker)
             self._last_loss = reason
             self._notify(f"rollout worker {worker} was lost ({reason}); its work is done again", "warning")
+
+    def _free(self, worker: int) -> None:
+        """Forget that a worker has anything to do."""
+        for part in (part for order in self._orders.values() for part in order):
+            if part.worker == worker:
+                part.worker = None
 
     def _revive(self) -> None:
         """Have lost workers load their engines again, without waiting.
@@ -242,7 +255,8 @@ class RolloutPool:
                 f"back within runtime.rollout_timeout_s = {self._timeout_s:g} s. The last was lost because: "
                 f"{self._last_loss}"
             )
-        for worker in self._out.intersection(workers) - self._reviving:
+        lost = {worker for worker in workers if not self._manager.is_actor_healthy(worker)}
+        for worker in sorted(lost - self._reviving):
             self._reviving.add(worker)
             self._manager.foreach_actor_async("start", tag=_REVIVAL, healthy_only=False, remote_actor_ids=[worker])
 

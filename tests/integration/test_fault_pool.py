@@ -5,24 +5,30 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.setup import WorkerSetup
-from neuromas.errors import RolloutError, RuntimeStartError
+from neuromas.errors import AdapterError, RolloutError, RuntimeStartError
 from neuromas.events import Event
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
-from neuromas.rollout.record import Group, Provenance
+from neuromas.rollout.record import Group, NodeCall, Provenance
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import ChainTaskSpec, PromptSpec, SamplingSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.builders import chain
 
+if TYPE_CHECKING:
+    from neuromas.cluster.pool import RolloutPool
+
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.timeout(900)
 TASK = ChainTaskSpec(type="chain", hops=3)
 GRAPH = chain(3)
 
@@ -54,7 +60,7 @@ def process_of(actor) -> int:
     return ray.get(actor.start.remote())["pid"]
 
 
-def adapters(version: int, setup: WorkerSetup) -> dict[AdapterRef, PlainLora]:
+def adapters(version: int) -> dict[AdapterRef, PlainLora]:
     draw = np.random.default_rng(version)
     shape_a, shape_b = (1, 64), (64, 1)
     loras = {}
@@ -87,90 +93,94 @@ def batch(version: int, examples: int, step: int = 1) -> RolloutBatch:
 def messages(groups: list[Group]) -> list[tuple]:
     """What a rollout consists of, without its timing."""
     return [
-        (rollout.example.id, rollout.index, rollout.seed, rollout.reward)
-        + tuple((call.node, call.adapter, call.completion_token_ids) for call in rollout.calls)
+        (rollout.example.id, rollout.index, rollout.seed, rollout.reward, *map(completion, rollout.calls))
         for group in groups
         for rollout in group.rollouts
     ]
 
 
+def completion(call: NodeCall) -> tuple:
+    return call.node, call.adapter, call.completion_token_ids
+
+
 @pytest.fixture(scope="module")
 def undisturbed(setup: WorkerSetup) -> list[tuple]:
     client = LocalRolloutClient(setup.make())
-    client.publish(adapters(1, setup))
+    client.publish(adapters(1))
     groups = client.collect(client.submit(batch(1, 12)))
     client.close()
     return messages(groups)
 
 
-def test_two_workers_give_the_groups_of_one_process(cluster: None, setup: WorkerSetup, undisturbed: list) -> None:
+@dataclass
+class Crew:
+    """Two workers with adapters of version 1, and what their pool has told."""
+
+    pool: RolloutPool
+    actors: list
+    events: list[Event]
+
+    def kill(self, *workers: int) -> None:
+        for worker in workers:
+            os.kill(process_of(self.actors[worker]), signal.SIGKILL)
+
+    def step(self) -> list[tuple]:
+        return messages(self.pool.collect(self.pool.submit(batch(1, 12))))
+
+
+@pytest.fixture(scope="module")
+def crew(cluster: None, setup: WorkerSetup) -> Iterator[Crew]:
     from neuromas.cluster.pool import RolloutPool
 
-    pool = RolloutPool(start_actors(setup, 2, max_restarts=0), 60, lambda event: None)
-    pool.publish(adapters(1, setup))
-    ticket = pool.submit(batch(1, 12))
-    assert messages(pool.collect(ticket)) == undisturbed
-    assert pool.last_stats.rollouts == 48
+    actors, events = start_actors(setup, 2, max_restarts=3), []
+    pool = RolloutPool(actors, 120, events.append)
+    pool.publish(adapters(0))
+    pool.publish(adapters(1), retire=list(adapters(0)))
+    yield Crew(pool, actors, events)
+    pool.close()
+
+
+def test_two_workers_give_the_groups_of_one_process(crew: Crew, undisturbed: list[tuple]) -> None:
+    ticket = crew.pool.submit(batch(1, 12))
+    assert messages(crew.pool.collect(ticket)) == undisturbed
+    assert crew.pool.last_stats.rollouts == 48
     with pytest.raises(RolloutError, match="collected before"):
-        pool.collect(ticket)
-    pool.close()
+        crew.pool.collect(ticket)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_killed_in_the_middle_of_a_step_changes_nothing(
-    cluster: None, setup: WorkerSetup, undisturbed: list, workers: int
+@pytest.mark.parametrize("victims", [(0,), (0, 1)])
+def test_workers_killed_in_the_middle_of_a_step_change_nothing(
+    crew: Crew, undisturbed: list[tuple], victims: tuple[int, ...]
 ) -> None:
-    from neuromas.cluster.pool import RolloutPool
-
-    events: list[Event] = []
-    actors = start_actors(setup, workers, max_restarts=2)
-    pool = RolloutPool(actors, 60, events.append)
-    pool.publish(adapters(0, setup))
-    pool.publish(adapters(1, setup), retire=list(adapters(0, setup)))
-    victim = process_of(actors[0])
-    ticket = pool.submit(batch(1, 12))
-    os.kill(victim, signal.SIGKILL)
-    assert messages(pool.collect(ticket)) == undisturbed
-    assert pool.last_stats.rollouts == 48
-    assert any("was lost" in event.message for event in events)
-    # The next step finds the restarted worker with the current adapters.
-    assert messages(pool.collect(pool.submit(batch(1, 12)))) == undisturbed
-    assert process_of(actors[0]) != victim
-    pool.close()
+    crew.events.clear()
+    pids = [process_of(crew.actors[worker]) for worker in victims]
+    ticket = crew.pool.submit(batch(1, 12))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert messages(crew.pool.collect(ticket)) == undisturbed
+    assert crew.pool.last_stats.rollouts == 48
+    assert sum("was lost" in event.message for event in crew.events) == len(victims)
+    assert crew.step() == undisturbed
+    assert not set(pids) & {process_of(actor) for actor in crew.actors}
 
 
-def test_a_worker_that_dies_between_steps_gets_the_adapters_again(
-    cluster: None, setup: WorkerSetup, undisturbed: list
-) -> None:
-    from neuromas.cluster.pool import RolloutPool
+def test_a_worker_that_dies_between_steps_gets_the_adapters_again(crew: Crew, undisturbed: list[tuple]) -> None:
+    crew.kill(1)
+    assert crew.step() == undisturbed
 
-    actors = start_actors(setup, 1, max_restarts=1)
-    pool = RolloutPool(actors, 60, lambda event: None)
-    pool.publish(adapters(0, setup))
-    os.kill(process_of(actors[0]), signal.SIGKILL)
-    pool.publish(adapters(1, setup), retire=list(adapters(0, setup)))
-    assert messages(pool.collect(pool.submit(batch(1, 12)))) == undisturbed
-    pool.close()
+
+def test_an_error_of_the_work_itself_reaches_the_caller_and_harms_nobody(crew: Crew, undisturbed: list[tuple]) -> None:
+    with pytest.raises(AdapterError, match="no slot"):
+        crew.pool.publish(adapters(2))
+    assert crew.step() == undisturbed
 
 
 def test_a_pool_without_workers_says_why(cluster: None, setup: WorkerSetup) -> None:
     from neuromas.cluster.pool import RolloutPool
 
     actors = start_actors(setup, 1, max_restarts=0)
-    pool = RolloutPool(actors, 60, lambda event: None)
-    pool.publish(adapters(1, setup))
+    pool = RolloutPool(actors, 120, lambda event: None)
     os.kill(process_of(actors[0]), signal.SIGKILL)
     with pytest.raises(RuntimeStartError, match=r"runtime\.max_restarts"):
         pool.collect(pool.submit(batch(1, 2)))
-    pool.close()
-
-
-def test_an_error_of_the_work_itself_reaches_the_caller(cluster: None, setup: WorkerSetup, undisturbed: list) -> None:
-    from neuromas.cluster.pool import RolloutPool
-    from neuromas.errors import AdapterError
-
-    pool = RolloutPool(start_actors(setup, 1, max_restarts=1), 60, lambda event: None)
-    pool.publish(adapters(1, setup))
-    with pytest.raises(AdapterError, match="slot"):
-        pool.publish(adapters(2, setup))
     pool.close()
