@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from neuromas.candidates import search_growth
 from neuromas.preflight import check_run
 from neuromas.run import RunResult, run, worker_setup
-from neuromas.spec.growth import AppendSpec, PlanSpec, TrialSpec, WidenSpec
+from neuromas.spec.growth import PlanSpec, TrialSpec, WidenSpec
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.training.location import ADAPTERS, read_topology, resolve_checkpoint
@@ -111,17 +111,14 @@ def test_a_growth_that_is_not_better_is_rolled_back_and_its_rollouts_count(tmp_p
 def test_candidates_are_tried_side_by_side_and_judged_against_the_parent(tmp_path: Path) -> None:
     spec = spec_of("parent", None, nodes=2)
     parent = run(spec, tmp_path)
-    plans = [
-        PlanSpec(edits=(AppendSpec(edit="append", layers=(1,)),)),
-        PlanSpec(edits=(WidenSpec(edit="widen", layer=1),)),
-    ]
+    plans = [PlanSpec(edits=(WidenSpec(edit="widen", layer=1),))]
     worker = worker_setup(spec, check_run(spec, read_topology))
     trial = TrialSpec(steps=1, examples=16)
     ranking = search_growth(spec, worker, parent.folder, plans, trial, tmp_path / "search")
-    assert {one.name for one in ranking} == {"parent", "plan-0", "plan-1"}
-    assert [one.error for one in ranking] == [None, None, None]
+    assert {one.name for one in ranking} == {"parent", "plan-0"}
+    assert [one.error for one in ranking] == [None, None]
     assert [one.accuracy for one in ranking] == sorted((one.accuracy for one in ranking), reverse=True)
     by_name = {one.name: one for one in ranking}
     assert by_name["parent"].verdict is None
-    assert [by_name[name].spending.calls for name in ("parent", "plan-0", "plan-1")] == [16, 24, 24]
-    assert len(read_topology(resolve_checkpoint(by_name["plan-1"].checkpoint)).nodes) == 3
+    assert [by_name[name].spending.calls for name in ("parent", "plan-0")] == [16, 24]
+    assert len(read_topology(resolve_checkpoint(by_name["plan-0"].checkpoint)).nodes) == 3
