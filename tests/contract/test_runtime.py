@@ -21,13 +21,13 @@ from neuromas.training.location import read_topology
 from neuromas.training.plan import StagePlan, StageResult
 
 # Ray Train alone starts half a dozen processes.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1200)
 STEPS = 3
 RUNTIMES = {
     "local": {"type": "local"},
     "ray": {"type": "ray"},
     "ray with two workers": {"type": "ray", "rollout_workers": 2},
-    "ray with two learners": {"type": "ray", "learner_workers": 2},
+    "ray with two learners": {"type": "ray", "learner_workers": 2, "start_timeout_s": 900},
 }
 # Two learners sum gradients in another order, and two workers have other batches to sum over.
 TOLERANCE = {"local": 0.0, "ray": 0.0, "ray with two workers": 1e-5, "ray with two learners": 1e-5}
