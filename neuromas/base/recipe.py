@@ -121,9 +121,11 @@ def _whole_questions() -> tuple[PracticeStage, ...]:
     """The two tasks themselves: first what single steps need, then the mixture that graphs are to start from."""
     trees = (_tree_steps(2, jump=0.0, weight=0.3), _tree_steps(3, jump=0.2, weight=0.4))
     steps = PracticeStage("steps", 500, 32, 6, (_combine(0.2), *trees, _named_chain(5, 7, 9, weight=0.1)))
+    # Short rows without messages: two gates at once are far cheaper to learn here than among everything else.
+    direct = PracticeStage("direct", 300, 128, 1, (_tree_direct(2, weight=0.8), _gates(4, weight=0.2)), 0.85)
     chain = (_chain(*range(2, 10), weight=0.15), _chain(9, weight=0.15))
     final = PracticeStage("final", 400, 32, 6, (_tree(3, weight=0.5), _tree(2, weight=0.2), *chain))
-    return (steps, final)
+    return (steps, direct, final)
 
 
 def _gates(*numbers: int, weight: float = 0.25) -> Lesson:
@@ -159,6 +161,10 @@ _TREE_STEPS = {"E": 4.0, "F": 4.0, "G": 6.0}
 def _tree_steps(depth: int, jump: float, weight: float) -> Lesson:
     mixture = Mixture((0, 2, 2, 2), 0.1, jump, 0.4, coherent=0.7, jump_weights=_TREE_JUMPS, step_weights=_TREE_STEPS)
     return Lesson("tree", (depth,), weight, mixture)
+
+
+def _tree_direct(depth: int, weight: float) -> Lesson:
+    return Lesson("tree", (depth,), weight, Mixture((0,), copy=0.0, jump=1.0, wrong=0.0, jump_weights=_TREE_JUMPS))
 
 
 def _tree(depth: int, weight: float) -> Lesson:

@@ -135,12 +135,22 @@ def test_the_shipped_base_can_do_every_single_hop(shipped: torch.nn.Module, prob
     assert measure_skill(shipped, probe, 128).value >= 0.97
 
 
+@pytest.mark.parametrize(
+    ("stated", "wanted", "least"),
+    [("", "A", 0.97), ("", "D", 0.97), ("AB", "E", 0.95), ("DC", "F", 0.95), ("EF", "G", 0.8)],
+)
+def test_the_shipped_base_can_do_every_single_gate(
+    shipped: torch.nn.Module, stated: str, wanted: str, least: float
+) -> None:
+    assert measure_skill(shipped, Probe("tree", 3, stated, wanted), 128).value >= least
+
+
 @pytest.mark.parametrize("probe", [Probe("chain", 5, "", "E"), Probe("chain", 9, "", "I"), Probe("tree", 3, "", "G")])
 def test_the_shipped_base_cannot_do_the_task_in_one_call(shipped: torch.nn.Module, probe: Probe) -> None:
     assert measure_skill(shipped, probe, 256).value <= 0.55
 
 
 def test_the_shipped_base_writes_one_fact_and_stops(shipped: torch.nn.Module) -> None:
-    endings = measure_endings(shipped, "chain", 5, 256)
+    endings = measure_endings(shipped, "chain", 5, 64)
     assert endings.one_fact >= 0.97
     assert endings.two_facts <= 0.02
