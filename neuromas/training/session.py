@@ -211,6 +211,7 @@ class StageSession:
             report_to=spec.tracking.report_to,
             folder=self._shared.folder / "tracking" / plan.name,
             on_cpu=spec.runtime.gpus_per_learner == 0,
+            processes=self._shared.peers.size,
         )
         return JointTrainer(
             model,

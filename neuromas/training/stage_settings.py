@@ -28,6 +28,7 @@ class StageSettings:
         report_to: trackers, by TRL's names.
         folder: where trackers write.
         on_cpu: keep the trainer off the GPU.
+        processes: data-parallel processes.
     """
 
     seats: Seats
@@ -42,14 +43,16 @@ class StageSettings:
     report_to: tuple[str, ...]
     folder: Path
     on_cpu: bool
+    processes: int = 1
 
 
-def trl_arguments(spec: TrainingSpec, settings: StageSettings, processes: int) -> dict[str, Any]:
+def trl_arguments(spec: TrainingSpec, settings: StageSettings) -> dict[str, Any]:
     """Return the arguments of TRL's GRPOConfig for a stage.
 
     Raises:
         TrainingError: the prompts of a step cannot be shared out among the processes.
     """
+    processes = settings.processes
     if spec.prompts_per_step % processes:
         raise TrainingError(
             f"training.prompts_per_step is {spec.prompts_per_step}, expected a multiple of the {processes} learners, "

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import transformers
 import trl.import_utils as trl_imports
-from accelerate import PartialState
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -97,11 +96,16 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model=model,
             reward_funcs=_terminal_reward,
-            args=GRPOConfig(**trl_arguments(spec, settings, PartialState().num_processes)),
+            args=GRPOConfig(**trl_arguments(spec, settings)),
             train_dataset=_placeholder(spec, settings),
             processing_class=tokenizer,
             callbacks=[LoopHooks(settings.first_step, self.finish_gradients, lambda: self.metrics, on_step)],
         )
+        if (seen := self.accelerator.num_processes) != settings.processes:
+            raise TrainingError(
+                f"accelerate sees {seen} processes, the run has {settings.processes} learners; set RANK, LOCAL_RANK "
+                "and WORLD_SIZE in each"
+            )
         self.remove_callback(PrinterCallback)
         add_scoring(model.get_base_model())
         # Set here and not in the config, where TRL would make a second adapter its reference: ours is the bare base.
