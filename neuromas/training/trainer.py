@@ -117,6 +117,9 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._mask_dtype = next(model.get_base_model().parameters()).dtype
         self._attention_scale = 4 * int(model.config.get_text_config().hidden_size)
 
+    def _send_telemetry(self) -> None:
+        """Send nothing: a run contacts no one that it was not told of."""
+
     # -- the batch
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:

@@ -23,6 +23,7 @@ def source(name: str) -> str:
     ("name", "expected"),
     [
         ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_send_telemetry", ["self"]),
         ("_generate", ["self", "prompts"]),
         ("_compute_loss", ["self", "model", "inputs"]),
         ("training_step", ["self", "model", "inputs", "num_items_in_batch"]),

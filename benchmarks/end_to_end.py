@@ -1,0 +1,258 @@
+"""One joint step of a whole graph against what TRL offers as it is, and where the time of a step goes.
+
+"stock" is what a user of TRL would do: one GRPOTrainer with one stock LoRA per node, stepped in turn on that node's
+calls of the same rollouts (same tokens, same rewards; ``rollout_func`` hands them over, so sampling is not in it).
+"joint" is one step of JointTrainer over all nodes. Times are processor seconds of the update of one optimizer step,
+from the start of the training step to the end of the optimizer's; alternatives take turns.
+
+    python -m benchmarks.end_to_end [--nodes 7] [--repeats 4] [--json FILE]
+    python -m benchmarks.end_to_end --split [--steps 12] [--json FILE]    the parts of a step, with the engine
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from benchmarks.measure import Cell, ratio, report
+from neuromas.adapters.build import build_model, load_base
+from neuromas.base.resolve import resolve_base
+from neuromas.events import StepDone
+from neuromas.rollout.client import LocalRolloutClient
+from neuromas.rollout.record import NodeCall, Provenance
+from neuromas.rollout.worker import RolloutWorker
+from neuromas.spec.run import RunSpec
+from neuromas.tasks.registry import make_task
+from neuromas.training.learner import Learner
+from neuromas.training.plan import StagePlan
+from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
+from neuromas.training.stage_settings import StageSettings
+from neuromas.training.step_plan import Seats
+from neuromas.training.trainer import GRPOConfig, GRPOTrainer, JointTrainer
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+STEPS = 2  # of each turn; the first is a warm-up
+
+
+def run_spec(nodes: int, engine: str, **training: Any) -> RunSpec:
+    return RunSpec.model_validate(
+        {
+            "name": "benchmark",
+            "topology": {"chain": nodes},
+            "task": {"type": "chain", "hops": nodes},
+            "sampling": {"max_tokens": 5},
+            "training": {"drop_zero_variance": False} | training,
+            "engine": {"type": engine},
+            "runtime": {"type": "local"},
+            "evaluation": {"examples": 1},
+            "checkpoint": {"every": 0},
+        }
+    )
+
+
+def make_client(spec: RunSpec) -> LocalRolloutClient:
+    nodes = len(spec.topology.nodes)
+    worker = RolloutWorker(resolve_base("tiny"), spec.engine, spec.prompt, spec.task, max_adapters=nodes, max_rank=1)
+    return LocalRolloutClient(worker)
+
+
+class StepClock(TrainerCallback):
+    """Processor seconds of every step, from its begin to the end of its optimizer step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock."""
+        self._began = time.process_time()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note the seconds since the step began."""
+        self.seconds.append(time.process_time() - self._began)
+
+
+def joint_turn(spec: RunSpec, rollouts: StepRollouts, folder: Path) -> Callable[[], float]:
+    """Return a function that trains a turn jointly and returns the seconds of its last step."""
+    base, topology = resolve_base("tiny"), spec.topology
+    model, bank = build_model(base, spec.adapter, topology.adapters, seed=0)
+    settings = StageSettings(
+        seats=Seats.of(topology, {name: bank.index(name) for name in bank.names}, 1.0),
+        max_tokens=spec.sampling.max_tokens,
+        top_p=1.0,
+        seed=0,
+        stage=0,
+        steps=STEPS,
+        first_step=0,
+        warmup=True,
+        decay=True,
+        report_to=(),
+        folder=folder,
+        on_cpu=True,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    training = spec.training.model_copy(update={"parity_tolerance": 1e9})  # the same rollouts at every step
+    trainer = JointTrainer(
+        model, bank, tokenizer, training, settings, lambda step: rollouts, lambda step, metrics: False
+    )
+    clock = StepClock()
+    trainer.add_callback(clock)
+
+    def turn() -> float:
+        trainer.train()
+        return clock.seconds[-1]
+
+    return turn
+
+
+def stock_turn(spec: RunSpec, calls: list[NodeCall], rewards: list[float], folder: Path) -> Callable[[], float]:
+    """Return a function that trains a turn of one node with TRL as it is."""
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
+        return {
+            "prompt_ids": [list(call.prompt_token_ids) for call in calls],
+            "completion_ids": [list(call.completion_token_ids) for call in calls],
+            "logprobs": [list(call.logprobs) for call in calls],
+            "final": rewards,
+        }
+
+    def terminal(prompts: list[str], completions: list[str], final: list[float], **_: Any) -> list[float]:
+        return final
+
+    training = spec.training
+    arguments = GRPOConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=len(calls),
+        num_generations=training.group_size,
+        gradient_accumulation_steps=1,
+        max_completion_length=spec.sampling.max_tokens,
+        max_steps=STEPS,
+        learning_rate=training.learning_rate,
+        beta=0.0,
+        loss_type="dr_grpo",
+        scale_rewards="none",
+        gradient_checkpointing=False,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=True,
+        bf16=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    lora = LoraConfig(r=1, lora_alpha=1, target_modules=list(spec.adapter.targets), task_type="CAUSAL_LM")
+    clock = StepClock()
+    trainer = GRPOTrainer(
+        load_base(resolve_base("tiny")),
+        reward_funcs=terminal,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": ["?"] * training.prompts_per_step * STEPS}),
+        processing_class=AutoTokenizer.from_pretrained(resolve_base("tiny")),
+        peft_config=lora,
+        rollout_func=rollout,
+        callbacks=[clock],
+    )
+    trainer.remove_callback(PrinterCallback)
+
+    def turn() -> float:
+        trainer.train()
+        return clock.seconds[-1]
+
+    return turn
+
+
+def against_stock(nodes: int, repeats: int, prompts: int, folder: Path) -> list[dict[str, Cell]]:
+    spec = run_spec(nodes, "transformers", prompts_per_step=prompts)
+    client = make_client(spec)
+    _, bank = build_model(resolve_base("tiny"), spec.adapter, spec.topology.adapters, seed=0)
+    training = spec.training
+    plan = SamplePlan(
+        spec.topology, None, training.prompts_per_step, training.group_size, spec.sampling, 0,
+        Provenance("benchmark", 0, 0), "benchmark",
+    )  # fmt: skip
+    task = make_task(spec.task, 0)
+    rollouts = StepSampler(client, task, plan, bank.export_all, lambda group: True, Alone(), 0).sample(0)
+    joint = joint_turn(spec, rollouts, folder)
+    flat = [rollout for group in rollouts.groups for rollout in group.rollouts]
+    rewards = [rollout.reward for rollout in flat]
+    stock = [
+        stock_turn(spec, [rollout.calls[index] for rollout in flat], rewards, folder / f"node{index}")
+        for index in range(nodes)
+    ]
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(repeats):
+        ours.append(joint())
+        theirs.append(sum(turn() for turn in stock))
+    middle, low, high = ratio(theirs, ours)
+    return [
+        {
+            "nodes": nodes,
+            "calls": nodes * len(flat),
+            "joint cpu s": statistics.median(ours),
+            "stock cpu s": statistics.median(theirs),
+            "times faster": middle,
+            "low": low,
+            "high": high,
+        }
+    ]
+
+
+def split(nodes: int, steps: int, engine: str, folder: Path) -> list[dict[str, Cell]]:
+    rows = []
+    for overlap in (0, 1):
+        spec = run_spec(nodes, engine, steps=steps, overlap=overlap)
+        found: list[dict[str, float]] = []
+
+        def note(event: Any, found: list[dict[str, float]] = found) -> None:
+            if isinstance(event, StepDone):
+                found.append(dict(event.metrics))
+
+        learner = Learner(spec, folder / f"overlap{overlap}", make_client(spec), note)
+        learner.train_stage(StagePlan("main", 0, spec.topology, steps))
+        measured = found[min(3, steps - 1) :]
+        middle = {
+            name: statistics.median(step[f"time/{name}"] for step in measured)
+            for name in ("step_s", "rollout_s", "sync_s", "plan_s")
+        }
+        rest = middle["step_s"] - middle["rollout_s"] - middle["sync_s"]
+        mode = "one step ahead" if overlap else "in step"
+        rows.append({"mode": mode, "nodes": nodes, **middle, "update_s": rest})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=7)
+    parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--split", action="store_true", help="show the parts of a step instead")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.split:
+            rows = split(arguments.nodes, arguments.steps, arguments.engine, folder)
+            report("median wall seconds of a step, engine in the same process", rows, arguments.json)
+        else:
+            rows = against_stock(arguments.nodes, arguments.repeats, arguments.prompts, folder)
+            report("update of a whole graph: one joint step over one stock GRPOTrainer per node", rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
