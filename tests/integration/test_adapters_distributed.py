@@ -17,6 +17,7 @@ from neuromas.spec.parts import AdapterSpec
 NAMES = ("a", "b", "c")
 ROUTES = [0, 1, 2, 2, 0, 0]  # the second process has no row of "b"
 SPECS = {"lora": AdapterSpec(rank=3), "unilora": AdapterSpec(type="unilora", rank=3, dimension=100)}
+pytestmark = pytest.mark.timeout(900)  # two more processes that each import the whole stack
 CASES = ("lora-replicated", "lora-sharded", "unilora-replicated", "unilora-sharded")
 
 
