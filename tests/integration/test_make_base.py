@@ -137,7 +137,7 @@ def test_the_shipped_base_can_do_every_single_hop(shipped: torch.nn.Module, prob
 
 @pytest.mark.parametrize(
     ("stated", "wanted", "least"),
-    [("", "A", 0.97), ("", "D", 0.97), ("AB", "E", 0.95), ("DC", "F", 0.95), ("EF", "G", 0.8)],
+    [("", "A", 0.97), ("", "D", 0.97), ("AB", "E", 0.95), ("DC", "F", 0.95), ("EF", "G", 0.75)],
 )
 def test_the_shipped_base_can_do_every_single_gate(
     shipped: torch.nn.Module, stated: str, wanted: str, least: float
