@@ -20,7 +20,7 @@ _TRAINING = {"prompts_per_step": 24, "group_size": 8, "learning_rate": 1e-2}
 # has no examples folder.
 QUICKSTART = {
     "name": "quickstart",
-    "seed": 0,
+    "seed": 1,
     "topology": {"chain": 5},
     "task": {"type": "chain", "hops": 5},
     "adapter": {"type": "lora", "rank": 1},
