@@ -45,6 +45,8 @@ bench: venv ## The benchmarks: ratios measured in turns in one process, text and
 	@mkdir -p $(OUT)/bench
 	@$(BIN)/python -m benchmarks.joint_step --json $(OUT)/bench/joint_step.json
 	@$(BIN)/python -m benchmarks.rollouts --json $(OUT)/bench
+	@$(BIN)/python -m benchmarks.packed_step --json $(OUT)/bench/packed_step.json
+	@$(BIN)/python -m benchmarks.end_to_end --json $(OUT)/bench/end_to_end.json
 	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
 
 evidence: venv ## The README's table: every arm for SEEDS (default "0 1 2"), written to docs/evidence/
