@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from neuromas import journal
 
+pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[2]
 STEPS = 6
 SPEC = f"""
