@@ -58,11 +58,12 @@ def stage_marks(data: RunData) -> list[Mark]:
 
 
 def arms_figure(folder: Path, group: Mapping[str, Any]) -> Markup:
-    """Return the moving mean of each arm's reward over the node calls it has spent; of several seeds the first."""
+    """Return the moving mean of each arm's reward over the node calls it has spent, a line per seed."""
     trained = [arm for arm in group["arms"] if arm.get("calls")]
     series = [
-        Series(str(arm["title"]), _reward_by_calls(folder / arm["runs"][0]["folder"]), color=node_color(rank, 8))
+        Series("" if at else str(arm["title"]), _reward_by_calls(folder / run["folder"]), color=node_color(rank, 8))
         for rank, arm in enumerate(trained)
+        for at, run in enumerate(arm["runs"])
     ]
     chart = line_chart(
         series, title="Reward by calls spent", x_label="node calls in training, thousands", y_range=(0.0, 1.05)

@@ -58,10 +58,10 @@ def _comparison_parts(data: RunData) -> list[Markup]:
     parts = [_header(data)]
     for group in data.comparison.get("groups", ()):
         parts.append(sections.comparison(data, group))
-        first = data.folder / group["arms"][0]["runs"][0]["folder"]
-        if first.is_dir():
-            shown = RunData.read(first)
-            title = f"The {group['arms'][0]['title']}"
+        first = group["arms"][0]["runs"][0]
+        if (data.folder / first["folder"]).is_dir():
+            shown = RunData.read(data.folder / first["folder"])
+            title = f"The {group['arms'][0]['title']}, seed {first['seed']}"
             parts += [graph.graph(shown, title), sections.growth(shown), graph.examples(shown)]
     return [*parts, sections.caveats(data), sections.runs(data), sections.details(data)]
 
