@@ -115,8 +115,10 @@ def joint_turn(spec: RunSpec, rollouts: StepRollouts, folder: Path) -> Callable[
     return turn
 
 
-def stock_turn(spec: RunSpec, calls: list[NodeCall], rewards: list[float], folder: Path) -> Callable[[], float]:
-    """Return a function that trains a turn of one node with TRL as it is."""
+def stock_turn(
+    spec: RunSpec, calls: list[NodeCall], rewards: list[float], folder: Path, checkpointing: bool
+) -> Callable[[], float]:
+    """Return a function that trains a turn of one node with TRL as it is; checkpointing is on in TRL's defaults."""
     from datasets import Dataset
     from peft import LoraConfig
 
@@ -143,7 +145,7 @@ def stock_turn(spec: RunSpec, calls: list[NodeCall], rewards: list[float], folde
         beta=0.0,
         loss_type="dr_grpo",
         scale_rewards="none",
-        gradient_checkpointing=False,
+        gradient_checkpointing=checkpointing,
         logging_steps=1,
         report_to=[],
         save_strategy="no",
@@ -187,27 +189,35 @@ def against_stock(nodes: int, repeats: int, prompts: int, folder: Path) -> list[
     joint = joint_turn(spec, rollouts, folder)
     flat = [rollout for group in rollouts.groups for rollout in group.rollouts]
     rewards = [rollout.reward for rollout in flat]
-    stock = [
-        stock_turn(spec, [rollout.calls[index] for rollout in flat], rewards, folder / f"node{index}")
-        for index in range(nodes)
-    ]
+    stock = {
+        checkpointing: [
+            stock_turn(spec, [rollout.calls[k] for rollout in flat], rewards, folder / f"node{k}", checkpointing)
+            for k in range(nodes)
+        ]
+        for checkpointing in (False, True)
+    }
     ours: list[float] = []
-    theirs: list[float] = []
+    theirs: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(repeats):
         ours.append(joint())
-        theirs.append(sum(turn() for turn in stock))
-    middle, low, high = ratio(theirs, ours)
-    return [
-        {
-            "nodes": nodes,
-            "calls": nodes * len(flat),
-            "joint cpu s": statistics.median(ours),
-            "stock cpu s": statistics.median(theirs),
-            "times faster": middle,
-            "low": low,
-            "high": high,
-        }
-    ]
+        for checkpointing, turns in stock.items():
+            theirs[checkpointing].append(sum(turn() for turn in turns))
+    rows = []
+    for checkpointing, seconds in theirs.items():
+        middle, low, high = ratio(seconds, ours)
+        rows.append(
+            {
+                "stock": "TRL's defaults (checkpointing)" if checkpointing else "without checkpointing",
+                "nodes": nodes,
+                "calls": nodes * len(flat),
+                "joint cpu s": statistics.median(ours),
+                "stock cpu s": statistics.median(seconds),
+                "times faster": middle,
+                "low": low,
+                "high": high,
+            }
+        )
+    return rows
 
 
 def split(nodes: int, steps: int, engine: str, folder: Path) -> list[dict[str, Cell]]:
