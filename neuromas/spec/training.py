@@ -15,7 +15,7 @@ class EntropySpec(SpecModel):
     """Entropy bonus, linear from ``start`` to 0 at ``until`` (fraction of the stage's steps)."""
 
     start: float = Field(default=0.0, ge=0)
-    """Weight per call in the loss's own unit; 0 = no bonus."""
+    """Weight of the entropy, summed and averaged over tokens, calls and rollouts as the loss is; 0 = no bonus."""
     until: float = Field(default=0.7, gt=0, le=1)
 
 
@@ -61,7 +61,8 @@ class TrainingSpec(SpecModel):
     """Weight beta of the KL to the base; 0 = no reference pass."""
     entropy: EntropySpec = EntropySpec()
     drop_zero_variance: bool = True
-    """Leave groups whose rewards are all equal out of the update (they have no gradient); they are counted."""
+    """Leave groups without a gradient (all rewards equal) out of the forward pass; they are counted. Where a KL or
+    entropy term acts on them they are kept, so this never changes the update."""
     refill_rounds: int = Field(default=0, ge=0)
     """How many times per step dropped groups are replaced by rollouts of further examples."""
     forward: Literal["packed", "padded"] = "packed"
