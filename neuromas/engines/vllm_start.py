@@ -37,6 +37,14 @@ def prepare_environment() -> None:
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)
 
 
+def _stay_eager_on_cpu() -> None:
+    """Keep vLLM from compiling its samplers on CPU: that costs seconds of every start and needs a C++ compiler."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
+
 def start_vllm(
     base: BaseInfo, spec: EngineSpec, max_adapters: int, max_rank: int, targets: Sequence[str] | None
 ) -> Any:
@@ -53,6 +61,7 @@ def start_vllm(
         BaseModelError: vLLM on CPU cannot run this base, or vLLM on GPU not in this number format.
         EngineError: vLLM refused to start.
     """
+    _stay_eager_on_cpu()
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
