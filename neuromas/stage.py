@@ -61,8 +61,8 @@ class StageRecord:
     checks: tuple[Check, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
+        """Return the record as plain data, equal to what its JSON is read back as."""
+        return {**asdict(self), "checks": [asdict(check) for check in self.checks]}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> StageRecord:
