@@ -91,7 +91,7 @@ def test_the_learning_rate_rises_holds_and_falls() -> None:
     recipe = Recipe.smoke()
     assert learning_rate(recipe, 0, 0.0) == pytest.approx(1e-3)
     assert learning_rate(recipe, 5, 0.5) == pytest.approx(4e-3)
-    assert learning_rate(recipe, 12, 0.8) == pytest.approx(2e-3)
+    assert learning_rate(recipe, 12, 0.8) == pytest.approx(1.6e-3)
     assert learning_rate(recipe, 15, 0.999) == pytest.approx(8e-5)
 
 
