@@ -84,5 +84,5 @@ def _expected_calls(spec: RunSpec) -> int:
 
 _INTRODUCTION = """\
 [bold]NeuroMAS demo[/bold]: {runs} runs on the shipped tiny base, real vLLM rollouts, two at a time.
-The first graph is trained after about 100 seconds, everything after about 4 minutes. Runs: {folder}
+The first graph is trained after about two minutes, everything after about six. Runs: {folder}
 """
