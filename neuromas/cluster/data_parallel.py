@@ -12,10 +12,12 @@ import os
 import queue
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -30,6 +32,7 @@ from neuromas.tasks.registry import make_task
 from neuromas.training.plan import StagePlan, StageResult
 
 CONTROL, LEARNERS = "control", "learners"
+_END_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,12 @@ class DeskActor:
         return events
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def stop(self) -> None:
+        """Let the learners go home once they have done what they were told before."""
+        for commands in self._commands:
+            commands.put(Command("stop"))
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def fail(self, reason: str) -> None:
         """Fail the command under way: Ray Train has ended."""
         self._replies.put((-1, Reply(error=RuntimeStartError(f"a data-parallel learner died: {reason}"))))
@@ -158,16 +167,43 @@ class DeskBoard:
         ray.get(self._desk.pin.remote([ray.put(dict(adapters))]))
 
 
-def start_learners(setup: RuntimeSetup, workers: Sequence[Any]) -> Any:
-    """Start the learners under Ray Train and return the desk that stands for them."""
+class Learners:
+    """The learners under Ray Train: ``desk`` stands for them, and a thread of this process waits for their end."""
+
+    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any]) -> None:
+        """Start them; they load in the background."""
+        spec = setup.spec.runtime
+        # Paths in the spec are relative to where the run was started, so the learners stay there.
+        os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+        groups = {CONTROL: 3, LEARNERS: 4 * spec.learner_workers}
+        self.desk = ray.remote(num_cpus=0, concurrency_groups=groups)(DeskActor).remote(spec.learner_workers)
+        self._is_closing = threading.Event()
+        trainer = _trainer(setup, {"setup": setup, "workers": list(workers), "desk": self.desk})
+        self._thread = threading.Thread(target=self._fit, args=(trainer,), name="ray-train", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End them and wait for it: Ray Train must not outlive the connection that it talks through."""
+        self._is_closing.set()
+        with suppress(RayActorError):
+            ray.get(self.desk.stop.remote())
+            self._thread.join(_END_S)
+        ray.kill(self.desk)  # learners that are still busy fail at their next word to it
+        self._thread.join(_END_S)
+
+    def _fit(self, trainer: TorchTrainer) -> None:
+        try:
+            trainer.fit()
+        except Exception as error:  # noqa: BLE001 - told to whoever waits for the learners
+            if not self._is_closing.is_set():
+                self.desk.fail.remote(first_line(error))
+
+
+def _trainer(setup: RuntimeSetup, config: dict[str, Any]) -> TorchTrainer:
     spec = setup.spec.runtime
-    # Paths in the spec are relative to where the run was started, so the learners stay there.
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    groups = {CONTROL: 3, LEARNERS: 4 * spec.learner_workers}
-    desk = ray.remote(num_cpus=0, concurrency_groups=groups)(DeskActor).remote(spec.learner_workers)
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _learn,
-        train_loop_config={"setup": setup, "workers": list(workers), "desk": desk},
+        train_loop_config=config,
         scaling_config=ScalingConfig(
             num_workers=spec.learner_workers,
             use_gpu=spec.gpus_per_learner > 0,
@@ -180,15 +216,6 @@ def start_learners(setup: RuntimeSetup, workers: Sequence[Any]) -> Any:
             failure_config=FailureConfig(max_failures=0),
         ),
     )
-
-    def fit() -> None:
-        try:
-            trainer.fit()
-        except Exception as error:  # noqa: BLE001 - told to whoever waits for the learners
-            desk.fail.remote(first_line(error))
-
-    threading.Thread(target=fit, name="ray-train", daemon=True).start()
-    return desk
 
 
 def _learn(config: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Event as Flag
 from typing import Any
 
@@ -32,6 +33,7 @@ class RayRuntime:
         spec = setup.spec.runtime
         self._on_event = on_event
         self._stop = Flag()
+        self._end_learner: Callable[[], None] = lambda: None
         self._connection = RayConnection(
             spec.address,
             min_cpus=spec.rollout_workers + spec.learner_workers,
@@ -40,10 +42,11 @@ class RayRuntime:
         try:
             _check(spec)
             self._workers = start_workers(setup)
-            self._learner = start_learner(setup, self._workers)
+            self._learner, self._end_learner = start_learner(setup, self._workers)
             starting = [actor.start.remote() for actor in (*self._workers, self._learner)]
             wait_for_all(starting, spec.start_timeout_s)
         except BaseException:
+            self._end_learner()
             self._connection.close()
             raise
 
@@ -65,7 +68,8 @@ class RayRuntime:
         """End the actors and leave the cluster. Safe to call twice."""
         if not ray.is_initialized():
             return
-        for actor in (self._learner, *self._workers):
+        self._end_learner()
+        for actor in self._workers:
             ray.kill(actor)
         self._connection.close()
 
@@ -97,16 +101,21 @@ def start_workers(setup: RuntimeSetup) -> list[Any]:
     return [actor_class.remote(setup.worker) for _ in range(spec.rollout_workers)]
 
 
-def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> Any:
-    """Return the handle of the run's learner, which has imported nothing; several of them look like one."""
-    if setup.spec.runtime.learner_workers > 1:
-        from neuromas.cluster.data_parallel import start_learners
+def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> tuple[Any, Callable[[], None]]:
+    """Return the handle of the run's learner, which has imported nothing, and what ends it.
 
-        return start_learners(setup, workers)
+    Several learners look like one.
+    """
+    if setup.spec.runtime.learner_workers > 1:
+        from neuromas.cluster.data_parallel import Learners
+
+        learners = Learners(setup, workers)
+        return learners.desk, learners.close
     actor_class = ray.remote(
         num_cpus=1, num_gpus=setup.spec.runtime.gpus_per_learner, concurrency_groups=CONCURRENCY_GROUPS
     )(LearnerActor)
-    return actor_class.remote(setup, list(workers))
+    actor = actor_class.remote(setup, list(workers))
+    return actor, partial(ray.kill, actor)
 
 
 def wait_for_all(calls: Sequence[Any], timeout_s: float) -> None:

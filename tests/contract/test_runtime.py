@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 
@@ -68,6 +70,8 @@ def observe(name: str, folder: Path) -> Observed:
         untrained = runtime.evaluate(EvaluationRequest(spec.topology, None, 8))
     finally:
         runtime.close()
+    assert [thread.name for thread in threading.enumerate() if thread.name == "ray-train"] == []
+    assert not ray.is_initialized()
     weights = load_file(result.checkpoint / "adapters.safetensors")
     metrics = list(journal.read(folder / "metrics.jsonl"))
     return Observed(name, result, greedy, untrained, events, metrics, weights)
