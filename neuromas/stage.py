@@ -139,10 +139,9 @@ class StageRunner:
             checks=record.checks,
         )
 
-    def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[bool, ...]:
-        """Return, per held-out example of the level, whether the greedy answer is right."""
-        found = self._runtime.evaluate(EvaluationRequest(checkpoint, level, examples))
-        return tuple(reward > 0.5 for reward in found.accuracy.rewards)
+    def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[float, ...]:
+        """Return, per held-out example of the level, the reward of the greedy answer."""
+        return self._runtime.evaluate(EvaluationRequest(checkpoint, level, examples)).accuracy.rewards
 
     def topology(self, checkpoint: str) -> Topology:
         """Return the graph of another checkpoint, named by a graft."""

@@ -68,6 +68,7 @@ class Progress:
 
     step: int = 0
     reason: str = "budget"
+    is_over: bool = False
     checks: tuple[Check, ...] = ()
     spending: Spending = field(default_factory=Spending)
     written: Path | None = None
@@ -131,11 +132,12 @@ class StageSession:
 
     def run(self) -> StageResult:
         """Train to the end, evaluate and write the last checkpoint."""
-        if self._progress.step < self._plan.steps:
+        if self._progress.step < self._plan.steps and not self._progress.is_over:
             self._trainer.train()
+        self._progress.is_over = self._progress.reason != "interrupted"
         self._sampler.drain()
         greedy = sampled = None
-        if self._progress.reason != "interrupted":  # who asks to stop wants the checkpoint, soon
+        if self._progress.is_over:  # who asks to stop wants the checkpoint, soon
             self._sampler.publish(self._progress.step)
             greedy = self._evaluate("greedy", self._shared.spec.evaluation.examples, "evaluation")
             sampled = self._evaluate("sampled", self._shared.spec.evaluation.examples, "evaluation")
@@ -167,6 +169,8 @@ class StageSession:
         self._progress.step = int(state["step"])
         self._progress.checks = tuple(Check(int(step), float(value)) for step, value in state["checks"])
         self._progress.spending = Spending(**state["spending"])
+        if state["ended"] is not None:  # by a trigger, or at its full length; only its record was not written yet
+            self._progress.reason, self._progress.is_over = state["ended"], True
         return int(state["cursor"])
 
     def _make_sampler(self, cursor: int) -> StepSampler:
@@ -345,6 +349,7 @@ class StageSession:
             "checks": [[check.step, check.accuracy] for check in progress.checks],
             "spending": asdict(progress.spending),
             "accuracy": greedy,
+            "ended": progress.reason if progress.is_over else None,
             "lineage": {
                 "start": None if plan.start is None else str(plan.start),
                 "modules": [str(module) for module in plan.modules],

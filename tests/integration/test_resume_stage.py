@@ -17,6 +17,7 @@ from resumed_stage import make_client, stage_spec, train
 
 from neuromas.errors import CheckpointError
 from neuromas.events import Event, StepDone
+from neuromas.growth.triggers import Steps
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.topology.graph import Topology
 from neuromas.training.checkpoint import read_checkpoint
@@ -96,6 +97,18 @@ def test_crash_and_resume_with(client: LocalRolloutClient, tmp_path: Path, setti
     resumed = train(spec, tmp_path / "crashed", client, resume=saved, on_event=note, attempt=next(attempts))
     assert steps == [5, 6]
     assert_same(resumed.checkpoint, train(spec, tmp_path / "whole", client, attempt=next(attempts)).checkpoint)
+
+
+def test_a_stage_that_a_trigger_ended_is_over_when_it_is_resumed(client: LocalRolloutClient, tmp_path: Path) -> None:
+    """The process died between the stage's last checkpoint and the record of the stage."""
+    trigger = Steps(2)
+    ended = train(stage_spec(), tmp_path, client, trigger=trigger, attempt=next(attempts))
+    assert (ended.steps, ended.reason) == (2, "steps")
+    resumed = train(
+        stage_spec(), tmp_path, client, trigger=trigger, resume=ended.checkpoint, attempt=next(attempts)
+    )
+    assert (resumed.steps, resumed.reason, resumed.correct) == (2, "steps", ended.correct)
+    assert_same(resumed.checkpoint, ended.checkpoint)
 
 
 def test_a_stage_is_not_resumed_from_another_one(client: LocalRolloutClient, whole: Path, tmp_path: Path) -> None:
