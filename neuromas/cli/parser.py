@@ -36,7 +36,8 @@ class Arguments(argparse.Namespace):
     sampled: bool
     engine: Literal["vllm", "transformers"] | None
     runtime: Literal["ray", "local"] | None
-    plan: Path | None
+    plan: list[Path] | None
+    trial_steps: int | None
     append: int | None
     steps: int | None
     name: str | None
@@ -66,9 +67,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"neuromas {package_version()}")
     commands = parser.add_subparsers(dest="module", metavar="COMMAND", required=True)
-    for add in (_add_validate, _add_train, _add_eval, _add_grow, _add_export, _add_report, _add_compare):
+    for add in (_add_validate, _add_train, _add_eval, _add_influence, _add_grow, _add_export):
         add(commands)
-    for add in (_add_demo, _add_serve, _add_make_base):
+    for add in (_add_report, _add_compare, _add_demo, _add_serve, _add_make_base):
         add(commands)
     return parser
 
@@ -153,6 +154,20 @@ def _add_eval(commands: Commands) -> None:
     _add_machine(parser)
 
 
+def _add_influence(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "influence",
+        "influence",
+        "measure what each node contributes: accuracy without its message, and with the adapters exchanged",
+        "influence runs/quickstart\ninfluence runs/quickstart --examples 256 --json",
+    )
+    _add_checkpoint(parser)
+    parser.add_argument("--examples", metavar="N", type=int, help="held-out examples (default: the run's own number)")
+    parser.add_argument("--level", metavar="L", type=int, help="task level (default: the task's target)")
+    parser.add_argument("--engine", choices=("vllm", "transformers"), help="engine (default: the run's own)")
+
+
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("vllm", "transformers"), help="engine (default: the run's own)")
     parser.add_argument("--runtime", choices=("ray", "local"), help="runtime (default: the run's own)")
@@ -164,13 +179,26 @@ def _add_grow(commands: Commands) -> None:
         "grow",
         "grow",
         "grow a trained graph into a larger one and train it as a new run",
-        "grow runs/small --append 2 --level 5 --steps 40 --out runs\ngrow runs/small --plan plan.toml --name large",
+        "grow runs/small --append 2 --level 5 --steps 40 --out runs\ngrow runs/small --plan plan.toml --name large\n"
+        "grow runs/small --plan deeper.toml --plan wider.toml --trial-steps 20",
     )
     _add_checkpoint(parser)
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--plan", metavar="FILE", type=Path, help="growth plan (.toml or .json): edits and inherit")
+    how.add_argument(
+        "--plan",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        help="growth plan (.toml or .json): edits and inherit; several are tried side by side and the best is trained",
+    )
     how.add_argument("--append", metavar="N", type=int, help="append N nodes in series after the output")
     parser.add_argument("--steps", metavar="N", type=int, help="optimizer steps (default: the parent's)")
+    parser.add_argument(
+        "--trial-steps",
+        metavar="N",
+        type=int,
+        help="with several plans: steps of each trial (default: 30, grafts 180)",
+    )
     parser.add_argument("--level", metavar="L", type=int, help="task level (default: the task's target)")
     parser.add_argument("--name", metavar="NAME", help="name of the new run (default: the parent's with -grown)")
     _add_set(parser)

@@ -243,9 +243,7 @@ class _Layout:
         rows = np.repeat(np.arange(len(counts)), counts)
         steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         places = np.asarray(self.prompt_lengths)[rows] - 1 + steps
-        completions = (
-            row[prompt:] for row, prompt in zip(self.sequences, self.prompt_lengths, strict=True)
-        )
+        completions = (row[prompt:] for row, prompt in zip(self.sequences, self.prompt_lengths, strict=True))
         labels = np.fromiter(chain.from_iterable(completions), dtype=np.int64, count=int(counts.sum()))
         return self.forest.paths[rows, places], labels, rows, steps
 

@@ -265,4 +265,3 @@ class StepSampler:
                 f"{len(reasons)} of {total} rollouts of a step failed, allowed is a share of "
                 f"{self._plan.max_failed_fraction} (training.max_failed_fraction); the first reason: {reasons[0]}"
             )
-

@@ -66,9 +66,7 @@ def exact_mcnemar(wins: int, losses: int) -> float:
     return float(min(1.0, 2 * tail / 2**total))
 
 
-def paired_test(
-    first: Sequence[float], second: Sequence[float], *, seed: int = 0, resamples: int = 2000
-) -> PairedTest:
+def paired_test(first: Sequence[float], second: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> PairedTest:
     """Compare two systems by their scores on the same examples, in the same order.
 
     Raises:

@@ -59,7 +59,7 @@ def test_the_loss_reads_the_attributes_that_are_set() -> None:
     for attribute in ("beta", "entropy_coef", "_entropy_bonus_enabled", "aux_loss_enabled", "epsilon_low"):
         assert f"self.{attribute}" in text
     assert "per_token_loss.size(0) * self.max_completion_length" in text  # dr_grpo, which "rollout" rescales
-    assert '(entropies * effective_mask).sum() / effective_mask.sum().clamp(min=1.0)' in text
+    assert "(entropies * effective_mask).sum() / effective_mask.sum().clamp(min=1.0)" in text
 
 
 def test_the_batch_is_buffered_shuffled_and_split() -> None:

@@ -113,6 +113,31 @@ def test_grow_trains_a_child_with_its_lineage(runs: Path, capsys: pytest.Capture
     assert len(json.loads((runs / "small" / "spec.resolved.json").read_text())["topology"]["nodes"]) == 2
 
 
+def test_influence_lists_every_hidden_node_and_the_exchange(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["influence", str(runs / "small"), "--examples", "4", "--json"]) == 0
+    found = document_of(capsys)
+    assert [entry["change"] for entry in found["without_message"]] == ["n1"]
+    assert found["without_message"][0]["examples"] == 4
+    swap = found["adapters_exchanged"]
+    assert swap["change"] == "n1 <- n2, n2 <- n1"
+    assert swap["effect"]["wins"] + swap["effect"]["losses"] <= 4
+
+
+def test_of_several_plans_none_is_trained_when_none_beats_the_parent(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deeper, wider = tmp_path / "deeper.json", tmp_path / "wider.json"
+    deeper.write_text(json.dumps({"edits": [{"edit": "append", "layers": [1]}]}))
+    wider.write_text(json.dumps({"edits": [{"edit": "widen", "layer": 1}]}))
+    plans = ["--plan", str(deeper), "--plan", str(wider)]
+    assert main(["grow", str(runs / "small"), *plans, "--trial-steps", "1", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    tried = {line.partition(":")[0] for line in said.splitlines() if "accuracy" in line}
+    assert tried == {"parent", "plan-0", "plan-1"}
+    assert "no plan beats the parent" in said
+    assert not (tmp_path / "small-grown").exists()
+
+
 def test_report_is_written_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = runs / "small" / "report.html"
     page.unlink()

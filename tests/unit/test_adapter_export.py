@@ -14,8 +14,7 @@ from neuromas.adapters.export import (
     read_peft_folder,
     write_peft_folder,
 )
-from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.adapters.store import AdapterStore
+from neuromas.adapters.ref import PlainLora
 from neuromas.errors import AdapterError
 
 PATH = "model.layers.0.self_attn.q_proj"
@@ -108,33 +107,6 @@ def test_reading_bakes_a_stock_files_scale_into_b(tmp_path):
     file = tmp_path / "a" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_alpha": 6}))
     np.testing.assert_allclose(read_peft_folder(tmp_path / "a").modules[PATH][1], 3 * lora().modules[PATH][1])
-
-
-def test_a_version_in_the_store_is_never_overwritten(tmp_path):
-    store = AdapterStore(tmp_path, "tiny")
-    ref = AdapterRef("node-1", 3, "run/stage-0")
-    folder = store.put(ref, lora(seed=1))
-    assert folder == tmp_path / "run" / "stage-0" / "node-1" / "v3"
-    with pytest.raises(AdapterError, match="already"):
-        store.put(ref, lora(seed=2))
-    np.testing.assert_array_equal(store.get(ref).modules[PATH][0], lora(seed=1).modules[PATH][0])
-    assert [entry.name for entry in folder.parent.iterdir()] == ["v3"]
-
-
-def test_the_store_lists_versions_and_forgets_removed_ones(tmp_path):
-    store = AdapterStore(tmp_path, "tiny")
-    for version in (10, 2):
-        store.put(AdapterRef("a", version), lora())
-    assert store.versions(AdapterRef("a", 0)) == (2, 10)
-    store.remove(AdapterRef("a", 2))
-    with pytest.raises(AdapterError, match=r"holds \(10,\)"):
-        store.get(AdapterRef("a", 2))
-
-
-@pytest.mark.parametrize("ref", [AdapterRef("../a", 0), AdapterRef("a", 0, "../x"), AdapterRef("a", -1)])
-def test_the_store_refuses_names_that_leave_it(tmp_path, ref):
-    with pytest.raises(AdapterError, match="letters, digits"):
-        AdapterStore(tmp_path, "tiny").path(ref)
 
 
 def test_a_plain_lora_survives_pickling():
