@@ -15,28 +15,13 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.measure import interleave, ratio, report
+from benchmarks.small_model import VOCABULARY, save_model
 from neuromas.adapters.build import build_model, load_base
 from neuromas.spec.parts import AdapterSpec
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-VOCABULARY = 1024
-
-
-def make_base(folder: Path) -> None:
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=64,
-        tie_word_embeddings=True,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
 
 
 def forward_backward(model: nn.Module, ids: Tensor) -> None:
@@ -83,7 +68,7 @@ def main() -> None:
     kind = "unilora" if arguments.unilora else "lora"
     spec = AdapterSpec(type=kind, rank=arguments.rank, dimension=arguments.unilora, targets=TARGETS)
     with tempfile.TemporaryDirectory() as folder:
-        make_base(Path(folder))
+        save_model(Path(folder, hidden_size=256, head_dim=64))
         rows = measure(Path(folder), arguments.nodes, spec, arguments.rows, arguments.tokens, arguments.repeats)
     title = (
         f"joint step, {kind} r={arguments.rank}, {arguments.rows} rows x {arguments.tokens} tokens, time over one "

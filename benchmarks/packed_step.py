@@ -16,32 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.joint_step import TARGETS, stock_adapter
 from benchmarks.measure import Cell, interleave, ratio, report
+from benchmarks.small_model import VOCABULARY, save_model
 from neuromas.adapters.build import build_model
 from neuromas.spec.parts import AdapterSpec
 from neuromas.training.packing import Bucket, pack
 from neuromas.training.scoring import add_scoring, score_bucket
 
-VOCABULARY = 1024
 GROUP = 8
 CPU = torch.device("cpu")
-
-
-def make_base(folder: Path) -> None:
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        tie_word_embeddings=True,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
 
 
 def make_rows(
@@ -143,7 +128,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        make_base(Path(folder))
+        save_model(Path(folder, hidden_size=128, head_dim=32))
         rows = measure(Path(folder), arguments)
     title = (
         f"packed joint step, groups of {GROUP}, prompts of {arguments.shared} shared + {arguments.own} own tokens, "

@@ -24,6 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.failure import first_line
+from neuromas.cluster.mailbox import Mailbox
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.errors import RuntimeStartError
 from neuromas.events import Event
@@ -57,7 +58,7 @@ class DeskActor:
     def __init__(self, num_learners: int) -> None:
         self._commands: list[queue.SimpleQueue[Command]] = [queue.SimpleQueue() for _ in range(num_learners)]
         self._replies: queue.SimpleQueue[tuple[int, Reply]] = queue.SimpleQueue()
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._events = Mailbox()
         self._stop = threading.Event()
         self._board: Any = None
 
@@ -92,13 +93,7 @@ class DeskActor:
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def next_events(self, timeout_s: float) -> list[Event | None]:
         """Return all events since the last call; see ``LearnerActor.next_events``."""
-        try:
-            events = [self._events.get(timeout=timeout_s)]
-        except queue.Empty:
-            return []
-        while not self._events.empty():
-            events.append(self._events.get())
-        return events
+        return self._events.take(timeout_s)
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def stop(self) -> None:

@@ -6,13 +6,13 @@ takes the request to stop.
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
 
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
+from neuromas.cluster.mailbox import Mailbox
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.setup import set_threads
 from neuromas.events import Event
@@ -40,7 +40,7 @@ class LearnerActor:
         set_threads(setup.spec.runtime.learner_threads)
         self._setup = setup
         self._workers = workers
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._events = Mailbox()
         self._writer = RunWriter(setup.folder, setup.lock)
         self._task = make_task(setup.spec.task, setup.spec.seed)
         self._learner: Learner | None = None
@@ -78,13 +78,7 @@ class LearnerActor:
 
         None stands for the end of a call to ``train_stage`` or ``evaluate``.
         """
-        try:
-            events = [self._events.get(timeout=timeout_s)]
-        except queue.Empty:
-            return []
-        while not self._events.empty():
-            events.append(self._events.get())
-        return events
+        return self._events.take(timeout_s)
 
     def _record(self, event: Event) -> None:
         self._writer(event)

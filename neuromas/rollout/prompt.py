@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from string import Formatter
@@ -72,10 +72,10 @@ def make_renderer(spec: PromptSpec, base_folder: Path) -> Renderer:
         return CompactRenderer(tokenizer, _token_of(base_folder, "bos_token"), spec.max_signal_tokens)
     body = PromptText(spec)
     if name == "plain":
-        return PlainRenderer(tokenizer, body, spec.max_signal_tokens)
+        return TextRenderer(tokenizer, body, spec.max_signal_tokens, _plain_form(tokenizer))
     if not _has_chat_template(base_folder):
         raise BaseModelError(f"{base_folder} has no chat template; use prompt.renderer = 'plain'")
-    return ChatRenderer(tokenizer, body, spec.max_signal_tokens, base_folder)
+    return TextRenderer(tokenizer, body, spec.max_signal_tokens, _chat_form(tokenizer, base_folder))
 
 
 class _TokenText:
@@ -154,7 +154,7 @@ class CompactRenderer:
 
 
 class PromptText:
-    """The natural-language text of a prompt, shared by the plain and the chat renderer."""
+    """The natural-language text of a prompt, the same for all bases."""
 
     def __init__(self, spec: PromptSpec) -> None:
         if spec.instruction is not None:
@@ -192,14 +192,18 @@ class PromptText:
         return "\n\n".join(sections)
 
 
-class PlainRenderer:
-    """Plain text for models without a chat template, ended by ``Answer:`` or ``Message:``."""
+Tokenize = Callable[[str, bool], Sequence[int]]
+"""From a prompt's text, and whether it is the output Node's, to token ids with the cue for the completion."""
 
-    def __init__(self, tokenizer: Tokenizer, body: PromptText, max_signal_tokens: int | None) -> None:
-        self._tokenizer = tokenizer
+
+class TextRenderer:
+    """Natural-language prompts: the text is the same for all bases, the form around it is the base's."""
+
+    def __init__(self, tokenizer: Tokenizer, body: PromptText, max_signal_tokens: int | None, form: Tokenize) -> None:
         self._text = _TokenText(tokenizer)
         self._body = body
         self._limit = max_signal_tokens
+        self._form = form
 
     def render(
         self,
@@ -212,46 +216,37 @@ class PlainRenderer:
         """Return the prompt of one Node; see ``Renderer.render``."""
         signals = [(sender, self._text.last_tokens(text, self._limit)) for sender, text in signals]
         text = self._body.write(topology, node_id, example, signals, max_tokens)
-        cue = "Answer:" if node_id == topology.output else "Message:"
-        return tuple(self._tokenizer.encode(f"{text}\n\n{cue}").ids)
+        return tuple(self._form(text, node_id == topology.output))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell."""
         return self._text.decode(tuple(token_ids))
 
 
-class ChatRenderer:
-    """One user message in the base's own chat template, with the generation prompt."""
+def _plain_form(tokenizer: Tokenizer) -> Tokenize:
+    """Return the form for models without a chat template: plain text, ended by ``Answer:`` or ``Message:``."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, body: PromptText, max_signal_tokens: int | None, base_folder: Path
-    ) -> None:
-        # Imports torch, which an engine's process has loaded anyway.
-        from transformers import AutoTokenizer
+    def form(text: str, is_output: bool) -> Sequence[int]:
+        ids: Sequence[int] = tokenizer.encode(f"{text}\n\n{'Answer:' if is_output else 'Message:'}").ids
+        return ids
 
-        self._tokenizer = tokenizer
-        self._template = AutoTokenizer.from_pretrained(base_folder, local_files_only=True)
-        self._text = _TokenText(tokenizer)
-        self._body = body
-        self._limit = max_signal_tokens
+    return form
 
-    def render(
-        self,
-        topology: Topology,
-        node_id: str,
-        example: Example,
-        signals: Sequence[tuple[str, str]],
-        max_tokens: int | None = None,
-    ) -> tuple[int, ...]:
-        """Return the prompt of one Node; see ``Renderer.render``."""
-        signals = [(sender, self._text.last_tokens(text, self._limit)) for sender, text in signals]
-        message = {"role": "user", "content": self._body.write(topology, node_id, example, signals, max_tokens)}
-        text = self._template.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the message that sampled tokens spell."""
-        return self._text.decode(tuple(token_ids))
+def _chat_form(tokenizer: Tokenizer, base_folder: Path) -> Tokenize:
+    """Return the form of chat models: one user message in the base's own template, with the generation prompt."""
+    # Imports torch, which an engine's process has loaded anyway.
+    from transformers import AutoTokenizer
+
+    template = AutoTokenizer.from_pretrained(base_folder, local_files_only=True)
+
+    def form(text: str, is_output: bool) -> Sequence[int]:
+        message = {"role": "user", "content": text}
+        written = template.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        ids: Sequence[int] = tokenizer.encode(written, add_special_tokens=False).ids
+        return ids
+
+    return form
 
 
 def _check_placeholders(instruction: str) -> None:

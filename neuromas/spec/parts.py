@@ -15,6 +15,9 @@ class ChainTaskSpec(SpecModel):
     type: Literal["chain"]
     hops: int = Field(default=5, ge=1, le=9)
     """Target level: number of hops asked for. Levels are 1..hops."""
+    cycles: Literal["one", "any"] = "one"
+    """"one": each permutation is a single cycle, so that no other number of hops below 8 ends at the same symbol and a
+    guess is right for 1 question of 7. "any": 5 hops end where 1 does for 3 questions of 8, a shortcut that pays."""
 
 
 class TreeTaskSpec(SpecModel):

@@ -17,7 +17,7 @@ def make_task(spec: TaskSpec, seed: int) -> Task:
     """
     match spec:
         case ChainTaskSpec():
-            return ChainTask(hops=spec.hops, seed=seed)
+            return ChainTask(hops=spec.hops, seed=seed, cycles=spec.cycles)
         case TreeTaskSpec():
             return TreeTask(depth=spec.depth, seed=seed)
         case _:

@@ -94,7 +94,7 @@ def test_missing_sections_say_what_they_are() -> None:
 
 def test_an_unknown_key_of_a_variant_names_the_keys_of_that_variant() -> None:
     assert faults(task={"type": "chain", "hop": 3}) == {
-        "task.hop": "unknown key; did you mean 'hops'? allowed are type, hops"
+        "task.hop": "unknown key; did you mean 'hops'? allowed are type, hops, cycles"
     }
     assert faults(task={"hops": 3}) == {"task": "the key type is missing; allowed are chain, tree, file"}
 
