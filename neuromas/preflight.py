@@ -25,6 +25,9 @@ from neuromas.tasks.base import Task
 from neuromas.tasks.registry import make_task
 from neuromas.topology.graph import Topology
 
+_TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
+"""Packages of which one is enough, where they are not called as the tracker is."""
+
 ReadTopology = Callable[[str], Topology]
 """From the name of a checkpoint to the graph in it."""
 
@@ -124,7 +127,7 @@ def _check_packages(spec: RunSpec, faults: _Faults) -> None:
     if spec.runtime.type == "ray" and find_spec("ray") is None:
         faults.found.append(Fault("runtime.type", "Ray is not installed; use 'local'"))
     for tracker in spec.tracking.report_to:
-        if find_spec(tracker) is None:
+        if not any(map(find_spec, _TRACKER_PACKAGES.get(tracker, (tracker,)))):
             faults.found.append(Fault("tracking.report_to", f"the package {tracker} is not installed"))
 
 
