@@ -1,4 +1,4 @@
-"""The README's figures: every arm of both families over several seeds, as documents, a table and a picture.
+"""The README's figures: the quickstart and its baselines over several seeds, as documents, a table and a picture.
 
 Finished runs in the output folder are used as they are, so a broken-off call is simply repeated.
 
@@ -16,8 +16,9 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.pages import replace_table
 from neuromas.comparison.compare import Group, job_name, make_group, run_titles, with_local_runtime, write_comparison
-from neuromas.comparison.demo import GROWTH, QUICKSTART
+from neuromas.comparison.demo import QUICKSTART
 from neuromas.comparison.display import RunsDisplay
 from neuromas.comparison.lanes import run_side_by_side
 from neuromas.report.data import RunData
@@ -27,17 +28,12 @@ from neuromas.spec.parse import parse_run_spec
 
 Document = Mapping[str, Any]
 README = Path("README.md")
-BEGIN, END = "<!-- evidence:begin -->", "<!-- evidence:end -->"
 HEAD = "| {title} | greedy | sampled | nodes | trained parameters | rollouts | node calls |"
 RULE = "|---|---|---|---|---|---|---|"
 
 
 def make_groups(seeds: Sequence[int]) -> list[Group]:
-    quickstart, growth = parse_run_spec(QUICKSTART), parse_run_spec(GROWTH)
-    return [
-        make_group(quickstart, seeds=seeds, title="Chains of 5 hops"),
-        make_group(growth, ("grown", "scratch", "scratch-levels", "parent"), seeds, "Chains of 7 hops"),
-    ]
+    return [make_group(parse_run_spec(QUICKSTART), seeds=seeds, title="Chains of 5 hops")]
 
 
 def markdown(document: Document) -> str:
@@ -65,13 +61,6 @@ def _spread(arm: Document, mode: str) -> str:
     if not values:
         return "-"
     return f"**{sum(values) / len(values):.1f}** ({min(values):.1f} to {max(values):.1f})"
-
-
-def replace_table(text: str, table: str) -> str:
-    """Return the README with the table between its two marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 def main() -> None:
@@ -111,7 +100,7 @@ def publish(document: Document, out: Path, docs: Path) -> None:
     runs = document["groups"][0]["arms"][0]["runs"]
     best = max(runs, key=lambda run: run["accuracy"]["sampled"]["value"])
     picture.write_text(draw_trained(RunData.read(out / best["folder"])) + "\n", encoding="utf-8")
-    README.write_text(replace_table(README.read_text(encoding="utf-8"), markdown(document)), encoding="utf-8")
+    replace_table(README, "evidence", markdown(document))
 
 
 def _parser() -> argparse.ArgumentParser:

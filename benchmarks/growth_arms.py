@@ -60,7 +60,16 @@ TREE_TRAINING = {
 }
 FAMILIES: Mapping[str, Family] = {
     "chain7": Family(
-        task={"type": "chain", "hops": 7},
+        task={"type": "chain", "hops": 7, "cycles": "any"},
+        levels=(3, 5, 7),
+        parent={"chain": 3},
+        full={"chain": 7},
+        plan=_append(),
+        training=CHAIN_TRAINING,
+        growth={},
+    ),
+    "cycle7": Family(
+        task={"type": "chain", "hops": 7, "cycles": "one"},
         levels=(3, 5, 7),
         parent={"chain": 3},
         full={"chain": 7},
@@ -69,7 +78,7 @@ FAMILIES: Mapping[str, Family] = {
         growth={},
     ),
     "chain9": Family(
-        task={"type": "chain", "hops": 9},
+        task={"type": "chain", "hops": 9, "cycles": "any"},
         levels=(3, 5, 7, 9),
         parent={"chain": 3},
         full={"chain": 9},

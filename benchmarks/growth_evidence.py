@@ -19,6 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.growth_arms import ARMS, FAMILIES, NEEDS_GROWN, Document, Grown, arm_spec
+from benchmarks.pages import replace_table
+from neuromas.report.numbers import count
+
+README = Path("README.md")
+README_ARMS = {
+    "grown": "grown 3 → 5 → 7 nodes, in step with the task's levels",
+    "scratch": "7 nodes from scratch, 7 hops all along",
+    "scratch-levels": "7 nodes from scratch, the same levels",
+    "parent": "3 nodes, 7 hops all along",
+    "parent-levels": "3 nodes, the same levels",
+    "parent-calls": "3 nodes, as many node calls as the grown graph",
+}
 
 RECORDS_FILE = "records.jsonl"
 MAIN_ARMS = ("grown", "scratch", "parent", "scratch-levels", "parent-levels", "parent-calls")
@@ -27,6 +39,9 @@ MAIN_ARMS = ("grown", "scratch", "parent", "scratch-levels", "parent-levels", "p
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, then print the table; returns the exit code."""
     options = _parser().parse_args(argv)
+    if options.publish:
+        publish([record for folder in options.publish for record in read_records(folder / RECORDS_FILE)])
+        return 0
     options.out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for family, seed, arm in _missing(options):
@@ -88,6 +103,37 @@ def summarize(result: Mapping[str, Any]) -> Document:
 def read_records(path: Path) -> list[Document]:
     """Return the finished arms of a records file; none where there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def publish(records: Sequence[Document]) -> None:
+    """Write the records and their tables into docs/, and the main one into the README."""
+    records = sorted(records, key=lambda row: (row["family"], list(ARMS).index(row["arm"]), row["seed"]))
+    Path("docs/evidence/growth.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    replace_table(Path("docs/growth.md"), "growth", table(records))
+    main_rows = [row for row in records if row["family"] == "chain7" and row["arm"] in README_ARMS]
+    replace_table(README, "growth", readme_table(main_rows))
+
+
+def readme_table(rows: Sequence[Document]) -> str:
+    """Return the main arms of the chain as a short table: mean, lowest and highest seed, in percent."""
+    seeds = sorted({row["seed"] for row in rows})
+    lines = [
+        f"| Chains of 7 hops; seeds {', '.join(map(str, seeds))} | greedy | sampled | nodes | rollouts | node calls |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, title in README_ARMS.items():
+        own = [row for row in rows if row["arm"] == arm]
+        if own:
+            nodes = "/".join(dict.fromkeys(str(row["nodes"]) for row in own))
+            sizes = (count(round(statistics.mean(row[key] for row in own))) for key in ("rollouts", "calls"))
+            cells = [title, _percent(own, "greedy"), _percent(own, "sampled"), nodes, *sizes]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _percent(rows: Sequence[Document], mode: str) -> str:
+    values = [100 * row[mode] for row in rows]
+    return f"**{statistics.mean(values):.1f}** ({min(values):.1f} to {max(values):.1f})"
 
 
 def table(records: Sequence[Document]) -> str:
@@ -164,7 +210,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=["chain7"])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(MAIN_ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, required=True, help="folder of records, specs, logs and runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/growth"), help="folder of records, specs, logs and runs")
+    parser.add_argument(
+        "--publish", type=Path, nargs="+", metavar="DIR", help="run nothing; write the records of folders into docs"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override for every run spec")
     return parser
 

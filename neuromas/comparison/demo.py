@@ -20,17 +20,17 @@ _TRAINING = {"prompts_per_step": 24, "group_size": 8, "learning_rate": 1e-2}
 # has no examples folder.
 QUICKSTART = {
     "name": "quickstart",
-    "seed": 1,
+    "seed": 0,
     "topology": {"chain": 5},
     "task": {"type": "chain", "hops": 5},
     "adapter": {"type": "lora", "rank": 1},
-    "training": {"steps": 80, **_TRAINING},
+    "training": {"steps": 60, **_TRAINING},
 }
 GROWTH = {
     "name": "growth",
     "seed": 0,
     "topology": {"chain": 3},
-    "task": {"type": "chain", "hops": 7},
+    "task": {"type": "chain", "hops": 7, "cycles": "any"},
     "training": {"steps": 100, **_TRAINING},
     "growth": {
         "levels": [3, 5, 7],

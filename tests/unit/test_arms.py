@@ -39,15 +39,15 @@ def pooled_rank(spec: RunSpec) -> int:
 def test_single_agent_has_the_same_parameters_and_calls(quickstart: RunSpec) -> None:
     single = make("single", quickstart)
     assert len(single.topology.nodes) == 1
-    assert (pooled_rank(single), calls(single)) == (5, 400)
-    assert (pooled_rank(quickstart), calls(quickstart)) == (5, 400)
+    assert (pooled_rank(single), calls(single)) == (5, 300)
+    assert (pooled_rank(quickstart), calls(quickstart)) == (5, 300)
 
 
 def test_shared_adapter_has_the_same_graph_and_parameters(quickstart: RunSpec) -> None:
     shared = make("shared", quickstart)
     assert shared.topology.edges == quickstart.topology.edges
     assert shared.topology.adapters == ("shared",)
-    assert (shared.adapter.rank, shared.training.steps) == (5, 80)
+    assert (shared.adapter.rank, shared.training.steps) == (5, 60)
 
 
 def test_pooling_keeps_the_scale_of_the_adapters(quickstart: RunSpec) -> None:

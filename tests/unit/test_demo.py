@@ -17,11 +17,11 @@ def test_demo_equals_the_examples() -> None:
 
 def test_first_run_of_the_demo_is_the_trained_graph_on_ray() -> None:
     specs = demo_specs(demo_groups())
-    assert specs[0].name == "quickstart-graph-s1"
+    assert specs[0].name == "quickstart-graph-s0"
     assert [spec.runtime.type for spec in specs] == ["ray", "local", "local", "local", "local"]
     assert sorted(spec.name for spec in specs[1:]) == [
         "growth-grown-s0",
         "growth-scratch-s0",
-        "quickstart-shared-s1",
-        "quickstart-single-s1",
+        "quickstart-shared-s0",
+        "quickstart-single-s0",
     ]
