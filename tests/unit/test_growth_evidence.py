@@ -11,6 +11,7 @@ from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 
 GROWN = {
+    "cycle7": Grown((10, 10, 80), calls=122_880),
     "chain7": Grown((20, 25, 55), calls=94_080),
     "chain9": Grown((20, 25, 25, 50), calls=143_000),
     "tree3": Grown((60, 200), calls=404_480),
@@ -32,7 +33,7 @@ def test_every_arm_is_a_spec_that_can_run(family: str, arm: str) -> None:
         check_schedule(Controller(spec.growth, levels, spec.training.steps), spec.topology, {})
 
 
-@pytest.mark.parametrize(("family", "nodes"), [("chain7", 7), ("chain9", 9), ("tree3", 7)])
+@pytest.mark.parametrize(("family", "nodes"), [("chain7", 7), ("cycle7", 7), ("chain9", 9), ("tree3", 7)])
 def test_the_grown_graph_ends_with_the_size_of_the_one_from_scratch(family: str, nodes: int) -> None:
     spec = spec_of(family, "grown")
     controller = Controller(spec.growth, make_task(spec.task, 0).levels, spec.training.steps)
