@@ -49,8 +49,10 @@ bench: venv ## The benchmarks: ratios measured in turns in one process, text and
 	@$(BIN)/python -m benchmarks.end_to_end --json $(OUT)/bench/end_to_end.json
 	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
 
-evidence: venv ## The README's table: every arm for SEEDS (default "0 1 2"), written to docs/evidence/
+evidence: venv ## The README's tables: every arm for SEEDS (default "0 1 2"), written to docs/evidence/ (an hour)
 	@$(BIN)/python -m benchmarks.evidence --seeds $(SEEDS) --out $(OUT)/evidence
+	@$(BIN)/python -m benchmarks.growth_evidence --families chain7 --seeds $(SEEDS) --out $(OUT)/growth
+	@$(BIN)/python -m benchmarks.growth_evidence --publish $(OUT)/growth
 
 docs: venv-dev ## Write docs/run-spec.md anew from the spec's docstrings
 	@$(BIN)/python scripts/spec_reference.py

@@ -43,11 +43,7 @@ def markdown(document: Document) -> str:
         rows = [_row(arm) for arm in group["arms"]]
         title = f"{group['title']}; seeds {', '.join(map(str, group['seeds']))}"
         tables.append("\n".join([HEAD.format(title=title), RULE, *rows]))
-    note = (
-        "Accuracy in percent on 512 held-out questions: mean over the seeds, lowest and highest in brackets. "
-        "Written by `make evidence`; documents in [docs/evidence](docs/evidence)."
-    )
-    return "\n\n".join([*tables, note])
+    return "\n\n".join(tables)
 
 
 def _row(arm: Document) -> str:
