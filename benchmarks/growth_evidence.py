@@ -107,7 +107,8 @@ def read_records(path: Path) -> list[Document]:
 
 def publish(records: Sequence[Document]) -> None:
     """Write the records and their tables into docs/, and the main one into the README."""
-    records = sorted(records, key=lambda row: (row["family"], list(ARMS).index(row["arm"]), row["seed"]))
+    by_run = {(row["family"], list(ARMS).index(row["arm"]), row["seed"]): row for row in records}
+    records = [by_run[key] for key in sorted(by_run)]
     Path("docs/evidence/growth.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     replace_table(Path("docs/growth.md"), "growth", table(records))
     main_rows = [row for row in records if row["family"] == "chain7" and row["arm"] in README_ARMS]
