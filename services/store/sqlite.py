@@ -227,7 +227,11 @@ def _delete(connection: sqlite3.Connection, kind: Kind, id: str) -> bool:
 
 
 def _append(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> int:
-    statement = "INSERT INTO entries (stream, key, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+    # A conflict would use up an id: ids are without gaps over all streams, as in Redis.
+    statement = (
+        "INSERT INTO entries (stream, key, body) SELECT ?1, ?2, ?3 "
+        "WHERE NOT EXISTS (SELECT 1 FROM entries WHERE stream = ?1 AND key = ?2)"
+    )
     return sum(connection.execute(statement, row).rowcount for row in rows)
 
 

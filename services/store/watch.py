@@ -36,7 +36,8 @@ class Watch:
         try:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._look())
-            await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await future
         except TimeoutError:
             pass
         finally:
