@@ -162,4 +162,7 @@ class Store(Protocol):
         """Store a document under a key for a time, unless one is there; returns the one that is there now."""
 
     async def count(self, key: str, amount: int, window_s: float) -> int:
-        """Add to a counter that starts anew every ``window_s`` seconds; returns the sum in the present window."""
+        """Add to a counter that starts anew every ``window_s`` seconds; returns the sum in the present window.
+
+        Windows begin where unix time is a multiple of ``window_s``.
+        """

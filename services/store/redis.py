@@ -64,8 +64,9 @@ class RedisStore:
         """Add a document with an ``id``; see Store."""
         document = first_version(kind, document)
         names = [keys.document(kind, document["id"]), *_lists(kind, document)]
-        there = await self._run(scripts.CREATE, names, encode(document), _place(document))
-        return (document, True) if there is None else (decode(there), False)
+        text = encode(document)
+        there = await self._run(scripts.CREATE, names, text, _place(document))
+        return decode(there or text), there is None
 
     async def get(self, kind: Kind, id: str) -> Document:
         """Return a document; see Store."""
@@ -108,8 +109,9 @@ class RedisStore:
             text = await self._text(kind, id)
             before = decode(text)
             document = changed(kind, before, change, states, version)
-            if await self._replace(kind, text, before, document):
-                return document
+            new = encode(document)
+            if await self._replace(kind, text, before, document, new):
+                return decode(new)
 
     async def delete(self, kind: Kind, id: str) -> bool:
         """Remove a document; see Store."""
@@ -118,7 +120,7 @@ class RedisStore:
                 text = await self._text(kind, id)
             except MissingError:
                 return False
-            if await self._replace(kind, text, decode(text), None):
+            if await self._replace(kind, text, decode(text), {}, ""):
                 return True
 
     async def append(self, stream: str, events: Sequence[tuple[str, Document]]) -> int:
@@ -178,13 +180,13 @@ class RedisStore:
             raise MissingError(f"there is no {kind} {id!r}")
         return text
 
-    async def _replace(self, kind: Kind, text: str | bytes, before: Document, document: Document | None) -> bool:
-        """Put another version (None: nothing) where ``text`` still stands; False where it does not."""
-        old, new = _lists(kind, before), [] if document is None else _lists(kind, document)
-        left, entered = [name for name in old if name not in new], [name for name in new if name not in old]
-        names = [keys.document(kind, before["id"]), *left, *entered]
-        body = "" if document is None else encode(document)
-        return bool(await self._run(scripts.REPLACE, names, text, body, _place(before), len(left)))
+    async def _replace(self, kind: Kind, old: str | bytes, before: Document, after: Document, new: str) -> bool:
+        """Put the text ``new`` (empty: nothing) where ``old`` still stands; False where it does not."""
+        names, wanted = _lists(kind, before), _lists(kind, after) if new else []
+        left = [name for name in names if name not in wanted]
+        entered = [name for name in wanted if name not in names]
+        lists = [keys.document(kind, before["id"]), *left, *entered]
+        return bool(await self._run(scripts.REPLACE, lists, old, new, _place(before), len(left)))
 
     async def _shortest(self, kind: Kind, where: Mapping[str, str]) -> str:
         """Return the shortest list that holds everything asked for."""

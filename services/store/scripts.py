@@ -68,7 +68,11 @@ return redis.call('GET', KEYS[1])
 
 COUNT: Final = """
 local total = redis.call('INCRBY', KEYS[1], ARGV[1])
-if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if redis.call('PTTL', KEYS[1]) < 0 then
+    local now, window = redis.call('TIME'), tonumber(ARGV[2])
+    local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+    redis.call('PEXPIRE', KEYS[1], window - now_ms % window)
+end
 return total
 """
-"""KEYS: counter. ARGV: amount, milliseconds. Returns the sum."""
+"""KEYS: counter. ARGV: amount, milliseconds. Returns the sum. Windows begin at multiples of their length."""

@@ -185,9 +185,10 @@ def _ping(connection: sqlite3.Connection) -> None:
 
 
 def _create(connection: sqlite3.Connection, kind: Kind, document: Document) -> tuple[Document, bool]:
-    row = (kind, document["id"], document["created"], encode(document))
+    text = encode(document)
+    row = (kind, document["id"], document["created"], text)
     added = connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount
-    return (document, True) if added else (_get(connection, kind, document["id"]), False)
+    return (decode(text), True) if added else (_get(connection, kind, document["id"]), False)
 
 
 def _get(connection: sqlite3.Connection, kind: Kind, id: str) -> Document:
@@ -217,9 +218,9 @@ def _update(
     states: Sequence[str] | None,
     version: int | None,
 ) -> Document:
-    document = changed(kind, _get(connection, kind, id), change, states, version)
-    connection.execute("UPDATE documents SET body = ? WHERE kind = ? AND id = ?", (encode(document), kind, id))
-    return document
+    text = encode(changed(kind, _get(connection, kind, id), change, states, version))
+    connection.execute("UPDATE documents SET body = ? WHERE kind = ? AND id = ?", (text, kind, id))
+    return decode(text)
 
 
 def _delete(connection: sqlite3.Connection, kind: Kind, id: str) -> bool:
@@ -280,4 +281,6 @@ def _count(connection: sqlite3.Connection, key: str, amount: int, window_s: floa
         "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET total = total + excluded.total "
         "RETURNING total"
     )
-    return int(connection.execute(statement, (key, amount, now + window_s)).fetchall()[0][0])
+    # Windows begin at multiples of their length, so that whoever is told to wait knows until when.
+    row = (key, amount, now - now % window_s + window_s)
+    return int(connection.execute(statement, row).fetchall()[0][0])
