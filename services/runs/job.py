@@ -80,6 +80,7 @@ def run_folder(run: Document) -> Path:
 
 def _drive(seat: Seat, background: Background, log: Path) -> int:
     run = background.call(claim(seat))
+    logger.info("driving", extra={"job": seat.job, "attempt": run["attempt"]})
     folder = seat.settings.data_dir / run_folder(run)
     progress, stopper = Progress(), Stopper()
     pulse = Pulse(

@@ -137,7 +137,7 @@ class Pulse:
 
         async def move() -> None:
             run = await seat.store.get(Kind.RUN, seat.run_id)
-            change = ended(run)
+            change = {**self._progress.change(), **ended(run)}
             # Told first: who follows the events until the run has ended must find the last of them there.
             await tell_change(seat.store, run, change, message)
             await change_own(seat.store, seat.run_id, seat.job, change)
