@@ -24,12 +24,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from neuromas.errors import Fault, NeuroMASError, SpecError
+from neuromas.errors import NeuroMASError
 from services.children import Child, Children
 from services.runs.head import Head, free_port, make_head
-from services.settings import Settings
-from services.store.base import Kind
-from services.store.open import open_store
+from services.settings import Settings, SettingsError
 
 _NEEDED: Final = ("ray", "fastapi", "uvicorn", "httpx", "pydantic_settings")
 _START_S: Final = 180.0
@@ -193,15 +191,17 @@ def local_service(settings: Settings, say: Say) -> Iterator[LocalService]:
     """Give an embedded service that has an address and a data folder to itself; ``run`` starts it.
 
     Raises:
-        SpecError: the address or the data folder cannot be had, or keys are needed and there are none.
+        SettingsError: the address or the data folder cannot be had, or keys are needed and there are none.
     """
     _check_packages()
+    from services.api.server import check_keys, listen
+
     with ExitStack() as stack:
-        listener = stack.enter_context(_listen(settings.host, settings.port))
+        listener = stack.enter_context(listen(settings))
         host, port = listener.getsockname()[:2]
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         stack.enter_context(_alone(settings.data_dir))
-        asyncio.run(_check_keys(settings))
+        asyncio.run(check_keys(settings))
         folder = Path(tempfile.mkdtemp(prefix="neuromas-ray-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         head = make_head(folder, settings.data_dir / "ray.token", settings.max_running)
@@ -246,42 +246,14 @@ def _check_packages() -> None:
 
 
 @contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen(128)
-        except OSError as error:
-            message = f"got {host}:{port}, which cannot be bound: {error.strerror or error}; --port 0 finds a free one"
-            raise SpecError("the service cannot start", [Fault("--host, --port", message)]) from error
-        yield listener
-
-
-@contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
     """Hold a data folder against a second service on this machine; a killed one lets go of it."""
     with (data_dir / "service.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            message = f"{data_dir} is used by another service on this machine; stop it, or choose another folder"
-            raise SpecError("the service cannot start", [Fault("--data", message)]) from error
+            raise SettingsError(
+                f"NEUROMAS_DATA_DIR: {data_dir} is used by another service on this machine; stop it, or choose another "
+                "folder with --data"
+            ) from error
         yield
-
-
-async def _check_keys(settings: Settings) -> None:
-    """Refuse an address that others can reach while nobody could have a key."""
-    if not settings.keys_required:
-        return
-    store = open_store(settings)
-    try:
-        keys = await store.list(Kind.KEY, where={"state": "active"}, limit=1)
-    finally:
-        await store.close()
-    if not keys.items:
-        message = (
-            f"{settings.host} needs keys, and there are none; make one: neuromas keys create --scope read,train,serve"
-        )
-        raise SpecError("the service cannot start", [Fault("--host", message)])
