@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
+from redis_server import RedisServer
 
 from services.api.server import Server, listen, make_server
 from services.settings import Settings
@@ -18,6 +23,7 @@ from services.store.open import open_store
 
 T = TypeVar("T")
 START_S = 30.0
+RUN = {"name": "small", "topology": {"chain": 2}, "task": {"type": "chain", "hops": 2}, "training": {"steps": 2}}
 
 
 class ApiServer:
@@ -104,3 +110,49 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
     assert set(body["error"]) == {"code", "message", "param", "type", "faults"}
     error: dict[str, Any] = body["error"]
     return error
+
+
+def settings_over(store: str, request: pytest.FixtureRequest, folder: Path, **given: Any) -> Settings:
+    """Return settings of a service on the loopback whose state is kept in "sqlite" or "redis"."""
+    server: RedisServer | None = request.getfixturevalue("empty_redis") if store == "redis" else None
+    url = "sqlite" if server is None else server.url
+    return Settings(data_dir=folder / "data", store_url=url, port=0, **given)
+
+
+def queued_run(api: ApiServer, **changes: Any) -> Document:
+    """Submit a small run and return it."""
+    answer = api.client.post("/v1/runs", json=RUN | changes)
+    assert answer.status_code == 202, answer.text
+    document: Document = answer.json()
+    return document
+
+
+def checkpoint_of(api: ApiServer, run: Document, step: int, accuracy: float | None = None, stage: int = 0) -> Document:
+    """Add a checkpoint to a run as its driver would: the record, and the graph on disk."""
+    name = f"stage-{stage}-{step:06d}"
+    path = f"runs/{run['id']}/{run['name']}/kept/{name}"
+    folder = api.settings.data_dir / path
+    folder.mkdir(parents=True)
+    (folder / "topology.json").write_text(json.dumps(run["spec"]["topology"]))
+    return api.put(
+        Kind.CHECKPOINT,
+        {
+            "id": "ckpt_" + hashlib.sha256(f"{run['id']}/{name}".encode()).hexdigest()[:16],
+            "object": "checkpoint",
+            "state": None,
+            "run": run["id"],
+            "stage": stage,
+            "stage_name": f"stage-{stage}",
+            "step": step,
+            "kind": "training",
+            "path": path,
+            "nodes": len(run["spec"]["topology"]["nodes"]),
+            "accuracy": accuracy,
+        },
+    )
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    """Return the data of the events in a stream, comments left out."""
+    lines = (line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: "))
+    return [json.loads(line) for line in lines]
