@@ -1,43 +1,157 @@
-"""Opens a trained graph for questions: its engine, its adapters, and the server that drives them."""
+"""Opens trained graphs for questions: the engine they share, their weights, and the server that drives them."""
 
 from __future__ import annotations
 
-from neuromas.adapters.ref import AdapterRef
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
 from neuromas.base.resolve import resolve_base
 from neuromas.cluster.setup import set_threads
+from neuromas.errors import AdapterError
 from neuromas.preflight import check_run
 from neuromas.rollout.engine import Engine
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.worker import start_engine
-from neuromas.serving.graph_server import Graph, GraphServer
-from neuromas.trained import Trained
+from neuromas.serving.graph_server import GraphServer
+from neuromas.serving.graph_table import Graph
+from neuromas.serving.group import EngineGroup, EngineSetup, GraphPlace, slots_for
+from neuromas.serving.load import Limits
+from neuromas.trained import Trained, find_trained
 from neuromas.training.location import read_topology
 
 
-def open_server(trained: Trained, name: str) -> GraphServer:
+def engine_setup(trained: Trained) -> EngineSetup:
+    """Return the engine that a trained graph needs; graphs with equal setups can share one."""
+    spec = trained.spec
+    return EngineSetup(
+        base_folder=resolve_base(spec.base),
+        engine=spec.engine.model_copy(update={"max_adapters": None}),
+        rank=spec.adapter.rank,
+        targets=tuple(sorted(spec.adapter.targets)),
+        gpus=spec.runtime.gpus_per_rollout_worker,
+    )
+
+
+def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
+    """Return a trained graph with its weights.
+
+    Args:
+        trained: the graph.
+        name: of the model, to clients.
+        version: of the checkpoint, for people; "" = the name of its folder.
+
+    Raises:
+        SpecError: the base or the engine do not fit, with all reasons.
+        NeuroMASError: the checkpoint cannot be read.
+    """
+    from neuromas.training.servable import plain_loras
+
+    spec = trained.as_run()
+    check_run(spec, read_topology)
+    base = resolve_base(spec.base)
+    return Graph(
+        name=name,
+        topology=trained.topology,
+        adapters=plain_loras(trained.checkpoint, base, spec.adapter, spec.seed),
+        sampling=spec.sampling,
+        renderer=make_renderer(spec.prompt, base),
+        version=version or trained.checkpoint.name,
+    )
+
+
+def open_server(trained: Trained, name: str, *, slots: int | None = None, limits: Limits | None = None) -> GraphServer:
     """Return a server of a trained graph, its engine loaded and its adapters published.
 
     Args:
         trained: the graph.
         name: of the model, to clients.
+        slots: adapter versions that the engine holds; None = enough for this graph and a newer version of it.
+        limits: how much is taken on; None = the usual.
 
     Raises:
         SpecError: the base or the engine do not fit, with all reasons.
         NeuroMASError: the checkpoint cannot be read, or the engine did not start.
     """
-    spec, graph = trained.as_run(), trained.topology
-    preflight = check_run(spec, read_topology)
-    set_threads(spec.engine.threads)
-    base = resolve_base(spec.base)
-    refs = {adapter: AdapterRef(adapter, 0, name) for adapter in graph.adapters}
+    check_run(trained.as_run(), read_topology)
+    setup = engine_setup(trained)
+    set_threads(setup.engine.threads)
+    slots = slots or trained.spec.engine.max_adapters or slots_for(len(trained.topology.adapters))
+    server = GraphServer(partial(CheckpointOpener().start, setup, slots), limits)
+    try:
+        server.put(load_graph(trained, name)).result()
+    except BaseException:
+        server.close(drain_s=0)
+        raise
+    return server
 
-    def make_engine() -> tuple[Engine, Renderer]:
-        from neuromas.training.servable import plain_loras
 
-        loras = plain_loras(trained.checkpoint, base, spec.adapter, spec.seed)
-        slots = spec.engine.max_adapters or preflight.max_adapters
-        engine = start_engine(base, spec.engine, slots, spec.adapter.rank, spec.adapter.targets)
-        engine.publish({refs[adapter]: lora for adapter, lora in loras.items()})
-        return engine, make_renderer(spec.prompt, base)
+@dataclass(frozen=True, slots=True)
+class CheckpointOpener:
+    """Starts real engines and loads graphs from checkpoints; see ``serving.group.Opener``."""
 
-    return GraphServer(make_engine, Graph(name, graph, dict(refs), spec.sampling))
+    def start(self, setup: EngineSetup, slots: int) -> Engine:
+        """Return a running engine."""
+        set_threads(setup.engine.threads)
+        return start_engine(setup.base_folder, setup.engine, slots, setup.rank, setup.targets)
+
+    def load(self, setup: EngineSetup, place: GraphPlace) -> Graph:
+        """Return the graph of a checkpoint.
+
+        Raises:
+            AdapterError: the checkpoint needs another engine than this one.
+            NeuroMASError: it cannot be read.
+        """
+        trained = find_trained(Path(place.checkpoint))
+        needed = engine_setup(trained)
+        if (needed.base_folder, needed.rank, needed.targets) != (setup.base_folder, setup.rank, setup.targets):
+            raise AdapterError(
+                f"checkpoint {place.checkpoint} needs base {needed.base_folder.name}, rank {needed.rank} and targets "
+                f"{', '.join(needed.targets)}; the engine has {setup.base_folder.name}, {setup.rank} and "
+                f"{', '.join(setup.targets)}"
+            )
+        return load_graph(trained, place.name, place.version)
+
+
+def group_graphs(
+    wanted: Sequence[GraphPlace],
+    *,
+    replicas: Mapping[str, tuple[int, int]] | None = None,
+    cpus: float = 1,
+    limits: Limits | None = None,
+) -> tuple[EngineGroup, ...]:
+    """Return deployments of graphs, those that can share an engine together.
+
+    Args:
+        wanted: the graphs, names unique.
+        replicas: graph name -> (least, most) copies, 1 and 1 where it is missing; a group takes the largest.
+        cpus: processors that each copy claims of the cluster.
+        limits: of each copy; None = the usual.
+
+    Raises:
+        NeuroMASError: a checkpoint cannot be read.
+    """
+    shared: dict[EngineSetup, list[GraphPlace]] = {}
+    adapters: dict[EngineSetup, int] = {}
+    for place in wanted:
+        trained = find_trained(Path(place.checkpoint))
+        setup = engine_setup(trained)
+        shared.setdefault(setup, []).append(place)
+        adapters[setup] = adapters.get(setup, 0) + len(trained.topology.adapters)
+    groups = []
+    for setup, graphs in shared.items():
+        bounds = [(replicas or {}).get(place.name, (1, 1)) for place in graphs]
+        least = max(low for low, _ in bounds)
+        groups.append(
+            EngineGroup(
+                setup=setup,
+                graphs=tuple(graphs),
+                slots=slots_for(adapters[setup]),
+                replicas=least,
+                max_replicas=max(least, *(high for _, high in bounds)),
+                cpus=cpus,
+                limits=limits or Limits(),
+            )
+        )
+    return tuple(groups)

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from redis_server import RedisServer, running_redis
 
 # Fixed examples and no deadline: a test's outcome does not depend on luck or on how busy the machine is.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A redis-server that lives as long as the tests; use ``empty_redis``, or ``running_redis`` for one to kill."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def empty_redis(shared_redis: RedisServer) -> RedisServer:
+    """A redis-server with nothing in it."""
+    with shared_redis.client as client:
+        client.flushall()
+    return shared_redis
 
 
 @pytest.fixture(scope="session")

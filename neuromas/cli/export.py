@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from neuromas.adapters.export import write_peft_folder
+from neuromas.adapters.ref import PlainLora
 from neuromas.base.resolve import resolve_base
 from neuromas.cli.console import Console
 from neuromas.cli.parser import Arguments
@@ -36,12 +38,16 @@ def export(trained: Trained, out: Path) -> list[Path]:
     from neuromas.training.servable import plain_loras
 
     spec = trained.spec
-    loras = plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
+    return write_export(trained, plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed), out)
+
+
+def write_export(trained: Trained, loras: Mapping[str, PlainLora], out: Path) -> list[Path]:
+    """Write adapters that are plain LoRAs already, and what belongs to them; loads no torch."""
     out.mkdir(parents=True, exist_ok=True)
     folders = []
     for name, lora in loras.items():
         folder = out / "adapters" / name
-        write_peft_folder(lora, spec.base, folder)
+        write_peft_folder(lora, trained.spec.base, folder)
         folders.append(folder)
     text = json.dumps(trained.topology.to_document(), indent=1, ensure_ascii=False)
     (out / "topology.json").write_text(text + "\n", encoding="utf-8")

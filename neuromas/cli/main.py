@@ -19,7 +19,7 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class Command(Protocol):
-    """A module of this package that runs one command."""
+    """A module that runs one command."""
 
     def run(self, arguments: Arguments, console: Console) -> int:
         """Run the command and return its exit code."""
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(as_json=arguments.json, verbose=arguments.verbose)
     _set_up_logging(arguments.verbose)
     try:
-        command: Command = import_module(f"neuromas.cli.{arguments.module}")
+        command = _load(arguments.module)
         return command.run(arguments, console)
     except NeuroMASError as error:
         return _report(console, error, arguments.verbose)
@@ -51,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "" if arguments.verbose else " (run again with -v for the traceback)"
         console.fail("internal", f"{type(error).__name__}: {error}{hint}")
         return FAILED
+
+
+def _load(module: str) -> Command:
+    """Return the module of a command; those that run the service lie above this package and are known by name only."""
+    command: Command = import_module(module if "." in module else f"neuromas.cli.{module}")
+    return command
 
 
 def _report(console: Console, error: NeuroMASError, verbose: bool) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
+
+from neuromas.cli.command import Commands, add_command
+from neuromas.cli.service_parser import add_service_commands
 
 _EPILOG = """\
 exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted (a run can be resumed)
@@ -15,6 +18,8 @@ examples:
   neuromas train examples/quickstart.toml --out runs
   neuromas eval runs/quickstart --examples 512 --sampled
   neuromas serve runs/quickstart
+  neuromas service
+  neuromas runs submit examples/quickstart.toml --watch
 """
 
 
@@ -47,6 +52,25 @@ class Arguments(argparse.Namespace):
     arms: tuple[str, ...] | None
     seeds: tuple[int, ...] | None
     jobs: int
+    verb: str
+    id: str
+    server: str | None
+    bind_host: str | None
+    bind_port: int | None
+    data: Path | None
+    store: str | None
+    with_keys: bool
+    scope: list[str]
+    requests_per_minute: int | None
+    max_queued_runs: int | None
+    state: str | None
+    limit: int
+    checkpoint: str
+    watch: bool
+    wait: bool
+    replicas: int | None
+    max_replicas: int | None
+    format: str
 
 
 def package_version() -> str:
@@ -71,23 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
         add(commands)
     for add in (_add_report, _add_compare, _add_demo, _add_serve, _add_make_base):
         add(commands)
-    return parser
-
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _command(commands: Commands, name: str, module: str, summary: str, examples: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog="examples:\n" + "\n".join(f"  neuromas {line}" for line in examples.splitlines()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(module=module)
-    parser.add_argument("--json", action="store_true", help="write the result as one JSON document to stdout")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show details, tracebacks and library warnings")
+    add_service_commands(commands)
     return parser
 
 
@@ -109,7 +117,7 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_validate(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "validate",
         "validate",
@@ -120,7 +128,7 @@ def _add_validate(commands: Commands) -> None:
 
 
 def _add_train(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "train",
         "train",
@@ -140,7 +148,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_eval(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "eval",
         "evaluate",
@@ -155,7 +163,7 @@ def _add_eval(commands: Commands) -> None:
 
 
 def _add_influence(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "influence",
         "influence",
@@ -174,7 +182,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_grow(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "grow",
         "grow",
@@ -207,7 +215,7 @@ def _add_grow(commands: Commands) -> None:
 
 
 def _add_export(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "export",
         "export",
@@ -219,12 +227,12 @@ def _add_export(commands: Commands) -> None:
 
 
 def _add_report(commands: Commands) -> None:
-    parser = _command(commands, "report", "report", "write report.html of a run", "report runs/quickstart")
+    parser = add_command(commands, "report", "report", "write report.html of a run", "report runs/quickstart")
     parser.add_argument("path", metavar="RUN", type=Path, help="a run folder")
 
 
 def _add_compare(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "compare",
         "compare",
@@ -241,7 +249,7 @@ def _add_compare(commands: Commands) -> None:
 
 
 def _add_demo(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "demo",
         "demo",
@@ -261,7 +269,7 @@ def _integers(text: str) -> tuple[int, ...]:
 
 
 def _add_serve(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "serve",
         "serve",
@@ -276,7 +284,7 @@ def _add_serve(commands: Commands) -> None:
 
 
 def _add_make_base(commands: Commands) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "make-base",
         "make_base",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
+from contextlib import suppress
 
 import uvicorn
+from fastapi import FastAPI
 
 from neuromas.cli.console import Console
 from neuromas.cli.parser import Arguments
@@ -16,7 +19,7 @@ from neuromas.trained import find_trained
 
 
 def run(arguments: Arguments, console: Console) -> int:
-    """Run the command until it is interrupted."""
+    """Run the command until SIGINT or SIGTERM; answers under way are finished, as far as they end soon."""
     trained = find_trained(arguments.path).on_machine(arguments.engine)
     name = arguments.name or trained.spec.name
     listener = _listen(arguments.host, arguments.port)
@@ -28,11 +31,19 @@ def run(arguments: Arguments, console: Console) -> int:
         if not ipaddress.ip_address(host).is_loopback:
             console.warn(f"{host} can be reached from other machines, and nobody is asked for a key")
         console.show(f"serving model {name!r} at {address}/v1", {"model": name, "url": f"{address}/v1", "port": port})
-        uvicorn.Server(uvicorn.Config(make_app(server), log_level="warning")).run(sockets=[listener])
+        _run(make_app(server), listener, server.limits.drain_s)
     finally:
         server.close()
         listener.close()
     return 0
+
+
+def _run(app: FastAPI, listener: socket.socket, drain_s: float) -> None:
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(drain_s))
+    # uvicorn raises the signal that stopped it once more; SIGTERM would end the process before the engine is closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

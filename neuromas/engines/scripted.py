@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.engines.versions import VersionTable
 from neuromas.errors import EngineError
-from neuromas.rollout.engine import EngineCall, EngineResult
+from neuromas.rollout.engine import EngineCall, EngineResult, Partial
 
 
 def _one_step(_call: EngineCall) -> int:
     return 1
 
 
+@dataclass(slots=True)
+class _Stream:
+    """The answer of a streamed call: ``steps`` steps from ``begin`` on all of it has been shown."""
+
+    result: EngineResult
+    begin: int
+    steps: int
+    num_seen: int = 0
+
+    def take_new(self, step: int) -> Partial:
+        """Return what has come up to a step and was not seen yet."""
+        seen, self.num_seen = self.num_seen, len(self.result.token_ids) * (step - self.begin) // self.steps
+        new = slice(seen, self.num_seen)
+        return Partial(self.result.id, self.result.token_ids[new], self.result.logprobs[new])
+
+
 class ScriptedEngine:
     """Answers each call with ``respond(call)`` after ``delay(call)`` steps; keeps a history of what it was asked.
 
-    A response is the completion without its end-of-sequence token, which the engine appends; what exceeds the
-    budget is cut off and finishes with "length". Log-probabilities are 0: the script is certain.
+    A streamed call shows its tokens evenly over these steps. A response is the completion without its end-of-sequence
+    token, which the engine appends; what exceeds the budget is cut off and finishes with "length". Log-probabilities
+    are 0: the script is certain.
     """
 
     def __init__(
@@ -46,6 +64,7 @@ class ScriptedEngine:
         self._max_model_len = max_model_len
         self._versions = VersionTable(max_adapters, max_rank)
         self._due: dict[str, tuple[int, EngineCall]] = {}
+        self._streams: dict[str, _Stream] = {}
         self._step = 0
         self.history: list[tuple[int, EngineCall]] = []
         """(step at which it was submitted, call), in order of submission."""
@@ -57,16 +76,27 @@ class ScriptedEngine:
                 raise EngineError(f"call id {call.id!r} is already under way")
             self.history.append((self._step, call))
             self._versions.enter(call.adapter)
-            self._due[call.id] = self._step + max(1, self._delay(call)), call
+            steps = max(1, self._delay(call))
+            self._due[call.id] = self._step + steps, call
+            if call.is_streamed:
+                self._streams[call.id] = _Stream(self._answer(call), self._step, steps)
 
     def step(self) -> list[EngineResult]:
         """Let one step pass and return the calls that are due."""
         self._step += 1
         finished = [call for due, call in self._due.values() if due <= self._step]
+        results = []
         for call in finished:
             del self._due[call.id]
             self._versions.leave(call.adapter)
-        return [self._answer(call) for call in finished]
+            stream = self._streams.pop(call.id, None)
+            results.append(self._answer(call) if stream is None else stream.result)
+        return results
+
+    def partials(self) -> list[Partial]:
+        """Return the new tokens of the unfinished streamed calls; see ``Engine.partials``."""
+        partials = [stream.take_new(self._step) for stream in self._streams.values()]
+        return [partial for partial in partials if partial.token_ids]
 
     def has_unfinished(self) -> bool:
         """Whether any submitted call has not been returned yet."""
@@ -77,6 +107,7 @@ class ScriptedEngine:
         for call_id in ids:
             if call_id in self._due:
                 self._versions.leave(self._due.pop(call_id)[1].adapter)
+                self._streams.pop(call_id, None)
 
     def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:
         """Hold new versions; their weights play no part."""

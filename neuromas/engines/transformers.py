@@ -19,7 +19,7 @@ from neuromas.engines.lora_rows import LoraRows
 from neuromas.engines.sampling import sample_rows
 from neuromas.engines.versions import VersionTable
 from neuromas.errors import EngineError
-from neuromas.rollout.engine import EngineCall, EngineResult
+from neuromas.rollout.engine import EngineCall, EngineResult, Partial
 from neuromas.rollout.record import FinishReason
 from neuromas.spec.machine import EngineSpec
 
@@ -28,7 +28,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(slots=True)
 class _Row:
-    """A call under way: what it has sampled so far and how many tokens it may still sample."""
+    """A call under way: what it has sampled so far, how many tokens it may sample and how many were seen already."""
 
     call: EngineCall
     slot: int
@@ -36,6 +36,12 @@ class _Row:
     generator: torch.Generator
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    num_seen: int = 0
+
+    def take_new(self) -> Partial:
+        """Return what nobody has seen yet and count it as seen."""
+        seen, self.num_seen = self.num_seen, len(self.token_ids)
+        return Partial(self.call.id, tuple(self.token_ids[seen:]), tuple(self.logprobs[seen:]))
 
 
 @dataclass(slots=True)
@@ -120,6 +126,11 @@ class TransformersEngine:
         for result in results:
             self._ids.discard(result.id)
         return results
+
+    def partials(self) -> list[Partial]:
+        """Return the new tokens of the unfinished streamed calls; see ``Engine.partials``."""
+        rows = [row for cohort in self._cohorts for row in cohort.rows if row.call.is_streamed]
+        return [row.take_new() for row in rows if len(row.token_ids) > row.num_seen]
 
     def has_unfinished(self) -> bool:
         """Whether any submitted call has not been returned yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,14 @@ from neuromas.engines.admission import refusal
 from neuromas.engines.versions import VersionTable
 from neuromas.engines.vllm_start import import_vllm, start_vllm
 from neuromas.errors import AdapterError, EngineError
-from neuromas.rollout.engine import EngineCall, EngineResult, Sampling
+from neuromas.rollout.engine import EngineCall, EngineResult, Partial, Sampling
 from neuromas.rollout.record import FinishReason
 from neuromas.spec.machine import EngineSpec
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.lora.request import LoRARequest
-    from vllm.outputs import RequestOutput
+    from vllm.outputs import CompletionOutput, RequestOutput
 
 
 class VllmEngine:
@@ -61,6 +62,8 @@ class VllmEngine:
         self._num_published = 0
         self._calls: dict[str, EngineCall] = {}
         self._refused: list[EngineResult] = []
+        self._grown: dict[str, CompletionOutput] = {}
+        self._num_seen: Counter[str] = Counter()
         self._warm_up()
 
     def submit(self, calls: Sequence[EngineCall]) -> None:
@@ -79,7 +82,7 @@ class VllmEngine:
                 self._running().add_request(
                     call.id,
                     tokens_input(list(call.prompt_token_ids)),
-                    self._params(call.sampling),
+                    self._params(call.sampling, is_streamed=call.is_streamed),
                     lora_request=None if call.adapter is None else self._requests[call.adapter],
                 )
             except ValueError as e:  # vLLM's validation errors: about this call, not about the engine
@@ -102,11 +105,27 @@ class VllmEngine:
             except Exception as e:
                 raise EngineError(f"vLLM stopped: {e}") from e
             results += [_result(output) for output in outputs if output.finished]
+            # Only streamed calls give outputs before they have finished.
+            self._grown.update((output.request_id, output.outputs[0]) for output in outputs if not output.finished)
         for result in results:
             call = self._calls.pop(result.id)
             if result.id not in refused:
                 self._versions.leave(call.adapter)
+            if call.is_streamed:
+                self._forget_stream(result.id)
         return results
+
+    def partials(self) -> list[Partial]:
+        """Return the new tokens of the unfinished streamed calls; see ``Engine.partials``."""
+        partials = []
+        for call_id, completion in self._grown.items():
+            seen = self._num_seen[call_id]
+            # vLLM's own growing lists: what is new is copied, the rest is not.
+            token_ids = tuple(completion.token_ids[seen:])
+            partials.append(Partial(call_id, token_ids, tuple(completion.logprobs.logprobs[seen:])))
+            self._num_seen[call_id] += len(token_ids)
+        self._grown.clear()
+        return partials
 
     def has_unfinished(self) -> bool:
         """Whether any submitted call has not been returned yet."""
@@ -124,6 +143,7 @@ class VllmEngine:
             self._versions.leave(self._calls[call_id].adapter)
         for call_id in gone:
             del self._calls[call_id]
+            self._forget_stream(call_id)
 
     def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:
         """Make new adapter versions servable from memory; see ``Engine.publish``."""
@@ -162,12 +182,16 @@ class VllmEngine:
         while self.has_unfinished():
             self.step()
 
+    def _forget_stream(self, call_id: str) -> None:
+        self._grown.pop(call_id, None)
+        self._num_seen.pop(call_id, None)
+
     def _running(self) -> Any:
         if self._engine is None:
             raise EngineError("the engine is closed")
         return self._engine
 
-    def _params(self, sampling: Sampling) -> SamplingParams:
+    def _params(self, sampling: Sampling, *, is_streamed: bool) -> SamplingParams:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -180,7 +204,7 @@ class VllmEngine:
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.CUMULATIVE if is_streamed else RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
         )
 

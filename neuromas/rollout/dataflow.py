@@ -8,19 +8,19 @@ same engine gives the same calls in the same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from hashlib import blake2b
 from time import perf_counter
 
-from neuromas.adapters.ref import AdapterRef
 from neuromas.errors import RolloutError
+from neuromas.rollout.answer import AS_TRAINED, Answer, AnswerSettings
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.engine import Engine, EngineCall, EngineResult, Sampling
+from neuromas.rollout.passage import Flight, Pass, Plan, Seat
 from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Group, NodeCall, Provenance, Rollout
-from neuromas.rollout.signal import Signal
 from neuromas.rollout.stats import RolloutStats
-from neuromas.tasks.base import Example, Task
+from neuromas.tasks.base import Task
 
 _SEED_MASK = 2**63 - 1
 
@@ -49,116 +49,19 @@ def run_dataflow(engine: Engine, renderer: Renderer, task: Task, batch: RolloutB
     return Dataflow(engine, renderer).run(task, batch)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seat:
-    """One Node of a batch's graph with all that does not change from rollout to rollout."""
-
-    id: str
-    place: int
-    predecessors: tuple[str, ...]
-    successors: tuple[str, ...]
-    adapter: AdapterRef | None
-    sampling: Sampling
-
-
-@dataclass(slots=True)
-class _Plan:
-    """A batch, its scorer and its seats in topological order."""
-
-    batch: RolloutBatch
-    task: Task
-    seats: dict[str, _Seat]
-    topology_hash: str
-
-    @classmethod
-    def of(cls, batch: RolloutBatch, task: Task) -> _Plan:
-        topology = batch.topology
-        seats = {}
-        for place, node_id in enumerate(topology.order):
-            node = topology.node(node_id)
-            temperature = batch.sampling.temperature if node.temperature is None else node.temperature
-            seats[node_id] = _Seat(
-                id=node_id,
-                place=place,
-                predecessors=topology.predecessors(node_id),
-                successors=topology.successors(node_id),
-                adapter=batch.adapters[topology.adapter_of(node_id)],
-                sampling=Sampling(
-                    max_tokens=batch.sampling.max_tokens if node.max_tokens is None else node.max_tokens,
-                    temperature=0.0 if batch.greedy else temperature,
-                    top_p=1.0 if batch.greedy else batch.sampling.top_p,
-                ),
-            )
-        return cls(batch, task, seats, topology.content_hash)
-
-
-@dataclass(slots=True)
-class _Pass:
-    """One rollout under way. ``missing`` counts, per Node not yet called, the predecessors without a message."""
-
-    key: int
-    plan: _Plan
-    example: Example
-    index: int
-    seed: int
-    missing: dict[str, int]
-    calls: dict[str, NodeCall] = field(default_factory=dict)
-    in_engine: set[str] = field(default_factory=set)
-    failure: str | None = None
-
-    def signals(self, seat: _Seat) -> list[Signal]:
-        return [Signal(sender, self.calls[sender].text) for sender in seat.predecessors]
-
-    def unlock(self, seat: _Seat) -> list[_Seat]:
-        """Return the successors of ``seat`` whose last missing input was its message."""
-        seats = []
-        for node_id in seat.successors:
-            self.missing[node_id] -= 1
-            if not self.missing[node_id]:
-                seats.append(self.plan.seats[node_id])
-        return seats
-
-    @property
-    def is_finished(self) -> bool:
-        return self.failure is not None or len(self.calls) == len(self.plan.seats)
-
-    def finish(self) -> Rollout:
-        batch = self.plan.batch
-        output = self.calls.get(batch.topology.output)
-        answer = output.text if output is not None and self.failure is None else ""
-        return Rollout(
-            topology_hash=self.plan.topology_hash,
-            provenance=batch.provenance,
-            example=self.example,
-            index=self.index,
-            seed=self.seed,
-            calls=tuple(self.calls[node_id] for node_id in self.plan.seats if node_id in self.calls),
-            answer=answer,
-            reward=0.0 if self.failure is not None else self.plan.task.score(self.example, answer),
-            failure=self.failure,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A call that is in the engine."""
-
-    rollout: _Pass
-    seat: _Seat
-    prompt: tuple[int, ...]
-    entered_s: float
-
-
 class Dataflow:
     """Passes through graphs on one engine: added at any time, advanced one engine step at a time."""
 
-    def __init__(self, engine: Engine, renderer: Renderer) -> None:
+    def __init__(self, engine: Engine, renderer: Renderer | None = None) -> None:
+        """Take an engine; ``renderer`` None means that every batch brings its own."""
         self._engine = engine
         self._renderer = renderer
-        self._flights: dict[str, _Flight] = {}
-        self._ready: list[tuple[_Pass, _Seat]] = []
+        self._flights: dict[str, Flight] = {}
+        self._ready: list[tuple[Pass, Seat]] = []
+        self._passes: dict[int, Pass] = {}
         self._num_passes = 0
-        self._num_unfinished = 0
+        self._num_watched = 0
+        self._pieces: list[tuple[int, str]] = []
         self._stats = RolloutStats()
 
     @property
@@ -169,7 +72,7 @@ class Dataflow:
     @property
     def has_unfinished(self) -> bool:
         """Whether a rollout that was added has not been returned."""
-        return self._num_unfinished > 0
+        return bool(self._passes)
 
     def run(self, task: Task, batch: RolloutBatch) -> list[Group]:
         """Return the Groups of ``batch``; see ``run_dataflow``. Nothing else may be under way."""
@@ -186,23 +89,39 @@ class Dataflow:
             for place, example in enumerate(batch.examples)
         ]
 
-    def add(self, task: Task, batch: RolloutBatch) -> int:
+    def add(
+        self,
+        task: Task,
+        batch: RolloutBatch,
+        *,
+        renderer: Renderer | None = None,
+        settings: AnswerSettings = AS_TRAINED,
+    ) -> int:
         """Begin all rollouts of a batch.
+
+        Args:
+            task: scores the answers.
+            batch: the order.
+            renderer: writes its prompts and reads its messages; None = the dataflow's own.
+            settings: of the answers.
 
         Returns:
             The key of its first rollout; the others count on from it, example by example.
         """
-        plan = _Plan.of(batch, task)
+        renderer = renderer or self._renderer
+        if renderer is None:
+            raise RolloutError("the batch brings no renderer, and the dataflow was made without one")
+        plan = Plan.of(batch, task, renderer, settings)
         missing = {seat.id: len(seat.predecessors) for seat in plan.seats.values()}
         sources = [plan.seats[node_id] for node_id, count in missing.items() if not count]
         first = self._num_passes
         for example in batch.examples:
             for index in range(batch.group_size):
                 seed = rollout_seed(batch.seed, batch.provenance, example.id, index)
-                rollout = _Pass(self._num_passes, plan, example, index, seed, dict(missing))
+                rollout = Pass(self._num_passes, plan, example, index, seed, dict(missing), plan.answer())
+                self._passes[rollout.key] = rollout
                 self._num_passes += 1
                 self._ready += [(rollout, seat) for seat in sources]
-        self._num_unfinished += self._num_passes - first
         return first
 
     def advance(self) -> list[tuple[int, Rollout]]:
@@ -213,13 +132,16 @@ class Dataflow:
         """
         began = perf_counter()
         self._submit()
-        if self._num_unfinished and not self._engine.has_unfinished():
-            raise RolloutError(f"{self._num_unfinished} rollouts wait for an engine that has no call under way")
+        if self._passes and not self._engine.has_unfinished():
+            raise RolloutError(f"{len(self._passes)} rollouts wait for an engine that has no call under way")
         before_step = perf_counter()
         results = self._engine.step()
         step_s = perf_counter() - before_step
+        if self._num_watched:
+            results += self._watch()
         finished = [rollout for rollout in self._absorb(results) if rollout.is_finished]
-        self._num_unfinished -= len(finished)
+        for rollout in finished:
+            del self._passes[rollout.key]
         done = [(rollout.key, rollout.finish()) for rollout in sorted(finished, key=lambda rollout: rollout.key)]
         self._stats += RolloutStats(
             rollouts=len(done),
@@ -230,13 +152,28 @@ class Dataflow:
         )
         return done
 
+    def pieces(self) -> list[tuple[int, str]]:
+        """Return (key, text) of what streamed answers have gained since this was last called, in order.
+
+        An answer's last piece comes with the step in which its rollout finishes; joined they are the answer.
+        """
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def cancel(self, keys: Sequence[int]) -> None:
+        """Forget rollouts and take their calls out of the engine; keys of finished or unknown ones are ignored."""
+        for rollout in [self._passes.pop(key) for key in dict.fromkeys(keys) if key in self._passes]:
+            self._leave_engine(rollout)
+
     def abort(self) -> None:
         """Forget everything under way and take its calls out of the engine."""
         if self._flights:
             self._engine.abort(list(self._flights))
         self._flights.clear()
         self._ready.clear()
-        self._num_unfinished = 0
+        self._passes.clear()
+        self._pieces.clear()
+        self._num_watched = 0
 
     def _submit(self) -> None:
         # Node by node: neighbours in the batch then share their adapter, and rollouts of a group their prefix.
@@ -253,33 +190,59 @@ class Dataflow:
             engine_s=perf_counter() - rendered,
         )
 
-    def _call(self, rollout: _Pass, seat: _Seat) -> EngineCall:
+    def _call(self, rollout: Pass, seat: Seat) -> EngineCall:
         topology, sampling = rollout.plan.batch.topology, seat.sampling
-        prompt = self._renderer.render(
+        prompt = rollout.plan.renderer.render(
             topology, seat.id, rollout.example, rollout.signals(seat), max_tokens=sampling.max_tokens
         )
         if sampling.temperature > 0:
             seed = call_seed(rollout.seed, seat.id)
             sampling = Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed)
         call_id = f"{rollout.key}.{seat.id}"
-        self._flights[call_id] = _Flight(rollout, seat, prompt, perf_counter())
+        flight = self._flights[call_id] = Flight(rollout, seat, prompt, perf_counter())
         rollout.in_engine.add(call_id)
-        return EngineCall(call_id, prompt, sampling, seat.adapter)
+        is_watched = flight.answer is not None
+        self._num_watched += is_watched
+        return EngineCall(call_id, prompt, sampling, seat.adapter, is_watched)
 
-    def _absorb(self, results: Sequence[EngineResult]) -> list[_Pass]:
+    def _watch(self) -> list[EngineResult]:
+        """Follow the answers that are being sampled and return the results of those that met a stop text."""
+        stopped = []
+        for partial in self._engine.partials():
+            flight = self._flights[partial.id]
+            answer = flight.answer
+            assert answer is not None, "only followed answers are streamed"
+            self._tell(flight.rollout, answer.push(partial))
+            if answer.is_stopped:
+                stopped.append(answer.result(partial.id))
+        if stopped:
+            self._engine.abort([result.id for result in stopped])
+        return stopped
+
+    def _tell(self, rollout: Pass, piece: str) -> None:
+        if piece and rollout.plan.settings.is_streamed:
+            self._pieces.append((rollout.key, piece))
+
+    def _absorb(self, results: Sequence[EngineResult]) -> list[Pass]:
         """Record results, make their successors ready and return the rollouts they belong to, each once."""
         began = perf_counter()
-        landed = [(self._flights.pop(result.id), result, self._renderer.decode(result.token_ids)) for result in results]
+        landed = []
+        for result in results:
+            flight = self._flights.pop(result.id)
+            self._num_watched -= flight.answer is not None
+            landed.append((flight, result, flight.rollout.plan.renderer.decode(result.token_ids)))
         now = perf_counter()
         landed.sort(key=lambda item: (item[0].seat.place, item[0].rollout.key))
         for flight, result, _ in landed:
             flight.rollout.in_engine.discard(result.id)
-        touched: dict[int, _Pass] = {}
+        touched: dict[int, Pass] = {}
         for flight, result, text in landed:
             rollout, seat = flight.rollout, flight.seat
             if rollout.failure is not None:  # failed in this very step: what came with it is not recorded
                 continue
             touched[rollout.key] = rollout
+            if flight.answer is not None:
+                result, text = self._end_answer(rollout, flight.answer, result, text)
             rollout.calls[seat.id] = _node_call(flight, result, text, now)
             if result.finish_reason == "error":
                 self._fail(rollout, f"node {seat.id!r}: {result.error}")
@@ -294,19 +257,30 @@ class Dataflow:
         )
         return list(touched.values())
 
-    def _fail(self, rollout: _Pass, reason: str) -> None:
+    def _end_answer(self, rollout: Pass, answer: Answer, result: EngineResult, text: str) -> tuple[EngineResult, str]:
+        """Tell the end of a followed answer; return its call and its text, cut where a stop text appeared."""
+        if result.finish_reason == "error":
+            return result, text
+        piece, text = answer.finish(text)
+        self._tell(rollout, piece)
+        return (replace(result, finish_reason="stop") if answer.is_stopped else result), text
+
+    def _fail(self, rollout: Pass, reason: str) -> None:
         """End a rollout at its first failed call; its other calls leave the engine unrecorded."""
         rollout.failure = reason
+        self._leave_engine(rollout)
+
+    def _leave_engine(self, rollout: Pass) -> None:
         call_ids = sorted(rollout.in_engine)
         rollout.in_engine.clear()
         self._ready = [item for item in self._ready if item[0] is not rollout]
         if call_ids:
             self._engine.abort(call_ids)
         for call_id in call_ids:
-            del self._flights[call_id]
+            self._num_watched -= self._flights.pop(call_id).answer is not None
 
 
-def _node_call(flight: _Flight, result: EngineResult, text: str, now_s: float) -> NodeCall:
+def _node_call(flight: Flight, result: EngineResult, text: str, now_s: float) -> NodeCall:
     return NodeCall(
         node=flight.seat.id,
         adapter=flight.seat.adapter,

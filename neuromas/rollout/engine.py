@@ -29,12 +29,16 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class EngineCall:
-    """One request: ``id`` is unique among the unfinished calls; ``adapter`` None is the bare base."""
+    """One request: ``id`` is unique among the unfinished calls; ``adapter`` None is the bare base.
+
+    With ``is_streamed`` the tokens can be had while they are sampled, see ``Engine.partials``; that costs a little.
+    """
 
     id: str
     prompt_token_ids: tuple[int, ...]
     sampling: Sampling
     adapter: AdapterRef | None = None
+    is_streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,15 @@ class EngineResult:
     cached_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What an unfinished streamed call has sampled since it was last looked at; at least one token."""
+
+    id: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
 class Engine(Protocol):
     """Serves calls of many adapters in one continuous batch; the caller drives it with ``step``."""
 
@@ -60,6 +73,12 @@ class Engine(Protocol):
 
     def step(self) -> list[EngineResult]:
         """Advance the batch by one engine step and return the calls that finished in it."""
+
+    def partials(self) -> list[Partial]:
+        """Return the new tokens of the unfinished streamed calls, those with any, in no particular order.
+
+        Each token is returned once. The result of a finished call brings all its tokens, whether they were seen or not.
+        """
 
     def has_unfinished(self) -> bool:
         """Whether any submitted call has not been returned yet."""

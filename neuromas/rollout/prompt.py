@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from neuromas.base.resolve import read_base
 from neuromas.errors import BaseModelError, SpecError, TopologyError
 from neuromas.rollout.signal import keep_end
+from neuromas.rollout.text_stream import Specials, TextStream
 from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.base import Example
 from neuromas.topology.graph import Topology
@@ -54,6 +54,9 @@ class Renderer(Protocol):
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell: special tokens and outer white space removed."""
 
+    def text_stream(self) -> TextStream:
+        """Return what spells one message while its tokens arrive; joined, its pieces are what ``decode`` gives."""
+
 
 def make_renderer(spec: PromptSpec, base_folder: Path) -> Renderer:
     """Return the renderer that ``spec`` names, or the one the base declares.
@@ -83,8 +86,12 @@ class _TokenText:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        specials = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-        self._specials = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))) or r"(?!)")
+        special = {id: token.content for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._special_ids = frozenset(special)
+        # Tokenizers with byte fallback, such as Llama's first ones, write bytes that are in no word like this.
+        names = (tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
+        self._byte_ids = frozenset(token_id for token_id in names if token_id is not None)
+        self._specials = Specials(special.values())
         self.encode = lru_cache(_CACHED_TEXTS)(self._encode)
         self.decode = lru_cache(_CACHED_TEXTS)(self._decode)
 
@@ -94,7 +101,11 @@ class _TokenText:
     def _decode(self, token_ids: tuple[int, ...]) -> str:
         text = self._tokenizer.decode(token_ids, skip_special_tokens=True)
         # Ordinary tokens can spell out a special one; read by the next Node it would end or open a chat turn.
-        return self._specials.sub("", text).strip()
+        return self._specials.remove(text).strip()
+
+    def stream(self) -> TextStream:
+        """Return what spells one message while its tokens arrive."""
+        return TextStream(self._tokenizer.decode, self._special_ids, self._byte_ids, self._specials)
 
     def last_tokens(self, text: str, limit: int | None) -> str:
         """Return the end of ``text``, at most ``limit`` tokens of it."""
@@ -151,6 +162,10 @@ class CompactRenderer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell."""
         return self._text.decode(tuple(token_ids))
+
+    def text_stream(self) -> TextStream:
+        """Return what spells one message while its tokens arrive."""
+        return self._text.stream()
 
 
 class PromptText:
@@ -221,6 +236,10 @@ class TextRenderer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell."""
         return self._text.decode(tuple(token_ids))
+
+    def text_stream(self) -> TextStream:
+        """Return what spells one message while its tokens arrive."""
+        return self._text.stream()
 
 
 def _plain_form(tokenizer: Tokenizer) -> Tokenize:

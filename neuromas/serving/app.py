@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from neuromas.errors import NeuroMASError
-from neuromas.rollout.record import Rollout
-from neuromas.serving.chat import ApiError, ChatRequest, chunks, completion
-from neuromas.serving.graph_server import GraphServer, Question
-from neuromas.spec.parts import SamplingSpec
+from neuromas.serving.api_error import ApiError, first_fault, from_refusal, invalid
+from neuromas.serving.chat import Completion, encode, event
+from neuromas.serving.chat_request import ChatRequest
+from neuromas.serving.door import Conversation, Door, LeftError
+from neuromas.serving.graph_server import GraphServer
+from neuromas.serving.graph_table import ServedGraph
+from neuromas.serving.question import Answered
+
+MAX_BODY_BYTES = 4 * 2**20
 
 
 def make_app(server: GraphServer) -> FastAPI:
-    """Return the application that answers with one graph."""
-    app = FastAPI(title="NeuroMAS graph", docs_url=None, redoc_url=None, openapi_url=None)
-    started_s = int(time.time())
+    """Return the application that answers with the graphs of a server, whatever these are at the time."""
+    app = FastAPI(title="NeuroMAS graphs", docs_url=None, redoc_url=None, openapi_url=None)
+    door = Door(server)
 
     @app.exception_handler(ApiError)
     async def _api_error(request: Request, error: ApiError) -> JSONResponse:
-        return JSONResponse(error.body, status_code=error.status)
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse(_first_fault(error).body, status_code=400)
+        return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
     @app.get("/healthz")
     async def _health() -> JSONResponse:
@@ -40,59 +43,139 @@ def make_app(server: GraphServer) -> FastAPI:
 
     @app.get("/v1/models")
     async def _models() -> dict[str, Any]:
-        entry = {"id": server.graph.name, "object": "model", "created": started_s, "owned_by": "neuromas"}
-        return {"object": "list", "data": [entry]}
+        return {"object": "list", "data": [_model(graph) for graph in server.graphs.values()]}
 
-    @app.post("/v1/chat/completions")
-    async def _chat(request: ChatRequest) -> Any:
-        body = await _answer(server, request)
-        if not request.stream:
-            return body
-        options = request.stream_options
-        stream = _events(chunks(body, include_usage=options is not None and options.include_usage))
-        return StreamingResponse(stream, media_type="text/event-stream")
+    @app.get("/v1/models/{name}")
+    async def _one_model(name: str) -> dict[str, Any]:
+        graph = server.graphs.get(name)
+        if graph is None:
+            raise invalid(f"the model {name!r} does not exist", "model", "model_not_found", 404)
+        return _model(graph)
 
+    async def _chat(request: Request) -> Response:
+        return await _answer(door, request)
+
+    # A plain route: what FastAPI would do for a typed one costs more than a small graph's share of an engine step.
+    app.add_route("/v1/chat/completions", _chat, methods=["POST"])
     return app
 
 
-async def _answer(server: GraphServer, request: ChatRequest) -> dict[str, Any]:
-    graph = server.graph
-    if request.model != graph.name:
-        message = f"the model {request.model!r} does not exist; this server has {graph.name!r}"
-        raise ApiError(404, "invalid_request_error", message, param="model", code="model_not_found")
+def _model(graph: ServedGraph) -> dict[str, Any]:
+    return {
+        "id": graph.name,
+        "object": "model",
+        "created": graph.created_s,
+        "owned_by": "neuromas",
+        "neuromas": {
+            "version": graph.version,
+            "generation": graph.generation,
+            "topology_hash": graph.topology.content_hash,
+        },
+    }
+
+
+async def _answer(door: Door, request: Request) -> Response:
+    chat = await _read(request)
+    question = chat.question()
+    completion = Completion(chat, question.seed, f"chatcmpl-{uuid.uuid4().hex}", int(time.time()))
     try:
-        rollout = await asyncio.wrap_future(server.submit(_question(request, graph.sampling)))
+        conversation = door.ask(question)
     except NeuroMASError as error:
-        raise ApiError(503, "server_error", str(error), code=error.code) from error
-    _check(rollout)
-    return completion(
-        request, rollout, graph.topology, number=f"chatcmpl-{uuid.uuid4().hex}", created_s=int(time.time())
-    )
+        raise from_refusal(error) from error
+    if chat.stream:
+        # Headers go out with the first piece: what fails before it has a status of its own.
+        first = await _next(conversation, request.receive, whole=False)
+        return _Stream(completion, conversation, first)
+    answered = await _next(conversation, request.receive, whole=True)
+    return Response(encode(completion.body(answered)), media_type="application/json")
 
 
-def _question(request: ChatRequest, own: SamplingSpec) -> Question:
-    greedy = request.temperature == 0
-    sampling = SamplingSpec(
-        max_tokens=request.max_completion_tokens or request.max_tokens or own.max_tokens,
-        temperature=own.temperature if greedy else request.temperature,
-        top_p=request.top_p,
-    )
-    return Question(request.question, greedy, sampling, request.seed)
+async def _read(request: Request) -> ChatRequest:
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                raise invalid(f"the body is larger than {MAX_BODY_BYTES} bytes", status=413)
+    except ClientDisconnect as error:
+        raise from_refusal(LeftError("the client went away before its request was whole")) from error
+    try:
+        chat = ChatRequest.model_validate_json(bytes(body))
+    except ValidationError as error:
+        raise first_fault(error) from error
+    if chat.stream_options is not None and not chat.stream:
+        raise invalid("stream_options: only allowed with stream = true", "stream_options")
+    return chat
 
 
-def _check(rollout: Rollout) -> None:
-    """Turn a failed rollout into an error: with a graph there is no half answer."""
-    if rollout.failure is not None:
-        raise ApiError(400, "invalid_request_error", rollout.failure, param="messages", code="rollout")
+async def _next(conversation: Conversation, receive: Receive, *, whole: bool) -> Any:
+    """Return the next news of a conversation, or its end; a client that goes away ends it in the engine.
+
+    Raises:
+        ApiError: there is no answer.
+    """
+    try:
+        async with _ended_with_client(conversation, receive):
+            news = await (conversation.end() if whole else conversation.next())
+    except NeuroMASError as error:
+        raise from_refusal(error) from error
+    except asyncio.CancelledError:
+        conversation.leave()
+        raise
+    if isinstance(news, Answered) and news.rollout.failure is not None:
+        # With a graph there is no half answer.
+        raise invalid(news.rollout.failure, "messages", "rollout")
+    return news
 
 
-def _first_fault(error: RequestValidationError) -> ApiError:
-    fault = error.errors()[0]
-    path = ".".join(str(part) for part in fault["loc"] if part != "body")
-    return ApiError(400, "invalid_request_error", f"{path or 'body'}: {fault['msg']}", param=path or None)
+@asynccontextmanager
+async def _ended_with_client(conversation: Conversation, receive: Receive) -> AsyncIterator[None]:
+    """Take a request out of the engine when its client goes away inside the block."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        conversation.leave()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
 
 
-async def _events(bodies: list[dict[str, Any]]) -> AsyncIterator[str]:
-    for body in bodies:
-        yield f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
-    yield "data: [DONE]\n\n"
+class _Stream(StreamingResponse):
+    """The server-sent events of an answer that has begun."""
+
+    def __init__(self, completion: Completion, conversation: Conversation, first: str | Answered) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__((), headers=headers, media_type="text/event-stream")
+        self._completion = completion
+        self._conversation = conversation
+        self._first = first
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events; a client that goes away ends the request in the engine."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async with self._conversation:
+            async for part in self._parts(receive):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _parts(self, receive: Receive) -> AsyncIterator[bytes]:
+        head = self._completion.chunk({"role": "assistant", "content": "", "refusal": None})
+        news: str | Answered = self._first
+        try:
+            async with _ended_with_client(self._conversation, receive):
+                while isinstance(news, str):
+                    yield head + self._completion.chunk({"content": news})
+                    head = b""
+                    news = await self._conversation.next()
+        except NeuroMASError as error:
+            # The status is out; OpenAI's clients raise what they find in an event of this shape.
+            yield head + event(from_refusal(error).body)
+            return
+        if news.rollout.failure is not None:
+            yield head + event(invalid(news.rollout.failure, "messages", "rollout").body)
+            return
+        yield head + self._completion.last_chunks(news)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -157,6 +158,58 @@ def test_aborted_calls_never_come_back(engine: Engine) -> None:
         returned |= {result.id for result in engine.step()}
     assert returned == {"c1", "c2"}
     engine.publish({}, retire=[ref])
+
+
+def test_streamed_calls_show_their_tokens_once_and_in_order(engine: Engine) -> None:
+    ref = fresh()
+    engine.publish({ref: make_lora(3)})
+    calls = [
+        EngineCall(f"c{i}", PROMPTS[i % 3], Sampling(6, seed=i), ref if i % 2 else None, is_streamed=i < 3)
+        for i in range(6)
+    ]
+    seen: dict[str, list[tuple[int, float]]] = {call.id: [] for call in calls}
+    results: dict[str, EngineResult] = {}
+    engine.submit(calls)
+    assert engine.partials() == []
+    while engine.has_unfinished():
+        results.update({result.id: result for result in engine.step()})
+        for partial in engine.partials():
+            assert partial.id not in results
+            assert partial.token_ids
+            seen[partial.id] += zip(partial.token_ids, partial.logprobs, strict=True)
+        assert engine.partials() == []
+    for call in calls:
+        whole = list(zip(results[call.id].token_ids, results[call.id].logprobs, strict=True))
+        # The last tokens come with the result; calls that did not ask are not seen.
+        assert seen[call.id] == (whole[: len(seen[call.id])] if call.is_streamed else [])
+        assert len(seen[call.id]) < len(whole)
+    assert any(seen.values())
+    engine.publish({}, retire=[ref])
+
+
+def test_streaming_changes_no_token(engine: Engine) -> None:
+    plain = [EngineCall(f"c{i}", PROMPTS[i % 3], Sampling(8, seed=i)) for i in range(6)]
+    expected = run(engine, plain)
+    streamed = run(engine, [replace(call, is_streamed=True) for call in plain])
+    assert {key: result.token_ids for key, result in streamed.items()} == {
+        key: result.token_ids for key, result in expected.items()
+    }
+
+
+def test_an_aborted_stream_leaves_nothing_behind(engine: Engine) -> None:
+    call = EngineCall("again", PROMPTS[0], Sampling(8, seed=1), is_streamed=True)
+    engine.submit([call])
+    engine.step()
+    engine.abort(["again"])
+    assert engine.partials() == []
+    engine.submit([call])
+    seen: list[int] = []
+    results: list[EngineResult] = []
+    while engine.has_unfinished():
+        results += engine.step()
+        seen += [token_id for partial in engine.partials() for token_id in partial.token_ids]
+    (result,) = results
+    assert tuple(seen) == result.token_ids[: len(seen)]
 
 
 def test_a_call_id_is_unique_among_the_unfinished(engine: Engine) -> None:

@@ -1,23 +1,31 @@
-"""A trained graph behind HTTP: a real server, a real client, the answers of the dataflow."""
+"""A trained graph behind HTTP: a real run, a real server, the answers of the evaluation."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from served_app import served
 
+from neuromas.endpoint import load_graph, open_server
+from neuromas.preflight import check_run
+from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.dataflow import Dataflow
-from neuromas.run import RunResult, run
+from neuromas.run import RunResult, run, worker_setup
+from neuromas.serving.app import make_app
+from neuromas.serving.graph_server import GraphServer
+from neuromas.serving.question import Question
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 from neuromas.trained import find_trained
+from neuromas.training.learner import Learner
+from neuromas.training.location import read_topology
 
-uvicorn = pytest.importorskip("uvicorn")
+WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +36,8 @@ def trained_run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> R
             "base": str(small_base),
             "topology": {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]},
             "task": {"type": "chain", "hops": 2},
-            "training": {"steps": 1, "prompts_per_step": 2, "group_size": 2},
+            "training": {"steps": 2, "prompts_per_step": 2, "group_size": 2},
+            "checkpoint": {"every": 1},
             "evaluation": {"examples": 8},
             "engine": {"type": "transformers"},
             "runtime": {"type": "local"},
@@ -38,21 +47,16 @@ def trained_run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 
 
 @pytest.fixture(scope="module")
-def url(trained_run: RunResult) -> Iterator[str]:
-    from neuromas.endpoint import open_server
-    from neuromas.serving.app import make_app
+def server(trained_run: RunResult) -> Iterator[GraphServer]:
+    server = open_server(find_trained(trained_run.folder), "graph")
+    yield server
+    server.close()
 
-    graph_server = open_server(find_trained(trained_run.folder), "graph")
-    server = uvicorn.Server(uvicorn.Config(make_app(graph_server), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
-    graph_server.close()
+
+@pytest.fixture(scope="module")
+def url(server: GraphServer) -> Iterator[str]:
+    with served(make_app(server)) as url:
+        yield url
 
 
 def question(index: int) -> str:
@@ -64,7 +68,7 @@ SPEC = {"topology": {"chain": 1}, "task": {"type": "chain", "hops": 2}}
 
 def ask(url: str, text: str, **settings: object) -> httpx.Response:
     body = {"model": "graph", "messages": [{"role": "user", "content": text}], **settings}
-    return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+    return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=WAIT_S)
 
 
 def test_an_answer_has_openais_shape_and_the_usage_of_every_node(url: str) -> None:
@@ -80,6 +84,8 @@ def test_an_answer_has_openais_shape_and_the_usage_of_every_node(url: str) -> No
     assert set(by_node) == {"a", "b", "out"}
     for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
         assert body["usage"][key] == sum(usage[key] for usage in by_node.values())
+    hidden = body["usage"]["completion_tokens_details"]["reasoning_tokens"]
+    assert hidden == by_node["a"]["completion_tokens"] + by_node["b"]["completion_tokens"]
     assert "trace" not in body["neuromas"]
 
 
@@ -93,25 +99,24 @@ def test_the_trace_holds_every_message_and_the_answer_is_the_outputs(url: str) -
     ]
     assert trace[-1]["content"] == body["choices"][0]["message"]["content"]
     assert trace[0]["adapter"] == "graph/a-v0"
+    assert body["system_fingerprint"] == "graph@0"
 
 
-def test_a_served_answer_is_what_training_would_have_seen(url: str, trained_run: RunResult) -> None:
-    from neuromas.endpoint import open_server
-    from neuromas.serving.graph_server import Question
-
-    direct = open_server(find_trained(trained_run.folder), "graph")
-    texts = [question(index) for index in range(6)]
-    expected = [direct.submit(Question(text)).result(timeout=60).answer for text in texts]
-    direct.close()
+def test_served_answers_are_those_of_the_greedy_evaluation(url: str, trained_run: RunResult, tmp_path: Path) -> None:
+    trained = find_trained(trained_run.folder)
+    spec = trained.as_run()
+    client = LocalRolloutClient(worker_setup(spec, check_run(spec, read_topology)).make())
+    learner = Learner(spec, tmp_path, client, lambda event: None)
+    groups = learner.rollouts(trained.checkpoint, None, 12, greedy=True)
+    client.close()
+    evaluated = {group.example.prompt: group.rollouts[0].answer for group in groups}
+    assert len(set(evaluated.values())) > 1
     with ThreadPoolExecutor(6) as pool:
-        bodies = list(pool.map(lambda text: ask(url, text).json(), texts))
-    assert [body["choices"][0]["message"]["content"] for body in bodies] == expected
+        bodies = list(pool.map(lambda text: ask(url, text).json(), evaluated))
+    assert [body["choices"][0]["message"]["content"] for body in bodies] == list(evaluated.values())
 
 
-def test_requests_that_wait_together_run_in_one_batch(trained_run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    from neuromas.endpoint import open_server
-    from neuromas.serving.graph_server import Question
-
+def test_requests_that_wait_together_run_in_one_batch(server: GraphServer, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
     advance = Dataflow.advance
 
@@ -120,38 +125,49 @@ def test_requests_that_wait_together_run_in_one_batch(trained_run: RunResult, mo
         return advance(self)
 
     monkeypatch.setattr(Dataflow, "advance", counted)
-    server = open_server(find_trained(trained_run.folder), "graph")
-    alone = server.submit(Question(question(0)))
-    alone.result(timeout=60)
+    server.ask(Question("graph", question(0))).result(WAIT_S)
     one = len(steps)
     steps.clear()
-    futures = [server.submit(Question(question(index))) for index in range(16)]
+    futures = [server.ask(Question("graph", question(index))) for index in range(16)]
     for future in futures:
-        future.result(timeout=60)
-    server.close()
+        future.result(WAIT_S)
     assert len(steps) < 8 * one
 
 
 def test_the_same_seed_samples_the_same_answer(url: str) -> None:
-    answers = [
-        ask(url, question(2), temperature=1.0, seed=seed, neuromas={"trace": True}).json()["neuromas"]["trace"]
+    bodies = [
+        ask(url, question(2), temperature=1.0, seed=seed, neuromas={"trace": True}).json()["neuromas"]
         for seed in (1, 1, 2)
     ]
-    texts = [[entry["content"] for entry in trace] for trace in answers]
+    texts = [[entry["content"] for entry in body["trace"]] for body in bodies]
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
+    assert [body["seed"] for body in bodies] == [1, 1, 2]
 
 
-def test_a_stream_ends_with_done_and_spells_the_answer(url: str) -> None:
-    expected = ask(url, question(3)).json()["choices"][0]["message"]["content"]
+def test_a_sampled_answer_can_be_repeated_with_the_seed_it_names(url: str) -> None:
+    first = ask(url, question(2), temperature=1.0, neuromas={"trace": True}).json()["neuromas"]
+    again = ask(url, question(2), temperature=1.0, seed=first["seed"], neuromas={"trace": True}).json()["neuromas"]
+    assert [entry["content"] for entry in first["trace"]] == [entry["content"] for entry in again["trace"]]
+
+
+def test_a_stream_spells_the_answer_and_ends_with_its_usage(url: str) -> None:
+    expected = ask(url, question(3)).json()
     response = ask(url, question(3), stream=True, stream_options={"include_usage": True})
     assert response.headers["content-type"].startswith("text/event-stream")
     lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
     assert lines[-1] == "[DONE]"
-    chunks = [json.loads(line) for line in lines[:-1]]
-    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": expected}
-    assert chunks[1]["choices"][0]["finish_reason"] in ("stop", "length")
-    assert chunks[2]["usage"]["total_tokens"] > 0
+    first, *pieces, end, usage = (json.loads(line) for line in lines[:-1])
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
+    assert (
+        "".join(piece["choices"][0]["delta"]["content"] for piece in pieces)
+        == (expected["choices"][0]["message"]["content"])
+    )
+    assert end["choices"][0]["finish_reason"] == expected["choices"][0]["finish_reason"]
+    assert end["neuromas"]["usage_by_node"] == expected["neuromas"]["usage_by_node"]
+    assert (usage["choices"], usage["usage"]) == ([], expected["usage"])
+    assert {chunk["id"] for chunk in (first, *pieces, end, usage)} == {first["id"]}
+    assert all(chunk["usage"] is None for chunk in (first, *pieces, end))
 
 
 @pytest.mark.parametrize(
@@ -160,13 +176,23 @@ def test_a_stream_ends_with_done_and_spells_the_answer(url: str) -> None:
         ({"model": "other", "messages": [{"role": "user", "content": "x"}]}, 404, "model"),
         ({"model": "graph", "messages": []}, 400, "messages"),
         ({"model": "graph"}, 400, "messages"),
-        ({"model": "graph", "messages": [{"role": "user", "content": "x"}], "tools": []}, 400, "tools"),
+        ({"model": "graph", "messages": [{"role": "user", "content": "x"}], "tools": [{}]}, 400, "tools"),
         ({"model": "graph", "messages": [{"role": "user", "content": "x"}], "temperature": -1}, 400, "temperature"),
         ({"model": "graph", "messages": [{"role": "user", "content": "7 " * 500}]}, 400, "messages"),
+        (
+            {"model": "graph", "messages": [{"role": "user", "content": "7 " * 500}], "stream": True},
+            400,
+            "messages",
+        ),
+        (
+            {"model": "graph", "messages": [{"role": "user", "content": "x"}], "stream_options": {}},
+            400,
+            "stream_options",
+        ),
     ],
 )
 def test_errors_have_openais_shape(url: str, body: dict, status: int, param: str) -> None:
-    response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+    response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=WAIT_S)
     assert response.status_code == status
     error = response.json()["error"]
     assert error["type"] == "invalid_request_error"
@@ -175,5 +201,21 @@ def test_errors_have_openais_shape(url: str, body: dict, status: int, param: str
 
 
 def test_models_and_health(url: str) -> None:
-    assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "graph"
+    (model,) = httpx.get(f"{url}/v1/models").json()["data"]
+    assert (model["id"], model["object"], model["owned_by"]) == ("graph", "model", "neuromas")
+    assert httpx.get(f"{url}/v1/models/graph").json() == model
+    assert httpx.get(f"{url}/v1/models/other").json()["error"]["code"] == "model_not_found"
     assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+
+
+def test_a_newer_checkpoint_takes_over_while_the_server_runs(trained_run: RunResult) -> None:
+    trained = find_trained(trained_run.folder)
+    (earlier, *_) = sorted(trained.checkpoint.parent.glob("*/manifest.json"))
+    server = open_server(find_trained(earlier.parent), "graph")
+    with served(make_app(server)) as url:
+        before = ask(url, question(0)).json()
+        server.put(load_graph(trained, "graph", "newest")).result(WAIT_S)
+        after = ask(url, question(0)).json()
+    server.close()
+    assert (before["system_fingerprint"], after["system_fingerprint"]) == ("graph@0", "graph@1")
+    assert after["neuromas"]["version"] == "newest"

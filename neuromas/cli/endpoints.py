@@ -1,0 +1,59 @@
+"""``neuromas endpoints``: checkpoints that a server answers with."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments
+from neuromas.cli.remote import Document, Remote, ServerFailedError
+
+_POLL_S: Final = 0.5
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command."""
+    with Remote(arguments.server) as remote:
+        if arguments.verb == "list":
+            page = remote.get("/v1/endpoints", limit=arguments.limit)
+            console.show("\n".join(map(_line, page["data"])) or "there are no endpoints", page)
+            return 0
+        endpoint = _change(remote, arguments)
+        if arguments.wait:
+            endpoint = _settled(remote, endpoint)
+        console.show(_line(endpoint), endpoint)
+    return 0
+
+
+def _change(remote: Remote, arguments: Arguments) -> Document:
+    name, checkpoint = str(arguments.name), arguments.checkpoint
+    match arguments.verb:
+        case "deploy":
+            sizes = {"replicas": arguments.replicas, "max_replicas": arguments.max_replicas}
+            return remote.post("/v1/endpoints", {"name": name, "checkpoint": checkpoint, **sizes})
+        case "swap":
+            return remote.patch(f"/v1/endpoints/{name}", {"checkpoint": checkpoint})
+        case _:
+            return remote.delete(f"/v1/endpoints/{name}")
+
+
+def _settled(remote: Remote, endpoint: Document) -> Document:
+    """Return an endpoint once it is as it is wanted to be.
+
+    Raises:
+        ServerFailedError: it failed.
+    """
+    wanted = "stopped" if endpoint["wanted"] == "stop" else "ready"
+    while endpoint["state"] not in (wanted, "failed"):
+        time.sleep(_POLL_S)
+        endpoint = remote.get(f"/v1/endpoints/{endpoint['id']}")
+    if endpoint["state"] == "failed":
+        error = endpoint["error"] or {"code": "failed", "message": "it does not say why"}
+        raise ServerFailedError(f"endpoint {endpoint['name']} failed: {error['message']}", error["code"])
+    return endpoint
+
+
+def _line(endpoint: Document) -> str:
+    copies = f"{endpoint['replicas']} replicas" if endpoint["replicas"] != 1 else "1 replica"
+    return f"{endpoint['name']:<24}{endpoint['state']:<11}{copies:<12}{endpoint['checkpoint']} of {endpoint['run']}"

@@ -1,0 +1,91 @@
+"""``neuromas runs``: runs of a server."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from neuromas.cli.console import Console
+from neuromas.cli.parser import Arguments
+from neuromas.cli.remote import Document, Remote
+from neuromas.cli.watch import follow
+from neuromas.errors import Fault, SpecError
+from neuromas.spec.load import load_document
+from neuromas.spec.overrides import apply_overrides
+
+_SHOWN: Final = ("rollout/reward_mean", "train/loss", "time/step_s")
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command."""
+    with Remote(arguments.server) as remote:
+        match arguments.verb:
+            case "submit":
+                document = apply_overrides(load_document(arguments.path), arguments.set)
+                return _begun(remote, remote.post("/v1/runs", document), arguments, console)
+            case "grow":
+                grown = remote.post(f"/v1/runs/{arguments.id}/grow", _growth(arguments))
+                return _begun(remote, grown, arguments, console)
+            case "list":
+                page = remote.get("/v1/runs", state=arguments.state, limit=arguments.limit)
+                console.show("\n".join(map(_line, page["data"])) or "there are no runs", page)
+            case "watch":
+                return follow(remote, arguments.id, console)
+            case "show":
+                found = remote.get(f"/v1/runs/{arguments.id}")
+                console.show(_text(found), found)
+            case verb:
+                moved = remote.post(f"/v1/runs/{arguments.id}/{verb}")
+                console.show(f"{moved['id']} is {moved['state']}, wanted: {moved['wanted']}", moved)
+    return 0
+
+
+def _begun(remote: Remote, run: Document, arguments: Arguments, console: Console) -> int:
+    if arguments.watch:
+        console.say(f"{run['id']} ({run['name']}) is {run['state']} on {remote.address}")
+        return follow(remote, run["id"], console)
+    console.show(f"{run['id']} ({run['name']}) is {run['state']}; follow it: neuromas watch {run['id']}", run)
+    return 0
+
+
+def _growth(arguments: Arguments) -> Document:
+    if arguments.plan is not None:
+        plan = load_document(arguments.plan)
+    else:
+        count = arguments.append or 0
+        if count < 1:
+            raise SpecError("the growth is not valid", [Fault("--append", f"got {count}; allowed is at least 1")])
+        plan = {"edits": [{"edit": "append", "layers": [1] * count}]}
+    body: Document = {"plan": plan, "checkpoint": arguments.checkpoint}
+    body |= {key: value for key in ("name", "level") if (value := getattr(arguments, key)) is not None}
+    if arguments.steps is not None:
+        body["spec"] = {"training": {"steps": arguments.steps}}
+    return body
+
+
+def _line(run: Document) -> str:
+    progress = run["progress"] or {}
+    stage = f"{progress['stage_name']} {progress['step']}/{progress['steps']}" if progress else ""
+    accuracy = "" if run["accuracy"] is None else f"accuracy {run['accuracy']:.3f}"
+    age = _age(time.time() - run["created"])
+    return f"{run['id']}  {run['state']:<10}{age:>6}  {run['name']:<24}{stage:<20}{accuracy}".rstrip()
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def _text(run: Document) -> str:
+    lines = [_line(run)]
+    if run["parent"]:
+        lines.append(f"  grown from  {run['parent']['run']} ({run['parent']['checkpoint']})")
+    if run["wanted"] != "run":
+        lines.append(f"  wanted      {run['wanted']}")
+    if run["error"]:
+        lines.append(f"  error       {run['error']['code']}: {run['error']['message']}")
+    latest = run["latest"] or {}
+    lines += [f"  {name:<22}{latest[name]:.4g}" for name in _SHOWN if latest.get(name) is not None]
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""Rollouts under way: the seats of a batch's graph, and how far each pass through them has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from neuromas.adapters.ref import AdapterRef
+from neuromas.rollout.answer import Answer, AnswerSettings
+from neuromas.rollout.batch import RolloutBatch
+from neuromas.rollout.engine import Sampling
+from neuromas.rollout.prompt import Renderer
+from neuromas.rollout.record import NodeCall, Rollout
+from neuromas.rollout.signal import Signal
+from neuromas.tasks.base import Example, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One Node of a batch's graph with all that does not change from rollout to rollout."""
+
+    id: str
+    place: int
+    predecessors: tuple[str, ...]
+    successors: tuple[str, ...]
+    adapter: AdapterRef | None
+    sampling: Sampling
+
+
+@dataclass(slots=True)
+class Plan:
+    """A batch, its scorer, its renderer and its seats in topological order."""
+
+    batch: RolloutBatch
+    task: Task
+    renderer: Renderer
+    settings: AnswerSettings
+    seats: dict[str, Seat]
+    topology_hash: str
+
+    @classmethod
+    def of(cls, batch: RolloutBatch, task: Task, renderer: Renderer, settings: AnswerSettings) -> Plan:
+        """Return the plan of a batch."""
+        topology = batch.topology
+        seats = {}
+        for place, node_id in enumerate(topology.order):
+            node = topology.node(node_id)
+            budget = batch.sampling.max_tokens if node.max_tokens is None else node.max_tokens
+            if node_id == topology.output and settings.max_tokens is not None:
+                budget = settings.max_tokens
+            temperature = batch.sampling.temperature if node.temperature is None else node.temperature
+            seats[node_id] = Seat(
+                id=node_id,
+                place=place,
+                predecessors=topology.predecessors(node_id),
+                successors=topology.successors(node_id),
+                adapter=batch.adapters[topology.adapter_of(node_id)],
+                sampling=Sampling(
+                    max_tokens=budget,
+                    temperature=0.0 if batch.greedy else temperature,
+                    top_p=1.0 if batch.greedy else batch.sampling.top_p,
+                ),
+            )
+        return cls(batch, task, renderer, settings, seats, topology.content_hash)
+
+    def answer(self) -> Answer | None:
+        """Return what follows the answer of one rollout, None when nobody wants to."""
+        return Answer(self.renderer.text_stream(), self.settings.stop) if self.settings.is_watched else None
+
+
+@dataclass(slots=True)
+class Pass:
+    """One rollout under way. ``missing`` counts, per Node not yet called, the predecessors without a message."""
+
+    key: int
+    plan: Plan
+    example: Example
+    index: int
+    seed: int
+    missing: dict[str, int]
+    answer: Answer | None
+    calls: dict[str, NodeCall] = field(default_factory=dict)
+    in_engine: set[str] = field(default_factory=set)
+    failure: str | None = None
+
+    def signals(self, seat: Seat) -> list[Signal]:
+        """Return what the predecessors of ``seat`` have said."""
+        return [Signal(sender, self.calls[sender].text) for sender in seat.predecessors]
+
+    def unlock(self, seat: Seat) -> list[Seat]:
+        """Return the successors of ``seat`` whose last missing input was its message."""
+        seats = []
+        for node_id in seat.successors:
+            self.missing[node_id] -= 1
+            if not self.missing[node_id]:
+                seats.append(self.plan.seats[node_id])
+        return seats
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.failure is not None or len(self.calls) == len(self.plan.seats)
+
+    def finish(self) -> Rollout:
+        """Return the record of the rollout."""
+        batch = self.plan.batch
+        output = self.calls.get(batch.topology.output)
+        answer = output.text if output is not None and self.failure is None else ""
+        return Rollout(
+            topology_hash=self.plan.topology_hash,
+            provenance=batch.provenance,
+            example=self.example,
+            index=self.index,
+            seed=self.seed,
+            calls=tuple(self.calls[node_id] for node_id in self.plan.seats if node_id in self.calls),
+            answer=answer,
+            reward=0.0 if self.failure is not None else self.plan.task.score(self.example, answer),
+            failure=self.failure,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A call that is in the engine."""
+
+    rollout: Pass
+    seat: Seat
+    prompt: tuple[int, ...]
+    entered_s: float
+
+    @property
+    def answer(self) -> Answer | None:
+        """The followed answer that this call gives."""
+        rollout = self.rollout
+        return rollout.answer if self.seat.id == rollout.plan.batch.topology.output else None

@@ -1,0 +1,158 @@
+"""The body of a chat completion request, as OpenAI's clients send it, with NeuroMAS's own fields under ``neuromas``.
+
+What stock clients send by default is accepted. A setting that would change the answer and is not supported is refused
+by name, unless it asks for what happens anyway.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from neuromas.rollout.answer import AnswerSettings
+from neuromas.serving.question import Question
+
+_SEED_MASK = 2**63 - 1
+_MAX_STOPS = 4
+
+
+def _only(*allowed: Any) -> BeforeValidator:
+    """Return the check of a setting that may be absent, null or one of ``allowed``, and does nothing."""
+
+    def check(value: Any) -> None:
+        if value is not None and value not in allowed:
+            listed = ", ".join(map(repr, allowed))
+            raise ValueError(f"is not supported; leave it out, or send {listed or 'null'}")
+
+    return BeforeValidator(check)
+
+
+def _not_null(default: Any) -> Callable[[Any], Any]:
+    """Return what turns null into ``default``, as OpenAI's API does."""
+    return lambda value: default if value is None else value
+
+
+def _read_content(value: Any) -> Any:
+    """Return the text of a message's content: a text, null, or a list of text parts."""
+    if value is None:
+        return ""
+    if not isinstance(value, list):
+        return value
+    texts = []
+    for place, part in enumerate(value):
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise ValueError(f"part {place} is of type {kind!r}; only parts of type 'text' can be read")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _read_stop(value: Any) -> Any:
+    """Return stop texts as a list; null and an empty list are none."""
+    stops = [value] if isinstance(value, str) else [] if value is None else value
+    if isinstance(stops, list) and "" in stops:
+        raise ValueError("holds an empty text, which is everywhere")
+    return stops
+
+
+class Wire(BaseModel):
+    """A body from outside: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Message(Wire):
+    """One message of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_read_content)]
+    name: str | None = None
+    # What clients copy from an earlier answer into the conversation.
+    refusal: Annotated[Any, _only()] = None
+    annotations: Annotated[Any, _only([])] = None
+    audio: Annotated[Any, _only()] = None
+    function_call: Annotated[Any, _only()] = None
+    tool_calls: Annotated[Any, _only([])] = None
+
+
+class Extras(Wire):
+    """Fields that only NeuroMAS knows."""
+
+    trace: bool = False
+    """Return every Node's message beside the answer."""
+    deadline_s: float | None = Field(default=None, gt=0)
+    """Give the request up after this many seconds; the server's own limit holds as well."""
+
+
+class StreamOptions(Wire):
+    """What a stream carries besides text."""
+
+    include_usage: Annotated[bool, BeforeValidator(_not_null(False))] = False
+    include_obfuscation: bool | None = None
+    """Accepted and not needed: pieces are whole words of the vocabulary, padding would hide nothing."""
+
+
+class ChatRequest(Wire):
+    """Body of ``POST /v1/chat/completions``. Temperature and top-p act on every Node that sets none of its own."""
+
+    model: str
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+    temperature: float | None = Field(default=None, ge=0, le=4)
+    """0, the default, is greedy: what the graph's accuracy was measured with."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Budget of the answer, the output Node's message; None = the graph's. Other Nodes keep theirs."""
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    """None draws one; the answer says which under ``neuromas``."""
+    stop: Annotated[tuple[str, ...], Field(max_length=_MAX_STOPS), BeforeValidator(_read_stop)] = ()
+    """Texts that end the answer; they are not part of it."""
+    stream: Annotated[bool, BeforeValidator(_not_null(False))] = False
+    stream_options: StreamOptions | None = None
+    neuromas: Annotated[Extras, BeforeValidator(_not_null(Extras()))] = Extras()
+    # Notes of the client to itself.
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, str] | None = None
+    # What clients send although it asks for nothing.
+    n: Annotated[Any, _only(1)] = None
+    logprobs: Annotated[Any, _only(False)] = None
+    top_logprobs: Annotated[Any, _only(0)] = None
+    frequency_penalty: Annotated[Any, _only(0)] = None
+    presence_penalty: Annotated[Any, _only(0)] = None
+    logit_bias: Annotated[Any, _only({})] = None
+    response_format: Annotated[Any, _only({"type": "text"})] = None
+    tools: Annotated[Any, _only([])] = None
+    tool_choice: Annotated[Any, _only("none", "auto")] = None
+    parallel_tool_calls: Annotated[Any, _only(True, False)] = None
+    functions: Annotated[Any, _only([])] = None
+    function_call: Annotated[Any, _only("none", "auto")] = None
+    modalities: Annotated[Any, _only(["text"])] = None
+    service_tier: Annotated[Any, _only("auto", "default")] = None
+    store: Annotated[Any, _only(False)] = None
+
+    @property
+    def text(self) -> str:
+        """What the graph is asked: the texts of all messages in order."""
+        return "\n\n".join(message.content for message in self.messages)
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream shall end with its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def question(self) -> Question:
+        """Return the question that is asked; where it names no seed, one is drawn."""
+        return Question(
+            graph=self.model,
+            text=self.text,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=(secrets.randbits(63) if self.seed is None else self.seed) & _SEED_MASK,
+            answer=AnswerSettings(self.stream, self.stop, self.max_completion_tokens or self.max_tokens),
+            deadline_s=self.neuromas.deadline_s,
+        )

@@ -1,0 +1,132 @@
+"""Graphs that share an engine: the data that deployments are made of. Loads no Ray, no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+from neuromas.rollout.engine import Engine
+from neuromas.serving.graph_table import Graph
+from neuromas.serving.load import Limits
+from neuromas.spec.machine import EngineSpec
+
+_MIN_SLOTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSetup:
+    """What an engine is started with. Graphs with equal setups can share one engine.
+
+    Attributes:
+        base_folder: folder of the base model.
+        engine: kind and sizes; its ``max_adapters`` plays no part.
+        rank: largest LoRA rank.
+        targets: names of the linear layers that carry adapters.
+        gpus: GPUs (or a share of one) that the engine's process gets.
+    """
+
+    base_folder: Path
+    engine: EngineSpec
+    rank: int
+    targets: tuple[str, ...]
+    gpus: float = 0
+
+    @property
+    def name(self) -> str:
+        """The same for equal setups: ``engine-`` and 12 hex digits. Names the application and its route."""
+        engine = self.engine.model_dump(mode="json", exclude={"max_adapters"})
+        parts = [str(self.base_folder), engine, self.rank, sorted(self.targets), self.gpus]
+        return f"engine-{sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPlace:
+    """Where a served graph comes from.
+
+    Attributes:
+        name: of the model, to clients.
+        checkpoint: folder of the checkpoint.
+        version: of the checkpoint, for people and programs: its id.
+        generation: raised with every swap that its owner asks for.
+    """
+
+    name: str
+    checkpoint: str
+    version: str = ""
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineGroup:
+    """One deployment: an engine, the graphs on it, and how many copies of all this there are.
+
+    Attributes:
+        setup: of the engine.
+        graphs: what is served.
+        slots: adapter versions that the engine holds; a swap needs room for the old and the new version.
+        replicas: copies at least.
+        max_replicas: copies at most, by load.
+        cpus: processors that each copy claims of the cluster.
+        limits: of each copy.
+    """
+
+    setup: EngineSetup
+    graphs: tuple[GraphPlace, ...]
+    slots: int
+    replicas: int = 1
+    max_replicas: int = 1
+    cpus: float = 1
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def name(self) -> str:
+        """Name of the application."""
+        return self.setup.name
+
+    @property
+    def route(self) -> str:
+        """Path under which the application answers: ``/engine-3f9c0d1e2b7a``."""
+        return f"/{self.name}"
+
+    @property
+    def user_config(self) -> dict[str, Any]:
+        """What may change while replicas run, as JSON."""
+        return {"graphs": [asdict(place) for place in self.graphs]}
+
+
+def places(user_config: dict[str, Any]) -> tuple[GraphPlace, ...]:
+    """Return the graphs of ``EngineGroup.user_config``."""
+    return tuple(GraphPlace(**document) for document in user_config["graphs"])
+
+
+def slots_for(num_adapters: int) -> int:
+    """Return how many adapter versions an engine should hold for graphs with so many adapters together.
+
+    Twice as many, so that every graph can be swapped at once, rounded up to a power of two: an engine must be started
+    anew to hold more, which should be rare.
+    """
+    slots = _MIN_SLOTS
+    while slots < 2 * num_adapters:
+        slots *= 2
+    return slots
+
+
+class Opener(Protocol):
+    """Makes engines and loads graphs; picklable."""
+
+    def start(self, setup: EngineSetup, slots: int) -> Engine:
+        """Return a running engine.
+
+        Raises:
+            NeuroMASError: it did not start.
+        """
+
+    def load(self, setup: EngineSetup, place: GraphPlace) -> Graph:
+        """Return a graph with its weights, fit for the engine of ``setup``.
+
+        Raises:
+            NeuroMASError: the checkpoint cannot be read, or does not fit.
+        """

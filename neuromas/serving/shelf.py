@@ -1,0 +1,95 @@
+"""Shelf: keeps the graphs of a server as a list says, while it serves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from neuromas.errors import NeuroMASError
+from neuromas.serving.graph_server import GraphServer
+from neuromas.serving.graph_table import Graph
+from neuromas.serving.group import GraphPlace
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphReport:
+    """How far a server is with one graph.
+
+    Attributes:
+        wanted: generation that shall be served.
+        served: generation that is served, None when there is none.
+        version: of the checkpoint that is served.
+        error: why the wanted generation is not served, when that was tried.
+    """
+
+    wanted: int
+    served: int | None = None
+    version: str = ""
+    error: str | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is wanted is served."""
+        return self.served == self.wanted
+
+
+class Shelf:
+    """Loads, swaps and removes graphs, one change after the other; a graph that fails leaves the others alone."""
+
+    def __init__(self, server: GraphServer, load: Callable[[GraphPlace], Graph]) -> None:
+        self._server = server
+        self._load = load
+        self._changing = threading.Lock()
+        self._wanted: tuple[GraphPlace, ...] = ()
+        self._served: dict[str, GraphPlace] = {}
+        self._errors: dict[GraphPlace, str] = {}
+
+    def want(self, wanted: Sequence[GraphPlace]) -> None:
+        """Say what shall be served from now on; ``follow`` brings it about."""
+        self._wanted = tuple(wanted)
+
+    def follow(self) -> None:
+        """Load and remove until the server serves what is wanted; what fails is in the report.
+
+        Blocks for seconds. While another thread does the same it does the work for both.
+        """
+        with self._changing:
+            while (place := self._next()) is not None:
+                self._bring(place)
+            names = {place.name for place in self._wanted}
+            for name in [name for name in self._served if name not in names]:
+                self._server.remove(name).result()
+                del self._served[name]
+
+    def report(self) -> dict[str, GraphReport]:
+        """Return how far each wanted graph is, by name."""
+        reports = {}
+        for place in self._wanted:
+            served = self._served.get(place.name)
+            reports[place.name] = GraphReport(
+                wanted=place.generation,
+                served=None if served is None else served.generation,
+                version="" if served is None else served.version,
+                error=self._errors.get(place),
+            )
+        return reports
+
+    def _next(self) -> GraphPlace | None:
+        """Return a wanted graph that is not served and has not failed."""
+        for place in self._wanted:
+            if self._served.get(place.name) != place and place not in self._errors:
+                return place
+        return None
+
+    def _bring(self, place: GraphPlace) -> None:
+        try:
+            self._server.put(self._load(place)).result()
+        except NeuroMASError as error:
+            self._errors[place] = str(error)
+            logger.warning("graph cannot be served", extra={"graph": place.name, "reason": str(error)})
+        else:
+            self._served[place.name] = place

@@ -1,0 +1,30 @@
+"""The API's process: ``python -m services.api``, with the settings of the environment."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+
+from services.api.server import serve
+from services.logs import set_up_logging
+from services.settings import SettingsError, load_settings
+
+
+def main(argv: list[str]) -> int:
+    """Serve until told to stop; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="services.api", description="Serve the API of NeuroMAS.")
+    parser.add_argument("--fd", type=int, help="descriptor of a socket that is bound already")
+    descriptor: int | None = parser.parse_args(argv).fd
+    try:
+        settings = load_settings()
+        set_up_logging(settings.log_level, settings.log_format)
+        serve(settings, None if descriptor is None else socket.socket(fileno=descriptor))
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""Archives: a checkpoint as plain LoRAs in PEFT's layout, packed to one file. No torch in this process.
+
+The adapters of type "lora" are written as they lie in the checkpoint. Other types are maps that torch evaluates: there
+the command line's export runs as a process of its own, where torch is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+from neuromas.errors import AdapterError, CheckpointError, NeuroMASError
+from neuromas.trained import Trained, find_trained
+from neuromas.training.location import ADAPTERS, verify
+from services.api.problems import ApiError, unsupported
+
+Form = Literal["tar", "zip"]
+TIMEOUT_S: Final = 600.0
+MEDIA_TYPES: Final[Mapping[Form, str]] = {"tar": "application/x-tar", "zip": "application/zip"}
+
+
+async def pack(checkpoint: Path, work: Path, name: str, form: Form) -> Path:
+    """Write an archive of a checkpoint and return it.
+
+    Args:
+        checkpoint: its folder.
+        work: an empty folder; the caller removes it.
+        name: of the folder inside the archive.
+        form: of the archive.
+
+    Raises:
+        CheckpointError: the checkpoint is gone or altered.
+        ApiError: its adapters cannot be exported here, or it takes too long.
+    """
+    trained = await asyncio.to_thread(find_trained, checkpoint)
+    await asyncio.to_thread(verify, checkpoint)
+    folder = work / name
+    if trained.spec.adapter.type == "lora":
+        await asyncio.to_thread(_export_lora, trained, folder)
+    elif find_spec("torch") is None:
+        kind = trained.spec.adapter.type
+        raise unsupported("id", f"adapters of type {kind!r} are exported where torch is installed: `neuromas export`")
+    else:
+        await _export_by_command(checkpoint, folder)
+    return await asyncio.to_thread(_archive, folder, work / f"{name}.{form}", form)
+
+
+def make_work_folder(data_dir: Path) -> Path:
+    """Return a new folder for an archive, on the disk of the data."""
+    root = data_dir / "exports"
+    root.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=root))
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder; one that is gone already is no error."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _export_lora(trained: Trained, folder: Path) -> None:
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    from neuromas.adapters.ref import PlainLora
+    from neuromas.cli.export import write_export
+
+    adapter = trained.spec.adapter
+    scale = np.float32(1 if adapter.alpha is None else adapter.alpha / adapter.rank)
+    try:
+        state = load_file(trained.checkpoint / ADAPTERS)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"checkpoint {trained.checkpoint.name}: its weights cannot be read") from error
+    loras = {}
+    for name in trained.topology.adapters:
+        # Keys are <adapter>/<module>/A and /B; names of adapters have no slash.
+        paths = sorted(key[len(name) + 1 : -2] for key in state if key.startswith(f"{name}/") and key.endswith("/A"))
+        pairs = {path: (state[f"{name}/{path}/A"], state[f"{name}/{path}/B"] * scale) for path in paths}
+        loras[name] = PlainLora(adapter.rank, pairs)
+    try:
+        write_export(trained, loras, folder)
+    except AdapterError as error:
+        raise CheckpointError(f"checkpoint {trained.checkpoint.name}: {error}") from error
+
+
+async def _export_by_command(checkpoint: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "neuromas", "export", str(checkpoint), "--out", str(folder)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            _, said = await process.communicate()
+    except TimeoutError as error:
+        raise ApiError(504, "export_timeout", f"the export took longer than {TIMEOUT_S:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise ExportError(f"the export ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
+
+
+class ExportError(NeuroMASError, RuntimeError):
+    """The export's own process failed."""
+
+    code = "export"
+
+
+def _archive(folder: Path, target: Path, form: Form) -> Path:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if form == "tar":
+        with tarfile.open(target, "w") as tar:
+            for file in files:
+                tar.add(file, f"{folder.name}/{file.relative_to(folder)}", filter=_anonymous)
+    else:
+        with zipfile.ZipFile(target, "w") as packed:  # stored: weights do not get smaller
+            for file in files:
+                packed.write(file, f"{folder.name}/{file.relative_to(folder)}")
+    return target
+
+
+def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Leave out whose files they were on this machine."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o644
+    return entry

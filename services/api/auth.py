@@ -1,0 +1,147 @@
+"""Who asks: bearer keys, what they may do, and how often they may ask."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from services.api.problems import ApiError, busy
+from services.api.service import Service, service_of
+from services.records import Scope
+
+LOCAL: Final = "local"
+"""Owner of everything that is made without a key."""
+_WINDOW_S: Final = 60
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain"})
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+BEARER: Final = HTTPBearer(auto_error=False, scheme_name="key", description="A key made by `neuromas keys create`.")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request.
+
+    Attributes:
+        id: of the key; "local" where keys are off.
+        scopes: what the caller may do.
+        quota: limits of this key; empty = the settings' own.
+    """
+
+    id: str
+    scopes: frozenset[str]
+    quota: Mapping[str, Any]
+
+    def limit(self, name: str, default: int) -> int:
+        """Return one of the key's limits; 0 = none."""
+        value = self.quota.get(name)
+        return default if value is None else int(value)
+
+
+def needs(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
+    """Return a dependency that lets callers in who have one of the scopes.
+
+    The dependency raises ApiError: no valid key (401), none of the scopes (403), too many requests (429).
+    """
+
+    async def check(
+        request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
+    ) -> Caller:
+        caller = await authenticate(request)
+        if caller.scopes.isdisjoint(scopes):
+            wanted = " or ".join(scopes)
+            raise ApiError(403, "missing_scope", f"this key lacks the scope {wanted}; make one that has it")
+        return caller
+
+    return check
+
+
+Reader = Annotated[Caller, Depends(needs(Scope.READ))]
+Trainer = Annotated[Caller, Depends(needs(Scope.TRAIN))]
+Server = Annotated[Caller, Depends(needs(Scope.SERVE))]
+ReaderOrServer = Annotated[Caller, Depends(needs(Scope.READ, Scope.SERVE))]
+
+
+async def authenticate(request: Request) -> Caller:
+    """Return who makes a request; asked again in the same request, the same caller.
+
+    Raises:
+        ApiError: no valid key (401), a page of another site (403), or more requests than the quota allows (429).
+    """
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
+    service = service_of(request)
+    check_origin(request, service)
+    caller = await _identify(request, service)
+    request.state.caller, request.state.caller_id = caller, caller.id
+    await _count(service, caller)
+    return caller
+
+
+def check_origin(request: Request, service: Service) -> None:
+    """Refuse requests that a page of another site makes a browser send.
+
+    Without keys, whoever reaches the address may do everything: so the name that the request came in under must be
+    one of ours (a page could point a name of its own at this machine), and what changes something must not come from
+    another site.
+
+    Raises:
+        ApiError: the request is one of these.
+    """
+    host = request.headers.get("host", "")
+    if not is_allowed_host(host, service):
+        message = f"requests for the host {host!r} are not answered; allowed_hosts in the settings says which are"
+        raise ApiError(421, "wrong_host", message)
+    origin = request.headers.get("origin")
+    if request.method not in _SAFE and origin is not None and urlsplit(origin).netloc != host:
+        raise ApiError(403, "cross_origin", "requests from pages of other sites are not answered")
+
+
+def is_allowed_host(host: str, service: Service) -> bool:
+    """Whether requests may come in under a Host header."""
+    settings = service.settings
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if settings.allowed_hosts:
+        return name in settings.allowed_hosts
+    if not settings.is_loopback:
+        return True
+    if name in _LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+async def _identify(request: Request, service: Service) -> Caller:
+    if not service.settings.keys_required:
+        return Caller(LOCAL, frozenset(Scope), {})
+    kind, _, text = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not text.strip():
+        raise _unauthorized("send a key: Authorization: Bearer nmk_...; `neuromas keys create` makes one")
+    key = await service.keys.find(text.strip())
+    if key is None:
+        raise _unauthorized("the key is not valid, or it was revoked")
+    return Caller(key["id"], frozenset(key["scopes"]), key.get("quota") or {})
+
+
+async def _count(service: Service, caller: Caller) -> None:
+    allowed = 0 if caller.id == LOCAL else caller.limit("requests_per_minute", service.settings.requests_per_minute)
+    if allowed and await service.store.count(f"requests/{caller.id}", 1, _WINDOW_S) > allowed:
+        message = f"this key may make {allowed} requests a minute"
+        raise busy("rate_limited", message, _WINDOW_S - time.time() % _WINDOW_S)
+
+
+def _unauthorized(message: str) -> ApiError:
+    return ApiError(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,129 @@
+"""What surrounds every request: its id, log line and count, the headers of its answer, the limit of its body."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.api.instruments import Instruments
+from services.api.problems import ApiError, answer
+from services.logs import request_id
+
+logger = logging.getLogger(__name__)
+
+_GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"})
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of pages: nothing but what this server sends, no inline script or style."""
+DATA_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+"""Content-Security-Policy of data; a drawing opened by itself keeps its own styles."""
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class RequestContext:
+    """Outermost layer: gives a request its id, and its answer headers, a log line and a count."""
+
+    def __init__(self, app: ASGIApp, instruments: Instruments) -> None:
+        self._app = app
+        self._instruments = instruments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        id = given if _GIVEN_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+        token, started = request_id.set(id), time.perf_counter()
+        status = 500
+
+        async def headed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(MutableHeaders(scope=message), id)
+                self._instruments.seconds.labels(method, _route(scope)).observe(time.perf_counter() - started)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, headed)
+        finally:
+            self._instruments.requests.labels(method, _route(scope), status).inc()
+            _log(scope, status, time.perf_counter() - started)
+            request_id.reset(token)
+
+
+class BodyLimit:
+    """Refuses bodies above a size, whether their length is told or not."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        told = Headers(scope=scope).get("content-length", "0") if scope["type"] == "http" else "0"
+        if told.isdecimal() and int(told[:20]) > self._max_bytes:
+            await answer(self._too_large())(scope, receive, send)
+            return
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max_bytes:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _too_large(self) -> ApiError:
+        message = f"the body is larger than {self._max_bytes} bytes, the limit"
+        return ApiError(413, "too_large", message, headers={"Connection": "close"})
+
+
+def _add_headers(headers: MutableHeaders, id: str) -> None:
+    headers["X-Request-Id"] = id
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    is_page = headers.get("content-type", "").startswith("text/html")
+    headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else DATA_POLICY)
+    headers.setdefault("Cache-Control", "no-store")
+
+
+def _route(scope: Scope) -> str:
+    """Return the pattern of the route: there are few, while paths may be anything."""
+    route = scope.get("route")
+    return "none" if route is None else str(route.path)
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+    fields = {
+        "method": scope["method"],
+        "route": _route(scope),
+        "path": scope["path"],
+        "status": status,
+        "seconds": round(seconds, 6),
+        "caller": scope.get("state", {}).get("caller_id", ""),
+    }
+    logger.log(level, "request", extra=fields)

@@ -1,0 +1,180 @@
+"""Estimates: what a graph is, and what an answer and a training step of it cost, from its document alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from neuromas.base.linears import linear_shapes
+from neuromas.base.resolve import TINY, resolve_base
+from neuromas.errors import BaseModelError
+from neuromas.spec.parts import AdapterSpec, SamplingSpec
+from neuromas.spec.run import RunSpec
+from neuromas.topology.draw import draw_mermaid, draw_text
+from neuromas.topology.graph import Topology
+from neuromas.topology.svg import draw_svg
+from services.api.allowed import base_folder
+from services.settings import Settings
+from services.store.base import Document
+
+_FLOAT_BYTES: Final = 4
+_TRAINING_COPIES: Final = 4
+"""A trained number, its gradient, and Adam's two moments."""
+_MAX_DRAWN_EDGES: Final = 2048
+"""Edges of the largest graph that is drawn with lines; more could not be told apart, and take long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What the costs of a graph depend on beside itself.
+
+    Attributes:
+        base: name of the base.
+        folder: of the base; None where it cannot be read from here.
+        adapter: its adapters.
+        max_tokens: budget of nodes without one of their own.
+        max_signal: longest message that a node reads, tokens; None = no limit.
+    """
+
+    base: str
+    folder: Path | None
+    adapter: AdapterSpec
+    max_tokens: int
+    max_signal: int | None
+
+    @staticmethod
+    def of(spec: RunSpec | None, settings: Settings) -> Assumptions:
+        """Return those of a run spec; None = of a run spec that says nothing but the graph."""
+        base = TINY if spec is None else spec.base
+        folder = resolve_base(TINY) if base == TINY else base_folder(base, settings)
+        adapter = AdapterSpec() if spec is None else spec.adapter
+        sampling = SamplingSpec() if spec is None else spec.sampling
+        signal = None if spec is None else spec.prompt.max_signal_tokens
+        return Assumptions(base, folder, adapter, sampling.max_tokens, signal)
+
+
+def report(topology: Topology, spec: RunSpec | None, graphs: Sequence[Topology], settings: Settings) -> Document:
+    """Return what a graph is and needs.
+
+    Args:
+        topology: the graph.
+        spec: the run spec around it; None for a bare topology.
+        graphs: of the stages of the run.
+        settings: say which bases can be read.
+    """
+    assumed = Assumptions.of(spec, settings)
+    budgets = {node.id: node.max_tokens or assumed.max_tokens for node in topology.nodes}
+    path = _critical_path(topology, budgets)
+    read = [min(budgets[sender], assumed.max_signal or budgets[sender]) for sender, _ in topology.edges]
+    rollouts = None if spec is None else spec.training.prompts_per_step * spec.training.group_size
+    tokens = {
+        "completion_max": sum(budgets.values()),
+        "messages_read_max": sum(read),
+        "question_reads": sum(node.reads_task for node in topology.nodes),
+        "critical_path": sum(budgets[node] for node in path),
+        "rollouts_per_step": rollouts,
+        "calls_per_step": None if rollouts is None else rollouts * len(topology.nodes),
+    }
+    parameters, memory = _weights(topology, assumed, sum(budgets.values()) + sum(read))
+    return {
+        "object": "topology.report",
+        "valid": True,
+        "kind": "topology" if spec is None else "run",
+        "name": topology.name if spec is None else spec.name,
+        "hash": topology.content_hash,
+        "nodes": len(topology.nodes),
+        "edges": len(topology.edges),
+        "order": list(topology.order),
+        "layers": [list(layer) for layer in topology.layers],
+        "depth": topology.depth,
+        "width": topology.width,
+        "output": topology.output,
+        "calls_per_answer": len(topology.nodes),
+        "critical_path": path,
+        "adapters": len(topology.adapters),
+        "base": assumed.base,
+        "trainable_parameters": parameters,
+        "tokens": tokens,
+        "memory": memory,
+        "stages": None if spec is None else [len(graph.nodes) for graph in graphs],
+        "drawing": draw(topology, "svg"),
+    }
+
+
+def draw(topology: Topology, style: str) -> str:
+    """Return a graph as ``svg``, ``mermaid`` or ``text``; one with very many edges without lines."""
+    if style == "mermaid":
+        return draw_mermaid(topology)
+    if len(topology.edges) > _MAX_DRAWN_EDGES:
+        message = f"{len(topology.nodes)} nodes, {len(topology.edges)} edges: too many to draw"
+        image = (
+            '<svg xmlns="http://www.w3.org/2000/svg" role="img" width="480" height="40" viewBox="0 0 480 40">'
+            f'<text x="8" y="24" font-family="sans-serif" font-size="14" fill="gray">{message}</text></svg>'
+        )
+        return image if style == "svg" else message
+    return draw_svg(topology) if style == "svg" else draw_text(topology)
+
+
+def _critical_path(topology: Topology, budgets: Mapping[str, int]) -> list[str]:
+    """Return the way to the output on which the most tokens are sampled one after the other."""
+    cost: dict[str, int] = {}
+    came: dict[str, str | None] = {}
+    for node in topology.order:
+        before = max(topology.predecessors(node), key=lambda sender: cost[sender], default=None)
+        came[node] = before
+        cost[node] = budgets[node] + (0 if before is None else cost[before])
+    path: list[str] = []
+    step: str | None = topology.output
+    while step is not None:
+        path.append(step)
+        step = came[step]
+    return path[::-1]
+
+
+def _weights(topology: Topology, assumed: Assumptions, tokens: int) -> tuple[int | None, dict[str, int | None]]:
+    sizes = None if assumed.folder is None else _base_sizes(assumed.folder, assumed.adapter.targets)
+    if sizes is None:
+        return None, dict.fromkeys(("adapter_bytes", "training_bytes", "base_bytes", "kv_cache_bytes"))
+    adapters, plain = len(topology.adapters), assumed.adapter.rank * sizes.adapted
+    trained = adapters * (assumed.adapter.dimension or plain)
+    return trained, {
+        "adapter_bytes": adapters * plain * _FLOAT_BYTES,
+        "training_bytes": trained * _FLOAT_BYTES * _TRAINING_COPIES,
+        "base_bytes": sizes.file_bytes,
+        "kv_cache_bytes": None if sizes.kv_per_token is None else tokens * sizes.kv_per_token,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _BaseSizes:
+    """Sizes of a base: rows and columns of its adapted layers, bytes of its files, bytes of a token's key and value."""
+
+    adapted: int
+    file_bytes: int
+    kv_per_token: int | None
+
+
+@lru_cache(maxsize=32)
+def _base_sizes(folder: Path, targets: tuple[str, ...]) -> _BaseSizes | None:
+    """Return the sizes of a base; None where its files do not say, which the driver tells with the reason."""
+    try:
+        shapes = linear_shapes(folder, targets)
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (BaseModelError, OSError, ValueError):
+        return None
+    adapted = sum(outputs + inputs for outputs, inputs in shapes.values())
+    files = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return _BaseSizes(adapted, files, _kv_bytes(config.get("text_config", config)))
+
+
+def _kv_bytes(config: Mapping[str, Any]) -> int | None:
+    try:
+        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        return int(2 * config["num_hidden_layers"] * heads * width * _FLOAT_BYTES)
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,121 @@
+"""Followed: reads of streams shared by all who stand at the same place, so that many followers cost one reader."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import Gauge
+
+from services.api.problems import busy
+from services.store.base import Document, Entry, Store
+
+_FLIGHT_S: Final = 20.0
+"""Longest time that one shared read waits; who still waits then begins another."""
+_RETRY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One entry of a stream: its document with its ``id``, and the bytes that tell it as a server-sent event."""
+
+    id: int
+    document: Document
+    event: bytes
+
+
+class Place:
+    """A follower's place among those that there are; a context that gives it back."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+
+class Followed:
+    """Streams of one store, read for any number of followers of one event loop."""
+
+    def __init__(self, store: Store, max_followers: int, gauge: Gauge) -> None:
+        self._store = store
+        self._max_followers = max_followers
+        self._gauge = gauge
+        self._num_followers = 0
+        self._is_closed = False
+        self._flights: dict[tuple[str, int, int], asyncio.Task[tuple[Frame, ...]]] = {}
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether followers are to leave."""
+        return self._is_closed
+
+    def place(self) -> Place:
+        """Take a follower's place; it is given back when its context is left.
+
+        Raises:
+            ApiError: all places are taken.
+        """
+        if self._num_followers >= self._max_followers:
+            raise busy("too_many_followers", f"{self._max_followers} streams are open, the limit", _RETRY_S)
+        self._num_followers += 1
+        self._gauge.inc()
+        return Place(self._leave)
+
+    def _leave(self) -> None:
+        self._num_followers -= 1
+        self._gauge.dec()
+
+    async def read(self, stream: str, after: int, limit: int, wait_s: float) -> tuple[Frame, ...]:
+        """Return entries above ``after``; with none there, wait up to ``wait_s`` seconds for the first.
+
+        Raises:
+            StoreUnavailableError: the store cannot be read now.
+        """
+        if wait_s <= 0 or self._is_closed:
+            return _frames(await self._store.read(stream, after=after, limit=limit))
+        key = (stream, after, limit)
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.create_task(self._fly(stream, after, limit), name=f"read {stream}")
+            self._flights[key] = flight
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        try:
+            # Shielded: a follower that leaves must not end the read of the others.
+            return await asyncio.wait_for(asyncio.shield(flight), wait_s)
+        except TimeoutError:
+            return ()
+        except asyncio.CancelledError:
+            if self._is_closed and flight.cancelled():
+                return ()
+            raise
+
+    def close(self) -> None:
+        """End all reads, so that followers leave. Called in the event loop's thread; safe to call twice."""
+        self._is_closed = True
+        for flight in list(self._flights.values()):
+            flight.cancel()
+
+    async def _fly(self, stream: str, after: int, limit: int) -> tuple[Frame, ...]:
+        return _frames(await self._store.read(stream, after=after, limit=limit, wait_s=_FLIGHT_S))
+
+    def _landed(self, key: tuple[str, int, int], flight: asyncio.Task[tuple[Frame, ...]]) -> None:
+        self._flights.pop(key, None)
+        if not flight.cancelled():
+            flight.exception()  # looked at, so that a failed read that everybody has left is no warning
+
+
+def _frames(entries: Sequence[Entry]) -> tuple[Frame, ...]:
+    return tuple(_frame(entry.id, {"id": entry.id, **entry.document}) for entry in entries)
+
+
+def _frame(id: int, document: Document) -> Frame:
+    # JSON has no line ends that could break an event. Events have no names: a client listens to all of them at once
+    # and reads their type from the data.
+    return Frame(id, document, f"id: {id}\ndata: {json.dumps(document, separators=(',', ':'))}\n\n".encode())

@@ -1,0 +1,125 @@
+"""Following: a run's streams as server-sent events, or page by page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Final
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
+
+from neuromas.errors import Fault
+from services.api.followed import Frame, Place
+from services.api.problems import invalid
+from services.api.service import Service
+from services.records import ENDED
+from services.store.base import Document, Kind, MissingError, StoreUnavailableError
+
+EVENTS: Final = "text/event-stream"
+_BATCH: Final = 200
+_AWAY_S: Final = 1.0
+"""Seconds between two tries while the store is away."""
+_OPENING: Final = b"retry: 2000\n\n"
+_AWAY: Final = b": the store is away\n\n"
+_LAST_WORDS_S: Final = 1.0
+"""Seconds that a follower stays for what is told after a run's end."""
+_ALIVE: Final = b": keep-alive\n\n"
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def wants_events(request: Request) -> bool:
+    """Whether a client asks for a stream of events, by its Accept header."""
+    return EVENTS in request.headers.get("accept", "").lower()
+
+
+async def page(service: Service, stream: str, after: int, limit: int, wait_s: float) -> Document:
+    """Return entries of a stream as the body of an answer; waits for the first where it is asked to.
+
+    Raises:
+        ApiError: too many wait already.
+    """
+    frames = await service.followed.read(stream, after, limit, 0)
+    if not frames and wait_s > 0:
+        with service.followed.place():
+            frames = await service.followed.read(stream, after, limit, wait_s)
+    last = frames[-1].id if frames else after
+    has_more = len(frames) == limit and bool(await service.followed.read(stream, last, 1, 0))
+    return {"object": "list", "data": [f.document for f in frames], "has_more": has_more, "last_id": last}
+
+
+async def follow(service: Service, request: Request, run_id: str, stream: str, after: int) -> Response:
+    """Return a stream of a run as server-sent events: all there are, then each as it comes, until the run has ended.
+
+    A client that comes back says in ``Last-Event-ID`` where it was; one that has seen the end is told 204, upon which
+    browsers stop coming back.
+
+    Raises:
+        ApiError: the header is no id (422), or too many follow already (429).
+    """
+    after = max(after, _last_event_id(request))
+    is_back = "last-event-id" in request.headers
+    if is_back and await _end_state(service, run_id) and not await service.followed.read(stream, after, 1, 0):
+        return Response(status_code=204)
+    return _Following(_events(service, run_id, stream, after), service.followed.place())
+
+
+def _last_event_id(request: Request) -> int:
+    text = request.headers.get("last-event-id", "").strip()
+    if not text:
+        return 0
+    if not text.isdecimal() or len(text) > 19:
+        raise invalid(
+            "the request is not valid", [Fault("Last-Event-ID", f"got {text[:40]!r}; expected the id of an event")]
+        )
+    return int(text)
+
+
+class _Following(StreamingResponse):
+    """A stream that holds a follower's place while it is open."""
+
+    def __init__(self, events: AsyncIterator[bytes], place: Place) -> None:
+        super().__init__(events, headers=_HEADERS, media_type=EVENTS)
+        self._place = place
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
+
+
+async def _events(service: Service, run_id: str, stream: str, after: int) -> AsyncIterator[bytes]:
+    yield _OPENING
+    keep_alive_s, wait_s = service.settings.keep_alive_s, 0.0
+    while not service.followed.is_closed:
+        try:
+            frames = await service.followed.read(stream, after, _BATCH, wait_s)
+            if not frames and (state := await _end_state(service, run_id)):
+                yield f"event: end\ndata: {json.dumps({'type': 'end', 'state': state})}\n\n".encode()
+                return
+        except StoreUnavailableError:  # the followers stay; what happened meanwhile is told when the store is back
+            yield _AWAY
+            await asyncio.sleep(_AWAY_S)
+            continue
+        if frames:
+            yield b"".join(frame.event for frame in frames)
+            after = frames[-1].id
+        elif wait_s:
+            yield _ALIVE
+        wait_s = _LAST_WORDS_S if _has_end(frames) else keep_alive_s
+
+
+async def _end_state(service: Service, run_id: str) -> str | None:
+    """Return how a run has ended; None while it has not."""
+    try:
+        state: str = (await service.store.get(Kind.RUN, run_id))["state"]
+    except MissingError:  # deleted while it was followed
+        return "deleted"
+    return state if state in ENDED else None
+
+
+def _has_end(frames: tuple[Frame, ...]) -> bool:
+    return any(frame.document.get("type") == "state" and frame.document.get("state") in ENDED for frame in frames)

@@ -1,0 +1,95 @@
+"""Growing: from a run's checkpoint and a plan to the spec of a new run. Growth never changes a run in place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from neuromas.errors import Fault, SpecError
+from neuromas.growth.plan import Grown, apply_plan, module_names
+from neuromas.spec.run import RunSpec
+from neuromas.tasks.registry import make_task
+from services.api.allowed import module_faults
+from services.api.body import parse_body
+from services.api.bounds import check_built, check_plan
+from services.api.problems import invalid
+from services.api.references import checkpoint_of_run
+from services.api.schemas.run import GrowRequest
+from services.api.service import Service
+from services.api.submission import checkpoint_topology, read_modules, read_spec
+from services.store.base import Document
+
+_INHERITED: Final = ("base", "adapter", "topology")
+_MAX_NAME: Final = 63
+_SUFFIX: Final = "-grown"
+
+
+async def grow(service: Service, run: Document, document: Document) -> tuple[RunSpec, Document]:
+    """Return the checked spec of a run grown from another, and its ``parent`` record.
+
+    The plan is applied to the graph of the checkpoint before anything else is looked at.
+
+    Args:
+        service: has the store.
+        run: to grow from.
+        document: body of the request.
+
+    Raises:
+        GrowthError: the plan does not fit the checkpoint's graph.
+        SpecError: the request or the new run's spec is not valid.
+        ApiError: there is no such checkpoint, or the service does not do what is asked.
+        CheckpointError: the checkpoint's files are gone.
+    """
+    check_plan(document.get("plan"))
+    request = parse_body(GrowRequest, document, "the growth")
+    if faults := list(module_faults((request.plan,), "plan")):
+        raise invalid("this service does not take the plan", faults, code="unsupported", status=400)
+    checkpoint = await checkpoint_of_run(service.store, run["id"], request.checkpoint)
+    grown = await _grown(service, checkpoint, request)
+    check_built(grown.topology, service.settings.max_graph_nodes, "plan")
+    spec = await _child(service, run, request, grown)
+    plan = request.plan.model_dump(mode="json")
+    return spec, {"run": run["id"], "checkpoint": checkpoint["id"], "plan": plan, "level": request.level}
+
+
+async def _grown(service: Service, checkpoint: Document, request: GrowRequest) -> Grown:
+    topology = await checkpoint_topology(service, checkpoint)
+    modules = await read_modules(service, module_names((request.plan,)), "plan")
+    return await asyncio.to_thread(apply_plan, topology, request.plan, modules)
+
+
+async def _child(service: Service, run: Document, request: GrowRequest, grown: Grown) -> RunSpec:
+    faults = [
+        Fault(f"spec.{key}", "cannot differ from the parent's: the weights come from there")
+        for key in _INHERITED
+        if key in request.spec
+    ]
+    if "name" in request.spec:
+        faults.append(Fault("spec.name", "is given beside the plan, as name"))
+    if faults:
+        raise invalid("the growth is not valid", faults)
+    name = request.name or run["name"][: _MAX_NAME - len(_SUFFIX)] + _SUFFIX
+    document = {**run["spec"], "growth": None} | {"name": name, "topology": grown.topology.to_document()}
+    try:
+        spec, _ = await read_spec(service, _merged(document, request.spec))
+    except SpecError as error:
+        raise SpecError(error.message, [Fault(f"spec.{f.path}", f.message) for f in error.faults]) from error
+    if request.level is not None:
+        levels = (await asyncio.to_thread(make_task, spec.task, spec.seed)).levels
+        if request.level not in levels:
+            allowed = ", ".join(map(str, levels)) or "none: the task has no levels"
+            raise invalid("the growth is not valid", [Fault("level", f"got {request.level}; allowed are {allowed}")])
+    return spec
+
+
+def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:
+    """Return a document with changes, section by section; a section of another type replaces the old one whole."""
+    merged = dict(document)
+    for key, value in changes.items():
+        old = merged.get(key)
+        same = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        )
+        merged[key] = _merged(old, value) if same else value  # type: ignore[arg-type]
+    return merged

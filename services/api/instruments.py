@@ -1,0 +1,125 @@
+"""What Prometheus reads from the API: its own requests, and what the store says of runs and endpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from services.records import EndpointState, EvaluationState, RunState
+from services.store.base import Document, Kind, Store
+
+FRESH_S: Final = 10.0
+"""Seconds for which what was read from the store is told again instead of being read anew."""
+_PAGE: Final = 500
+_LATENCIES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_STATES: Final = {
+    Kind.RUN: tuple(RunState),
+    Kind.ENDPOINT: tuple(EndpointState),
+    Kind.EVALUATION: tuple(EvaluationState),
+}
+# Metrics of a run's last step that are told by name, in Prometheus's words.
+_STEP_GAUGES: Final = {
+    "time/step_s": ("neuromas_run_step_seconds", "Duration of a running run's last step."),
+    "rollout/reward_mean": ("neuromas_run_reward", "Mean reward of a running run's last step."),
+    "rollout/calls": ("neuromas_run_engine_calls", "Calls that the engine had in its last step: its batch."),
+}
+
+
+@dataclass(slots=True)
+class Instruments:
+    """Counters of one application. Each application has a registry of its own, so that tests may make several."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    requests: Counter = field(init=False)
+    seconds: Histogram = field(init=False)
+    chat_seconds: Histogram = field(init=False)
+    chat_tokens: Counter = field(init=False)
+    followers: Gauge = field(init=False)
+    _told: str = ""
+    _told_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        registry = self.registry
+        self.requests = Counter(
+            "neuromas_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "neuromas_request_seconds",
+            "Time to the first byte of an answer.",
+            ("method", "route"),
+            buckets=_LATENCIES,
+            registry=registry,
+        )
+        self.chat_seconds = Histogram(
+            "neuromas_endpoint_seconds",
+            "Time of a whole answer of an endpoint.",
+            ("endpoint",),
+            buckets=_LATENCIES,
+            registry=registry,
+        )
+        self.chat_tokens = Counter(
+            "neuromas_endpoint_tokens", "Tokens of an endpoint's answers.", ("endpoint", "kind"), registry=registry
+        )
+        self.followers = Gauge("neuromas_followers", "Open event streams and long polls.", registry=registry)
+
+    async def exposition(self, store: Store) -> str:
+        """Return everything in Prometheus's text format.
+
+        Raises:
+            StoreUnavailableError: what is in the store cannot be told now.
+        """
+        now = time.monotonic()
+        if not self._told or now - self._told_s > FRESH_S:
+            self._told, self._told_s = await _store_exposition(store), now
+        return generate_latest(self.registry).decode() + self._told
+
+
+async def _store_exposition(store: Store) -> str:
+    registry = CollectorRegistry()
+    names = {Kind.RUN: "neuromas_runs", Kind.ENDPOINT: "neuromas_endpoints", Kind.EVALUATION: "neuromas_evaluations"}
+    for kind, states in _STATES.items():
+        gauge = Gauge(names[kind], f"Documents by state: {kind}.", ("state",), registry=registry)
+        for state in states:
+            gauge.labels(state).set(await _count(store, kind, state))
+    queued = await store.list(Kind.RUN, where={"state": RunState.QUEUED}, limit=_PAGE)
+    running = await store.list(Kind.RUN, where={"state": RunState.RUNNING}, limit=_PAGE)
+    _add_waits(registry, queued.items, running.items)
+    _add_steps(registry, running.items)
+    return generate_latest(registry).decode()
+
+
+async def _count(store: Store, kind: Kind, state: str) -> int:
+    total, after = 0, None
+    while True:
+        page = await store.list(kind, where={"state": state}, after=after, limit=_PAGE)
+        total += len(page.items)
+        if not page.has_more:
+            return total
+        after = page.items[-1]["id"]
+
+
+def _add_waits(registry: CollectorRegistry, queued: Iterable[Document], running: Iterable[Document]) -> None:
+    oldest = Gauge(
+        "neuromas_queue_oldest_seconds", "How long the run that waits longest has waited.", registry=registry
+    )
+    oldest.set(max((time.time() - run["created"] for run in queued), default=0.0))
+    waited = Gauge("neuromas_run_wait_seconds", "How long a running run waited.", ("run",), registry=registry)
+    for run in running:
+        if run.get("started") is not None:
+            waited.labels(run["id"]).set(max(0.0, run["started"] - run["created"]))
+
+
+def _add_steps(registry: CollectorRegistry, running: Iterable[Document]) -> None:
+    gauges = {key: Gauge(name, text, ("run",), registry=registry) for key, (name, text) in _STEP_GAUGES.items()}
+    rate = Gauge("neuromas_run_tokens_per_second", "Tokens generated per second of step.", ("run",), registry=registry)
+    for run in running:
+        latest: Mapping[str, Any] = run.get("latest") or {}
+        for key, gauge in gauges.items():
+            if key in latest:
+                gauge.labels(run["id"]).set(latest[key])
+        if latest.get("time/step_s"):
+            rate.labels(run["id"]).set(latest.get("rollout/tokens", 0.0) / latest["time/step_s"])

@@ -1,0 +1,85 @@
+"""Moves of runs that users ask for: cancel, pause, resume. Compare-and-set, so that two who ask at once both see why.
+
+A run that nobody drives is moved at once. Of one that is driven the wish is written down; its driver stops with a
+checkpoint as soon as it can, and the supervisor sees to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from services.api.problems import ApiError
+from services.records import ENDED, RunState, Wanted, events_stream
+from services.store.base import ConflictError, Document, Kind, Store
+
+Verb = Literal["cancel", "pause", "resume"]
+_ATTEMPTS: Final = 20
+
+_WISHES: Final[Mapping[Verb, Wanted]] = {"cancel": Wanted.CANCEL, "pause": Wanted.PAUSE, "resume": Wanted.RUN}
+_PLACES: Final[Mapping[Verb, RunState]] = {
+    "cancel": RunState.CANCELLED,
+    "pause": RunState.PAUSED,
+    "resume": RunState.QUEUED,
+}
+_DONE: Final[Mapping[Verb, str]] = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
+
+
+async def move(store: Store, run_id: str, verb: Verb) -> Document:
+    """Carry out a verb, or have it carried out, and return the run.
+
+    Raises:
+        MissingError: there is no such run.
+        ApiError: the run's state does not allow it, or it changes all the time (409).
+    """
+    for _ in range(_ATTEMPTS):
+        run = await store.get(Kind.RUN, run_id)
+        change = change_for(run, verb)
+        try:
+            moved = await store.update(Kind.RUN, run_id, change, version=run["version"])
+        except ConflictError:
+            continue  # its driver gives signs of life: look again
+        if "state" in change:
+            await tell_state(store, moved)
+        return moved
+    raise ApiError(409, "conflict", f"run {run_id} changes too quickly now; try again", headers={"Retry-After": "1"})
+
+
+def change_for(run: Mapping[str, Any], verb: Verb) -> dict[str, Any]:
+    """Return what a verb changes in a run.
+
+    Raises:
+        ApiError: it is not allowed now; the message says why.
+    """
+    state, wanted, wish = RunState(run["state"]), run["wanted"], _WISHES[verb]
+    if state in ENDED:
+        raise _illegal(run, verb, f"it is {state} for good; grow it or submit it again to train on")
+    if state == RunState.RUNNING:
+        if wanted == wish:
+            reason = "it is running" if verb == "resume" else f"it is being {_DONE[verb]} already"
+            raise _illegal(run, verb, reason)
+        if wanted == Wanted.CANCEL:
+            raise _illegal(run, verb, "it is being cancelled")
+        return {"wanted": wish}
+    if state == _PLACES[verb]:
+        raise _illegal(run, verb, f"it is {state}")
+    ended = {"ended": time.time()} if verb == "cancel" else {}
+    return {"wanted": wish, "state": _PLACES[verb], **ended}
+
+
+async def tell_state(store: Store, run: Mapping[str, Any]) -> None:
+    """Append a run's state to its events."""
+    event = {
+        "type": "state",
+        "state": run["state"],
+        "attempt": run.get("attempt", 0),
+        "message": "",
+        "time_s": time.time(),
+    }
+    key = f"state/{run.get('attempt', 0)}/{run['state']}/{run['version']}"
+    await store.append(events_stream(run["id"]), [(key, event)])
+
+
+def _illegal(run: Mapping[str, Any], verb: Verb, reason: str) -> ApiError:
+    return ApiError(409, "illegal_move", f"run {run['id']} cannot be {_DONE[verb]}: {reason}", param="state")

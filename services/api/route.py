@@ -1,0 +1,50 @@
+"""The class of all routes under /v1: strict about query parameters, and idempotent where a key says so."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.routing import APIRoute
+from typing_extensions import override
+
+from neuromas.errors import Fault
+from neuromas.topology.graph import suggest
+from services.api.idempotency import Handler, answer_once
+from services.api.problems import invalid
+
+_MAX_NAMED = 20
+
+
+class ApiRoute(APIRoute):
+    """One route."""
+
+    @override
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        known = sorted(parameter.alias for parameter in get_flat_dependant(self.dependant).query_params)
+
+        async def strict(request: Request) -> Response:
+            check_parameters(request, known)
+            return await (answer_once(request, handle) if request.method == "POST" else handle(request))
+
+        return strict
+
+
+def check_parameters(request: Request, known: list[str]) -> None:
+    """Refuse query parameters that a route does not have: a misspelt filter must not pass for none.
+
+    Raises:
+        ApiError: names them all.
+    """
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        hint = "unknown parameter; " + ("this route takes none" if not known else "")
+        faults = [
+            Fault(name[:64], hint + (suggest(name[:64], known) if known else "")) for name in unknown[:_MAX_NAMED]
+        ]
+        raise invalid("the request is not valid", faults)
+
+
+def router(tag: str) -> APIRouter:
+    """Return a router for routes under /v1."""
+    return APIRouter(prefix="/v1", tags=[tag], route_class=ApiRoute)

@@ -1,0 +1,86 @@
+"""Models and chat completions, as OpenAI's clients know them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Path, Request, Response
+
+from neuromas.serving.chat_request import ChatRequest
+from services.api.auth import ReaderOrServer, Server
+from services.api.body import Body, parse_body
+from services.api.described import errors, takes
+from services.api.problems import ApiError
+from services.api.route import router
+from services.api.schemas.capability import ModelCard, ModelList
+from services.api.service import Serviced
+from services.api.upstream import ask, find_target
+from services.records import EndpointState
+from services.store.base import Document, Kind
+
+routes = router("answers")
+_MAX_MODELS: Final = 1000
+_EXAMPLES: Final[dict[str, Any]] = {
+    "question": {
+        "summary": "With every node's message",
+        "value": {
+            "model": "solver",
+            "messages": [{"role": "user", "content": "f(1)=2 f(2)=3 @ f f 1"}],
+            "neuromas": {"trace": True},
+        },
+    },
+    "stream": {
+        "summary": "Token by token, of a run's best checkpoint",
+        "value": {
+            "model": "neuromas:run_0123456789abcdef@best",
+            "messages": [{"role": "user", "content": "f(1)=2 f(2)=3 @ f f 1"}],
+            "stream": True,
+        },
+    },
+}
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "A chat completion; with `stream`, its chunks as server-sent events.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    },
+}
+
+
+@routes.get("/models", response_model=ModelList, responses=errors())
+async def list_models(caller: ReaderOrServer, service: Serviced) -> Document:
+    """List the models that answer now."""
+    page = await service.store.list(Kind.ENDPOINT, where={"state": EndpointState.READY}, limit=_MAX_MODELS)
+    return {"object": "list", "data": [_card(endpoint) for endpoint in page.items]}
+
+
+@routes.get("/models/{model:path}", response_model=ModelCard, responses=errors(404))
+async def read_model(
+    caller: ReaderOrServer,
+    service: Serviced,
+    model: Annotated[str, Path(description="Name of an endpoint.", examples=["solver"])],
+) -> Document:
+    """Read one model."""
+    page = await service.store.list(Kind.ENDPOINT, where={"name": model}, limit=1)
+    if not page.items or page.items[0]["state"] != EndpointState.READY:
+        raise ApiError(404, "model_not_found", f"the model {model[:100]!r} does not exist", param="model")
+    return _card(page.items[0])
+
+
+@routes.post(
+    "/chat/completions",
+    response_class=Response,
+    responses=errors(404, 499, 502, 504, body=True) | _ANSWERS,
+    openapi_extra=takes("ChatRequest", _EXAMPLES),
+)
+async def complete_chat(caller: Server, service: Serviced, request: Request, document: Body) -> Response:
+    """Ask a graph. OpenAI's format, with NeuroMAS's own fields under ``neuromas``."""
+    chat = parse_body(ChatRequest, document, "the request")
+    target = await find_target(service, chat.model)
+    return await ask(service, request, target, document, chat.model)
+
+
+def _card(endpoint: Document) -> Document:
+    return {"id": endpoint["name"], "object": "model", "created": endpoint["created"], "owned_by": "neuromas"}

@@ -1,0 +1,69 @@
+"""Capabilities: what a submit may ask for here."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from fastapi import APIRouter
+
+from neuromas import __version__
+from neuromas.spec.growth import EditSpec
+from neuromas.spec.machine import EngineSpec, RuntimeSpec
+from neuromas.spec.parts import AdapterSpec, TaskSpec
+from neuromas.spec.training import Loss, TrainingSpec
+from services.api.auth import ReaderOrServer
+from services.api.bounds import MAX_EDGES
+from services.api.described import errors
+from services.api.paging import MAX_PAGE, MAX_WAIT_S
+from services.api.route import router
+from services.api.schemas.artifact import EvaluationRequest
+from services.api.schemas.capability import Capabilities
+from services.api.schemas.run import run_schema
+from services.api.service import Service, Serviced
+from services.records import Scope
+from services.store.base import Document
+
+routes: APIRouter = router("service")
+
+
+@routes.get("/capabilities", response_model=Capabilities, responses=errors())
+async def read_capabilities(caller: ReaderOrServer, service: Serviced) -> Document:
+    """Read what runs may ask for: tasks, bases, adapters, losses, engines, limits, and the spec's JSON schema."""
+    settings = service.settings
+    schema, parts = run_schema("#/$defs/{model}")
+    return {
+        "object": "capabilities",
+        "version": __version__,
+        "tasks": _tags(TaskSpec, "type"),
+        "bases": [*settings.bases, *(f"{root}/..." for root in settings.base_roots)],
+        "adapters": _choices(AdapterSpec, "type"),
+        "losses": list(get_args(Loss)),
+        "estimators": _choices(TrainingSpec, "estimator"),
+        "engines": _choices(EngineSpec, "type"),
+        "runtimes": _choices(RuntimeSpec, "type"),
+        "edits": _tags(EditSpec, "edit"),
+        "baselines": list(get_args(get_args(EvaluationRequest.model_fields["baselines"].annotation)[0])),
+        "scopes": list(Scope),
+        "keys_required": settings.keys_required,
+        "limits": _limits(service),
+        "run_schema": schema | {"$defs": parts},
+    }
+
+
+def _limits(service: Service) -> dict[str, Any]:
+    settings = service.settings
+    names = (
+        "max_body_bytes", "max_spec_bytes", "max_graph_nodes", "max_followers", "max_queued_runs",
+        "requests_per_minute", "max_running", "serving_max_replicas", "chat_timeout_s",
+    )  # fmt: skip
+    own = {"max_graph_edges": MAX_EDGES, "max_page": MAX_PAGE, "max_wait_s": MAX_WAIT_S}
+    return {name: getattr(settings, name) for name in names} | own
+
+
+def _choices(section: Any, key: str) -> list[str]:
+    return list(get_args(section.model_fields[key].annotation))
+
+
+def _tags(variants: Any, key: str) -> list[str]:
+    """Return the tags of the sections in an annotated union."""
+    return [tag for section in get_args(get_args(variants)[0]) for tag in _choices(section, key)]

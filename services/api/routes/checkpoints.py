@@ -1,0 +1,135 @@
+"""Checkpoints: states of runs, to look at, export and delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Path, Query
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
+
+from services.api.archive import MEDIA_TYPES, Form, make_work_folder, pack, remove
+from services.api.auth import Reader, Trainer
+from services.api.described import errors
+from services.api.paging import After, Limit, listing
+from services.api.problems import ApiError, busy
+from services.api.references import aliases, checkpoint_of_run, checkpoints_of, with_aliases
+from services.api.route import router
+from services.api.routes.runs import RunId
+from services.api.schemas.artifact import CheckpointView
+from services.api.schemas.view import Deleted, Listing
+from services.api.service import Serviced
+from services.api.submission import checkpoint_folder
+from services.records import ENDED, EndpointState, EvaluationState
+from services.store.base import Document, Kind, MissingError, Store
+
+routes = router("checkpoints")
+CheckpointId = Annotated[str, Path(description="Id of a checkpoint.", examples=["ckpt_0123456789abcdef"])]
+DELETING: Final = "deleting"
+"""State of a checkpoint that the supervisor removes with its files."""
+_ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The archive.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
+    },
+}
+
+
+@routes.get("/runs/{run_id}/checkpoints", response_model=Listing[CheckpointView], responses=errors(400, 404))
+async def list_checkpoints(
+    caller: Reader, service: Serviced, run_id: RunId, after: After = None, limit: Limit = 20
+) -> Document:
+    """List a run's checkpoints, newest first."""
+    await service.store.get(Kind.RUN, run_id)
+    page = await listing(service.store, Kind.CHECKPOINT, {"run": run_id}, after, limit)
+    means = aliases(await checkpoints_of(service.store, run_id))
+    found = [checkpoint for checkpoint in page["data"] if checkpoint["state"] is None]
+    return {**page, "data": with_aliases(found, means)}
+
+
+@routes.get("/runs/{run_id}/checkpoints/{name}", response_model=CheckpointView, responses=errors(404))
+async def read_checkpoint_of_run(
+    caller: Reader,
+    service: Serviced,
+    run_id: RunId,
+    name: Annotated[str, Path(description='"latest", "best", the name of its folder, or its id.', examples=["latest"])],
+) -> Document:
+    """Read one of a run's checkpoints, by alias or name."""
+    checkpoint = await checkpoint_of_run(service.store, run_id, name, "name")
+    return with_aliases([checkpoint], aliases(await checkpoints_of(service.store, run_id)))[0]
+
+
+@routes.get("/checkpoints/{checkpoint_id}", response_model=CheckpointView, responses=errors(404))
+async def read_checkpoint(caller: Reader, service: Serviced, checkpoint_id: CheckpointId) -> Document:
+    """Read a checkpoint."""
+    checkpoint = await _present(service.store, checkpoint_id)
+    return with_aliases([checkpoint], aliases(await checkpoints_of(service.store, checkpoint["run"])))[0]
+
+
+@routes.delete("/checkpoints/{checkpoint_id}", response_model=Deleted, responses=errors(404, 409))
+async def delete_checkpoint(caller: Trainer, service: Serviced, checkpoint_id: CheckpointId) -> Document:
+    """Delete a checkpoint that nothing needs; its files follow."""
+    checkpoint = await _present(service.store, checkpoint_id)
+    if (user := await _user_of(service.store, checkpoint)) is not None:
+        raise ApiError(409, "in_use", f"checkpoint {checkpoint_id} is needed by {user}")
+    await service.store.update(Kind.CHECKPOINT, checkpoint_id, {"state": DELETING}, version=checkpoint["version"])
+    return {"id": checkpoint_id, "object": "checkpoint", "deleted": True}
+
+
+@routes.get(
+    "/checkpoints/{checkpoint_id}/export",
+    response_class=FileResponse,
+    responses=errors(400, 404, 409, 504) | _ARCHIVE,
+)
+async def export_checkpoint(
+    caller: Reader,
+    service: Serviced,
+    checkpoint_id: CheckpointId,
+    format: Annotated[Form, Query(description="Form of the archive.")] = "tar",
+) -> FileResponse:
+    """Get a checkpoint as an archive in PEFT's layout: one plain LoRA per node, and the graph."""
+    checkpoint = await _present(service.store, checkpoint_id)
+    folder = checkpoint_folder(service, checkpoint)
+    if service.exports.locked():
+        raise busy("too_many_exports", "other archives are being made", 5)
+    async with service.exports:
+        work = make_work_folder(service.settings.data_dir)
+        try:
+            archive = await pack(folder, work, checkpoint_id, format)
+        except BaseException:
+            remove(work)
+            raise
+    return FileResponse(
+        archive,
+        media_type=MEDIA_TYPES[format],
+        filename=f"{checkpoint_id}.{format}",
+        background=BackgroundTask(remove, work),
+    )
+
+
+async def _present(store: Store, checkpoint_id: str) -> Document:
+    checkpoint = await store.get(Kind.CHECKPOINT, checkpoint_id)
+    if checkpoint["state"] is not None:
+        raise MissingError(f"checkpoint {checkpoint_id} has been deleted")
+    return checkpoint
+
+
+async def _user_of(store: Store, checkpoint: Document) -> str | None:
+    """Return what still needs a checkpoint, in words; None where nothing does."""
+    where = {"checkpoint": checkpoint["id"]}
+    for endpoint in (await store.list(Kind.ENDPOINT, where=where, limit=100)).items:
+        if endpoint["state"] in (EndpointState.DEPLOYING, EndpointState.READY):
+            return f"endpoint {endpoint['name']}"
+    for evaluation in (await store.list(Kind.EVALUATION, where=where, limit=100)).items:
+        if evaluation["state"] in (EvaluationState.QUEUED, EvaluationState.RUNNING):
+            return f"evaluation {evaluation['id']}"
+    try:
+        run = await store.get(Kind.RUN, checkpoint["run"])
+    except MissingError:
+        return None
+    if run["state"] not in ENDED:
+        return f"its run, which is {run['state']}"
+    for child in (await store.list(Kind.RUN, where={"parent_run": run["id"]}, limit=1000)).items:
+        if child["state"] not in ENDED and (child.get("parent") or {}).get("checkpoint") == checkpoint["id"]:
+            return f"run {child['id']}, which was grown from it and is {child['state']}"
+    return None

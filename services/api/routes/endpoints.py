@@ -1,0 +1,175 @@
+"""Endpoints: checkpoints under a name that answer. The supervisor deploys what the records want."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Final
+
+from fastapi import Path, Query, Response
+
+from neuromas.errors import Fault
+from services.api.auth import ReaderOrServer, Server
+from services.api.body import Body, parse_body
+from services.api.described import errors, takes
+from services.api.paging import After, Limit, Text, listing
+from services.api.problems import ApiError, invalid
+from services.api.references import find_checkpoint
+from services.api.route import router
+from services.api.schemas.artifact import EndpointChange, EndpointRequest, EndpointView
+from services.api.schemas.view import Listing
+from services.api.service import Service, Serviced
+from services.records import EndpointState
+from services.store.base import ConflictError, Document, Kind, MissingError, Store
+
+routes = router("endpoints")
+EndpointId = Annotated[
+    str, Path(description="Id or name of an endpoint.", examples=["ep_0123456789abcdef"], max_length=200)
+]
+_ATTEMPTS: Final = 10
+_GONE: Final = (EndpointState.STOPPED, EndpointState.FAILED)
+
+
+@routes.post(
+    "/endpoints",
+    status_code=202,
+    response_model=EndpointView,
+    responses=errors(404, body=True) | {200: {"model": EndpointView, "description": "It was there already."}},
+    openapi_extra=takes("EndpointRequest"),
+)
+async def deploy(caller: Server, service: Serviced, document: Body, response: Response) -> Document:
+    """Deploy a checkpoint under a name, which is then a model for chat completions."""
+    request = parse_body(EndpointRequest, document, "the endpoint")
+    replicas, max_replicas = _replicas(service, request.replicas, request.max_replicas)
+    checkpoint = await find_checkpoint(service.store, request.checkpoint)
+    wish = {
+        "checkpoint": checkpoint["id"],
+        "run": checkpoint["run"],
+        "state": EndpointState.DEPLOYING,
+        "wanted": "run",
+        "replicas": replicas,
+        "max_replicas": max_replicas,
+        "error": None,
+        "url": None,
+        "owner": caller.id,
+    }
+    # The id comes of the name: of two who take a name at once, one is told that it is taken.
+    id = f"ep_{hashlib.sha256(request.name.encode()).hexdigest()[:16]}"
+    new = {"id": id, "object": "endpoint", "name": request.name, "generation": 1, **wish}
+    stored, is_new = await service.store.create(Kind.ENDPOINT, new)
+    if is_new:
+        return stored
+    same = ("checkpoint", "replicas", "max_replicas")
+    if stored["wanted"] == "run" and stored["state"] not in _GONE:
+        if any(stored[key] != wish[key] for key in same):
+            message = f"the name {request.name!r} is taken; swap its checkpoint with PATCH, or delete it first"
+            raise ApiError(409, "name_taken", message, param="name")
+        response.status_code = 200
+        return stored
+    if stored["state"] not in _GONE:
+        raise ApiError(409, "stopping", f"endpoint {request.name!r} is being stopped; try again in a moment")
+    again = wish | {"generation": stored["generation"] + 1}
+    return await service.store.update(Kind.ENDPOINT, id, again, states=_GONE, version=stored["version"])
+
+
+@routes.get("/endpoints", response_model=Listing[EndpointView], responses=errors(400))
+async def list_endpoints(
+    caller: ReaderOrServer,
+    service: Serviced,
+    after: After = None,
+    limit: Limit = 20,
+    state: Annotated[EndpointState | None, Query(description="Only endpoints in this state.")] = None,
+    run: Text = None,
+    checkpoint: Text = None,
+) -> Document:
+    """List endpoints, newest first."""
+    where = {"state": state, "run": run, "checkpoint": checkpoint}
+    return await listing(service.store, Kind.ENDPOINT, where, after, limit)
+
+
+@routes.get("/endpoints/{endpoint_id}", response_model=EndpointView, responses=errors(404))
+async def read_endpoint(caller: ReaderOrServer, service: Serviced, endpoint_id: EndpointId) -> Document:
+    """Read an endpoint, by its id or its name."""
+    return await _find(service.store, endpoint_id)
+
+
+@routes.patch(
+    "/endpoints/{endpoint_id}",
+    response_model=EndpointView,
+    responses=errors(404, body=True),
+    openapi_extra=takes("EndpointChange", keyed=False),
+)
+async def change_endpoint(caller: Server, service: Serviced, endpoint_id: EndpointId, document: Body) -> Document:
+    """Swap in another checkpoint without a failed request, or change the number of copies."""
+    request = parse_body(EndpointChange, document, "the change")
+    checkpoint = None if request.checkpoint is None else await find_checkpoint(service.store, request.checkpoint)
+    for _ in range(_ATTEMPTS):
+        endpoint = await _find(service.store, endpoint_id)
+        if endpoint["wanted"] != "run" or endpoint["state"] in _GONE:
+            message = f"endpoint {endpoint['name']} is {endpoint['state']}; deploy it again with POST"
+            raise ApiError(409, "not_deployed", message, param="state")
+        change = _change(service, endpoint, request, checkpoint)
+        if not change:
+            return endpoint
+        try:
+            return await service.store.update(Kind.ENDPOINT, endpoint["id"], change, version=endpoint["version"])
+        except ConflictError:
+            continue  # the supervisor has just written something else of it
+    raise ApiError(409, "conflict", f"endpoint {endpoint_id} changes too quickly now; try again")
+
+
+@routes.delete("/endpoints/{endpoint_id}", response_model=EndpointView, responses=errors(404, 409))
+async def stop_endpoint(caller: Server, service: Serviced, endpoint_id: EndpointId) -> Document:
+    """Stop an endpoint. Its record stays, and its name can be used again."""
+    for _ in range(_ATTEMPTS):
+        endpoint = await _find(service.store, endpoint_id)
+        change: dict[str, Any] = {"wanted": "stop"}
+        if endpoint["state"] == EndpointState.STOPPED or endpoint["wanted"] == "stop":
+            return endpoint
+        try:
+            return await service.store.update(Kind.ENDPOINT, endpoint["id"], change, version=endpoint["version"])
+        except ConflictError:
+            continue
+    raise ApiError(409, "conflict", f"endpoint {endpoint_id} changes too quickly now; try again")
+
+
+def _replicas(service: Service, replicas: int | None, max_replicas: int | None) -> tuple[int, int]:
+    settings = service.settings
+    least = settings.serving_replicas if replicas is None else replicas
+    most = least if max_replicas is None else max_replicas
+    faults = []
+    if least > settings.serving_max_replicas:
+        faults.append(Fault("replicas", f"got {least}; this service has at most {settings.serving_max_replicas}"))
+    if most > settings.serving_max_replicas:
+        faults.append(Fault("max_replicas", f"got {most}; this service has at most {settings.serving_max_replicas}"))
+    if most < least:
+        faults.append(Fault("max_replicas", f"got {most}; allowed is at least replicas = {least}"))
+    if faults:
+        raise invalid("the endpoint is not valid", faults)
+    return least, most
+
+
+def _change(
+    service: Service, endpoint: Document, request: EndpointChange, checkpoint: Document | None
+) -> dict[str, Any]:
+    """Return what a request changes in an endpoint; empty where it is as asked already."""
+    change: dict[str, Any] = {}
+    if request.replicas is not None or request.max_replicas is not None:
+        least = endpoint["replicas"] if request.replicas is None else request.replicas
+        most = max(endpoint["max_replicas"], least) if request.max_replicas is None else request.max_replicas
+        least, most = _replicas(service, least, most)
+        if (least, most) != (endpoint["replicas"], endpoint["max_replicas"]):
+            change |= {"replicas": least, "max_replicas": most}
+    if checkpoint is not None and checkpoint["id"] != endpoint["checkpoint"]:
+        change |= {"checkpoint": checkpoint["id"], "run": checkpoint["run"]}
+        change |= {"generation": endpoint["generation"] + 1, "error": None}
+    return change
+
+
+async def _find(store: Store, name: str) -> Document:
+    try:
+        return await store.get(Kind.ENDPOINT, name)
+    except MissingError:
+        page = await store.list(Kind.ENDPOINT, where={"name": name}, limit=1)
+        if not page.items:
+            raise
+        return page.items[0]

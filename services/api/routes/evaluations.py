@@ -1,0 +1,74 @@
+"""Evaluations: checkpoints measured on held-out examples, beside what they are compared with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path, Query, Request
+
+from services.api.auth import Reader, Trainer
+from services.api.body import Body, parse_body
+from services.api.described import errors, takes
+from services.api.paging import After, Limit, Text, listing
+from services.api.references import find_checkpoint
+from services.api.route import router
+from services.api.schemas.artifact import EvaluationRequest, EvaluationView
+from services.api.schemas.view import Listing
+from services.api.service import Serviced, fresh_id
+from services.records import EvaluationState
+from services.store.base import Document, Kind
+
+routes = router("evaluations")
+EvaluationId = Annotated[str, Path(description="Id of an evaluation.", examples=["eval_0123456789abcdef"])]
+
+
+@routes.post(
+    "/evaluations",
+    status_code=202,
+    response_model=EvaluationView,
+    responses=errors(404, body=True),
+    openapi_extra=takes("EvaluationRequest"),
+)
+async def evaluate(caller: Trainer, service: Serviced, request: Request, document: Body) -> Document:
+    """Queue an evaluation of a checkpoint."""
+    wish = parse_body(EvaluationRequest, document, "the evaluation")
+    checkpoint = await find_checkpoint(service.store, wish.checkpoint)
+    record = {
+        "id": fresh_id(request, "eval"),
+        "object": "evaluation",
+        "state": EvaluationState.QUEUED,
+        "checkpoint": checkpoint["id"],
+        "run": checkpoint["run"],
+        "examples": wish.examples,
+        "level": wish.level,
+        "sampled": wish.sampled,
+        "baselines": list(wish.baselines),
+        "attempt": 0,
+        "job": None,
+        "result": None,
+        "error": None,
+        "owner": caller.id,
+    }
+    stored, _ = await service.store.create(Kind.EVALUATION, record)
+    return stored
+
+
+@routes.get("/evaluations", response_model=Listing[EvaluationView], responses=errors(400))
+async def list_evaluations(
+    caller: Reader,
+    service: Serviced,
+    after: After = None,
+    limit: Limit = 20,
+    state: Annotated[EvaluationState | None, Query(description="Only evaluations in this state.")] = None,
+    run: Text = None,
+    checkpoint: Text = None,
+) -> Document:
+    """List evaluations, newest first."""
+    where = {"state": state, "run": run, "checkpoint": checkpoint}
+    return await listing(service.store, Kind.EVALUATION, where, after, limit)
+
+
+@routes.get("/evaluations/{evaluation_id}", response_model=EvaluationView, responses=errors(404))
+async def read_evaluation(caller: Reader, service: Serviced, evaluation_id: EvaluationId) -> Document:
+    """Read an evaluation, with its figures once it has succeeded."""
+    return await service.store.get(Kind.EVALUATION, evaluation_id)

@@ -1,0 +1,72 @@
+"""Health: whether the process lives, whether it can do its work, and what Prometheus reads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import httpx
+from fastapi import APIRouter, Response
+
+from services.api.auth import Reader
+from services.api.described import errors
+from services.api.schemas.capability import Health
+from services.api.schemas.view import ErrorBody
+from services.api.service import Service, Serviced
+from services.store.base import Document, StoreUnavailableError
+
+routes = APIRouter(tags=["service"])
+_PROBE_S: Final = 3.0
+_EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@routes.get("/healthz", response_model=Health)
+async def is_alive() -> Document:
+    """Answer, which is what is asked."""
+    return {"status": "ok"}
+
+
+@routes.get(
+    "/readyz",
+    response_model=Health,
+    responses={503: {"model": Health, "description": "Something that is needed cannot be reached."}},
+)
+async def is_ready(service: Serviced, response: Response) -> Document:
+    """Say whether the store and Ray can be reached."""
+    store, ray = await asyncio.gather(_check_store(service), _check_ray(service))
+    checks = {"store": store, "ray": ray}
+    ready = all(check == "ok" for check in checks.values())
+    response.status_code = 200 if ready else 503
+    return {"status": "ok" if ready else "unavailable", "checks": checks}
+
+
+@routes.get(
+    "/metrics",
+    response_class=Response,
+    responses=errors()
+    | {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus's text format."},
+        503: {"model": ErrorBody, "description": "The store cannot be reached."},
+    },
+)
+async def tell_metrics(caller: Reader, service: Serviced) -> Response:
+    """Tell Prometheus about requests, runs by state, queue wait, step time, tokens, endpoint latency."""
+    return Response(await service.instruments.exposition(service.store), media_type=_EXPOSITION)
+
+
+async def _check_store(service: Service) -> str:
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            await service.store.ping()
+    except (StoreUnavailableError, TimeoutError):
+        return "unreachable"
+    return "ok"
+
+
+async def _check_ray(service: Service) -> str:
+    """Ask Ray's dashboard; that it wants a token is an answer too."""
+    try:
+        answer = await service.client.get(f"{service.settings.ray_address}/api/version", timeout=_PROBE_S)
+    except httpx.HTTPError:
+        return "unreachable"
+    return "ok" if answer.status_code < 500 else f"answers {answer.status_code}"

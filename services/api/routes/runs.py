@@ -1,0 +1,116 @@
+"""Runs: submitted, looked at, moved, and grown into new ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Path, Query, Request
+
+from services.api.auth import Reader, Trainer
+from services.api.body import Body
+from services.api.described import KEYED, errors, takes
+from services.api.growing import grow
+from services.api.lineage import family_tree
+from services.api.moves import move, tell_state
+from services.api.paging import After, Limit, Text, listing
+from services.api.route import router
+from services.api.schemas.run import RUN_EXAMPLES, Lineage, RunView
+from services.api.schemas.view import Listing
+from services.api.service import Serviced, fresh_id
+from services.api.submission import read_spec, submit
+from services.records import RunState
+from services.store.base import Document, Kind
+
+routes = router("runs")
+RunId = Annotated[str, Path(description="Id of a run.", examples=["run_0123456789abcdef"])]
+_PLANS: Final[dict[str, Any]] = {
+    "deeper": {
+        "summary": "Two more layers after the output, from the newest checkpoint",
+        "value": {"plan": {"edits": [{"edit": "append", "layers": [1, 1]}]}, "spec": {"training": {"steps": 40}}},
+    },
+    "wider": {
+        "summary": "One more node beside the first layer's, a copy of one of them, from the best checkpoint",
+        "value": {
+            "checkpoint": "best",
+            "plan": {"edits": [{"edit": "widen", "layer": 1}], "inherit": {"new": "copy", "noise": 0.01}},
+        },
+    },
+}
+
+
+@routes.post(
+    "/runs",
+    status_code=202,
+    response_model=RunView,
+    responses=errors(404, body=True),
+    openapi_extra=takes("RunRequest", RUN_EXAMPLES),
+)
+async def submit_run(caller: Trainer, service: Serviced, request: Request, document: Body) -> Document:
+    """Queue a training run. All that can be checked without the base is checked now."""
+    spec, _ = await read_spec(service, document)
+    run = await submit(service, caller, fresh_id(request, "run"), spec, None)
+    await tell_state(service.store, run)
+    return run
+
+
+@routes.get("/runs", response_model=Listing[RunView], responses=errors(400))
+async def list_runs(
+    caller: Reader,
+    service: Serviced,
+    after: After = None,
+    limit: Limit = 20,
+    state: Annotated[RunState | None, Query(description="Only runs in this state.")] = None,
+    topology: Text = None,
+    parent: Annotated[str | None, Query(max_length=200, description="Only runs grown from this run.")] = None,
+    name: Text = None,
+    owner: Text = None,
+) -> Document:
+    """List runs, newest first."""
+    where = {"state": state, "topology": topology, "parent_run": parent, "name": name, "owner": owner}
+    return await listing(service.store, Kind.RUN, where, after, limit)
+
+
+@routes.get("/runs/{run_id}", response_model=RunView, responses=errors(404))
+async def read_run(caller: Reader, service: Serviced, run_id: RunId) -> Document:
+    """Read a run: its state, progress, last metrics, and where it was grown from."""
+    return await service.store.get(Kind.RUN, run_id)
+
+
+@routes.post("/runs/{run_id}/cancel", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
+async def cancel_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
+    """Cancel a run for good. A running one ends after its step; its checkpoints stay."""
+    return await move(service.store, run_id, "cancel")
+
+
+@routes.post("/runs/{run_id}/pause", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
+async def pause_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
+    """Pause a run. A running one writes a checkpoint and gives its workers back."""
+    return await move(service.store, run_id, "pause")
+
+
+@routes.post("/runs/{run_id}/resume", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
+async def resume_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
+    """Queue a paused run again; it goes on from its last checkpoint."""
+    return await move(service.store, run_id, "resume")
+
+
+@routes.post(
+    "/runs/{run_id}/grow",
+    status_code=202,
+    response_model=RunView,
+    responses=errors(404, 409, body=True),
+    openapi_extra=takes("GrowRequest", _PLANS),
+)
+async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id: RunId, document: Body) -> Document:
+    """Queue a new run that begins with a larger graph made of this run's checkpoint, its weights inherited."""
+    parent = await service.store.get(Kind.RUN, run_id)
+    spec, record = await grow(service, parent, document)
+    run = await submit(service, caller, fresh_id(request, "run"), spec, record)
+    await tell_state(service.store, run)
+    return run
+
+
+@routes.get("/runs/{run_id}/lineage", response_model=Lineage, responses=errors(404))
+async def read_lineage(caller: Reader, service: Serviced, run_id: RunId) -> Document:
+    """Read the family tree that a run belongs to, from its first ancestor down."""
+    return await family_tree(service.store, run_id)

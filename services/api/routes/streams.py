@@ -1,0 +1,144 @@
+"""What a run tells as it goes: events, metrics, rollouts, log lines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Query, Request
+
+from services.api.auth import Reader
+from services.api.described import errors
+from services.api.following import EVENTS, follow, page, wants_events
+from services.api.paging import AfterEntry, EntryLimit, Wait
+from services.api.route import router
+from services.api.routes.runs import RunId
+from services.api.schemas.artifact import MetricPage, StreamPage
+from services.api.service import Service, Serviced
+from services.records import events_stream, logs_stream, rollouts_stream
+from services.store.base import Document, Kind
+
+routes = router("streams")
+_SCAN: Final = 500
+_MAX_SCANNED: Final = 20_000
+"""Events that one request for metrics reads, whatever they are."""
+_FOLLOWED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "A page of entries; with `Accept: text/event-stream` all of them, then each as it comes.",
+        "content": {EVENTS: {"schema": {"type": "string"}}},
+    },
+    204: {"description": "The run has ended and the client, by its `Last-Event-ID`, has seen everything."},
+}
+_LAST_EVENT_ID: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "description": "For event streams: id of the last event that was seen.",
+            "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"},
+        }
+    ]
+}
+
+
+@routes.get(
+    "/runs/{run_id}/events",
+    response_model=StreamPage,
+    responses=errors(404) | _FOLLOWED,
+    openapi_extra=_LAST_EVENT_ID,
+)
+async def read_events(
+    caller: Reader,
+    service: Serviced,
+    request: Request,
+    run_id: RunId,
+    after: AfterEntry = 0,
+    limit: EntryLimit = 100,
+    wait_s: Wait = 0,
+) -> Any:
+    """Read or follow a run's events: states, stages, steps with metrics, growth, warnings, errors."""
+    return await _read(service, request, run_id, events_stream(run_id), (after, limit, wait_s))
+
+
+@routes.get(
+    "/runs/{run_id}/logs",
+    response_model=StreamPage,
+    responses=errors(404) | _FOLLOWED,
+    openapi_extra=_LAST_EVENT_ID,
+)
+async def read_logs(
+    caller: Reader,
+    service: Serviced,
+    request: Request,
+    run_id: RunId,
+    after: AfterEntry = 0,
+    limit: EntryLimit = 100,
+    wait_s: Wait = 0,
+) -> Any:
+    """Read or follow the log lines of a run's driver."""
+    return await _read(service, request, run_id, logs_stream(run_id), (after, limit, wait_s))
+
+
+@routes.get(
+    "/runs/{run_id}/rollouts",
+    response_model=StreamPage,
+    responses=errors(404) | _FOLLOWED,
+    openapi_extra=_LAST_EVENT_ID,
+)
+async def read_rollouts(
+    caller: Reader,
+    service: Serviced,
+    request: Request,
+    run_id: RunId,
+    after: AfterEntry = 0,
+    limit: EntryLimit = 20,
+    wait_s: Wait = 0,
+) -> Any:
+    """Read or follow sampled rollouts, each with every node's message."""
+    return await _read(service, request, run_id, rollouts_stream(run_id), (after, limit, wait_s))
+
+
+@routes.get("/runs/{run_id}/metrics", response_model=MetricPage, responses=errors(404))
+async def read_metrics(
+    caller: Reader,
+    service: Serviced,
+    run_id: RunId,
+    after: AfterEntry = 0,
+    limit: EntryLimit = 1000,
+    names: Annotated[
+        str | None, Query(max_length=2000, description="Only these metrics, separated by commas; a * ends a prefix.")
+    ] = None,
+) -> Document:
+    """Read a run's metrics, step by step."""
+    await service.store.get(Kind.RUN, run_id)
+    points: list[Document] = []
+    scanned, has_more = 0, True
+    while has_more and len(points) < limit and scanned < _MAX_SCANNED:
+        entries = await service.store.read(events_stream(run_id), after=after, limit=_SCAN)
+        has_more = len(entries) == _SCAN
+        scanned += len(entries)
+        for entry in entries:
+            if len(points) == limit:
+                has_more = True
+                break
+            after = entry.id
+            if entry.document.get("type") == "step":
+                points.append({**entry.document, "id": entry.id})
+    if names is not None:
+        wanted = [name.strip() for name in names.split(",")]
+        points = [{**point, "metrics": _chosen(point["metrics"], wanted)} for point in points]
+    return {"object": "list", "data": points, "has_more": has_more, "last_id": after}
+
+
+async def _read(service: Service, request: Request, run_id: str, stream: str, cursor: tuple[int, int, float]) -> Any:
+    await service.store.get(Kind.RUN, run_id)
+    after, limit, wait_s = cursor
+    if wants_events(request):
+        return await follow(service, request, run_id, stream, after)
+    return await page(service, stream, after, limit, wait_s)
+
+
+def _chosen(metrics: dict[str, float], wanted: list[str]) -> dict[str, float]:
+    exact = {name for name in wanted if not name.endswith("*")}
+    prefixes = tuple(name[:-1] for name in wanted if name.endswith("*"))
+    return {name: value for name, value in metrics.items() if name in exact or name.startswith(prefixes)}

@@ -1,0 +1,168 @@
+"""Wire models of what runs leave behind and what is made of it: checkpoints, endpoints, evaluations, events."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from neuromas.spec.model import SpecModel
+from neuromas.topology.graph import NAME
+from services.api.schemas.run import CHECKPOINT_PATTERN
+from services.api.schemas.view import Failure, View
+from services.records import EndpointState, EvaluationState
+
+MAX_EXAMPLES: Final = 100_000
+
+
+class CheckpointView(View):
+    """A state of a run that can be resumed, grown, served and exported."""
+
+    id: str
+    object: Literal["checkpoint"] = "checkpoint"
+    run: str
+    stage: int
+    stage_name: str = ""
+    step: int
+    kind: str = "training"
+    nodes: int = 0
+    accuracy: float | None = None
+    aliases: list[str] = Field(default_factory=list)
+    """"latest" and "best", where they mean this one among its run's."""
+    created: int
+
+
+class EndpointRequest(SpecModel):
+    """A checkpoint to serve under a name."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"name": "solver", "checkpoint": "run_0123456789abcdef@best", "replicas": 1}}
+    )
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    """The model id that clients of the chat route ask for."""
+    checkpoint: str = Field(pattern=CHECKPOINT_PATTERN)
+    """Its id, or ``<run>@latest``, ``<run>@best``."""
+    replicas: int | None = Field(default=None, ge=1)
+    """Copies that answer; null = the service's default."""
+    max_replicas: int | None = Field(default=None, ge=1)
+    """Copies that a high load may add up to; null = ``replicas``."""
+
+
+class EndpointChange(SpecModel):
+    """A newer checkpoint for an endpoint, or another number of copies."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"checkpoint": "run_0123456789abcdef@latest"}})
+    checkpoint: str | None = Field(default=None, pattern=CHECKPOINT_PATTERN)
+    """Swapped in while the endpoint answers: requests under way end on the old one, no request fails."""
+    replicas: int | None = Field(default=None, ge=1)
+    max_replicas: int | None = Field(default=None, ge=1)
+
+
+class EndpointView(View):
+    """A served checkpoint."""
+
+    id: str
+    object: Literal["endpoint"] = "endpoint"
+    name: str
+    checkpoint: str
+    run: str
+    state: EndpointState
+    wanted: Literal["run", "stop"] = "run"
+    replicas: int = 1
+    max_replicas: int = 1
+    generation: int = 1
+    """Raised by every swap."""
+    error: Failure | None = None
+    owner: str = "local"
+    created: int
+    version: int = 1
+
+
+class EvaluationRequest(SpecModel):
+    """A checkpoint to measure on held-out examples."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"checkpoint": "run_0123456789abcdef@best", "examples": 256}}
+    )
+    checkpoint: str = Field(pattern=CHECKPOINT_PATTERN)
+    """Its id, or ``<run>@latest``, ``<run>@best``."""
+    examples: int | None = Field(default=None, ge=1, le=MAX_EXAMPLES)
+    """Held-out examples; null = as many as its run."""
+    level: int | None = Field(default=None, ge=1)
+    """Task level; null = the target."""
+    sampled: bool = True
+    """Measure sampled answers beside greedy ones."""
+    baselines: tuple[Literal["untrained"], ...] = ()
+    """What it is compared with: "untrained" = the same graph on the bare base."""
+
+
+class EvaluationView(View):
+    """A measurement."""
+
+    id: str
+    object: Literal["evaluation"] = "evaluation"
+    checkpoint: str
+    run: str
+    examples: int | None = None
+    level: int | None = None
+    sampled: bool = True
+    baselines: list[str] = Field(default_factory=list)
+    state: EvaluationState
+    result: dict[str, Any] | None = None
+    error: Failure | None = None
+    owner: str = "local"
+    created: int
+    version: int = 1
+
+
+class EventView(View):
+    """One thing that happened, with what belongs to its type."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "example": {
+                "id": 17,
+                "type": "step",
+                "stage": 0,
+                "step": 3,
+                "time_s": 1700000000.5,
+                "metrics": {"rollout/reward_mean": 0.25},
+            }
+        },
+    )
+    id: int
+    """Grows within the stream; ask for what follows with ``after``, or ``Last-Event-ID``."""
+    type: str = "message"
+    """run_started, stage_started, step, evaluated, checkpoint, grown, notice, state ..."""
+
+
+class StreamPage(View):
+    """Entries of a stream."""
+
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+    has_more: bool
+    """Whether more are there already."""
+    last_id: int
+    """Pass as ``after`` to go on."""
+
+
+class MetricPoint(View):
+    """Metrics of one optimizer step."""
+
+    id: int
+    stage: int
+    step: int
+    time_s: float = 0.0
+    metrics: dict[str, float | None]
+
+
+class MetricPage(View):
+    """A run's metrics, step by step."""
+
+    object: Literal["list"] = "list"
+    data: list[MetricPoint]
+    has_more: bool
+    last_id: int
+    """Pass as ``after`` to go on."""

@@ -1,0 +1,148 @@
+"""Wire models of runs."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from neuromas.spec.growth import PlanSpec
+from neuromas.spec.model import SpecModel
+from neuromas.spec.run import RunSpec
+from neuromas.topology.graph import NAME
+from services.api.schemas.topology import TOPOLOGY_SCHEMA
+from services.api.schemas.view import Failure, View
+from services.records import RunState, Wanted
+
+CHECKPOINT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9:@._-]{0,199}$"
+"""References of checkpoints: an id, ``<run>@<id, folder, latest or best>``, or within a run the part after the @."""
+
+
+class Progress(View):
+    """Where a running run is."""
+
+    stage: int = 0
+    stage_name: str = ""
+    step: int = 0
+    steps: int = 0
+    """Optimizer steps that the stage takes at most."""
+    nodes: int = 0
+    level: int | None = None
+    eta_s: float | None = None
+    """Seconds until the stage ends, by the steps so far."""
+
+
+class ParentView(View):
+    """What a grown run was grown from."""
+
+    run: str
+    checkpoint: str
+    plan: dict[str, Any]
+    level: int | None = None
+
+
+class RunView(View):
+    """A run."""
+
+    id: str
+    object: Literal["run"] = "run"
+    name: str
+    state: RunState
+    wanted: Wanted = Wanted.RUN
+    """What was asked for last; the run gets there as soon as it can."""
+    task: str
+    base: str
+    topology: str
+    """Id of the graph it begins with."""
+    spec: dict[str, Any]
+    """The run spec with every default filled in."""
+    parent: ParentView | None = None
+    owner: str = "local"
+    attempt: int = 0
+    """How often it was started."""
+    max_attempts: int = 1
+    created: int
+    started: float | None = None
+    ended: float | None = None
+    heartbeat: float | None = None
+    progress: Progress | None = None
+    latest: dict[str, float | None] | None = None
+    """Metrics of the last step."""
+    accuracy: float | None = None
+    """Greedy, held out, of the last evaluation."""
+    result: dict[str, Any] | None = None
+    error: Failure | None = None
+    version: int = 1
+
+
+class GrowRequest(SpecModel):
+    """A new run from a checkpoint of this one."""
+
+    plan: PlanSpec
+    checkpoint: str = Field(default="latest", pattern=CHECKPOINT_PATTERN)
+    """The checkpoint to grow: "latest", "best", the name of its folder, or its id."""
+    name: str | None = Field(default=None, pattern=f"^{NAME.pattern}$")
+    """Name of the new run; null = the parent's with "-grown"."""
+    level: int | None = Field(default=None, ge=1)
+    """Task level of the new run; null = the task's target."""
+    spec: dict[str, Any] = Field(default_factory=dict)
+    """What differs from the parent's spec, section by section, e.g. {"training": {"steps": 40}}. The base, the
+    adapters and the topology cannot: the weights come from the parent."""
+
+
+class LineageView(View):
+    """One run in a family tree."""
+
+    id: str
+    name: str
+    state: RunState
+    nodes: int
+    """Of its last known graph."""
+    accuracy: float | None = None
+    checkpoint: str | None = None
+    """Checkpoint of the parent that it was grown from."""
+    plan: dict[str, Any] | None = None
+    children: list[LineageView] = Field(default_factory=list)
+
+
+class Lineage(View):
+    """The family tree of a run, from the first ancestor."""
+
+    object: Literal["lineage"] = "lineage"
+    run: str
+    """The run that was asked for."""
+    root: LineageView
+    truncated: bool = False
+    """Whether the tree has more runs than are shown."""
+
+
+def run_schema(ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the JSON schema of a run's submission, and the schemas that it refers to by name."""
+    schema = RunSpec.model_json_schema(ref_template=ref_template)
+    parts: dict[str, Any] = schema.pop("$defs", {})
+    schema["title"] = "RunRequest"
+    schema["description"] = "A whole run as data; every key but topology and task has a default."
+    schema["properties"]["topology"] = {
+        "anyOf": [
+            {"$ref": ref_template.format(model="Topology")},
+            {"type": "string", "pattern": "^topo_[0-9a-f]{24}$", "description": "Id of a stored topology."},
+        ]
+    }
+    return schema, parts | {"Topology": TOPOLOGY_SCHEMA}
+
+
+RUN_EXAMPLES: Final[dict[str, Any]] = {
+    "quickstart": {
+        "summary": "Three nodes on the tiny base learn to follow a permutation",
+        "value": {
+            "name": "quickstart",
+            "topology": {"layers": [2]},
+            "task": {"type": "chain", "hops": 3},
+            "training": {"steps": 40},
+        },
+    },
+    "by id": {
+        "summary": "A stored topology",
+        "value": {"topology": "topo_0123456789abcdef01234567", "task": {"type": "tree", "depth": 2}},
+    },
+}

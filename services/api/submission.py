@@ -1,0 +1,230 @@
+"""Submission: from the body of a request to a queued run, with every check that needs no base and no engine.
+
+What needs the base is checked by the driver, which fails the run with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from neuromas.errors import CheckpointError, Fault, GrowthError
+from neuromas.growth.controller import Controller
+from neuromas.growth.plan import module_names
+from neuromas.growth.schedule import check_schedule
+from neuromas.spec.parse import parse_run_spec
+from neuromas.spec.run import RunSpec
+from neuromas.tasks.registry import make_task
+from neuromas.topology.document import topology_from_document
+from neuromas.topology.graph import Topology
+from neuromas.training.location import TOPOLOGY
+from services.api.allowed import check_allowed
+from services.api.auth import Caller
+from services.api.bounds import check_built, check_graph, check_plans, check_size
+from services.api.problems import ApiError, busy, invalid, unsupported
+from services.api.service import Service
+from services.records import RunState, Wanted
+from services.store.base import Document, Kind, MissingError, Store
+
+UNFINISHED: Final = (RunState.QUEUED, RunState.RUNNING, RunState.PAUSED)
+_TOPOLOGY_ID: Final = "topo_"
+_COUNTING_S: Final = 10.0
+_FULL_AGAIN_S: Final = 30.0
+
+
+async def read_spec(service: Service, document: Document) -> tuple[RunSpec, tuple[Topology, ...]]:
+    """Return the run spec in a body, and the graphs of its stages, after all checks.
+
+    Raises:
+        SpecError: it is not valid, with all faults.
+        ApiError: it is too large, names a topology that is not there, or asks for what this service does not do.
+        TaskError: the task's files do not hold what the spec says.
+    """
+    settings = service.settings
+    check_size(document, settings.max_spec_bytes)
+    growth = document.get("growth")
+    check_plans(growth.get("plans") if isinstance(growth, dict) else None, "growth.plans")
+    if isinstance(document.get("topology"), str):
+        document = {**document, "topology": await _stored_topology(service.store, document["topology"])}
+    elif isinstance(document.get("topology"), dict):
+        check_graph(document["topology"], settings.max_graph_nodes, "topology.")
+    spec = await asyncio.to_thread(parse_run_spec, document)
+    check_built(spec.topology, settings.max_graph_nodes, "topology")
+    check_allowed(spec, settings)
+    plans = () if spec.growth is None else spec.growth.plans
+    modules = await read_modules(service, module_names(plans), "growth.plans")
+    graphs = await asyncio.to_thread(_stages, spec, modules)
+    for graph in graphs:
+        check_built(graph, settings.max_graph_nodes, "growth.plans")
+    return spec, graphs
+
+
+async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, parent: Document | None) -> Document:
+    """Queue a run and return its document; the same id again returns what is there.
+
+    Args:
+        service: has the store.
+        caller: whose run it is.
+        run_id: of the run.
+        spec: checked.
+        parent: {run, checkpoint, plan, level} of a grown run.
+
+    Raises:
+        ApiError: the caller has too many runs already.
+    """
+    async with _Counting(service, caller, run_id) as room:
+        await room.check()
+        topology, _ = await service.store.create(Kind.TOPOLOGY, topology_document(spec.topology))
+        document = {
+            "id": run_id,
+            "object": "run",
+            "name": spec.name,
+            "state": RunState.QUEUED,
+            "wanted": Wanted.RUN,
+            "spec": spec.model_dump(mode="json"),
+            "task": spec.task.type,
+            "base": spec.base,
+            "topology": topology["id"],
+            "owner": caller.id,
+            "parent": parent,
+            "parent_run": "" if parent is None else parent["run"],
+            "attempt": 0,
+            "max_attempts": service.settings.max_attempts,
+            "failures": 0,
+            "job": None,
+            "started": None,
+            "ended": None,
+            "heartbeat": None,
+            "progress": None,
+            "latest": None,
+            "accuracy": None,
+            "result": None,
+            "error": None,
+            "folder": f"runs/{run_id}/{spec.name}",
+        }
+        stored, _ = await service.store.create(Kind.RUN, document)
+        return stored
+
+
+def topology_document(topology: Topology) -> Document:
+    """Return what is kept of a graph; the same content has the same id, whatever its name."""
+    return {
+        "id": f"{_TOPOLOGY_ID}{topology.content_hash[:24]}",
+        "object": "topology",
+        "state": None,
+        "name": topology.name,
+        "hash": topology.content_hash,
+        "document": topology.to_document(),
+    }
+
+
+async def read_modules(service: Service, names: tuple[str, ...], path: str) -> dict[str, Topology]:
+    """Return the graphs of checkpoints by their ids.
+
+    Raises:
+        ApiError: one is not there (404).
+        CheckpointError: its files are not.
+    """
+    return {name: await _module(service, name, path) for name in names}
+
+
+async def checkpoint_topology(service: Service, checkpoint: Mapping[str, Any]) -> Topology:
+    """Return the graph of a checkpoint, read from its folder.
+
+    Raises:
+        CheckpointError: its files are gone.
+    """
+    return await asyncio.to_thread(_read_topology, checkpoint_folder(service, checkpoint))
+
+
+def checkpoint_folder(service: Service, checkpoint: Mapping[str, Any]) -> Path:
+    """Return the folder of a checkpoint.
+
+    Raises:
+        CheckpointError: its record names one outside the data folder.
+    """
+    root = service.settings.data_dir
+    folder = (root / str(checkpoint["path"])).resolve()
+    if not folder.is_relative_to(root) or folder == root:
+        raise CheckpointError(f"checkpoint {checkpoint['id']} names a folder outside the data folder")
+    return folder
+
+
+class _Counting:
+    """Room for one more run of an owner, counted while no other request of theirs is."""
+
+    def __init__(self, service: Service, caller: Caller, run_id: str) -> None:
+        self._service, self._caller, self._run_id = service, caller, run_id
+        self._allowed = caller.limit("max_queued_runs", service.settings.max_queued_runs)
+        self._lease = f"submit/{caller.id}"
+
+    async def __aenter__(self) -> _Counting:
+        store = self._service.store
+        deadline = asyncio.get_running_loop().time() + _COUNTING_S
+        while self._allowed and not await store.acquire(self._lease, self._run_id, _COUNTING_S):
+            if asyncio.get_running_loop().time() > deadline:
+                raise busy("too_many_requests", "other submissions of this key are under way", 1)
+            await asyncio.sleep(0.02)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._allowed:
+            await self._service.store.release(self._lease, self._run_id)
+
+    async def check(self) -> None:
+        """Raise ApiError where the owner has as many unfinished runs as allowed."""
+        if not self._allowed:
+            return
+        found = 0
+        for state in UNFINISHED:
+            where = {"owner": self._caller.id, "state": state}
+            page = await self._service.store.list(Kind.RUN, where=where, limit=min(self._allowed + 1, 1000))
+            found += sum(run["id"] != self._run_id for run in page.items)
+        if found >= self._allowed:
+            message = f"{found} runs are unfinished; this key may have {self._allowed} (max_queued_runs)"
+            raise busy("too_many_runs", message, _FULL_AGAIN_S)
+
+
+async def _stored_topology(store: Store, id: str) -> Document:
+    if not id.startswith(_TOPOLOGY_ID):
+        raise invalid(
+            "the run spec is not valid",
+            [Fault("topology", f"got {id[:80]!r}; expected a topology document or the id of one (topo_...)")],
+            code="invalid_spec",
+        )
+    try:
+        document: Document = (await store.get(Kind.TOPOLOGY, id))["document"]
+    except MissingError as error:
+        raise ApiError(404, "not_found", str(error), param="topology") from error
+    return document
+
+
+async def _module(service: Service, name: str, path: str) -> Topology:
+    try:
+        checkpoint = await service.store.get(Kind.CHECKPOINT, name)
+    except MissingError as error:
+        raise ApiError(404, "not_found", str(error), param=path) from error
+    return await checkpoint_topology(service, checkpoint)
+
+
+def _read_topology(folder: Path) -> Topology:
+    # The driver checks the whole checkpoint; here the graph alone is wanted, and weights may be large.
+    try:
+        return topology_from_document(json.loads((folder / TOPOLOGY).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"the graph of checkpoint {folder.name} cannot be read ({error})") from error
+
+
+def _stages(spec: RunSpec, modules: Mapping[str, Topology]) -> tuple[Topology, ...]:
+    """Return the graph of every stage; reads the task's files."""
+    task = make_task(spec.task, spec.seed)
+    task.example("train", 0)
+    if spec.growth is None:
+        return (spec.topology,)
+    try:
+        return check_schedule(Controller(spec.growth, task.levels, spec.training.steps), spec.topology, modules)
+    except GrowthError as error:
+        raise unsupported("growth", str(error)) from error

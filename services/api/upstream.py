@@ -1,0 +1,234 @@
+"""Upstream: questions on their way to the endpoint that answers them, and its answer on the way back.
+
+Answers pass through as they come. A client that goes away ends its question in the engine: the connection to the
+endpoint is closed with its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import httpx
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
+
+from services.api.problems import RETRY_AFTER_S, ApiError, busy
+from services.api.references import MODEL_PREFIX, find_checkpoint
+from services.api.service import Service
+from services.logs import request_id
+from services.records import EndpointState
+from services.store.base import Document, Kind, Store
+
+Result = TypeVar("Result")
+ROUTE: Final = "/v1/chat/completions"
+_PASSED: Final = frozenset({200, 400, 404, 413, 422, 429, 503, 504})
+"""Statuses of an endpoint that clients can act on; others are told as 502."""
+_PASSED_HEADERS: Final = ("content-type", "retry-after", "x-should-retry")
+_CONNECT_S: Final = 5.0
+_GRACE_S: Final = 10.0
+_EVENTS: Final = "text/event-stream"
+_TAIL_BYTES: Final = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a question goes.
+
+    Attributes:
+        name: of the endpoint.
+        url: of its chat route.
+    """
+
+    name: str
+    url: str
+
+
+async def find_target(service: Service, model: str) -> Target:
+    """Return the endpoint that a model name means: its own name, or a checkpoint (``neuromas:<run>@<name>``).
+
+    Raises:
+        ApiError: there is none (404), or it does not answer now (503).
+    """
+    if model.startswith(MODEL_PREFIX):
+        endpoint = await _serving(service.store, model)
+    else:
+        endpoint = await _named(service.store, model)
+    state = endpoint["state"]
+    if state == EndpointState.READY and endpoint.get("url"):
+        return Target(endpoint["name"], _join(service.settings.serve_url, endpoint["url"]))
+    if state in (EndpointState.DEPLOYING, EndpointState.READY):
+        message = f"endpoint {endpoint['name']} is being deployed; try again in a moment"
+        raise ApiError(503, "endpoint_deploying", message, param="model", headers={"Retry-After": "5"})
+    raise _no_model(f"endpoint {endpoint['name']} is {state}; deploy it again with POST /v1/endpoints")
+
+
+async def ask(service: Service, request: Request, target: Target, document: Document, model: str) -> Response:
+    """Return the endpoint's answer, as a stream where it streams.
+
+    Args:
+        service: has the client.
+        request: of our client.
+        target: where to.
+        document: of the question.
+        model: what our client called it.
+
+    Raises:
+        ApiError: the endpoint cannot be reached (503), broke (502) or takes too long (504).
+    """
+    started = time.perf_counter()
+    body = json.dumps({**document, "model": target.name}).encode()
+    async with AsyncExitStack() as stack:
+        answer = await _while_client_waits(request, _open(service, stack, target, body))
+        if answer.status_code not in _PASSED:
+            raise ApiError(502, "endpoint_failed", f"endpoint {target.name} answered with {answer.status_code}")
+        headers = {name: answer.headers[name] for name in _PASSED_HEADERS if name in answer.headers}
+        if answer.headers.get("content-type", "").startswith(_EVENTS):
+            headers |= {"cache-control": "no-store", "x-accel-buffering": "no"}
+            return _PassedOn(stack.pop_all(), _parts(service, answer, target, model, started), headers)
+        with _told_as_problems(target):
+            content = await _while_client_waits(request, answer.aread())
+        service.instruments.chat_seconds.labels(target.name).observe(time.perf_counter() - started)
+        content = _whole(service, target, content, model)
+        return Response(content, status_code=answer.status_code, headers=headers)
+
+
+async def _named(store: Store, model: str) -> Document:
+    page = await store.list(Kind.ENDPOINT, where={"name": model}, limit=1)
+    if not page.items:
+        raise _no_model(f"the model {model[:100]!r} does not exist; GET /v1/models lists those that do")
+    return page.items[0]
+
+
+async def _serving(store: Store, model: str) -> Document:
+    checkpoint = await find_checkpoint(store, model, "model")
+    page = await store.list(Kind.ENDPOINT, where={"checkpoint": checkpoint["id"]}, limit=100)
+    answering = [endpoint for endpoint in page.items if endpoint["state"] == EndpointState.READY]
+    coming = [endpoint for endpoint in page.items if endpoint["state"] == EndpointState.DEPLOYING]
+    if not answering and not coming:
+        raise _no_model(f"no endpoint serves checkpoint {checkpoint['id']}; deploy it with POST /v1/endpoints")
+    return (answering or coming)[0]
+
+
+def _no_model(message: str) -> ApiError:
+    return ApiError(404, "model_not_found", message, param="model")
+
+
+def _join(serve_url: str, url: str) -> str:
+    """Return the chat route of an endpoint, whose url is an address or a route of Ray Serve."""
+    base = url if url.startswith(("http://", "https://")) else f"{serve_url}/{url.strip('/')}"
+    base = base.rstrip("/")
+    return base if base.endswith(ROUTE) else f"{base.removesuffix('/v1')}{ROUTE}"
+
+
+async def _open(service: Service, stack: AsyncExitStack, target: Target, body: bytes) -> httpx.Response:
+    # The endpoint keeps the deadline itself; this is for one that keeps silent.
+    timeout = httpx.Timeout(service.settings.chat_timeout_s + _GRACE_S, connect=_CONNECT_S)
+    headers = {"content-type": "application/json", "accept-encoding": "identity", "x-request-id": request_id.get()}
+    with _told_as_problems(target):
+        stream = service.client.stream("POST", target.url, content=body, headers=headers, timeout=timeout)
+        return await stack.enter_async_context(stream)
+
+
+class _PassedOn(StreamingResponse):
+    """A stream's bytes as they come. Leaving it in any way closes the connection to the endpoint."""
+
+    def __init__(self, stack: AsyncExitStack, parts: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(parts, headers=headers, media_type=_EVENTS)
+        self._stack = stack
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._stack:
+            await super().__call__(scope, receive, send)
+
+
+async def _parts(
+    service: Service, answer: httpx.Response, target: Target, model: str, started: float
+) -> AsyncIterator[bytes]:
+    tail = b""
+    try:
+        if model == target.name:
+            async for part in answer.aiter_raw():
+                tail = (tail + part)[-_TAIL_BYTES:]
+                yield part
+        else:
+            async for line in answer.aiter_lines():
+                tail = (tail + line.encode() + b"\n")[-_TAIL_BYTES:]
+                yield (_renamed_event(line, model) + "\n").encode()
+    except httpx.HTTPError as error:
+        # The status is out; OpenAI's clients raise what they find in an event of this shape.
+        problem = ApiError(502, "endpoint_failed", f"endpoint {target.name} broke off ({type(error).__name__})")
+        yield f"data: {json.dumps(problem.document)}\n\n".encode()
+    service.instruments.chat_seconds.labels(target.name).observe(time.perf_counter() - started)
+    for line in tail.decode(errors="replace").splitlines():
+        if line.startswith("data: {") and '"usage"' in line:
+            with suppress(ValueError):  # cut at its beginning
+                _count_tokens(service, target, json.loads(line.removeprefix("data: ")))
+
+
+def _renamed_event(line: str, model: str) -> str:
+    if not line.startswith("data: {"):
+        return line
+    chunk = json.loads(line.removeprefix("data: "))
+    if "model" in chunk:
+        chunk["model"] = model
+    return f"data: {json.dumps(chunk, separators=(',', ':'))}"
+
+
+def _whole(service: Service, target: Target, content: bytes, model: str) -> bytes:
+    """Return a whole answer, named as it was asked for; its tokens are counted."""
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise ApiError(502, "endpoint_failed", f"endpoint {target.name} did not answer with JSON") from error
+    _count_tokens(service, target, document)
+    if model == target.name or "model" not in document:
+        return content
+    return json.dumps({**document, "model": model}, separators=(",", ":")).encode()
+
+
+def _count_tokens(service: Service, target: Target, document: Mapping[str, Any]) -> None:
+    usage = document.get("usage") or {}
+    for kind in ("prompt_tokens", "completion_tokens"):
+        service.instruments.chat_tokens.labels(target.name, kind).inc(usage.get(kind, 0))
+
+
+@contextmanager
+def _told_as_problems(target: Target) -> Iterator[None]:
+    """Turn failures of the connection to an endpoint into problems."""
+    try:
+        yield
+    except httpx.PoolTimeout as error:
+        raise busy("too_busy", "too many questions are under way", 1) from error
+    except httpx.ReadTimeout as error:
+        raise ApiError(504, "endpoint_timeout", f"endpoint {target.name} did not answer in time") from error
+    except httpx.HTTPError as error:
+        message, retry = f"endpoint {target.name} cannot be reached now", {"Retry-After": str(RETRY_AFTER_S)}
+        raise ApiError(503, "endpoint_unavailable", message, headers=retry) from error
+
+
+async def _while_client_waits(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return what ``work`` returns; it is cancelled when the client goes away."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, watcher = asyncio.create_task(work), asyncio.create_task(watch())
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(499, "client_gone", "the client went away")
+        return task.result()
+    finally:
+        task.cancel()
+        watcher.cancel()
+        await asyncio.gather(task, watcher, return_exceptions=True)

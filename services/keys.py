@@ -1,0 +1,164 @@
+"""Keys of the API: how they are made, found and revoked. The store holds a hash of a key, never the key itself."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from neuromas.errors import NeuroMASError
+from neuromas.topology.graph import NAME, NAME_RULE, suggest
+from services.records import Scope, new_id
+from services.store.base import ConflictError, Document, Kind, MissingError, Store
+
+ACTIVE: Final = "active"
+REVOKED: Final = "revoked"
+QUOTAS: Final = ("requests_per_minute", "max_queued_runs")
+CACHE_S: Final = 5.0
+"""Seconds that a key found in the store counts as valid without asking again: what a revocation takes to be known."""
+
+_SCOPES: Final = tuple(scope.value for scope in Scope)
+_PREFIX: Final = "nmk"
+_SECRET_BYTES: Final = 32
+_KEY: Final = re.compile(rf"{_PREFIX}_([0-9a-f]{{16}})_([A-Za-z0-9_-]{{43}})")
+_CACHED: Final = 4096
+
+
+class KeyRequestError(NeuroMASError, ValueError):
+    """A key was asked for with a name, scopes or a quota that are not allowed."""
+
+    code = "invalid_key_request"
+
+
+async def make_key(
+    store: Store, name: str, scopes: Sequence[str], quota: Mapping[str, int] | None = None
+) -> tuple[Document, str]:
+    """Make a key; returns its document and its text, which is nowhere else and cannot be had again.
+
+    Args:
+        store: keeps the document.
+        name: what people call the key; several keys may have the same.
+        scopes: at least one of read, train, serve.
+        quota: limits of this key in place of the settings' (requests_per_minute, max_queued_runs); 0 = none.
+
+    Raises:
+        KeyRequestError: the name, a scope or a limit is not allowed.
+        StoreUnavailableError: the store cannot be reached.
+    """
+    _check(name, scopes, quota or {})
+    id, secret = new_id("key"), secrets.token_urlsafe(_SECRET_BYTES)
+    document: Document = {
+        "id": id,
+        "object": "key",
+        "name": name,
+        "hash": _hash(secret),
+        "scopes": [scope for scope in _SCOPES if scope in scopes],
+        "quota": None if quota is None else dict(quota),
+        "state": ACTIVE,
+    }
+    stored, _ = await store.create(Kind.KEY, document)
+    return stored, f"{_PREFIX}_{id.removeprefix('key_')}_{secret}"
+
+
+async def find_key(store: Store, text: str) -> Document | None:
+    """Return the document of a key that a request came with; None where it is not valid, or was revoked.
+
+    Raises:
+        StoreUnavailableError: the store cannot be reached.
+    """
+    match = _KEY.fullmatch(text)
+    if match is None:
+        return None
+    id, secret = f"key_{match[1]}", match[2]
+    try:
+        document = await store.get(Kind.KEY, id)
+    except MissingError:
+        document = None
+    # As long for an unknown id as for a wrong secret. The secret is 256 random bits: a slow hash would add nothing.
+    is_right = hmac.compare_digest(_hash(secret), _NOBODY if document is None else document["hash"])
+    if document is None or not is_right or document["state"] != ACTIVE:
+        return None
+    return document
+
+
+class KeyRing:
+    """Keys that were found lately, so that not every request asks the store. One per process.
+
+    Holds hashes of whole keys, no keys. A revoked key is refused after ``CACHE_S`` seconds at the latest; a key that
+    is not valid is looked up every time.
+    """
+
+    def __init__(self, store: Store, cache_s: float = CACHE_S) -> None:
+        self._store = store
+        self._cache_s = cache_s
+        self._found: OrderedDict[str, _Found] = OrderedDict()
+
+    async def find(self, text: str) -> Document | None:
+        """Return the document of a key as ``find_key`` does; it must not be changed.
+
+        Raises:
+            StoreUnavailableError: the store cannot be reached and the key is not remembered.
+        """
+        name, now = _hash(text), time.monotonic()
+        known = self._found.get(name)
+        if known is not None and now < known.until:
+            return known.document
+        self._found.pop(name, None)
+        document = await find_key(self._store, text)
+        if document is not None:
+            self._found[name] = _Found(document, now + self._cache_s)
+            while len(self._found) > _CACHED:
+                self._found.popitem(last=False)
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    document: Document
+    until: float
+
+
+async def revoke_key(store: Store, id: str) -> Document:
+    """Make a key invalid for good; its document stays. Revoking twice is revoking once.
+
+    Raises:
+        MissingError: there is no such key.
+        StoreUnavailableError: the store cannot be reached.
+    """
+    try:
+        return await store.update(Kind.KEY, id, {"state": REVOKED, "revoked": int(time.time())}, states=[ACTIVE])
+    except ConflictError as error:
+        return error.document
+
+
+def shown(document: Document) -> Document:
+    """Return what people may see of a key: everything but its hash."""
+    return {key: value for key, value in document.items() if key != "hash"}
+
+
+def _check(name: str, scopes: Sequence[str], quota: Mapping[str, int]) -> None:
+    if not NAME.fullmatch(name):
+        raise KeyRequestError(f"a key cannot be named {name!r}; {NAME_RULE}")
+    if not scopes:
+        raise KeyRequestError(f"a key needs a scope; allowed are {', '.join(_SCOPES)}")
+    for scope in scopes:
+        if scope not in _SCOPES:
+            raise KeyRequestError(f"there is no scope {scope!r}; {suggest(scope, _SCOPES)}")
+    for limit, value in quota.items():
+        if limit not in QUOTAS:
+            raise KeyRequestError(f"there is no limit {limit!r}; {suggest(limit, QUOTAS)}")
+        if type(value) is not int or value < 0:
+            raise KeyRequestError(f"{limit} is {value!r}; allowed are whole numbers from 0, where 0 sets no limit")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+_NOBODY: Final = _hash("")

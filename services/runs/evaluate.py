@@ -1,0 +1,156 @@
+"""The process of one evaluation, started as a Ray Job: ``python -m services.runs.evaluate EVALUATION JOB``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
+from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
+from neuromas.errors import NeuroMASError
+from neuromas.events import Event
+from neuromas.preflight import check_run
+from neuromas.result import score
+from neuromas.run import worker_setup
+from neuromas.topology.graph import Topology
+from neuromas.trained import Trained, find_trained
+from neuromas.training.location import read_topology
+from services.logs import set_up_logging
+from services.records import EvaluationState
+from services.runs.lineage import checkpoint_folder
+from services.runs.pulse import persistently
+from services.settings import Settings, load_settings
+from services.store.base import ConflictError, Document, Kind, Store
+from services.store.open import open_store
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate and return the exit code: 0 when the record says what was found, or why nothing was."""
+    id, job = arguments
+    settings = load_settings()
+    set_up_logging(settings.log_level, "json")
+    found = asyncio.run(_read(settings, id, job))
+    if found is None:
+        logger.warning("the evaluation is not this job's", extra={"evaluation": id})
+        return 0
+    asyncio.run(_write(settings, id, _outcome(settings, *found)))
+    return 0
+
+
+async def _read(settings: Settings, id: str, job: str) -> tuple[Document, Path] | None:
+    """Return the record and the checkpoint's folder; None where another job has the evaluation, or nobody."""
+    store = open_store(settings)
+
+    async def read() -> tuple[Document, Path] | None:
+        record = await store.get(Kind.EVALUATION, id)
+        if record["state"] != EvaluationState.RUNNING or record["job"] != job:
+            return None
+        return record, await checkpoint_folder(store, settings.data_dir, record["checkpoint"])
+
+    try:
+        return await persistently(read)
+    except NeuroMASError as error:
+        await _end(store, id, _failure(error.code, str(error)))
+        return None
+    finally:
+        await store.close()
+
+
+async def _write(settings: Settings, id: str, change: Document) -> None:
+    store = open_store(settings)
+    try:
+        await _end(store, id, change)
+    finally:
+        await store.close()
+
+
+async def _end(store: Store, id: str, change: Document) -> None:
+    async def move() -> None:
+        try:
+            await store.update(Kind.EVALUATION, id, change, states=[EvaluationState.RUNNING])
+        except ConflictError:
+            return  # told before, by an answer that was lost on its way
+
+    await persistently(move)
+
+
+def _outcome(settings: Settings, record: Document, folder: Path) -> Document:
+    # Shared with the other machines of the cluster, unlike a temporary folder of this one.
+    scratch = settings.data_dir / "evaluations" / record["id"]
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        result = measure(find_trained(folder), record, scratch)
+    except NeuroMASError as error:
+        return _failure(error.code, str(error))
+    except Exception as error:  # the process's boundary: a crash is told like any other end
+        logger.exception("the evaluation crashed")
+        return _failure("internal", f"{type(error).__name__}: {error}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {"state": EvaluationState.SUCCEEDED, "result": result, "ended": time.time()}
+
+
+def _failure(code: str, message: str) -> Document:
+    error = {"code": code, "message": message, "param": None}
+    return {"state": EvaluationState.FAILED, "error": error, "ended": time.time()}
+
+
+def measure(trained: Trained, record: Document, scratch: Path) -> Document:
+    """Return the figures of a checkpoint on held-out examples, named as in a run's ``result.json``.
+
+    Args:
+        trained: the checkpoint with its run's spec.
+        record: examples, level, sampled and baselines, as the evaluation's record has them.
+        scratch: folder that every process of the evaluation can write to.
+
+    Raises:
+        NeuroMASError: it could not be evaluated.
+    """
+    spec = trained.as_run()
+    examples = record.get("examples") or spec.evaluation.examples
+    sources: dict[str, Path | Topology] = {"": trained.checkpoint}
+    if "untrained" in (record.get("baselines") or ()):
+        sources["untrained"] = trained.topology
+    modes = ("greedy", "sampled") if record.get("sampled", True) else ("greedy",)
+    setup = RuntimeSetup(spec, scratch, worker_setup(spec, check_run(spec, read_topology)))
+    runtime = open_runtime(setup, _ignore)
+    try:
+        found = {
+            _name(source, mode): _evaluate(runtime, sources[source], record.get("level"), examples, mode)
+            for source in sources
+            for mode in modes
+        }
+    finally:
+        runtime.close()
+    return {
+        "accuracy": {name: score(evaluation).to_document() for name, evaluation in found.items()},
+        "roles": [asdict(role) for role in found["greedy"].roles],
+        "level": record.get("level"),
+        "examples": examples,
+    }
+
+
+def _name(source: str, mode: str) -> str:
+    """Return greedy, sampled, untrained or untrained_sampled."""
+    if not source:
+        return mode
+    return source if mode == "greedy" else f"{source}_{mode}"
+
+
+def _evaluate(runtime: Runtime, source: Path | Topology, level: int | None, examples: int, mode: str) -> Evaluation:
+    return runtime.evaluate(EvaluationRequest(source, level, examples, greedy=mode == "greedy"))
+
+
+def _ignore(event: Event) -> None:
+    """Observe nothing."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""The driver of one run, started as a Ray Job: ``python -m services.runs.job RUN JOB``.
+
+The main thread trains, with the same ``run`` as the command line; a second thread tells the store. What the driver
+cannot tell is found by the supervisor, so it may die at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError
+from neuromas.events import Event
+from neuromas.run import run as run_spec
+from neuromas.spec.parse import parse_run_spec
+from neuromas.stage import StageInterruptedError
+from services.logs import JsonFormatter, about_run, set_up_logging
+from services.records import RunState
+from services.runs.background import Background
+from services.runs.checkpoints import Registrar
+from services.runs.forward import Forwarder
+from services.runs.lineage import resolve_modules, resolve_parent
+from services.runs.progress import Progress
+from services.runs.pulse import Pulse, Seat, claim, release
+from services.runs.state import SupersededError, after_loss, after_stop
+from services.runs.stopper import Stopper
+from services.settings import load_settings
+from services.store.base import Document, StoreUnavailableError
+from services.store.open import open_store
+
+logger = logging.getLogger(__name__)
+BROKEN: Final = 3
+"""Exit code of a driver that cannot, or may not, tell the store of its run any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a driver's work on a run ended.
+
+    Attributes:
+        change: from the run's record to the change that says so.
+        message: for people.
+    """
+
+    change: Callable[[Document], dict[str, Any]]
+    message: str = ""
+
+
+def main(arguments: list[str]) -> int:
+    """Drive a run and return the exit code: 0 when its record says how it ended."""
+    run_id, job = arguments
+    settings = load_settings()
+    log = settings.runs_dir / run_id / f"{job}.log.jsonl"
+    set_up_logging(settings.log_level, "json")
+    _log_to(log)
+    with about_run(run_id), Background() as background:
+        store = open_store(settings)
+        try:
+            return _drive(Seat(run_id, job, settings, store), background, log)
+        except SupersededError as error:
+            logger.warning("the run is not this job's", extra={"reason": str(error)})
+            return 0
+        except StoreUnavailableError as error:
+            logger.error("the store did not come back", extra={"reason": str(error)})
+            return 1
+        finally:
+            background.call(store.close())
+
+
+def run_folder(run: Document) -> Path:
+    """Return a run's folder, relative to the data folder."""
+    return Path("runs") / str(run["id"]) / str(run["spec"]["name"])
+
+
+def _drive(seat: Seat, background: Background, log: Path) -> int:
+    run = background.call(claim(seat))
+    logger.info("driving", extra={"job": seat.job, "attempt": run["attempt"]})
+    folder = seat.settings.data_dir / run_folder(run)
+    progress, stopper = Progress(), Stopper()
+    pulse = Pulse(
+        seat,
+        progress,
+        Forwarder(seat.store, seat.run_id, folder, log),
+        Registrar(seat.store, seat.run_id, folder, seat.settings.data_dir),
+        on_wanted=stopper.stop,
+        on_broken=_end_at_once,
+    )
+    with stopper:
+        background.call(pulse.start())
+        outcome = _train(seat, background, run, pulse, progress)
+    background.call(pulse.deliver(outcome.change, outcome.message))
+    background.call(release(seat))
+    return 0
+
+
+def _train(seat: Seat, background: Background, run: Document, pulse: Pulse, progress: Progress) -> Outcome:
+    """Train the run as far as it goes; whatever ends it is an outcome."""
+
+    def observe(event: Event) -> None:
+        pulse.is_open = True  # the first event comes once the folder is as the run goes on with it
+        progress(event)
+
+    store, data_dir = seat.store, seat.settings.data_dir
+    try:
+        spec = parse_run_spec(background.call(resolve_modules(store, data_dir, run["spec"])))
+        parent = background.call(resolve_parent(store, data_dir, run))
+        out = (data_dir / run_folder(run)).parent
+        result = run_spec(spec, out, observe, resume=True, parent=parent)
+    except (StageInterruptedError, KeyboardInterrupt) as error:
+        logger.info("stopped", extra={"wanted": pulse.wanted, "reason": str(error)})
+        return Outcome(lambda record: after_stop(record, record["wanted"]), str(error))
+    except RuntimeStartError as error:  # the run's processes were lost; it can go on from its checkpoint
+        logger.warning("the run's processes were lost", extra={"reason": str(error)})
+        return _lost(error)
+    except NeuroMASError as error:
+        logger.warning("the run failed", extra={"reason": str(error)})
+        return _failed(error.code, str(error), _path(error))
+    except Exception as error:  # the driver's boundary: a crash is told like any other end
+        logger.exception("the run crashed")
+        return _failed("internal", f"{type(error).__name__}: {error}", None)
+    return _succeeded(result.document)
+
+
+def _succeeded(result: Document) -> Outcome:
+    accuracy = result["accuracy"]["greedy"]["value"]
+    change = {"state": RunState.SUCCEEDED, "result": result, "accuracy": accuracy, "ended": time.time()}
+    return Outcome(lambda record: change)
+
+
+def _lost(error: RuntimeStartError) -> Outcome:
+    message = str(error)
+    return Outcome(lambda record: after_loss(record, error.code, message), message)
+
+
+def _failed(code: str, message: str, param: str | None) -> Outcome:
+    fault = {"code": code, "message": message, "param": param}
+    return Outcome(lambda record: {"state": RunState.FAILED, "error": fault, "ended": time.time()}, message)
+
+
+def _path(error: NeuroMASError) -> str | None:
+    """Return the path in the spec that an error is about."""
+    return error.faults[0].path or None if isinstance(error, SpecError) and error.faults else None
+
+
+def _log_to(file: Path) -> None:
+    """Write the log to a file too, which reaches the store."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger().addHandler(handler)
+
+
+def _end_at_once() -> None:
+    """End this process without cleaning up: Ray ends its actors, and the run folder's lock its writing."""
+    logging.shutdown()
+    os._exit(BROKEN)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,205 @@
+"""Pulse: the part of a driver that talks to the store while the run trains: signs of life, progress, what is wanted.
+
+A store that is away delays it and changes nothing else: the run goes on, and what was not told is told when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from services.records import RunState, Wanted
+from services.runs.checkpoints import Registrar
+from services.runs.forward import Forwarder
+from services.runs.progress import Progress
+from services.runs.state import SupersededError, change_own, tell_change, tell_state
+from services.settings import Settings
+from services.store.base import Document, Kind, Store, StoreUnavailableError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+FORWARD_S: Final = 0.5
+"""Seconds between two looks at the run folder: what a line takes at most to reach the store."""
+RETRY_S: Final = 1.0
+GIVE_UP_S: Final = 3600.0
+"""Longest time that a store may be away before the driver ends without it; the run is then picked up by another."""
+
+
+def driver_lease(run_id: str) -> str:
+    """Return the name of the lease that a run's driver holds while it lives."""
+    return f"driver/{run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a driver belongs: the run, the job that drives it, and the settings of the service."""
+
+    run_id: str
+    job: str
+    settings: Settings
+    store: Store
+
+
+async def claim(seat: Seat) -> Document:
+    """Return the run's record once this job is known to be its only driver.
+
+    An earlier driver that was taken for dead may live for some seconds; its lease is waited for.
+
+    Raises:
+        SupersededError: the run is not this job's.
+        StoreUnavailableError: the store was away too long.
+    """
+    deadline = time.monotonic() + 2 * seat.settings.lost_after_s
+
+    async def attempt() -> Document | None:
+        if not await seat.store.acquire(driver_lease(seat.run_id), seat.job, seat.settings.lost_after_s):
+            return None
+        run = await change_own(seat.store, seat.run_id, seat.job, {"heartbeat": time.time()})
+        await tell_state(seat.store, seat.run_id, RunState.RUNNING, run["attempt"])
+        return run
+
+    while time.monotonic() < deadline:
+        run = await persistently(attempt)
+        if run is not None:
+            return run
+        await asyncio.sleep(RETRY_S)
+    raise SupersededError(f"another driver holds run {seat.run_id}")
+
+
+async def release(seat: Seat) -> None:
+    """Give the lease back, so that a resumed run need not wait for it."""
+    try:
+        await seat.store.release(driver_lease(seat.run_id), seat.job)
+    except StoreUnavailableError:
+        return  # it expires by itself
+
+
+class Pulse:
+    """Tells the store of one run from ``start`` until ``deliver``, which tells how it ended."""
+
+    def __init__(
+        self,
+        seat: Seat,
+        progress: Progress,
+        forwarder: Forwarder,
+        registrar: Registrar,
+        on_wanted: Callable[[Wanted], None],
+        on_broken: Callable[[], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            seat: where the driver belongs.
+            progress: of the run.
+            forwarder: of the run's folder; begins when the run has opened it (``is_open``).
+            registrar: of the run's checkpoints.
+            on_wanted: told when the user wants a pause or an end.
+            on_broken: told when another driver has taken the run over, or telling has crashed.
+        """
+        self._seat, self._progress = seat, progress
+        self._forwarder, self._registrar = forwarder, registrar
+        self._on_wanted, self._on_broken = on_wanted, on_broken
+        self._wanted = Wanted.RUN
+        self._registered = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.is_open = False
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the user wants of the run, as last heard."""
+        return self._wanted
+
+    async def start(self) -> None:
+        """Begin to beat and to forward."""
+        beat, forward = (self._beat, self._seat.settings.heartbeat_s), (self._forward, FORWARD_S)
+        self._tasks = [asyncio.create_task(self._repeat(work, every_s)) for work, every_s in (beat, forward)]
+
+    async def deliver(self, ended: Callable[[Document], dict[str, Any]], message: str) -> None:
+        """Tell the store how the run ended, after everything that it wrote; nothing goes on when this returns.
+
+        Args:
+            ended: from the record to the change that ends this driver's work on it.
+            message: for the event of the new state.
+
+        Raises:
+            SupersededError: another driver has taken the run over.
+            StoreUnavailableError: the store was away too long.
+        """
+        seat, (beating, forwarding) = self._seat, self._tasks
+        await _end(forwarding)
+        await persistently(self._forwarder.forward)
+        await persistently(self._registrar.register)
+        await _end(beating)
+
+        async def move() -> None:
+            run = await seat.store.get(Kind.RUN, seat.run_id)
+            change = {**self._progress.change(), **ended(run)}
+            # Told first: who follows the events until the run has ended must find the last of them there.
+            await tell_change(seat.store, run, change, message)
+            await change_own(seat.store, seat.run_id, seat.job, change)
+
+        await persistently(move)
+
+    async def _beat(self) -> None:
+        seat = self._seat
+        if not await seat.store.acquire(driver_lease(seat.run_id), seat.job, seat.settings.lost_after_s):
+            raise SupersededError(f"another driver holds run {seat.run_id}")
+        change = {"heartbeat": time.time(), **self._progress.change()}
+        run = await change_own(seat.store, seat.run_id, seat.job, change)
+        wanted = Wanted(run["wanted"])
+        if wanted not in (self._wanted, Wanted.RUN):
+            self._on_wanted(wanted)
+        self._wanted = wanted
+
+    async def _forward(self) -> None:
+        if not self.is_open:
+            return
+        await self._forwarder.forward()
+        written = self._progress.checkpoints
+        if written != self._registered:
+            await self._registrar.register()
+            self._registered = written
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
+        try:
+            while True:
+                await persistently(work)
+                await asyncio.sleep(every_s)
+        except SupersededError as error:
+            logger.warning("another driver has the run", extra={"reason": str(error)})
+            self._on_broken()
+        except Exception:  # a run that nobody hears of must not go on
+            logger.exception("telling the store has crashed")
+            self._on_broken()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def persistently(work: Callable[[], Awaitable[T]], give_up_s: float = GIVE_UP_S) -> T:
+    """Do something with the store, again while the store is away.
+
+    Raises:
+        StoreUnavailableError: it was away for ``give_up_s`` seconds.
+    """
+    away_since: float | None = None
+    while True:
+        try:
+            result = await work()
+        except StoreUnavailableError as error:
+            if away_since is None:
+                away_since = time.monotonic()
+                logger.warning("the store is away; going on without it", extra={"reason": str(error)})
+            if time.monotonic() - away_since > give_up_s:
+                raise
+            await asyncio.sleep(RETRY_S)
+        else:
+            if away_since is not None:
+                logger.info("the store is back", extra={"away_s": round(time.monotonic() - away_since, 1)})
+            return result

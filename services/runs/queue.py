@@ -1,0 +1,45 @@
+"""Which waiting run is next: first in, first out for each owner, and owners in turn. Pure; knows no store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from services.store.base import Document
+
+
+def next_run(queued: Sequence[Document], running: Iterable[Document], served: Mapping[str, float]) -> Document | None:
+    """Return the run to start next; None when none waits.
+
+    It belongs to the owner with the fewest runs under way; among those, to the one whose last start is longest ago
+    (never started comes first); among those, to the one who waits longest.
+
+    Args:
+        queued: runs that wait.
+        running: runs under way.
+        served: unix time in seconds of each owner's last start.
+    """
+    busy = Counter(run["owner"] for run in running)
+    first: dict[str, Document] = {}
+    for run in sorted(queued, key=age):
+        first.setdefault(run["owner"], run)
+
+    def turn(run: Document) -> tuple[int, float, tuple[int, str]]:
+        return busy[run["owner"]], served.get(run["owner"], 0.0), age(run)
+
+    return min(first.values(), key=turn, default=None)
+
+
+def age(run: Document) -> tuple[int, str]:
+    """Return what puts the oldest run first; runs of the same second go by id."""
+    return run["created"], run["id"]
+
+
+def last_starts(runs: Iterable[Document]) -> dict[str, float]:
+    """Return each owner's last start, unix seconds, read off runs."""
+    starts: dict[str, float] = {}
+    for run in runs:
+        started = run.get("started")
+        if started is not None:
+            starts[run["owner"]] = max(float(started), starts.get(run["owner"], 0.0))
+    return starts

@@ -1,0 +1,156 @@
+"""The supervisor: brings runs, evaluations and endpoints to what their records want. One works at a time, by a lease.
+
+Started as ``python -m services.runs.supervisor``. It may die at any moment: another one goes on from the store and Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from services.logs import set_up_logging
+from services.records import RunState
+from services.runs.evaluations import Evaluations
+from services.runs.jobs import Jobs, RayJobs, RayUnavailableError
+from services.runs.listing import all_of
+from services.runs.retention import Retention
+from services.runs.watch import RunWatch
+from services.settings import Settings, load_settings
+from services.store.base import Kind, Store, StoreUnavailableError
+from services.store.open import open_store
+
+logger = logging.getLogger(__name__)
+LEASE: Final = "supervisor"
+RETENTION_S: Final = 60.0
+"""Seconds between two looks for what is not kept any longer."""
+WIND_DOWN_S: Final = 30.0
+"""Longest time that runs have for their checkpoints when the service and its cluster go down."""
+
+
+class Supervisor:
+    """Does the rounds while it holds the lease."""
+
+    def __init__(self, settings: Settings, store: Store, jobs: Jobs) -> None:
+        self._settings, self._store, self._jobs = settings, store, jobs
+        self._name = f"supervisor-{secrets.token_hex(4)}"
+        self._runs = RunWatch(store, jobs, settings)
+        self._evaluations = Evaluations(store, jobs, settings)
+        self._retention = Retention(store, settings)
+        self._held_until = 0.0
+
+    async def work(self) -> None:
+        """Do the rounds until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._hold())
+                group.create_task(self._repeat(self._work_round, self._settings.poll_s))
+                group.create_task(self._repeat(self._retention.round, RETENTION_S))
+        finally:
+            await self._release()
+
+    async def wind_down(self) -> None:
+        """Stop everything that is under way, for a cluster that goes down with the service; runs go on later.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+            RayUnavailableError: Ray is away.
+        """
+        deadline = time.monotonic() + WIND_DOWN_S
+        for job in (await self._jobs.list()).values():
+            if not job.is_ended:
+                await self._jobs.stop(job.id)
+        while await all_of(self._store, Kind.RUN, state=RunState.RUNNING) and time.monotonic() < deadline:
+            await asyncio.sleep(0.2)
+
+    async def _hold(self) -> None:
+        """Keep the lease, or wait for it."""
+        ttl_s = self._settings.lease_s
+        while True:
+            asked = time.monotonic()
+            try:
+                is_ours = await self._store.acquire(LEASE, self._name, ttl_s)
+            except StoreUnavailableError:
+                is_ours = False  # not known; what is left of the time is used
+            else:
+                if not is_ours:
+                    self._held_until = 0.0
+            if is_ours:
+                if self._held_until == 0.0:
+                    logger.info("working", extra={"supervisor": self._name})
+                self._held_until = asked + ttl_s
+            await asyncio.sleep(ttl_s / 3)
+
+    async def _release(self) -> None:
+        try:
+            await self._store.release(LEASE, self._name)
+        except StoreUnavailableError:
+            return  # it expires by itself
+
+    async def _work_round(self) -> None:
+        room = self._settings.max_running
+        running = await self._runs.look()
+        # Evaluations are short: one that waits gets the next free place.
+        evaluating = await self._evaluations.round(room - running)
+        await self._runs.start(room - evaluating)
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
+        away = False
+        while True:
+            if time.monotonic() < self._held_until:
+                try:
+                    await work()
+                except (StoreUnavailableError, RayUnavailableError) as error:
+                    if not away:
+                        logger.warning("waiting", extra={"reason": str(error)})
+                    away = True
+                    self._runs.outage()
+                except Exception:  # the supervisor's boundary: one bad record must not end the care for the others
+                    logger.exception("a round crashed")
+                else:
+                    away = False
+            await asyncio.sleep(every_s)
+
+
+async def supervise(settings: Settings, *, owns_cluster: bool) -> None:
+    """Work until SIGTERM or SIGINT.
+
+    Args:
+        settings: of the service.
+        owns_cluster: whether the cluster goes down with this process; then runs are asked for checkpoints first.
+    """
+    store = open_store(settings)
+    supervisor = Supervisor(settings, store, RayJobs(settings.ray_address))
+    working = asyncio.create_task(supervisor.work())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, working.cancel)
+    try:
+        with suppress(asyncio.CancelledError):
+            await working
+        if owns_cluster:
+            await supervisor.wind_down()
+    except (StoreUnavailableError, RayUnavailableError) as error:
+        logger.warning("runs were not asked for checkpoints", extra={"reason": str(error)})
+    finally:
+        await store.close()
+
+
+def main() -> None:
+    """Run the supervisor of this process's settings."""
+    parser = argparse.ArgumentParser(prog="python -m services.runs.supervisor", description=__doc__)
+    parser.add_argument("--owns-cluster", action="store_true", help="stop all runs with a checkpoint at the end")
+    arguments = parser.parse_args()
+    settings = load_settings()
+    set_up_logging(settings.log_level, settings.log_format)
+    asyncio.run(supervise(settings, owns_cluster=arguments.owns_cluster))
+
+
+if __name__ == "__main__":
+    main()

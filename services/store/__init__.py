@@ -1,0 +1,1 @@
+"""Service state behind one protocol: SQLite on one machine, Redis in production."""

@@ -1,0 +1,74 @@
+"""Every name of a key in Redis. ``place`` in what follows is a document's (time of creation, id) as text in order.
+
+=====================================  ==========  ======================================  ==================
+key                                    type        holds                                   expires
+=====================================  ==========  ======================================  ==================
+neuromas:doc:<kind>:<id>               string      a document as JSON                      never: delete()
+neuromas:list:<kind>                   sorted set  places of all documents of the kind     with the documents
+neuromas:list:<kind>:<key>:<value>     sorted set  places of those with the value          with the documents
+neuromas:ids                           string      last id that an entry of a stream got   never (one number)
+neuromas:stream:<stream>               stream      entries <id>-0, field ``d`` = JSON      never: drop()
+neuromas:seen:<stream>                 set         keys of the stream's entries            never: drop()
+neuromas:lease:<lease>                 string      its owner                               after the lease
+neuromas:answer:<key>                  string      a remembered document as JSON           as told
+neuromas:count:<key>                   string      a counter                               after its window
+=====================================  ==========  ======================================  ==================
+
+Nothing that does not expire may be evicted: the server must run with ``maxmemory-policy noeviction``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.store.base import Kind
+
+ENTRY_IDS: Final = "neuromas:ids"
+"""Counter that gives entries their ids, over all streams: an id is not used again after a stream was dropped."""
+
+_PLACE_DIGITS: Final = 12
+
+
+def document(kind: Kind, id: str) -> str:
+    """Return the key of a document."""
+    return f"neuromas:doc:{kind}:{id}"
+
+
+def listing(kind: Kind) -> str:
+    """Return the key of the list of all documents of a kind."""
+    return f"neuromas:list:{kind}"
+
+
+def index(kind: Kind, key: str, value: str) -> str:
+    """Return the key of the list of documents whose top-level ``key`` has a value."""
+    return f"neuromas:list:{kind}:{key}:{value}"
+
+
+def place(created: int, id: str) -> str:
+    """Return the member of the lists that stands for a document; members are in order as texts."""
+    return f"{created:0{_PLACE_DIGITS}d}:{id}"
+
+
+def stream(name: str) -> str:
+    """Return the key of a stream."""
+    return f"neuromas:stream:{name}"
+
+
+def seen(stream: str) -> str:
+    """Return the key of the set of keys that a stream has seen."""
+    return f"neuromas:seen:{stream}"
+
+
+def lease(name: str) -> str:
+    """Return the key of a lease."""
+    return f"neuromas:lease:{name}"
+
+
+def answer(key: str) -> str:
+    """Return the key of a remembered document."""
+    return f"neuromas:answer:{key}"
+
+
+def counter(key: str) -> str:
+    """Return the key of a counter."""
+    return f"neuromas:count:{key}"

@@ -1,0 +1,228 @@
+"""The store in Redis, for several machines; the only file that knows the client. Key names are in ``keys.py``.
+
+What must happen at once is a Lua script. Changes of documents are made here and written where the text that they were
+made from still stands, else made again. No command is repeated after a lost connection, as it may have been carried
+out: the caller gets StoreUnavailableError and knows whether a repeat is harmless. The next call connects anew. What
+expires and what does not is listed in ``keys.py``. A store belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from services.store import keys, scripts
+from services.store.base import Document, Entry, Kind, MissingError, Page, StoreUnavailableError
+from services.store.document import changed, decode, encode, entry_id, first_version
+from services.store.indexes import LISTED_BY, check_limit, check_list, indexed, matches
+
+CONNECT_S: Final = 5.0
+"""Seconds that connecting may take."""
+ANSWER_S: Final = 10.0
+"""Seconds that the answer to a command may take."""
+_BLOCK_S: Final = 3.0
+_MAX_CONNECTIONS: Final = 2048  # a follower that waits holds one
+_CHUNK: Final = 200
+_PASSING: Final = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "LOADING", "OOM", "READONLY", "NOAUTH", "WRONGPASS")
+"""Words that begin answers with which a server refuses commands for reasons of its own."""
+
+
+class RedisStore:
+    """Store over a Redis server of version 6.2 or later; connects at the first call."""
+
+    def __init__(self, url: str, password: str | None = None) -> None:
+        self._redis = redis.asyncio.Redis.from_url(
+            url,
+            password=password,  # one in the address comes first
+            protocol=2,
+            socket_connect_timeout=CONNECT_S,
+            socket_timeout=None,
+            socket_keepalive=True,
+            max_connections=_MAX_CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    async def ping(self) -> None:
+        """Return when the store answers."""
+        async with _reaching():
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        """Close connections. Safe to call twice."""
+        async with _reaching():
+            await self._redis.aclose()
+
+    async def create(self, kind: Kind, document: Document) -> tuple[Document, bool]:
+        """Add a document with an ``id``; see Store."""
+        document = first_version(kind, document)
+        names = [keys.document(kind, document["id"]), *_lists(kind, document)]
+        text = encode(document)
+        there = await self._run(scripts.CREATE, names, text, _place(document))
+        return decode(there or text), there is None
+
+    async def get(self, kind: Kind, id: str) -> Document:
+        """Return a document; see Store."""
+        return decode(await self._text(kind, id))
+
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        where: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> Page:
+        """Return documents, newest first; see Store."""
+        where = where or {}
+        check_list(where, limit)
+        begin = "+" if after is None else f"({_place(await self.get(kind, after))}"
+        source = await self._shortest(kind, where)
+        size = limit + 1 if len(where) <= 1 else max(limit + 1, _CHUNK)
+        found: list[Document] = []
+        while len(found) <= limit:
+            places, texts = await self._run(scripts.PAGE, [source], begin, size, keys.document(kind, ""))
+            found += [document for document in map(decode, texts) if matches(document, where)]
+            if len(places) < size:
+                break
+            begin = f"({places[-1].decode()}"
+        return Page(tuple(found[:limit]), len(found) > limit)
+
+    async def update(
+        self,
+        kind: Kind,
+        id: str,
+        change: Mapping[str, Any],
+        *,
+        states: Sequence[str] | None = None,
+        version: int | None = None,
+    ) -> Document:
+        """Replace top-level keys of a document; see Store."""
+        while True:  # another round means that another writer came first: together they always get on
+            text = await self._text(kind, id)
+            before = decode(text)
+            document = changed(kind, before, change, states, version)
+            new = encode(document)
+            if await self._replace(kind, text, before, document, new):
+                return decode(new)
+
+    async def delete(self, kind: Kind, id: str) -> bool:
+        """Remove a document; see Store."""
+        while True:
+            try:
+                text = await self._text(kind, id)
+            except MissingError:
+                return False
+            if await self._replace(kind, text, decode(text), {}, ""):
+                return True
+
+    async def append(self, stream: str, events: Sequence[tuple[str, Document]]) -> int:
+        """Add entries to a stream; see Store."""
+        if not events:
+            return 0
+        names = [keys.stream(stream), keys.seen(stream), keys.ENTRY_IDS]
+        arguments = [text for key, document in events for text in (key, encode(document))]
+        return int(await self._run(scripts.APPEND, names, *arguments))
+
+    async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[Entry]:
+        """Return entries of a stream, waiting for the first; see Store."""
+        check_limit(limit)
+        position: dict[Any, Any] = {keys.stream(stream): f"{entry_id(after)}-0"}
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            left_s = deadline_s - time.monotonic()
+            # Shorter than the time for an answer, or a silent server could not be told from a silent stream.
+            block = max(1, round(1000 * min(left_s, _BLOCK_S))) if left_s > 0 else None
+            async with _reaching():
+                answer: Any = await self._redis.xread(position, count=limit, block=block)
+            if answer:
+                return [Entry(int(id.partition(b"-")[0]), decode(fields[b"d"])) for id, fields in answer[0][1]]
+            if time.monotonic() >= deadline_s:
+                return []
+
+    async def drop(self, stream: str) -> None:
+        """Forget a stream."""
+        async with _reaching():
+            await self._redis.unlink(keys.stream(stream), keys.seen(stream))
+
+    async def acquire(self, lease: str, owner: str, ttl_s: float) -> bool:
+        """Take or renew a lease; see Store."""
+        return bool(await self._run(scripts.ACQUIRE, [keys.lease(lease)], owner, _milliseconds(ttl_s)))
+
+    async def release(self, lease: str, owner: str) -> None:
+        """Give a lease back; see Store."""
+        await self._run(scripts.RELEASE, [keys.lease(lease)], owner)
+
+    async def remember(self, key: str, document: Document, ttl_s: float) -> Document:
+        """Store a document for a time unless one is there; see Store."""
+        name, text = keys.answer(key), encode(document)
+        return decode(await self._run(scripts.REMEMBER, [name], text, _milliseconds(ttl_s)))
+
+    async def count(self, key: str, amount: int, window_s: float) -> int:
+        """Add to a counter that starts anew after a time; see Store."""
+        return int(await self._run(scripts.COUNT, [keys.counter(key)], amount, _milliseconds(window_s)))
+
+    async def _run(self, script: str, names: Sequence[str], *arguments: str | bytes | int) -> Any:
+        async with _reaching():
+            return await self._redis.register_script(script)(names, arguments)
+
+    async def _text(self, kind: Kind, id: str) -> str | bytes:
+        async with _reaching():
+            text = await self._redis.get(keys.document(kind, id))
+        if text is None:
+            raise MissingError(f"there is no {kind} {id!r}")
+        return text
+
+    async def _replace(self, kind: Kind, old: str | bytes, before: Document, after: Document, new: str) -> bool:
+        """Put the text ``new`` (empty: nothing) where ``old`` still stands; False where it does not."""
+        names, wanted = _lists(kind, before), _lists(kind, after) if new else []
+        left = [name for name in names if name not in wanted]
+        entered = [name for name in wanted if name not in names]
+        lists = [keys.document(kind, before["id"]), *left, *entered]
+        return bool(await self._run(scripts.REPLACE, lists, old, new, _place(before), len(left)))
+
+    async def _shortest(self, kind: Kind, where: Mapping[str, str]) -> str:
+        """Return the shortest list that holds everything asked for."""
+        sources = [keys.index(kind, key, value) for key, value in where.items() if key in LISTED_BY]
+        if len(sources) < 2:
+            return sources[0] if sources else keys.listing(kind)
+        async with _reaching(), self._redis.pipeline(transaction=False) as pipeline:
+            for name in sources:
+                pipeline.zcard(name)
+            sizes = await pipeline.execute()
+        return min(zip(sizes, sources, strict=True))[1]
+
+
+@asynccontextmanager
+async def _reaching() -> AsyncIterator[None]:
+    """Turn what the client raises when the server is away, or refuses everybody, into our error."""
+    try:
+        # Not the client's own timeout: it rests on asyncio.wait_for, which before Python 3.12 may lose a cancellation.
+        async with asyncio.timeout(ANSWER_S):
+            yield
+    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+        raise StoreUnavailableError(f"Redis does not answer ({type(error).__name__}); try again") from error
+    except exceptions.ResponseError as error:
+        word = str(error).partition(" ")[0]
+        if word in _PASSING or isinstance(error, exceptions.OutOfMemoryError | exceptions.ReadOnlyError):
+            raise StoreUnavailableError(f"Redis refuses commands now ({error})") from error
+        raise
+
+
+def _lists(kind: Kind, document: Document) -> list[str]:
+    return [keys.listing(kind), *(keys.index(kind, key, value) for key, value in indexed(document))]
+
+
+def _place(document: Document) -> str:
+    return keys.place(document["created"], document["id"])
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(1000 * seconds))

@@ -1,0 +1,92 @@
+"""The tables of the SQLite store, and how its file is opened."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from services.store.base import StoreUnavailableError
+from services.store.indexes import LISTED_BY
+
+VERSION: Final = 1
+"""Of the tables; kept in the file."""
+
+_TABLES: Final = (
+    """CREATE TABLE documents (
+        kind TEXT NOT NULL, id TEXT NOT NULL, created INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (kind, id)
+    )""",
+    "CREATE INDEX documents_newest ON documents (kind, created, id)",
+    *(
+        f"CREATE INDEX documents_by_{key} ON documents (kind, json_extract(body, '$.{key}'), created, id)"
+        for key in LISTED_BY
+    ),
+    # AUTOINCREMENT: an id is not used again, even after the entries above it are gone.
+    """CREATE TABLE entries (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
+        UNIQUE (stream, key)
+    )""",
+    "CREATE INDEX entries_of_stream ON entries (stream, id)",
+    "CREATE TABLE leases (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE answers (key TEXT PRIMARY KEY, body TEXT NOT NULL, expires REAL NOT NULL)",
+    "CREATE INDEX answers_by_expiry ON answers (expires)",
+    "CREATE TABLE counters (key TEXT PRIMARY KEY, total INTEGER NOT NULL, expires REAL NOT NULL)",
+    "CREATE INDEX counters_by_expiry ON counters (expires)",
+)
+
+
+def prepare(path: Path, busy_s: float) -> sqlite3.Connection:
+    """Open the file, made with its folder and tables where it is missing; only its owner may read it.
+
+    Args:
+        path: of the file.
+        busy_s: seconds that a statement waits for another process.
+
+    Raises:
+        StoreUnavailableError: a newer version of this program wrote the file.
+        sqlite3.OperationalError: it cannot be opened.
+        OSError: its folder cannot be made.
+    """
+    if not path.exists():
+        _make(path)
+    connection = _connect(path, busy_s)
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found != VERSION:
+        connection.close()
+        raise StoreUnavailableError(
+            f"{path} has tables of version {found}, this program knows version {VERSION}; "
+            "use the program that wrote it, or another data folder"
+        )
+    return connection
+
+
+def _make(path: Path) -> None:
+    """Make the file beside its place and move it there whole, unless another process did so first.
+
+    Tables and write-ahead mode made in place would be seen half done: SQLite waits for no lock when it changes modes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        connection = _connect(new, 0)
+        connection.execute("PRAGMA journal_mode = WAL")
+        for statement in _TABLES:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.close()
+        with suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        new.unlink()
+
+
+def _connect(path: Path, busy_s: float) -> sqlite3.Connection:
+    # A store is closed by the event loop's thread where its own has ended, so the check of threads is off.
+    connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection

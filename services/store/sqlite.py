@@ -1,0 +1,286 @@
+"""The store in one SQLite file, for one machine: several processes may have it open at the same time.
+
+Every change is one transaction in write-ahead mode, so that a killed process leaves none half done, and readers never
+wait for writers. All statements run in two threads of the store's own (one writes, one reads); the event loop never
+touches the file. A store belongs to one event loop at a time. Answers, counters and leases expire; documents and
+streams stay until they are deleted. Loss of power may take the last changes, never the file's consistency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from services.store.base import Document, Entry, Kind, MissingError, Page, StoreUnavailableError
+from services.store.document import changed, decode, encode, entry_id, first_version
+from services.store.indexes import check_limit, check_list
+from services.store.schema import prepare
+from services.store.watch import Watch
+
+BUSY_S: Final = 10.0
+"""Seconds that a statement waits for another process's transaction before the store counts as unavailable."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Work = Callable[Concatenate[sqlite3.Connection, P], T]
+
+
+class SqliteStore:
+    """Store over one file; it is made, with its folder, at the first call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = _Worker(path, "store-write")
+        self._reader = _Worker(path, "store-read")
+        self._watch = Watch(self._newest)
+
+    async def ping(self) -> None:
+        """Return when the store answers."""
+        await self._writer.run(_ping)
+
+    async def close(self) -> None:
+        """Close the file. Safe to call twice."""
+        await self._watch.close()
+        await self._reader.close()
+        await self._writer.close()
+
+    async def create(self, kind: Kind, document: Document) -> tuple[Document, bool]:
+        """Add a document with an ``id``; see Store."""
+        return await self._writer.change(_create, kind, first_version(kind, document))
+
+    async def get(self, kind: Kind, id: str) -> Document:
+        """Return a document; see Store."""
+        return await self._reader.run(_get, kind, id)
+
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        where: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> Page:
+        """Return documents, newest first; see Store."""
+        check_list(where or {}, limit)
+        return await self._reader.run(_list, kind, where or {}, after, limit)
+
+    async def update(
+        self,
+        kind: Kind,
+        id: str,
+        change: Mapping[str, Any],
+        *,
+        states: Sequence[str] | None = None,
+        version: int | None = None,
+    ) -> Document:
+        """Replace top-level keys of a document; see Store."""
+        return await self._writer.change(_update, kind, id, change, states, version)
+
+    async def delete(self, kind: Kind, id: str) -> bool:
+        """Remove a document; see Store."""
+        return await self._writer.change(_delete, kind, id)
+
+    async def append(self, stream: str, events: Sequence[tuple[str, Document]]) -> int:
+        """Add entries to a stream; see Store."""
+        rows = [(stream, key, encode(document)) for key, document in events]
+        return await self._writer.change(_append, rows) if rows else 0
+
+    async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[Entry]:
+        """Return entries of a stream, waiting for the first; see Store."""
+        check_limit(limit)
+        after, deadline_s = entry_id(after), time.monotonic() + wait_s
+        while True:
+            entries = await self._reader.run(_read, stream, after, limit)
+            left_s = deadline_s - time.monotonic()
+            if entries or left_s <= 0:
+                return entries
+            await self._watch.wait(stream, after, left_s)
+
+    async def drop(self, stream: str) -> None:
+        """Forget a stream."""
+        await self._writer.change(_drop, stream)
+
+    async def acquire(self, lease: str, owner: str, ttl_s: float) -> bool:
+        """Take or renew a lease; see Store."""
+        return await self._writer.change(_acquire, lease, owner, ttl_s)
+
+    async def release(self, lease: str, owner: str) -> None:
+        """Give a lease back; see Store."""
+        await self._writer.change(_release, lease, owner)
+
+    async def remember(self, key: str, document: Document, ttl_s: float) -> Document:
+        """Store a document for a time unless one is there; see Store."""
+        return await self._writer.change(_remember, key, encode(document), ttl_s)
+
+    async def count(self, key: str, amount: int, window_s: float) -> int:
+        """Add to a counter that starts anew after a time; see Store."""
+        return await self._writer.change(_count, key, amount, window_s)
+
+    async def _newest(self, streams: Sequence[str], seen: object) -> tuple[object, Mapping[str, int]]:
+        return await self._reader.run(_newest, streams, seen)
+
+
+class _Worker:
+    """One thread with one connection, opened at the first call."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, name)
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what ``work`` makes of the connection, in the thread."""
+
+        def call() -> T:
+            try:
+                return work(self._opened(), *args, **kwargs)
+            except (sqlite3.OperationalError, OSError) as error:
+                raise StoreUnavailableError(f"the store {self._path} cannot be used now ({error})") from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def change(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do the same in a transaction that no other process's change can come between."""
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection, *args, **kwargs)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # SQLite may have taken it back by itself: a full disk
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return await self.run(transaction)
+
+    async def close(self) -> None:
+        """Close the connection and end the thread."""
+
+        def close() -> None:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, close)
+        except RuntimeError:  # the thread has ended: closed before
+            return
+        self._thread.shutdown(wait=False)
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = prepare(self._path, BUSY_S)
+        return self._connection
+
+
+def _ping(connection: sqlite3.Connection) -> None:
+    connection.execute("SELECT 1 FROM documents LIMIT 1").fetchall()
+
+
+def _create(connection: sqlite3.Connection, kind: Kind, document: Document) -> tuple[Document, bool]:
+    text = encode(document)
+    row = (kind, document["id"], document["created"], text)
+    added = connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount
+    return (decode(text), True) if added else (_get(connection, kind, document["id"]), False)
+
+
+def _get(connection: sqlite3.Connection, kind: Kind, id: str) -> Document:
+    row = connection.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", (kind, id)).fetchone()
+    if row is None:
+        raise MissingError(f"there is no {kind} {id!r}")
+    return decode(row[0])
+
+
+def _list(connection: sqlite3.Connection, kind: Kind, where: Mapping[str, str], after: str | None, limit: int) -> Page:
+    tests, values = ["kind = ?"], [kind, *where.values()]
+    # Keys are plain words (check_list). The path stands in the text of the statement, else no index would be used.
+    tests += [f"json_extract(body, '$.{key}') = ?" for key in where]
+    if after is not None:
+        tests.append("(created, id) < (?, ?)")
+        values += [_get(connection, kind, after)["created"], after]
+    statement = f"SELECT body FROM documents WHERE {' AND '.join(tests)} ORDER BY created DESC, id DESC LIMIT ?"
+    rows = connection.execute(statement, (*values, limit + 1)).fetchall()
+    return Page(tuple(decode(row[0]) for row in rows[:limit]), len(rows) > limit)
+
+
+def _update(
+    connection: sqlite3.Connection,
+    kind: Kind,
+    id: str,
+    change: Mapping[str, Any],
+    states: Sequence[str] | None,
+    version: int | None,
+) -> Document:
+    text = encode(changed(kind, _get(connection, kind, id), change, states, version))
+    connection.execute("UPDATE documents SET body = ? WHERE kind = ? AND id = ?", (text, kind, id))
+    return decode(text)
+
+
+def _delete(connection: sqlite3.Connection, kind: Kind, id: str) -> bool:
+    return connection.execute("DELETE FROM documents WHERE kind = ? AND id = ?", (kind, id)).rowcount > 0
+
+
+def _append(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> int:
+    # A conflict would use up an id: ids are without gaps over all streams, as in Redis.
+    statement = (
+        "INSERT INTO entries (stream, key, body) SELECT ?1, ?2, ?3 "
+        "WHERE NOT EXISTS (SELECT 1 FROM entries WHERE stream = ?1 AND key = ?2)"
+    )
+    return sum(connection.execute(statement, row).rowcount for row in rows)
+
+
+def _read(connection: sqlite3.Connection, stream: str, after: int, limit: int) -> Sequence[Entry]:
+    statement = "SELECT id, body FROM entries WHERE stream = ? AND id > ? ORDER BY id LIMIT ?"
+    return [Entry(id, decode(body)) for id, body in connection.execute(statement, (stream, after, limit))]
+
+
+def _newest(connection: sqlite3.Connection, streams: Sequence[str], seen: object) -> tuple[object, Mapping[str, int]]:
+    """Return the mark of the file's last change, and the newest id of each stream; none where the mark is ``seen``."""
+    (mark,) = connection.execute("PRAGMA data_version").fetchone()
+    if mark == seen:
+        return mark, {}
+    statement = "SELECT MAX(id) FROM entries WHERE stream = ?"
+    return mark, {stream: connection.execute(statement, (stream,)).fetchone()[0] or 0 for stream in streams}
+
+
+def _drop(connection: sqlite3.Connection, stream: str) -> None:
+    connection.execute("DELETE FROM entries WHERE stream = ?", (stream,))
+
+
+def _acquire(connection: sqlite3.Connection, lease: str, owner: str, ttl_s: float) -> bool:
+    now = time.time()
+    statement = (
+        "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, "
+        "expires = excluded.expires WHERE owner = excluded.owner OR expires <= ?"
+    )
+    return connection.execute(statement, (lease, owner, now + ttl_s, now)).rowcount > 0
+
+
+def _release(connection: sqlite3.Connection, lease: str, owner: str) -> None:
+    connection.execute("DELETE FROM leases WHERE name = ? AND owner = ?", (lease, owner))
+
+
+def _remember(connection: sqlite3.Connection, key: str, body: str, ttl_s: float) -> Document:
+    now = time.time()
+    connection.execute("DELETE FROM answers WHERE expires <= ?", (now,))
+    connection.execute("INSERT INTO answers VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (key, body, now + ttl_s))
+    return decode(connection.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()[0])
+
+
+def _count(connection: sqlite3.Connection, key: str, amount: int, window_s: float) -> int:
+    now = time.time()
+    connection.execute("DELETE FROM counters WHERE expires <= ?", (now,))
+    statement = (
+        "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET total = total + excluded.total "
+        "RETURNING total"
+    )
+    # Windows begin at multiples of their length, so that whoever is told to wait knows until when.
+    row = (key, amount, now - now % window_s + window_s)
+    return int(connection.execute(statement, row).fetchall()[0][0])

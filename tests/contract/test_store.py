@@ -1,0 +1,283 @@
+"""One suite over both stores, SQLite and a real Redis: documents, lists, leases, answers and counters."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from store_place import until
+
+from services.store.base import ConflictError, Kind, MissingError, Store
+
+pytestmark = pytest.mark.anyio
+AGES_S = 1e9
+"""A window that does not end while a test runs: they begin at multiples of their length."""
+NO_TIME_S = 0.2
+"""Time to live in tests of expiry; long enough for the calls that must come before it."""
+
+
+async def make_runs(store: Store, *ids: str, created: int = 1_000, **values: Any) -> None:
+    for id in ids:
+        await store.create(Kind.RUN, {"id": id, "created": created, **values})
+
+
+async def ids(store: Store, **given: Any) -> list[str]:
+    return [document["id"] for document in (await store.list(Kind.RUN, **given)).items]
+
+
+# Documents
+
+
+async def test_a_new_document_gets_version_state_and_time(store: Store) -> None:
+    before = int(time.time())
+    document, is_new = await store.create(Kind.RUN, {"id": "run_1", "spec": {"deep": [1, {}, [], None, "ü\x00"]}})
+    assert is_new
+    assert before <= document.pop("created") <= time.time()
+    assert document == {
+        "id": "run_1", "state": None, "version": 1, "spec": {"deep": [1, {}, [], None, "ü\x00"]},
+    }  # fmt: skip
+    assert (await store.get(Kind.RUN, "run_1")).items() >= document.items()
+
+
+async def test_creating_twice_is_creating_once(store: Store) -> None:
+    first, _ = await store.create(Kind.RUN, {"id": "run_1", "name": "first"})
+    again, is_new = await store.create(Kind.RUN, {"id": "run_1", "name": "second"})
+    assert (again, is_new) == (first, False)
+    assert (await store.list(Kind.RUN)).items == (first,)
+
+
+async def test_what_is_given_and_what_is_returned_are_the_callers_own(store: Store) -> None:
+    given: dict[str, Any] = {"id": "run_1", "spec": {"nodes": ("a", "b")}}
+    made, _ = await store.create(Kind.RUN, given)
+    assert made["spec"] == {"nodes": ["a", "b"]}
+    given["spec"]["nodes"] = made["spec"]["nodes"] = "changed"
+    changed = await store.update(Kind.RUN, "run_1", {"steps": (1, 2)})
+    assert (changed["spec"], changed["steps"]) == ({"nodes": ["a", "b"]}, [1, 2])
+
+
+async def test_kinds_are_apart(store: Store) -> None:
+    await store.create(Kind.RUN, {"id": "x"})
+    with pytest.raises(MissingError, match="there is no endpoint 'x'"):
+        await store.get(Kind.ENDPOINT, "x")
+    assert (await store.list(Kind.ENDPOINT)).items == ()
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"id": ""}, {"id": 7}, {"id": "x", "created": 1.5}, {"id": "x", "created": -1}]
+)
+async def test_a_document_without_a_proper_id_or_time_is_refused(store: Store, document: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"id|created"):
+        await store.create(Kind.RUN, document)
+
+
+async def test_values_without_a_word_in_json_are_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        await store.create(Kind.RUN, {"id": "x", "loss": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        await store.append("s", [("a", {"n": 1}), ("b", {"loss": float("inf")})])
+    assert await store.read("s") == []
+
+
+async def test_an_update_replaces_keys_and_raises_the_version(store: Store) -> None:
+    await make_runs(store, "run_1", state="queued", progress={"step": 1})
+    document = await store.update(Kind.RUN, "run_1", {"progress": {"steps": 9}, "error": None})
+    assert document == {
+        "id": "run_1", "created": 1_000, "version": 2, "state": "queued", "progress": {"steps": 9}, "error": None,
+    }  # fmt: skip
+    assert await store.get(Kind.RUN, "run_1") == document
+
+
+async def test_a_move_happens_only_from_the_states_it_is_meant_for(store: Store) -> None:
+    await make_runs(store, "run_1", state="queued")
+    moved = await store.update(Kind.RUN, "run_1", {"state": "running"}, states=["queued", "paused"])
+    with pytest.raises(ConflictError, match="run_1 is running; this needs it to be queued or paused") as caught:
+        await store.update(Kind.RUN, "run_1", {"state": "failed"}, states=["queued", "paused"])
+    assert caught.value.document == moved == await store.get(Kind.RUN, "run_1")
+
+
+async def test_a_change_meant_for_another_version_is_refused(store: Store) -> None:
+    await make_runs(store, "run_1")
+    await store.update(Kind.RUN, "run_1", {"n": 1}, version=1)
+    with pytest.raises(ConflictError, match="at version 2; this was meant for version 1"):
+        await store.update(Kind.RUN, "run_1", {"n": 2}, version=1)
+    assert (await store.get(Kind.RUN, "run_1"))["n"] == 1
+
+
+@pytest.mark.parametrize("key", ["id", "version", "created"])
+async def test_what_is_the_stores_own_cannot_be_changed(store: Store, key: str) -> None:
+    await make_runs(store, "run_1")
+    with pytest.raises(ValueError, match=f"cannot set {key}"):
+        await store.update(Kind.RUN, "run_1", {key: 5})
+
+
+async def test_of_many_movers_one_moves(store: Store) -> None:
+    await make_runs(store, "run_1", state="queued")
+    moves = [store.update(Kind.RUN, "run_1", {"state": "running", "by": n}, states=["queued"]) for n in range(20)]
+    done = await asyncio.gather(*moves, return_exceptions=True)
+    (winner,) = [document for document in done if isinstance(document, dict)]
+    assert await store.get(Kind.RUN, "run_1") == winner
+    assert sum(isinstance(error, ConflictError) for error in done) == 19
+
+
+async def test_changes_of_different_keys_at_once_are_all_kept(store: Store) -> None:
+    await make_runs(store, "run_1")
+    await asyncio.gather(*(store.update(Kind.RUN, "run_1", {f"key{n}": n}) for n in range(20)))
+    document = await store.get(Kind.RUN, "run_1")
+    assert {key: value for key, value in document.items() if key.startswith("key")} == {f"key{n}": n for n in range(20)}
+    assert document["version"] == 21
+
+
+async def test_a_deleted_document_is_gone_from_everywhere(store: Store) -> None:
+    await make_runs(store, "run_1", "run_2", owner="me", state="queued")
+    assert await store.delete(Kind.RUN, "run_1")
+    assert not await store.delete(Kind.RUN, "run_1")
+    with pytest.raises(MissingError):
+        await store.get(Kind.RUN, "run_1")
+    with pytest.raises(MissingError):
+        await store.update(Kind.RUN, "run_1", {"n": 1})
+    assert await ids(store) == await ids(store, where={"owner": "me", "state": "queued"}) == ["run_2"]
+    assert (await store.create(Kind.RUN, {"id": "run_1"}))[0]["version"] == 1
+
+
+# Lists
+
+
+async def test_lists_are_newest_first_and_equal_times_by_id(store: Store) -> None:
+    for id, created in [("b", 5), ("a", 5), ("c", 4), ("d", 1_795_000_000), ("e", 90)]:
+        await store.create(Kind.RUN, {"id": id, "created": created})
+    assert await ids(store) == ["d", "e", "b", "a", "c"]
+
+
+@pytest.mark.parametrize("where", [None, {"owner": "me"}, {"owner": "me", "state": "queued"}, {"colour": "red"}])
+async def test_pages_join_to_the_whole_list(store: Store, where: dict[str, str] | None) -> None:
+    for n in range(23):
+        values = {"owner": "me", "state": "queued", "colour": "red"}
+        await make_runs(store, f"mine_{n:02d}", created=100 + n // 4, **values)
+        await make_runs(store, f"other_{n:02d}", created=100 + n // 4, owner="you", state="queued")
+    whole = [id for id in await ids(store, limit=1000) if where is None or id.startswith("mine")]
+    assert len(whole) == (46 if where is None else 23)
+    seen, after = [], None
+    while True:
+        page = await store.list(Kind.RUN, where=where, after=after, limit=5)
+        seen += [document["id"] for document in page.items]
+        assert page.has_more == (len(seen) < len(whole))
+        if not page.has_more:
+            break
+        after = page.items[-1]["id"]
+    assert seen == whole
+
+
+async def test_new_documents_do_not_shift_a_list_that_is_being_read(store: Store) -> None:
+    await make_runs(store, *"abcdef", created=10)
+    first = await store.list(Kind.RUN, limit=3)
+    await make_runs(store, *"uvwxyz", created=11)
+    await store.delete(Kind.RUN, "c")
+    rest = await ids(store, after="d")
+    assert [document["id"] for document in first.items] + rest == ["f", "e", "d", "b", "a"]
+
+
+async def test_lists_follow_changes_of_state(store: Store) -> None:
+    await make_runs(store, "a", "b", "c", state="queued", owner="me")
+    await store.update(Kind.RUN, "b", {"state": "running"})
+    await store.update(Kind.RUN, "c", {"owner": "you"})
+    assert await ids(store, where={"state": "queued"}) == ["c", "a"]
+    assert await ids(store, where={"state": "running"}) == ["b"]
+    assert await ids(store, where={"state": "queued", "owner": "me"}) == ["a"]
+
+
+async def test_a_page_may_begin_after_a_document_that_the_list_no_longer_holds(store: Store) -> None:
+    await make_runs(store, "a", "b", "c", state="queued")
+    await store.update(Kind.RUN, "b", {"state": "running"})
+    assert await ids(store, where={"state": "queued"}, after="b") == ["a"]
+
+
+async def test_a_rare_value_of_a_key_without_an_index_is_found_far_down(store: Store) -> None:
+    await make_runs(store, "old", created=1, colour="red", owner="me")
+    for n in range(450):
+        await make_runs(store, f"run_{n:03d}", owner="me")
+    assert await ids(store, where={"colour": "red"}, limit=1) == ["old"]
+    assert await ids(store, where={"colour": "red", "owner": "me"}) == ["old"]
+
+
+async def test_a_value_matches_whole_and_as_a_text(store: Store) -> None:
+    await make_runs(store, "number", name=5)
+    await make_runs(store, "odd", name='it\'s "5":*?[x]\\')
+    await make_runs(store, "none", name=None)
+    assert await ids(store, where={"name": "5"}) == []
+    assert await ids(store, where={"name": 'it\'s "5":*?[x]\\'}) == ["odd"]
+    assert await ids(store, where={"name": ""}) == []
+
+
+async def test_an_unknown_cursor_or_a_wrong_limit_is_refused(store: Store) -> None:
+    with pytest.raises(MissingError, match="there is no run 'nobody'"):
+        await store.list(Kind.RUN, after="nobody")
+    for limit in (0, 1001):
+        with pytest.raises(ValueError, match="allowed are 1 to 1000"):
+            await store.list(Kind.RUN, limit=limit)
+        with pytest.raises(ValueError, match="allowed are 1 to 1000"):
+            await store.read("s", limit=limit)
+    with pytest.raises(ValueError, match="cannot list by"):
+        await store.list(Kind.RUN, where={"x') OR 1=1 --": "y"})
+
+
+# Leases, answers, counters
+
+
+async def test_a_lease_has_one_owner_until_it_is_given_back(store: Store) -> None:
+    assert await store.acquire("supervisor", "a", 60)
+    assert not await store.acquire("supervisor", "b", 60)
+    assert await store.acquire("supervisor", "a", 60)
+    await store.release("supervisor", "b")
+    assert not await store.acquire("supervisor", "b", 60)
+    await store.release("supervisor", "a")
+    assert await store.acquire("supervisor", "b", 60)
+    assert await store.acquire("other", "a", 60)
+
+
+async def test_a_lease_that_is_not_renewed_goes_to_the_next(store: Store) -> None:
+    assert await store.acquire("supervisor", "a", NO_TIME_S)
+    began = time.monotonic()
+    await until(lambda: store.acquire("supervisor", "b", 60))
+    assert time.monotonic() - began >= NO_TIME_S - 0.05
+    assert not await store.acquire("supervisor", "a", 60)
+
+
+async def test_a_renewed_lease_lasts_from_then_on(store: Store) -> None:
+    assert await store.acquire("supervisor", "a", NO_TIME_S)
+    assert await store.acquire("supervisor", "a", 60)
+    end = time.monotonic() + 2 * NO_TIME_S
+    while time.monotonic() < end:
+        assert not await store.acquire("supervisor", "b", 60)
+
+
+async def test_the_first_answer_is_remembered_until_its_time_is_over(store: Store) -> None:
+    assert await store.remember("request", {"n": 1}, NO_TIME_S) == {"n": 1}
+    assert await store.remember("request", {"n": 2}, 60) == {"n": 1}
+    assert await store.remember("another", {"n": 3}, 60) == {"n": 3}
+
+    async def is_forgotten() -> bool:
+        return await store.remember("request", {"n": 4}, 60) == {"n": 4}
+
+    await until(is_forgotten)
+
+
+async def test_of_many_answers_at_once_all_get_the_same(store: Store) -> None:
+    answers = await asyncio.gather(*(store.remember("request", {"n": n}, 60) for n in range(20)))
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_a_counter_adds_up_within_its_window(store: Store) -> None:
+    assert [await store.count("asked", amount, AGES_S) for amount in (1, 2, 0, 4)] == [1, 3, 3, 7]
+    assert await store.count("other", 1, AGES_S) == 1
+
+
+async def test_a_counter_starts_anew_where_the_time_is_a_multiple_of_its_window(store: Store) -> None:
+    window_s, clock_s = 0.5, 0.01
+    last = 0
+    asked, before = time.time(), 0.0
+    while (total := await store.count("asked", 1, window_s)) > last:
+        last, before, asked = total, asked, time.time()
+    assert total == 1
+    assert (time.time() + clock_s) // window_s > (before - clock_s) // window_s

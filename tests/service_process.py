@@ -1,0 +1,202 @@
+"""ServiceProcess: ``neuromas service`` as its user starts it, and its processes, which tests may kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from neuromas.cli.remote import Remote
+
+ROOT = Path(__file__).parents[1]
+START_S = 420.0
+DEADLINE_S = 420.0
+Document = dict[str, Any]
+
+TINY: Document = {
+    "name": "tiny",
+    "topology": {"chain": 2},
+    "task": {"type": "chain", "hops": 2},
+    "training": {"steps": 6, "prompts_per_step": 4, "group_size": 4, "warmup_steps": 0},
+    "evaluation": {"examples": 8},
+    "checkpoint": {"every": 2},
+    "engine": {"type": "transformers"},
+}
+
+
+def tiny(**changes: Any) -> Document:
+    """Return a run that takes seconds, with sections changed; ``steps`` is for training."""
+    steps = changes.pop("steps", TINY["training"]["steps"])
+    return {**TINY, "training": {**TINY["training"], "steps": steps}, **changes}
+
+
+class ServiceProcess:
+    """A running service; ``stop`` it with the signal that Ctrl-C is."""
+
+    def __init__(self, data: Path, **settings: object) -> None:
+        self.data = data
+        self.log = data.with_name(f"{data.name}.log")
+        options = ["--port", "0", "--data", str(data), "--json"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEUROMAS_", "RAY_"))}
+        environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment |= {"NEUROMAS_HEARTBEAT_S": "0.5", "NEUROMAS_LOST_AFTER_S": "30", "NEUROMAS_LEASE_S": "3"}
+        environment |= {f"NEUROMAS_{name.upper()}": str(value) for name, value in settings.items()}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "neuromas", "service", *options],
+                env=environment,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.url = ""
+
+    def wait_until_ready(self) -> None:
+        """Return when the service has said where it is."""
+        assert self.process.stdout is not None
+        lines: list[bytes] = []
+        while b"}\n" not in lines:
+            line = self.process.stdout.readline()
+            assert line, f"the service ended while it started: {self.words()}"
+            lines.append(line)
+        self.url = json.loads(b"".join(lines))["url"]
+
+    def remote(self) -> Remote:
+        return Remote(self.url)
+
+    def words(self) -> str:
+        """Return what the service and its parts have logged last."""
+        logs = [self.log, *sorted((self.data / "logs").glob("*.log"))]
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-2500:]}" for log in logs if log.exists())
+
+    def find(self, *words: str) -> list[int]:
+        """Return the ids of processes of this service whose command line has all these words."""
+        return [pid for pid in descendants(self.process.pid) if all(word in command(pid) for word in words)]
+
+    def kill(self, *words: str) -> int:
+        """Kill -9 the one process with these words and return its id."""
+        (pid,) = [pid for pid in self.find(*words) if not command(pid).startswith("/bin/sh")]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def wait_for(self, what: str, is_so: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
+        """Return when something is so; fails, with the logs, after the deadline."""
+        end = time.monotonic() + deadline_s
+        while True:
+            try:
+                if is_so():
+                    return
+            except httpx.HTTPError:
+                pass
+            assert self.process.poll() is None, f"the service has ended: {self.words()}"
+            assert time.monotonic() < end, f"{what}: not so within {deadline_s} s\n{self.words()}"
+            time.sleep(0.05)
+
+    def wait_for_state(self, run_id: str, *states: str) -> Document:
+        """Return a run once it is in one of the states."""
+        found: Document = {}
+
+        def is_there() -> bool:
+            found.update(self.get(f"/v1/runs/{run_id}"))
+            return found["state"] in states
+
+        self.wait_for(f"{run_id} in {states}", is_there)
+        return found
+
+    def wait_for_step(self, run_id: str, step: int) -> None:
+        """Return when a run has told of a step."""
+        self.wait_for(f"step {step} of {run_id}", lambda: step <= max([0, *self.steps(run_id)]))
+
+    def get(self, path: str, **query: Any) -> Document:
+        answer = httpx.get(f"{self.url}{path}", params=query, timeout=30)
+        assert answer.status_code == 200, answer.text
+        document: Document = answer.json()
+        return document
+
+    def post(self, path: str, body: Document | None = None, status: int = 202) -> Document:
+        answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30)
+        assert answer.status_code == status, answer.text
+        document: Document = answer.json()
+        return document
+
+    def events(self, run_id: str) -> list[Document]:
+        """Return all events of a run."""
+        found: list[Document] = []
+        while True:
+            page = self.get(f"/v1/runs/{run_id}/events", after=found[-1]["id"] if found else 0, limit=1000)
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+
+    def steps(self, run_id: str) -> list[int]:
+        """Return the numbers of the steps that a run of one stage has told of, as they were told."""
+        return [event["step"] for event in self.events(run_id) if event["type"] == "step"]
+
+    def stop(self, deadline_s: float = 120) -> int:
+        """Press Ctrl-C and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(deadline_s)
+
+
+@contextmanager
+def running_service(data: Path, **settings: object) -> Iterator[ServiceProcess]:
+    """Give a service that answers; afterwards it is stopped, and none of its processes may be left."""
+    service = ServiceProcess(data, **settings)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        left = descendants(service.process.pid)
+        try:
+            service.stop()
+        finally:
+            if service.process.poll() is None:
+                service.process.kill()
+                service.process.wait()
+    alive = [f"{pid} {command(pid)[:120]}" for pid in left if is_alive(pid)]
+    assert alive == [], "processes that outlive the service"
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of the processes that a process has started, and those that these have."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(int(fields[1]), []).append(int(folder.name))
+    found, waiting = [], [pid]
+    while waiting:
+        young = children.get(waiting.pop(), [])
+        found += young
+        waiting += young
+    return found
+
+
+def command(pid: int) -> str:
+    """Return a process's command line; empty where it has ended."""
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not waited for does not."""
+    try:
+        fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return fields[0] != "Z"

@@ -1,0 +1,62 @@
+"""What cancel, pause and resume do in each state of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.api.moves import Verb, change_for
+from services.api.problems import ApiError
+from services.records import ENDED, MOVES, RunState
+
+
+def change(state: str, wanted: str, verb: Verb) -> dict[str, Any] | None:
+    """Return the change that a verb makes; None where it is refused."""
+    try:
+        made = change_for({"id": "run_1", "state": state, "wanted": wanted}, verb)
+    except ApiError as error:
+        if (error.status, error.code) != (409, "illegal_move"):
+            raise
+        return None
+    made.pop("ended", None)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "verb", "expected"),
+    [
+        ("queued", "run", "pause", {"wanted": "pause", "state": "paused"}),
+        ("queued", "run", "cancel", {"wanted": "cancel", "state": "cancelled"}),
+        ("queued", "run", "resume", None),
+        ("paused", "pause", "resume", {"wanted": "run", "state": "queued"}),
+        ("paused", "pause", "cancel", {"wanted": "cancel", "state": "cancelled"}),
+        ("paused", "pause", "pause", None),
+        ("running", "run", "pause", {"wanted": "pause"}),
+        ("running", "run", "cancel", {"wanted": "cancel"}),
+        ("running", "run", "resume", None),
+        ("running", "pause", "resume", {"wanted": "run"}),
+        ("running", "pause", "pause", None),
+        ("running", "pause", "cancel", {"wanted": "cancel"}),
+        ("running", "cancel", "cancel", None),
+        ("running", "cancel", "resume", None),
+        ("running", "cancel", "pause", None),
+    ],
+)
+def test_moves_by_state_and_wish(state: str, wanted: str, verb: Verb, expected: dict[str, Any] | None) -> None:
+    assert change(state, wanted, verb) == expected
+
+
+@pytest.mark.parametrize("state", sorted(ENDED))
+def test_nothing_moves_a_run_that_has_ended(state: str) -> None:
+    verbs: tuple[Verb, ...] = ("cancel", "pause", "resume")
+    assert [change(state, "run", verb) for verb in verbs] == [None, None, None]
+
+
+def test_only_legal_moves_are_made() -> None:
+    verbs: tuple[Verb, ...] = ("cancel", "pause", "resume")
+    for state in RunState:
+        for verb in verbs:
+            made = change(state, "pause" if state == RunState.PAUSED else "run", verb)
+            if made is not None and "state" in made:
+                assert RunState(made["state"]) in MOVES[state]

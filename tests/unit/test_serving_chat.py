@@ -1,0 +1,128 @@
+"""What a chat completion request may say: the defaults of stock clients pass, what would be ignored is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from neuromas.rollout.answer import AnswerSettings
+from neuromas.serving.api_error import first_fault
+from neuromas.serving.chat_request import ChatRequest
+
+LEAST = {"model": "g", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def read(**more: object) -> ChatRequest:
+    return ChatRequest.model_validate_json(json.dumps(LEAST | more))
+
+
+def refused(**more: object) -> dict:
+    with pytest.raises(ValidationError) as caught:
+        read(**more)
+    return first_fault(caught.value).body["error"]
+
+
+def test_the_least_request_is_greedy_with_the_graphs_own_budget() -> None:
+    question = read().question()
+    assert (question.graph, question.text, question.is_greedy) == ("g", "hi", True)
+    assert question.answer == AnswerSettings()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"n": 1, "logprobs": False, "top_logprobs": None, "frequency_penalty": 0, "presence_penalty": 0.0},
+        {"tools": [], "tool_choice": "none", "parallel_tool_calls": True, "response_format": {"type": "text"}},
+        {"logit_bias": {}, "modalities": ["text"], "service_tier": "auto", "store": False, "functions": None},
+        {"user": "me", "metadata": {"a": "b"}, "safety_identifier": "x", "prompt_cache_key": "y"},
+        {"temperature": None, "top_p": None, "max_tokens": None, "seed": None, "stop": None, "stream": None},
+        {"stream_options": None, "neuromas": None},
+        {"stream": True, "stream_options": {"include_usage": None, "include_obfuscation": False}},
+        {"messages": [{"role": "assistant", "content": "x", "refusal": None, "tool_calls": None, "audio": None}]},
+    ],
+)
+def test_what_asks_for_nothing_special_is_accepted(more: dict) -> None:
+    assert read(**more).question().is_greedy
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"store": True}, "store"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(more: dict, param: str) -> None:
+    error = refused(**more)
+    assert (error["param"], error["code"], error["type"]) == (param, "unsupported_value", "invalid_request_error")
+    assert "not supported" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"tempratur": 1}, "tempratur"),
+        ({"neuromas": {"tracing": True}}, "neuromas.tracing"),
+        ({"messages": [{"role": "user", "content": "x", "mood": "good"}]}, "messages.0.mood"),
+    ],
+)
+def test_unknown_keys_are_refused_with_their_path(more: dict, param: str) -> None:
+    error = refused(**more)
+    assert (error["param"], error["code"]) == (param, "unknown_parameter")
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"seed": 2**63}, "seed"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"stop": ""}, "stop"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
+        ({"neuromas": {"deadline_s": 0}}, "neuromas.deadline_s"),
+    ],
+)
+def test_values_out_of_range_are_refused_with_their_path(more: dict, param: str) -> None:
+    assert refused(**more)["param"] == param
+
+
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    body = '{"model": "g", "messages": [{"role": "user", "content": "\\ud83d"}]}'
+    with pytest.raises(ValidationError):
+        ChatRequest.model_validate_json(body)
+
+
+def test_the_question_is_the_text_of_all_messages() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": parts}]
+    assert read(messages=messages).text == "be brief\n\nab"
+
+
+def test_settings_of_sampling() -> None:
+    question = read(temperature=0.7, top_p=0.9, seed=-1, max_tokens=5, max_completion_tokens=4, stop="x").question()
+    assert (question.temperature, question.top_p, question.is_greedy) == (0.7, 0.9, False)
+    assert question.seed == 2**63 - 1
+    assert question.answer == AnswerSettings(stop=("x",), max_tokens=4)
+
+
+def test_top_p_alone_asks_for_sampling_and_temperature_zero_for_none() -> None:
+    assert not read(top_p=0.9).question().is_greedy
+    assert read(top_p=0.9, temperature=0).question().is_greedy
+
+
+def test_without_a_seed_every_request_is_sampled_anew() -> None:
+    assert len({read(temperature=1).question().seed for _ in range(8)}) == 8
