@@ -42,6 +42,7 @@ class Arguments(argparse.Namespace):
     engine: Literal["vllm", "transformers"] | None
     runtime: Literal["ray", "local"] | None
     plan: list[Path] | None
+    plan_file: Path | None
     trial_steps: int | None
     append: int | None
     steps: int | None

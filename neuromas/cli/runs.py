@@ -49,8 +49,8 @@ def _begun(remote: Remote, run: Document, arguments: Arguments, console: Console
 
 
 def _growth(arguments: Arguments) -> Document:
-    if arguments.plan is not None:
-        plan = load_document(arguments.plan)
+    if arguments.plan_file is not None:
+        plan = load_document(arguments.plan_file)
     else:
         count = arguments.append or 0
         if count < 1:
