@@ -84,7 +84,9 @@ def _add_runs(commands: Commands) -> None:
     grow = _verb(verbs, "grow", "make a new, larger run from a checkpoint of a run")
     _add_run(grow)
     how = grow.add_mutually_exclusive_group(required=True)
-    how.add_argument("--plan", dest="plan_file", metavar="FILE", type=Path, help="growth plan (.toml or .json): edits and inherit")
+    how.add_argument(
+        "--plan", dest="plan_file", metavar="FILE", type=Path, help="growth plan (.toml or .json): edits and inherit"
+    )
     how.add_argument("--append", metavar="N", type=int, help="append N nodes in series after the output")
     grow.add_argument("--checkpoint", default="latest", help='"latest" (default), "best", or a checkpoint\'s id')
     grow.add_argument("--name", help="of the new run (default: the parent's with -grown)")
