@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -118,7 +118,9 @@ def group_graphs(
     wanted: Sequence[GraphPlace],
     *,
     replicas: Mapping[str, tuple[int, int]] | None = None,
+    slots: int | None = None,
     cpus: float = 1,
+    gpus: float | None = None,
     limits: Limits | None = None,
 ) -> tuple[EngineGroup, ...]:
     """Return deployments of graphs, those that can share an engine together.
@@ -126,10 +128,13 @@ def group_graphs(
     Args:
         wanted: the graphs, names unique.
         replicas: graph name -> (least, most) copies, 1 and 1 where it is missing; a group takes the largest.
+        slots: adapter versions that each engine holds; None = enough for all its graphs and a newer version of each.
         cpus: processors that each copy claims of the cluster.
+        gpus: GPUs that each copy claims; None = what the runs gave each rollout worker.
         limits: of each copy; None = the usual.
 
     Raises:
+        AdapterError: the slots do not suffice for the graphs that share an engine.
         NeuroMASError: a checkpoint cannot be read.
     """
     shared: dict[EngineSetup, list[GraphPlace]] = {}
@@ -137,17 +142,24 @@ def group_graphs(
     for place in wanted:
         trained = find_trained(Path(place.checkpoint))
         setup = engine_setup(trained)
+        setup = setup if gpus is None else replace(setup, gpus=gpus)
         shared.setdefault(setup, []).append(place)
         adapters[setup] = adapters.get(setup, 0) + len(trained.topology.adapters)
     groups = []
     for setup, graphs in shared.items():
+        if slots is not None and slots < adapters[setup]:
+            names = ", ".join(place.name for place in graphs)
+            raise AdapterError(
+                f"the graphs {names} have {adapters[setup]} adapters together, their engine has {slots} slots; "
+                "serve fewer graphs or raise the number of slots"
+            )
         bounds = [(replicas or {}).get(place.name, (1, 1)) for place in graphs]
         least = max(low for low, _ in bounds)
         groups.append(
             EngineGroup(
                 setup=setup,
                 graphs=tuple(graphs),
-                slots=slots_for(adapters[setup]),
+                slots=slots or slots_for(adapters[setup]),
                 replicas=least,
                 max_replicas=max(least, *(high for _, high in bounds)),
                 cpus=cpus,

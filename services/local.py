@@ -30,7 +30,7 @@ from services.runs.head import Head, free_port, make_head
 from services.settings import Settings, SettingsError
 
 _NEEDED: Final = ("ray", "fastapi", "uvicorn", "httpx", "pydantic_settings")
-_START_S: Final = 180.0
+_START_S: Final = 300.0
 _TICK_S: Final = 0.1
 _WIND_DOWN_S: Final = 45.0
 _GRACE_S: Final = 15.0

@@ -35,8 +35,14 @@ TINY: Document = {
 
 def tiny(**changes: Any) -> Document:
     """Return a run that takes seconds, with sections changed; ``steps`` is for training."""
-    steps = changes.pop("steps", TINY["training"]["steps"])
-    return {**TINY, "training": {**TINY["training"], "steps": steps}, **changes}
+    training = {**TINY["training"], "steps": changes.pop("steps", TINY["training"]["steps"])}
+    return {**TINY, "training": training, **changes}
+
+
+def slow(**changes: Any) -> Document:
+    """Return the same with steps long enough that something can happen between two of them."""
+    document = tiny(**changes)
+    return {**document, "training": {**document["training"], "prompts_per_step": 16, "group_size": 8}}
 
 
 class ServiceProcess:

@@ -66,7 +66,7 @@ async def claim(seat: Seat) -> Document:
         run = await persistently(attempt)
         if run is not None:
             return run
-        await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(min(RETRY_S, seat.settings.lost_after_s / 4))
     raise SupersededError(f"another driver holds run {seat.run_id}")
 
 

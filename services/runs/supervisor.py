@@ -17,6 +17,7 @@ from typing import Final
 
 from services.logs import set_up_logging
 from services.records import RunState
+from services.runs.endpoints import EndpointKeeper
 from services.runs.evaluations import Evaluations
 from services.runs.jobs import Jobs, RayJobs, RayUnavailableError
 from services.runs.listing import all_of
@@ -42,6 +43,7 @@ class Supervisor:
         self._name = f"supervisor-{secrets.token_hex(4)}"
         self._runs = RunWatch(store, jobs, settings)
         self._evaluations = Evaluations(store, jobs, settings)
+        self._endpoints = EndpointKeeper(store, jobs)
         self._retention = Retention(store, settings)
         self._held_until = 0.0
 
@@ -99,6 +101,7 @@ class Supervisor:
         # Evaluations are short: one that waits gets the next free place.
         evaluating = await self._evaluations.round(room - running)
         await self._runs.start(room - evaluating)
+        await self._endpoints.round()
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
         away = False

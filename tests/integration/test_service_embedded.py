@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service_process import ROOT, ServiceProcess, command, descendants, is_alive, running_service, tiny
+from service_process import ROOT, ServiceProcess, command, descendants, is_alive, running_service, slow, tiny
 
 from neuromas import journal
 
@@ -27,6 +27,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 
 def submit(service: ServiceProcess, **changes: object) -> str:
     return str(service.post("/v1/runs", tiny(**changes))["id"])
+
+
+def submit_slow(service: ServiceProcess, **changes: object) -> str:
+    return str(service.post("/v1/runs", slow(steps=STEPS, **changes))["id"])
 
 
 def check_whole(service: ServiceProcess, run_id: str, steps: int = STEPS) -> None:
@@ -70,7 +74,7 @@ def test_a_run_is_trained_then_grown_from_its_checkpoint(service: ServiceProcess
 
 
 def test_a_run_is_paused_and_goes_on_from_its_checkpoint(service: ServiceProcess) -> None:
-    run_id = submit(service, steps=STEPS, checkpoint={"every": 0})
+    run_id = submit_slow(service, checkpoint={"every": 0})
     service.wait_for_step(run_id, 5)
     service.post(f"/v1/runs/{run_id}/pause", status=200)
     paused = service.wait_for_state(run_id, "paused", "succeeded", "failed")
@@ -105,7 +109,7 @@ def test_a_spec_that_cannot_run_fails_with_its_reason(service: ServiceProcess) -
 
 
 def test_a_killed_driver_is_replaced_from_the_checkpoint(service: ServiceProcess) -> None:
-    run_id = submit(service, steps=STEPS, checkpoint={"every": 5})
+    run_id = submit_slow(service, checkpoint={"every": 5})
     service.wait_for_step(run_id, 8)
     service.kill("services.runs.job", run_id)
     service.wait_for_state(run_id, "succeeded", "failed")
@@ -120,7 +124,7 @@ def test_a_killed_driver_is_replaced_from_the_checkpoint(service: ServiceProcess
 
 
 def test_a_killed_rollout_worker_is_replaced(service: ServiceProcess) -> None:
-    run_id = submit(service, steps=STEPS)
+    run_id = submit_slow(service)
     service.wait_for_step(run_id, 5)
     os.kill(service.find("ray::RolloutActor")[0], signal.SIGKILL)
     service.wait_for_state(run_id, "succeeded", "failed")
@@ -130,7 +134,7 @@ def test_a_killed_rollout_worker_is_replaced(service: ServiceProcess) -> None:
 
 
 def test_killed_supervisors_and_apis_change_nothing(service: ServiceProcess) -> None:
-    run_id, waiting = submit(service, steps=STEPS), submit(service, steps=2)
+    run_id, waiting = submit_slow(service), submit(service, steps=2)
     service.wait_for_step(run_id, 3)
     driver = service.find("services.runs.job", run_id)
     with service.remote() as remote:
@@ -150,7 +154,7 @@ def test_killed_supervisors_and_apis_change_nothing(service: ServiceProcess) -> 
 def test_ctrl_c_leaves_nothing_running_and_the_next_start_goes_on(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_service(data) as first:
-        run_id = submit(first, steps=STEPS, checkpoint={"every": 0})
+        run_id = submit_slow(first, checkpoint={"every": 0})
         first.wait_for_step(run_id, 4)
         family = descendants(first.process.pid)
         assert len(family) > 5

@@ -1,0 +1,238 @@
+"""Brings endpoint records to Ray Serve and its word back, on the cluster: ``python -m services.runs.deployments JOB``.
+
+What is deployed outlives this process. Another one reads records and Serve anew and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from neuromas.errors import NeuroMASError, RuntimeStartError
+from neuromas.serving.deployment_status import GroupStatus
+from neuromas.serving.group import EngineGroup, GraphPlace
+from neuromas.serving.load import Limits
+from services.logs import set_up_logging
+from services.records import EndpointState
+from services.runs.endpoints import needs_care
+from services.runs.lineage import checkpoint_folder
+from services.runs.listing import all_of
+from services.settings import Settings, load_settings
+from services.store.base import ConflictError, Document, Kind, MissingError, Store, StoreUnavailableError
+from services.store.open import open_store
+
+logger = logging.getLogger(__name__)
+LEASE: Final = "serving"
+ROUND_S: Final = 0.5
+IDLE_S: Final = 30.0
+"""Seconds without an endpoint to care for after which the process ends."""
+_TRIES: Final = 10
+"""Rounds in which Serve cannot be reached, one after the other, before the process ends and another begins."""
+
+
+class Door(Protocol):
+    """What is needed of ``neuromas.serving.deploy``; every method blocks and may raise RuntimeStartError."""
+
+    def deploy(self, groups: Sequence[EngineGroup]) -> None:
+        """Bring the applications of these groups to what they say."""
+
+    def status(self) -> dict[str, GroupStatus]:
+        """Return the state of every application by name."""
+
+    def stop(self, name: str) -> None:
+        """Take an application away."""
+
+
+class Grouping(Protocol):
+    """Puts graphs together that can share an engine; see ``neuromas.endpoint.group_graphs``."""
+
+    def __call__(
+        self, wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: Limits
+    ) -> tuple[EngineGroup, ...]:
+        """Return the groups; raises NeuroMASError where a checkpoint cannot be read."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What endpoints want, and the groups that it makes."""
+
+    wanted: tuple[object, ...] = ()
+    groups: tuple[EngineGroup, ...] = ()
+    of_graph: dict[str, EngineGroup] = field(default_factory=dict)
+
+
+class Deployments:
+    """One round after the other over all endpoints. Used by one task."""
+
+    def __init__(self, store: Store, settings: Settings, door: Door, grouping: Grouping) -> None:
+        self._store, self._settings = store, settings
+        self._door, self._grouping = door, grouping
+        self._plan = _Plan()
+
+    async def round(self) -> bool:
+        """Bring Serve to what the records want, and the records to what Serve says.
+
+        Returns:
+            Whether there is any endpoint to care for.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+            RuntimeStartError: Serve cannot be reached.
+        """
+        endpoints = [one for one in await all_of(self._store, Kind.ENDPOINT) if needs_care(one)]
+        wanted = [one for one in endpoints if one["wanted"] == "run"]
+        await self._replan(wanted)
+        status = await asyncio.to_thread(self._door.status)
+        missing = [group for group in self._plan.groups if group.name not in status]
+        if missing:  # Serve was started anew, or its application was taken away by somebody
+            await asyncio.to_thread(self._door.deploy, missing)
+        for name in status.keys() - {group.name for group in self._plan.groups}:
+            if status[name].state != "deleting":
+                await asyncio.to_thread(self._door.stop, name)
+        for endpoint in endpoints:
+            await self._tell(endpoint, status)
+        return bool(endpoints)
+
+    async def _replan(self, endpoints: list[Document]) -> None:
+        """Deploy anew where what is wanted has changed."""
+        wanted = tuple(
+            (one["name"], one["checkpoint"], one["generation"], one["replicas"], one["max_replicas"])
+            for one in sorted(endpoints, key=lambda one: str(one["name"]))
+        )
+        if wanted == self._plan.wanted:
+            return
+        places, replicas = [], {}
+        for endpoint in endpoints:
+            place = await self._place(endpoint)
+            if place is not None:
+                places.append(place)
+                replicas[place.name] = (endpoint["replicas"], endpoint["max_replicas"])
+        limits = Limits(max_waiting=self._settings.serving_queue, deadline_s=self._settings.chat_timeout_s)
+        found = await asyncio.to_thread(self._grouping, places, replicas=replicas, limits=limits)
+        groups = tuple(map(self._fitted, found))
+        if groups:
+            await asyncio.to_thread(self._door.deploy, groups)
+        self._plan = _Plan(wanted, groups, {place.name: group for group in groups for place in group.graphs})
+
+    async def _place(self, endpoint: Document) -> GraphPlace | None:
+        """Return where an endpoint's graph comes from; one whose checkpoint cannot be used fails by itself."""
+        try:
+            folder = await checkpoint_folder(self._store, self._settings.data_dir, endpoint["checkpoint"])
+            place = GraphPlace(endpoint["name"], str(folder), endpoint["checkpoint"], endpoint["generation"])
+            await asyncio.to_thread(self._grouping, [place], replicas={}, limits=Limits())
+        except StoreUnavailableError:
+            raise
+        except NeuroMASError as error:
+            await self._fail(endpoint, error.code, str(error))
+            return None
+        return place
+
+    def _fitted(self, group: EngineGroup) -> EngineGroup:
+        """Return a group with the settings' sizes; slots that stay the same let graphs come and go while it serves."""
+        setup = replace(group.setup, gpus=self._settings.serving_gpus or group.setup.gpus)
+        return replace(group, setup=setup, slots=max(group.slots, self._settings.serving_slots))
+
+    # -- what Serve says
+
+    async def _tell(self, endpoint: Document, status: Mapping[str, GroupStatus]) -> None:
+        if endpoint["wanted"] == "stop":
+            await self._tell_stopped(endpoint, status)
+            return
+        group = self._plan.of_graph.get(endpoint["name"])
+        found = None if group is None else status.get(group.name)
+        if group is None or found is None:
+            await self._write(endpoint, {"state": EndpointState.DEPLOYING})
+            return
+        graph = found.graphs.get(endpoint["name"])
+        if graph is not None and graph.served is not None and found.state in ("running", "deploying"):
+            reason = None if graph.error is None else {"code": "swap_failed", "message": graph.error, "param": None}
+            ready = {"state": EndpointState.READY, "url": group.route, "served": graph.served, "error": reason}
+            await self._write(endpoint, ready)
+        elif found.state == "failed":
+            await self._fail(endpoint, "deploy_failed", found.message or "Ray Serve does not say why")
+        elif graph is not None and graph.error is not None and graph.wanted == endpoint["generation"]:
+            await self._fail(endpoint, "deploy_failed", graph.error)
+        else:
+            await self._write(endpoint, {"state": EndpointState.DEPLOYING})
+
+    async def _tell_stopped(self, endpoint: Document, status: Mapping[str, GroupStatus]) -> None:
+        if not any(endpoint["name"] in found.graphs for found in status.values() if found.state != "deleting"):
+            await self._write(endpoint, {"state": EndpointState.STOPPED, "url": None, "served": None, "error": None})
+
+    async def _fail(self, endpoint: Document, code: str, message: str) -> None:
+        logger.warning("endpoint failed", extra={"endpoint": endpoint["name"], "reason": message})
+        error = {"code": code, "message": message, "param": None}
+        await self._write(endpoint, {"state": EndpointState.FAILED, "url": None, "served": None, "error": error})
+
+    async def _write(self, endpoint: Document, change: Document) -> None:
+        """Change a record where it says something else; one that has changed meanwhile is for the next round."""
+        if all(endpoint.get(key) == value for key, value in change.items()):
+            return
+        with suppress(ConflictError, MissingError):
+            await self._store.update(Kind.ENDPOINT, endpoint["id"], change, version=endpoint["version"])
+
+
+async def work(deployments: Deployments, store: Store, job: str, lease_s: float) -> int:
+    """Do rounds while there are endpoints; returns the exit code."""
+    idle_since, failures = time.monotonic(), 0
+    while time.monotonic() - idle_since < IDLE_S and failures < _TRIES:
+        try:
+            if not await store.acquire(LEASE, job, lease_s):
+                logger.info("another process deploys endpoints")
+                return 0
+            if await deployments.round():
+                idle_since = time.monotonic()
+            failures = 0
+        except StoreUnavailableError as error:
+            logger.warning("the store is away", extra={"reason": str(error)})
+            idle_since = time.monotonic()
+        except RuntimeStartError as error:
+            logger.warning("Ray Serve is away", extra={"reason": str(error)})
+            failures += 1
+        await asyncio.sleep(ROUND_S)
+    with suppress(StoreUnavailableError):
+        await store.release(LEASE, job)
+    return 1 if failures else 0
+
+
+async def _run(settings: Settings, door: Door, grouping: Grouping, job: str) -> int:
+    store = open_store(settings)
+    working = asyncio.create_task(work(Deployments(store, settings, door, grouping), store, job, settings.lost_after_s))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
+    try:
+        return await working
+    except asyncio.CancelledError:
+        return 0
+    finally:
+        await store.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Deploy endpoints of this process's settings and return the exit code."""
+    from neuromas.cluster.connection import RayConnection
+    from neuromas.endpoint import CheckpointOpener, group_graphs
+    from neuromas.serving.deploy import ServeAddress, ServeDoor
+
+    (job,) = arguments
+    settings = load_settings()
+    set_up_logging(settings.log_level, "json")
+    connection = RayConnection(None, min_cpus=1)
+    try:
+        place = urlsplit(settings.serve_url)
+        is_loopback = place.hostname in ("127.0.0.1", "localhost", "::1")
+        address = ServeAddress("127.0.0.1" if is_loopback else "0.0.0.0", place.port or 80)
+        return asyncio.run(_run(settings, ServeDoor(address, CheckpointOpener()), group_graphs, job))
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

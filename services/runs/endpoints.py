@@ -1,0 +1,56 @@
+"""Keeps the process alive that deploys endpoints, while there are endpoints to care for: it is a Ray Job as runs are.
+
+It works on the cluster, where Ray Serve is; the supervisor may be anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from services.records import EndpointState
+from services.runs.jobs import Job, Jobs
+from services.runs.listing import all_of
+from services.store.base import Document, Kind, Store
+
+logger = logging.getLogger(__name__)
+PREFIX: Final = "serving-"
+_PAUSE_S: Final = 10.0
+"""Seconds between the end of such a process and the next one."""
+
+
+class EndpointKeeper:
+    """One supervisor's eye on the process; remembers nothing."""
+
+    def __init__(self, store: Store, jobs: Jobs) -> None:
+        self._store, self._jobs = store, jobs
+
+    async def round(self) -> None:
+        """Start the process where it is needed and there is none.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+            RayUnavailableError: Ray is away.
+        """
+        if not any(map(needs_care, await all_of(self._store, Kind.ENDPOINT))):
+            return
+        jobs = [job for id, job in (await self._jobs.list()).items() if id.startswith(PREFIX)]
+        if any(not job.is_ended for job in jobs) or time.time() - _last_end(jobs) < _PAUSE_S:
+            return
+        id = f"{PREFIX}{len(jobs)}"
+        await self._jobs.submit(id, [sys.executable, "-m", "services.runs.deployments", id])
+        logger.info("submitted", extra={"job": id})
+
+
+def needs_care(endpoint: Document) -> bool:
+    """Whether something is, or may have to be, done for an endpoint."""
+    if endpoint["wanted"] == "stop":
+        return bool(endpoint["state"] != EndpointState.STOPPED)
+    return endpoint["state"] in (EndpointState.DEPLOYING, EndpointState.READY)
+
+
+def _last_end(jobs: Iterable[Job]) -> float:
+    return max((job.ended_s or 0.0 for job in jobs), default=0.0)

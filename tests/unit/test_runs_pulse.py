@@ -1,0 +1,163 @@
+"""The driver's side of the store: one driver at a time, nothing told twice, and a store that may be away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_place import until
+
+from neuromas import journal
+from services.records import Wanted, events_stream
+from services.runs.checkpoints import Registrar
+from services.runs.forward import Forwarder
+from services.runs.progress import Progress
+from services.runs.pulse import Pulse, Seat, claim, driver_lease, persistently, release
+from services.runs.state import SupersededError, after_loss, after_stop
+from services.settings import Settings
+from services.store.base import Kind, StoreUnavailableError
+from services.store.sqlite import SqliteStore
+
+pytestmark = pytest.mark.anyio
+RUN, JOB = "run_1", "run_1-0"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Driver:
+    """A driver without training: what it tells, and what it was told."""
+
+    def __init__(self, seat: Seat, folder: Path) -> None:
+        self.wanted: list[Wanted] = []
+        self.is_broken = False
+        self.pulse = Pulse(
+            seat,
+            Progress(),
+            Forwarder(seat.store, RUN, folder, folder / "log.jsonl"),
+            Registrar(seat.store, RUN, folder, folder.parent),
+            on_wanted=self.wanted.append,
+            on_broken=self._break,
+        )
+
+    def _break(self) -> None:
+        self.is_broken = True
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "store.db")
+    run = {"id": RUN, "state": "running", "job": JOB, "attempt": 0, "wanted": "run", "max_attempts": 2}
+    await store.create(Kind.RUN, run)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def seat(store: SqliteStore, tmp_path: Path) -> Seat:
+    return Seat(RUN, JOB, Settings(data_dir=tmp_path, heartbeat_s=0.01, lost_after_s=0.3), store)
+
+
+async def test_a_driver_takes_its_seat(seat: Seat) -> None:
+    run = await claim(seat)
+    assert run["heartbeat"] > 0
+    assert not await seat.store.acquire(driver_lease(RUN), "another", 1)
+    await release(seat)
+    assert await seat.store.acquire(driver_lease(RUN), "another", 1)
+
+
+async def test_a_driver_waits_for_one_that_was_taken_for_dead(seat: Seat) -> None:
+    assert await seat.store.acquire(driver_lease(RUN), "run_1-before", 0.1)
+    assert (await claim(seat))["job"] == JOB
+
+
+@pytest.mark.parametrize("change", [{"job": "run_1-1"}, {"state": "cancelled"}])
+async def test_a_driver_leaves_a_run_that_is_not_its_own(seat: Seat, change: dict[str, Any]) -> None:
+    await seat.store.update(Kind.RUN, RUN, change)
+    with pytest.raises(SupersededError):
+        await claim(seat)
+
+
+async def test_what_is_wanted_reaches_the_driver_once(seat: Seat, tmp_path: Path) -> None:
+    driver = Driver(seat, tmp_path)
+    await driver.pulse.start()
+    for wanted in ("pause", "pause", "cancel"):
+        await seat.store.update(Kind.RUN, RUN, {"wanted": wanted})
+
+        async def is_heard(wanted: str = wanted) -> bool:
+            return driver.pulse.wanted == wanted
+
+        await until(is_heard)
+    assert driver.wanted in ([Wanted.PAUSE, Wanted.CANCEL], [Wanted.CANCEL])
+    await driver.pulse.deliver(lambda run: after_stop(run, run["wanted"]), "stopped")
+    assert (await seat.store.get(Kind.RUN, RUN))["state"] == "cancelled"
+
+
+async def test_a_driver_that_was_replaced_is_told_so(seat: Seat, tmp_path: Path) -> None:
+    driver = Driver(seat, tmp_path)
+    await driver.pulse.start()
+    await seat.store.update(Kind.RUN, RUN, {"job": "run_1-1"})
+
+    async def is_broken() -> bool:
+        return driver.is_broken
+
+    await until(is_broken)
+
+
+async def test_the_end_is_told_after_everything_else_and_once(seat: Seat, tmp_path: Path) -> None:
+    driver = Driver(seat, tmp_path)
+    await driver.pulse.start()
+    lines = journal.Journal(tmp_path / "metrics.jsonl")
+    lines.append(*({"stage": 0, "step": step, "time_s": step} for step in range(1, 301)))
+    lines.close()
+    await driver.pulse.deliver(lambda run: {"state": "succeeded", "accuracy": 0.5}, "done")
+    run = await seat.store.get(Kind.RUN, RUN)
+    assert (run["state"], run["accuracy"]) == ("succeeded", 0.5)
+    events = [entry.document for entry in await seat.store.read(events_stream(RUN), limit=1000)]
+    assert [event.get("step", event["type"]) for event in events] == [*range(1, 301), "state"]
+    assert events[-1].items() >= {"state": "succeeded", "message": "done"}.items()
+    with pytest.raises(SupersededError):
+        await driver.pulse.deliver(lambda run: {"state": "failed"}, "")
+    assert (await seat.store.get(Kind.RUN, RUN))["version"] == run["version"]
+
+
+async def test_a_store_that_was_away_gets_the_rest() -> None:
+    tries = 0
+
+    async def work() -> int:
+        nonlocal tries
+        tries += 1
+        if tries < 2:
+            raise StoreUnavailableError("away")
+        return tries
+
+    assert await persistently(work) == 2
+
+
+async def test_a_store_that_stays_away_is_given_up() -> None:
+    async def work() -> None:
+        raise StoreUnavailableError("away")
+
+    with pytest.raises(StoreUnavailableError):
+        await asyncio.wait_for(persistently(work, give_up_s=0.0), 30)
+
+
+def test_a_lost_driver_is_replaced_as_often_as_allowed() -> None:
+    run = {"attempt": 4, "failures": 0, "max_attempts": 2}
+    assert after_loss(run, "driver_lost", "why") == {"state": "queued", "attempt": 5, "failures": 1}
+    end = after_loss({**run, "failures": 1}, "driver_lost", "why")
+    assert (end["state"], end["failures"], end["error"]["code"]) == ("failed", 2, "driver_lost")
+    assert "why" in end["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "change"),
+    [("pause", {"state": "paused", "attempt": 1}), ("run", {"state": "queued", "attempt": 1})],
+)
+def test_a_run_that_was_stopped_goes_where_it_is_wanted(wanted: str, change: dict[str, Any]) -> None:
+    assert after_stop({"attempt": 0}, wanted) == change
