@@ -126,7 +126,7 @@ class ServeDoor:
             return
         self.start()
         targets = [
-            serve.RunTarget(_application(group, self._opener), name=group.name, route_prefix=group.route)
+            serve.RunTarget(application(group, self._opener), name=group.name, route_prefix=group.route)
             for group in groups
         ]
         with _reaching_serve():
@@ -178,7 +178,8 @@ class ServeDoor:
         return [reply for reply in replies if isinstance(reply, dict)]
 
 
-def _application(group: EngineGroup, opener: Opener) -> Any:
+def application(group: EngineGroup, opener: Opener) -> Any:
+    """Return the Serve application of an engine group, for `serve.run` or a Serve configuration."""
     limits = group.limits
     options: dict[str, Any] = {
         "name": _NAME,
