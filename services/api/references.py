@@ -24,10 +24,22 @@ async def find_checkpoint(store: Store, reference: str, param: str = "checkpoint
     if at:
         return await checkpoint_of_run(store, run_id, name, param)
     try:
-        return await store.get(Kind.CHECKPOINT, name)
+        return await present_checkpoint(store, name)
     except MissingError as error:
         message = f"there is no checkpoint {name!r}; give its id, <run>@latest or <run>@best"
         raise ApiError(404, "not_found", message, param=param) from error
+
+
+async def present_checkpoint(store: Store, checkpoint_id: str) -> Document:
+    """Return a checkpoint by its id.
+
+    Raises:
+        MissingError: there is none, or it is being deleted.
+    """
+    checkpoint = await store.get(Kind.CHECKPOINT, checkpoint_id)
+    if checkpoint["state"] is not None:
+        raise MissingError(f"checkpoint {checkpoint_id} has been deleted")
+    return checkpoint
 
 
 async def checkpoint_of_run(store: Store, run_id: str, name: str, param: str = "checkpoint") -> Document:

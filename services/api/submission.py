@@ -25,6 +25,7 @@ from services.api.allowed import check_allowed
 from services.api.auth import Caller
 from services.api.bounds import check_built, check_graph, check_plans, check_size
 from services.api.problems import ApiError, busy, invalid, unsupported
+from services.api.references import present_checkpoint
 from services.api.service import Service
 from services.records import RunState, Wanted
 from services.store.base import Document, Kind, MissingError, Store
@@ -204,7 +205,7 @@ async def _stored_topology(store: Store, id: str) -> Document:
 
 async def _module(service: Service, name: str, path: str) -> Topology:
     try:
-        checkpoint = await service.store.get(Kind.CHECKPOINT, name)
+        checkpoint = await present_checkpoint(service.store, name)
     except MissingError as error:
         raise ApiError(404, "not_found", str(error), param=path) from error
     return await checkpoint_topology(service, checkpoint)

@@ -13,7 +13,7 @@ from services.api.auth import Reader, Trainer
 from services.api.described import errors
 from services.api.paging import After, Limit, listing
 from services.api.problems import ApiError, busy
-from services.api.references import aliases, checkpoint_of_run, checkpoints_of, with_aliases
+from services.api.references import aliases, checkpoint_of_run, checkpoints_of, present_checkpoint, with_aliases
 from services.api.route import router
 from services.api.routes.runs import RunId
 from services.api.schemas.artifact import CheckpointView
@@ -62,14 +62,14 @@ async def read_checkpoint_of_run(
 @routes.get("/checkpoints/{checkpoint_id}", response_model=CheckpointView, responses=errors(404))
 async def read_checkpoint(caller: Reader, service: Serviced, checkpoint_id: CheckpointId) -> Document:
     """Read a checkpoint."""
-    checkpoint = await _present(service.store, checkpoint_id)
+    checkpoint = await present_checkpoint(service.store, checkpoint_id)
     return with_aliases([checkpoint], aliases(await checkpoints_of(service.store, checkpoint["run"])))[0]
 
 
 @routes.delete("/checkpoints/{checkpoint_id}", response_model=Deleted, responses=errors(404, 409))
 async def delete_checkpoint(caller: Trainer, service: Serviced, checkpoint_id: CheckpointId) -> Document:
     """Delete a checkpoint that nothing needs; its files follow."""
-    checkpoint = await _present(service.store, checkpoint_id)
+    checkpoint = await present_checkpoint(service.store, checkpoint_id)
     if (user := await _user_of(service.store, checkpoint)) is not None:
         raise ApiError(409, "in_use", f"checkpoint {checkpoint_id} is needed by {user}")
     await service.store.update(Kind.CHECKPOINT, checkpoint_id, {"state": DELETING}, version=checkpoint["version"])
@@ -88,7 +88,7 @@ async def export_checkpoint(
     format: Annotated[Form, Query(description="Form of the archive.")] = "tar",
 ) -> FileResponse:
     """Get a checkpoint as an archive in PEFT's layout: one plain LoRA per node, and the graph."""
-    checkpoint = await _present(service.store, checkpoint_id)
+    checkpoint = await present_checkpoint(service.store, checkpoint_id)
     folder = checkpoint_folder(service, checkpoint)
     if service.exports.locked():
         raise busy("too_many_exports", "other archives are being made", 5)
@@ -105,13 +105,6 @@ async def export_checkpoint(
         filename=f"{checkpoint_id}.{format}",
         background=BackgroundTask(remove, work),
     )
-
-
-async def _present(store: Store, checkpoint_id: str) -> Document:
-    checkpoint = await store.get(Kind.CHECKPOINT, checkpoint_id)
-    if checkpoint["state"] is not None:
-        raise MissingError(f"checkpoint {checkpoint_id} has been deleted")
-    return checkpoint
 
 
 async def _user_of(store: Store, checkpoint: Document) -> str | None:

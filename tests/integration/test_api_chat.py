@@ -1,0 +1,274 @@
+"""Chat completions and endpoints over HTTP: a real graph server behind the API, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import uvicorn
+from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
+
+from neuromas.engines.scripted import ScriptedEngine
+from neuromas.rollout.engine import EngineCall
+from neuromas.rollout.prompt import make_renderer
+from neuromas.serving.app import make_app
+from neuromas.serving.graph_server import GraphServer
+from neuromas.serving.graph_table import Graph
+from neuromas.spec.parts import PromptSpec, SamplingSpec
+from neuromas.topology.document import topology_from_document
+from services.records import EndpointState
+from services.store.base import Document, Kind
+
+TOPOLOGY = {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]}
+QUESTION = [{"role": "user", "content": "f 1 2"}]
+
+
+class PacedEngine(ScriptedEngine):
+    """A scripted engine whose steps take as long as those of a real one."""
+
+    def step(self) -> Any:
+        time.sleep(0.001)
+        return super().step()
+
+
+@dataclass
+class Upstream:
+    """A graph server at an address of its own."""
+
+    server: GraphServer
+    url: str
+
+    def wait_for(self, is_so: Callable[[GraphServer], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not is_so(self.server):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+def respond(call: EngineCall) -> Sequence[int]:
+    return [10, 11, 12, 13]
+
+
+@contextmanager
+def upstream(base: Path, *names: str, delay: Callable[[EngineCall], int] = lambda _: 4) -> Iterator[Upstream]:
+    server = GraphServer(lambda: PacedEngine(respond, delay, max_model_len=128))
+    renderer = make_renderer(PromptSpec(), base)
+    topology = topology_from_document(TOPOLOGY)
+    for name in names:
+        adapters = dict.fromkeys(topology.adapters)
+        server.put(Graph(name, topology, adapters, SamplingSpec(max_tokens=8), renderer)).result(30)
+    http = uvicorn.Server(uvicorn.Config(make_app(server), port=0, log_level="error"))
+    thread = threading.Thread(target=http.run)
+    thread.start()
+    try:
+        while not http.started:
+            assert thread.is_alive()
+            time.sleep(0.005)
+        yield Upstream(server, f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}")
+    finally:
+        http.should_exit = True
+        thread.join()
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def graph(word_base: Path) -> Iterator[Upstream]:
+    with upstream(word_base, "solver", "other") as found:
+        yield found
+
+
+@pytest.fixture
+def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ApiServer]:
+    with running_api(settings_over("sqlite", request, tmp_path, serving_max_replicas=3)) as server:
+        yield server
+
+
+def deployed(api: ApiServer, name: str, url: str, **changes: Any) -> Document:
+    """Deploy an endpoint and bring it to where the supervisor would."""
+    run = queued_run(api)
+    checkpoint = checkpoint_of(api, run, 3, 0.5)
+    endpoint = api.client.post("/v1/endpoints", json={"name": name, "checkpoint": checkpoint["id"]}).json()
+    return api.change(Kind.ENDPOINT, endpoint["id"], **({"state": EndpointState.READY, "url": url} | changes))
+
+
+def client(api: ApiServer) -> openai.OpenAI:
+    http_client = openai.DefaultHttpxClient(trust_env=False)
+    return openai.OpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0, http_client=http_client)
+
+
+def test_the_stock_client_asks_and_lists(api: ApiServer, graph: Upstream) -> None:
+    deployed(api, "solver", graph.url)
+    with client(api) as stock:
+        assert [model.id for model in stock.models.list()] == ["solver"]
+        assert stock.models.retrieve("solver").object == "model"
+        answer = stock.chat.completions.create(model="solver", messages=QUESTION, seed=3)  # type: ignore[arg-type]
+    direct = httpx.post(
+        f"{graph.url}/v1/chat/completions", json={"model": "solver", "messages": QUESTION, "seed": 3}, trust_env=False
+    ).json()
+    assert answer.choices[0].message.content == direct["choices"][0]["message"]["content"] != ""
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == direct["usage"]["total_tokens"] > 0
+    assert answer.model == "solver"
+
+
+def test_the_stock_client_streams(api: ApiServer, graph: Upstream) -> None:
+    deployed(api, "solver", f"{graph.url}/v1")
+    with client(api) as stock:
+        whole = stock.chat.completions.create(model="solver", messages=QUESTION)  # type: ignore[arg-type]
+        chunks = list(
+            stock.chat.completions.create(
+                model="solver",
+                messages=QUESTION,
+                stream=True,
+                stream_options={"include_usage": True},  # type: ignore[arg-type]
+            )
+        )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert len([piece for piece in pieces if piece]) > 1
+    assert chunks[-1].usage == whole.usage
+    text = api.client.get("/metrics").text
+    assert 'neuromas_endpoint_seconds_count{endpoint="solver"} 2.0' in text
+    assert 'neuromas_endpoint_tokens_total{endpoint="solver",kind="completion_tokens"}' in text
+
+
+def test_a_checkpoint_can_be_asked_for_by_its_run(api: ApiServer, graph: Upstream) -> None:
+    endpoint = deployed(api, "solver", graph.url)
+    run = endpoint["run"]
+    other = checkpoint_of(api, api.client.get(f"/v1/runs/{run}").json(), 9, 0.1)
+    body = {"messages": QUESTION, "seed": 1}
+    for model in (
+        f"neuromas:{run}@best",
+        f"neuromas:{run}@{endpoint['checkpoint']}",
+        f"neuromas:{endpoint['checkpoint']}",
+    ):
+        answer = api.client.post("/v1/chat/completions", json=body | {"model": model})
+        assert (answer.status_code, answer.json()["model"]) == (200, model)
+        stream = api.client.post("/v1/chat/completions", json=body | {"model": model, "stream": True}).text
+        chunks = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
+        assert {chunk["model"] for chunk in chunks} == {model}
+        assert stream.rstrip().endswith("data: [DONE]")
+    for model in (f"neuromas:{run}@latest", f"neuromas:{other['id']}", "neuromas:run_x@best", "neuromas:", "nothing"):
+        answer = api.client.post("/v1/chat/completions", json=body | {"model": model})
+        assert (answer.status_code, error_of(answer)["param"]) == (404, "model"), model
+
+
+def test_an_endpoint_that_does_not_answer_is_told_as_such(api: ApiServer, graph: Upstream) -> None:
+    endpoint = deployed(api, "solver", "http://127.0.0.1:1", state=EndpointState.DEPLOYING)
+    body = {"model": "solver", "messages": QUESTION}
+
+    def ask() -> httpx.Response:
+        return api.client.post("/v1/chat/completions", json=body)
+
+    assert (ask().status_code, error_of(ask())["code"]) == (503, "endpoint_deploying")
+    assert "retry-after" in ask().headers
+    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY)
+    assert (ask().status_code, error_of(ask())["code"]) == (503, "endpoint_unavailable")
+    api.change(Kind.ENDPOINT, endpoint["id"], url=f"{graph.url}/nowhere")
+    assert ask().status_code == 404
+    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED)
+    assert (ask().status_code, error_of(ask())["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"messages": []}, 422),
+        ({"foo": 1}, 422),
+        ({"temperature": 9}, 422),
+        ({"messages": [{"role": "user", "content": "x " * 500}]}, 400),
+        ({"stream_options": {"include_usage": True}}, 400),
+    ],
+)
+def test_questions_that_cannot_be_answered(
+    api: ApiServer, graph: Upstream, change: dict[str, Any], status: int
+) -> None:
+    deployed(api, "solver", graph.url)
+    answer = api.client.post("/v1/chat/completions", json={"model": "solver", "messages": QUESTION} | change)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_ends_its_question_in_the_engine(api: ApiServer, word_base: Path, stream: bool) -> None:
+    with upstream(word_base, "slow", delay=lambda _: 20_000) as slow:
+        deployed(api, "slow", slow.url)
+        body = {"model": "slow", "messages": QUESTION, "stream": stream}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{api.url}/v1/chat/completions", json=body, timeout=0.7, trust_env=False)
+        slow.wait_for(lambda server: server.load.cancelled == 1)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_stream_ends_it(api: ApiServer, word_base: Path) -> None:
+    # Only the output node streams; its prompt is longer by what it reads. Its first word comes after a fifth of this.
+    with upstream(word_base, "slow", delay=lambda call: 8000 if call.is_streamed else 2) as slow:
+        deployed(api, "slow", slow.url)
+        body = {"model": "slow", "messages": QUESTION, "stream": True}
+        with httpx.stream("POST", f"{api.url}/v1/chat/completions", json=body, timeout=60, trust_env=False) as answer:
+            assert next(answer.iter_lines()).startswith("data: ")
+            slow.wait_for(lambda server: server.load.running == 1)
+        slow.wait_for(lambda server: server.load.cancelled == 1)
+
+
+def test_an_endpoint_is_deployed_swapped_and_stopped(api: ApiServer) -> None:
+    run = queued_run(api)
+    first, second = checkpoint_of(api, run, 3, 0.5), checkpoint_of(api, run, 5, 0.7)
+    body = {"name": "solver", "checkpoint": first["id"]}
+    answer = api.client.post("/v1/endpoints", json=body)
+    endpoint = answer.json()
+    assert (answer.status_code, endpoint["state"], endpoint["generation"], endpoint["replicas"]) == (
+        202,
+        "deploying",
+        1,
+        1,
+    )
+    again = api.client.post("/v1/endpoints", json=body)
+    assert (again.status_code, again.json()) == (200, endpoint)
+    taken = api.client.post("/v1/endpoints", json=body | {"checkpoint": second["id"]})
+    assert (taken.status_code, error_of(taken)["code"]) == (409, "name_taken")
+    path = f"/v1/endpoints/{endpoint['id']}"
+    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY, url="/engine")
+    swapped = api.client.patch(path, json={"checkpoint": f"{run['id']}@best", "max_replicas": 2}).json()
+    assert (swapped["checkpoint"], swapped["generation"], swapped["state"]) == (second["id"], 2, "ready")
+    assert (swapped["replicas"], swapped["max_replicas"]) == (1, 2)
+    assert api.client.patch(path, json={"checkpoint": second["id"]}).json() == swapped
+    assert api.client.get("/v1/endpoints/solver").json() == swapped
+    assert api.client.get("/v1/endpoints", params={"checkpoint": second["id"]}).json()["data"] == [swapped]
+    assert api.client.delete(path).json()["wanted"] == "stop"
+    assert api.client.delete(path).status_code == 200
+    assert api.client.patch(path, json={"replicas": 2}).status_code == 409
+    assert api.client.post("/v1/endpoints", json=body).status_code == 409
+    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED)
+    revived = api.client.post("/v1/endpoints", json=body)
+    assert (revived.status_code, revived.json()["id"]) == (202, endpoint["id"])
+    assert (revived.json()["generation"], revived.json()["state"], revived.json()["wanted"]) == (3, "deploying", "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "path"),
+    [
+        ({"name": "../x"}, 422, "name"),
+        ({"name": "A"}, 422, "name"),
+        ({"replicas": 0}, 422, "replicas"),
+        ({"replicas": 4}, 422, "replicas"),
+        ({"replicas": 3, "max_replicas": 2}, 422, "max_replicas"),
+        ({"checkpoint": "ckpt_x"}, 404, "checkpoint"),
+        ({"checkpoint": "../x"}, 422, "checkpoint"),
+        ({"gpu": 1}, 422, "gpu"),
+    ],
+)
+def test_endpoints_that_cannot_be_deployed(api: ApiServer, change: dict[str, Any], status: int, path: str) -> None:
+    checkpoint = checkpoint_of(api, queued_run(api), 1)
+    answer = api.client.post("/v1/endpoints", json={"name": "e", "checkpoint": checkpoint["id"]} | change)
+    assert (answer.status_code, error_of(answer)["param"]) == (status, path), answer.text
+    assert api.client.get("/v1/endpoints").json()["data"] == []
+    assert api.client.patch("/v1/endpoints/none", json={"replicas": 1}).status_code == 404

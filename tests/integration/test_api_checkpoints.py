@@ -1,0 +1,188 @@
+"""Checkpoints over HTTP: of a run that was really trained, listed, exported as stock PEFT folders, deleted."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
+
+from neuromas.cli.export import export
+from neuromas.run import RunResult, run
+from neuromas.spec.parse import parse_run_spec
+from neuromas.trained import find_trained
+from services.records import EndpointState, EvaluationState, RunState
+from services.store.base import Kind
+
+SPEC: dict[str, Any] = {
+    "name": "trained",
+    "topology": {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]},
+    "task": {"type": "chain", "hops": 2},
+    "adapter": {"rank": 2, "alpha": 6.0},
+    "training": {"steps": 2, "prompts_per_step": 2, "group_size": 2},
+    "evaluation": {"examples": 8},
+    "engine": {"type": "transformers"},
+    "runtime": {"type": "local"},
+}
+
+
+@pytest.fixture(scope="module")
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with running_api(settings_over("sqlite", request, tmp_path_factory.mktemp("api"))) as server:
+        yield server
+
+
+def train(api: ApiServer, small_base: Path, name: str, **changes: Any) -> tuple[RunResult, str]:
+    """Train below the data folder of a service and make the checkpoint known, as a driver does; returns its id."""
+    spec = parse_run_spec(SPEC | {"base": str(small_base), "name": name} | changes)
+    result = run(spec, api.settings.runs_dir / name)
+    folder = find_trained(result.folder).checkpoint
+    id = f"ckpt_{name:0>16}"
+    document = {"id": f"run_{name}", "object": "run", "name": name, "state": RunState.SUCCEEDED, "spec": {}}
+    api.put(Kind.RUN, document)
+    path = str(folder.relative_to(api.settings.data_dir))
+    record = {"object": "checkpoint", "run": f"run_{name}", "stage": 0, "step": 2, "kind": "training", "state": None}
+    api.put(Kind.CHECKPOINT, {"id": id, "path": path, "nodes": 3, "accuracy": 0.5, "stage_name": "s", **record})
+    return result, id
+
+
+@pytest.fixture(scope="module")
+def trained(api: ApiServer, small_base: Path) -> tuple[RunResult, str]:
+    return train(api, small_base, "trained")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def unpack(content: bytes, form: str) -> dict[str, bytes]:
+    if form == "zip":
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            return {name: packed.read(name) for name in packed.namelist()}
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        entries = tar.getmembers()
+        assert {(entry.uid, entry.uname, entry.isfile()) for entry in entries} == {(0, "", True)}
+        return {entry.name: tar.extractfile(entry).read() for entry in entries}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_an_archive_holds_what_the_command_line_exports(
+    api: ApiServer, trained: tuple[RunResult, str], tmp_path: Path, form: str
+) -> None:
+    result, id = trained
+    answer = api.client.get(f"/v1/checkpoints/{id}/export", params={"format": form})
+    assert answer.status_code == 200
+    assert answer.headers["content-disposition"] == f'attachment; filename="{id}.{form}"'
+    export(find_trained(result.folder), tmp_path / "out")
+    expected = contents(tmp_path / "out")
+    assert set(expected) >= {
+        "topology.json",
+        "adapters/out/adapter_model.safetensors",
+        "adapters/a/adapter_config.json",
+    }
+    assert unpack(answer.content, form) == {f"{id}/{name}": content for name, content in expected.items()}
+
+
+def test_nothing_is_left_of_an_export(api: ApiServer, trained: tuple[RunResult, str]) -> None:
+    api.client.get(f"/v1/checkpoints/{trained[1]}/export").raise_for_status()
+    deadline = time.monotonic() + 30
+    while list((api.settings.data_dir / "exports").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_adapters_that_torch_makes_are_exported_by_a_process_of_its_own(
+    api: ApiServer, small_base: Path, tmp_path: Path
+) -> None:
+    result, id = train(api, small_base, "unilora", adapter={"type": "unilora", "rank": 2, "dimension": 64})
+    answer = api.client.get(f"/v1/checkpoints/{id}/export")
+    assert answer.status_code == 200, answer.text
+    export(find_trained(result.folder), tmp_path / "out")
+    assert unpack(answer.content, "tar") == {
+        f"{id}/{name}": found for name, found in contents(tmp_path / "out").items()
+    }
+
+
+def test_an_altered_checkpoint_is_not_exported(api: ApiServer, small_base: Path) -> None:
+    result, id = train(api, small_base, "altered")
+    weights = find_trained(result.folder).checkpoint / "adapters.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    answer = api.client.get(f"/v1/checkpoints/{id}/export")
+    assert (answer.status_code, error_of(answer)["code"]) == (409, "checkpoint")
+    assert str(api.settings.data_dir) not in answer.text
+
+
+def test_a_record_that_leads_out_of_the_data_folder_is_not_followed(api: ApiServer, tmp_path: Path) -> None:
+    for path in ("../outside", str(tmp_path), "."):
+        record = {"object": "checkpoint", "run": "run_outside", "stage": 0, "step": 1, "state": None, "path": path}
+        api.put(Kind.CHECKPOINT, {"id": "ckpt_outside", **record})
+        assert api.client.get("/v1/checkpoints/ckpt_outside/export").status_code == 409
+
+
+def test_checkpoints_are_found_by_id_folder_and_alias(api: ApiServer) -> None:
+    run = queued_run(api)
+    first, second = checkpoint_of(api, run, 5, 0.9), checkpoint_of(api, run, 9, 0.2)
+    listed = api.client.get(f"/v1/runs/{run['id']}/checkpoints").json()["data"]
+    assert {entry["id"]: entry["aliases"] for entry in listed} == {first["id"]: ["best"], second["id"]: ["latest"]}
+    for name, expected in (("latest", second), ("best", first), ("stage-0-000005", first), (second["id"], second)):
+        found = api.client.get(f"/v1/runs/{run['id']}/checkpoints/{name}").json()
+        assert found["id"] == expected["id"]
+        assert api.client.get(f"/v1/checkpoints/{expected['id']}").json() == found
+    assert "path" not in listed[0]
+    for path in (f"/v1/runs/{run['id']}/checkpoints/none", "/v1/runs/run_x/checkpoints", "/v1/checkpoints/ckpt_x"):
+        assert api.client.get(path).status_code == 404
+
+
+def test_a_checkpoint_is_deleted_when_nothing_needs_it(api: ApiServer) -> None:
+    run = queued_run(api)
+    id = checkpoint_of(api, run, 5, 0.9)["id"]
+    path = f"/v1/checkpoints/{id}"
+
+    def refusal() -> str:
+        answer = api.client.delete(path)
+        assert (answer.status_code, error_of(answer)["code"]) == (409, "in_use")
+        return str(error_of(answer)["message"])
+
+    assert "its run, which is queued" in refusal()
+    api.change(Kind.RUN, run["id"], state=RunState.SUCCEEDED)
+    child = api.client.post(f"/v1/runs/{run['id']}/grow", json={"plan": {"edits": [{"edit": "append"}]}}).json()
+    assert child["id"] in refusal()
+    api.client.post(f"/v1/runs/{child['id']}/cancel").raise_for_status()
+    evaluation = api.client.post("/v1/evaluations", json={"checkpoint": id}).json()
+    assert evaluation["id"] in refusal()
+    api.change(Kind.EVALUATION, evaluation["id"], state=EvaluationState.FAILED)
+    endpoint = api.client.post("/v1/endpoints", json={"name": f"e-{id[-8:]}", "checkpoint": id}).json()
+    assert endpoint["name"] in refusal()
+    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED)
+    assert api.client.delete(path).json() == {"id": id, "object": "checkpoint", "deleted": True}
+    assert api.client.get(path).status_code == 404
+    assert api.client.delete(path).status_code == 404
+    assert api.client.get(f"/v1/runs/{run['id']}/checkpoints").json()["data"] == []
+    assert api.client.post("/v1/endpoints", json={"name": "gone", "checkpoint": id}).status_code == 404
+
+
+def test_evaluations_are_queued_and_read(api: ApiServer) -> None:
+    run = queued_run(api)
+    best = checkpoint_of(api, run, 5, 0.9)
+    checkpoint_of(api, run, 9, 0.2)
+    body = {"checkpoint": f"{run['id']}@best", "examples": 16, "baselines": ["untrained"], "sampled": False}
+    answer = api.client.post("/v1/evaluations", json=body)
+    evaluation = answer.json()
+    assert (answer.status_code, evaluation["state"]) == (202, "queued")
+    assert (evaluation["checkpoint"], evaluation["run"], evaluation["examples"]) == (best["id"], run["id"], 16)
+    result = {"accuracy": {"greedy": {"value": 0.5}}}
+    api.change(Kind.EVALUATION, evaluation["id"], state=EvaluationState.SUCCEEDED, result=result)
+    assert api.client.get(f"/v1/evaluations/{evaluation['id']}").json()["result"] == result
+    listed = api.client.get("/v1/evaluations", params={"run": run["id"], "state": "succeeded"}).json()["data"]
+    assert [entry["id"] for entry in listed] == [evaluation["id"]]
+    assert json.dumps(api.client.get("/v1/evaluations", params={"run": "run_x"}).json()["data"]) == "[]"
+    for body in ({"checkpoint": "ckpt_x"}, {"checkpoint": f"{run['id']}@none"}, {"checkpoint": "run_x@latest"}):
+        assert api.client.post("/v1/evaluations", json=body).status_code == 404
+    assert api.client.post("/v1/evaluations", json={"checkpoint": best["id"], "examples": 0}).status_code == 422
