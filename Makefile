@@ -9,7 +9,7 @@ INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev venv-gpu demo test check lint bench evidence docs lock clean distclean
+.PHONY: help venv venv-dev venv-gpu demo service test check lint bench evidence docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ venv-gpu: ## Make .venv with the GPU profile instead (use VENV=... to keep both)
 
 demo: venv ## Train the quickstart graph, grow it, compare it with its baselines, write a report (about 6 minutes)
 	@$(BIN)/neuromas demo --out $(OUT)
+
+service: venv-dev ## The whole service on this machine: API, dashboard, store, Ray; Ctrl-C stops it
+	@$(BIN)/neuromas service
 
 test: venv-dev ## Everything that CI runs: style, types, import contracts, all tests
 	@status=0; \

@@ -54,7 +54,7 @@ class ServiceProcess:
         options = ["--port", "0", "--data", str(data), "--json"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("NEUROMAS_", "RAY_"))}
         environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        environment |= {"NEUROMAS_HEARTBEAT_S": "0.5", "NEUROMAS_LOST_AFTER_S": "30", "NEUROMAS_LEASE_S": "3"}
+        environment |= {"NEUROMAS_HEARTBEAT_S": "0.5", "NEUROMAS_LOST_AFTER_S": "120", "NEUROMAS_LEASE_S": "3"}
         environment |= {f"NEUROMAS_{name.upper()}": str(value) for name, value in settings.items()}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

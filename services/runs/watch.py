@@ -113,6 +113,8 @@ class RunWatch:
             change = after_loss(run, "driver_lost", message)
             logger.warning("driver lost", extra={"job": run["job"], "reason": reason})
             await tell_loss(self._store, run, message)
+        # Its process is gone, and with it who would give the lease back: the next driver need not wait for it.
+        await self._store.release(driver_lease(run["id"]), run["job"])
         if await move(self._store, run, change, [RunState.RUNNING]) is not None:
             await tell_change(self._store, run, change, message)
 

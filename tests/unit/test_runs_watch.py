@@ -116,8 +116,10 @@ async def test_a_lost_driver_is_replaced_and_the_reason_kept(world: World) -> No
     await world.add("run_1")
     await world.round()
     await world.beat()
+    await world.store.acquire(driver_lease("run_1"), "run_1-0", 600)
     world.cluster.end("run_1-0", message="exit code -9")
     await world.round()
+    assert await world.store.acquire(driver_lease("run_1"), "run_1-1", 1), "the next driver need not wait"
     run = await world.run()
     assert (run["state"], run["job"], run["attempt"], run["failures"]) == ("running", "run_1-1", 1, 1)
     assert await world.told() == ["running", "driver_lost", "queued", "running"]

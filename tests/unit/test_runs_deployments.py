@@ -1,0 +1,236 @@
+"""Endpoints: from records to Ray Serve and back, with a Serve that does what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuromas.errors import CheckpointError
+from neuromas.serving.deployment_status import GraphStatus, GroupStatus, State
+from neuromas.serving.group import EngineGroup, EngineSetup, GraphPlace
+from neuromas.serving.load import Limits
+from neuromas.spec.machine import EngineSpec
+from services.runs.deployments import Deployments
+from services.settings import Settings
+from services.store.base import Document, Kind
+from services.store.sqlite import SqliteStore
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Serve:
+    """Ray Serve in memory: what is deployed serves as soon as ``settle`` is called."""
+
+    groups: dict[str, EngineGroup] = field(default_factory=dict)
+    served: dict[str, dict[str, int]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    state: State = "running"
+    deploys: int = 0
+
+    def deploy(self, groups: Sequence[EngineGroup]) -> None:
+        self.deploys += 1
+        self.groups |= {group.name: group for group in groups}
+
+    def settle(self) -> None:
+        for group in self.groups.values():
+            good = {place.name: place.generation for place in group.graphs if place.name not in self.errors}
+            bad = {name: old for name, old in self.served.get(group.name, {}).items() if name in self.errors}
+            self.served[group.name] = {**bad, **good}
+
+    def status(self) -> dict[str, GroupStatus]:
+        return {name: self._status(group) for name, group in self.groups.items()}
+
+    def stop(self, name: str) -> None:
+        del self.groups[name]
+        self.served.pop(name, None)
+
+    def _status(self, group: EngineGroup) -> GroupStatus:
+        served = self.served.get(group.name, {})
+        wanted = {place.name: place.generation for place in group.graphs}
+        graphs = {
+            name: GraphStatus(
+                wanted.get(name, 0), served.get(name), served.get(name) == wanted.get(name), self.errors.get(name)
+            )
+            for name in (wanted.keys() | served.keys() if served or self.errors else ())
+        }
+        return GroupStatus(group.name, self.state, "why", 1, graphs, {})
+
+
+def grouping(
+    wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: Limits
+) -> tuple[EngineGroup, ...]:
+    """Put graphs together by the first letter of their names."""
+    for place in wanted:
+        if not Path(place.checkpoint).is_dir():
+            raise CheckpointError(f"{place.checkpoint} is missing")
+    letters = sorted({place.name[0] for place in wanted})
+    return tuple(
+        EngineGroup(
+            EngineSetup(Path(letter), EngineSpec(), 8, ("q_proj",)),
+            tuple(place for place in wanted if place.name[0] == letter),
+            slots=8,
+            limits=limits,
+        )
+        for letter in letters
+    )
+
+
+@dataclass
+class World:
+    store: SqliteStore
+    serve: Serve
+    deployments: Deployments
+    data: Path
+
+    async def add(self, name: str, checkpoint: str = "ckpt_1", **values: Any) -> None:
+        folder = self.data / "kept" / checkpoint
+        folder.mkdir(parents=True, exist_ok=True)
+        await self.store.create(Kind.CHECKPOINT, {"id": checkpoint, "path": f"kept/{checkpoint}"})
+        endpoint = {
+            "id": f"ep_{name}", "name": name, "checkpoint": checkpoint, "run": "run_1", "state": "deploying",
+            "wanted": "run", "replicas": 1, "max_replicas": 1, "generation": 1, "error": None, "url": None,
+        }  # fmt: skip
+        await self.store.create(Kind.ENDPOINT, {**endpoint, **values})
+
+    async def change(self, name: str, **change: Any) -> None:
+        await self.store.update(Kind.ENDPOINT, f"ep_{name}", change)
+
+    async def read(self, name: str) -> Document:
+        return await self.store.get(Kind.ENDPOINT, f"ep_{name}")
+
+    async def states(self) -> dict[str, str]:
+        return {one["name"]: one["state"] for one in (await self.store.list(Kind.ENDPOINT)).items}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    store, serve = SqliteStore(tmp_path / "store.db"), Serve()
+    yield World(store, serve, Deployments(store, Settings(data_dir=tmp_path), serve, grouping), tmp_path)
+    await store.close()
+
+
+async def test_an_endpoint_is_ready_when_its_graph_is_served(world: World) -> None:
+    await world.add("a")
+    assert await world.deployments.round()
+    assert await world.states() == {"a": "deploying"}
+    world.serve.settle()
+    await world.deployments.round()
+    endpoint = await world.read("a")
+    (group,) = world.serve.groups.values()
+    assert (endpoint["state"], endpoint["url"], endpoint["served"]) == ("ready", group.route, 1)
+    assert group.slots == 64
+    assert group.limits == Limits(max_waiting=256, deadline_s=300)
+
+
+async def test_nothing_is_done_where_nothing_changes(world: World) -> None:
+    await world.add("a")
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    before = await world.read("a")
+    await world.deployments.round()
+    assert await world.read("a") == before
+    assert world.serve.deploys == 1
+
+
+async def test_a_swap_keeps_the_endpoint_ready(world: World) -> None:
+    await world.add("a")
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    await world.add("other", "ckpt_2", state="stopped")
+    await world.change("a", checkpoint="ckpt_2", generation=2)
+    await world.deployments.round()
+    endpoint = await world.read("a")
+    assert (endpoint["state"], endpoint["served"]) == ("ready", 1)
+    world.serve.settle()
+    await world.deployments.round()
+    assert (await world.read("a"))["served"] == 2
+
+
+async def test_a_swap_that_fails_leaves_the_old_graph_and_says_why(world: World) -> None:
+    await world.add("a")
+    await world.deployments.round()
+    world.serve.settle()
+    world.serve.errors["a"] = "wrong rank"
+    await world.change("a", generation=2)
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    endpoint = await world.read("a")
+    assert (endpoint["state"], endpoint["served"], endpoint["error"]["message"]) == ("ready", 1, "wrong rank")
+
+
+async def test_an_endpoint_whose_checkpoint_is_gone_fails_alone(world: World) -> None:
+    await world.add("a", "ckpt_1")
+    await world.add("b", "ckpt_2")
+    (world.data / "kept" / "ckpt_1").rmdir()
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    assert await world.states() == {"a": "failed", "b": "ready"}
+    assert "ckpt_1 is missing" in (await world.read("a"))["error"]["message"]
+
+
+async def test_an_application_that_fails_fails_its_endpoints(world: World) -> None:
+    await world.add("a")
+    world.serve.state = "failed"
+    await world.deployments.round()
+    endpoint = await world.read("a")
+    assert (endpoint["state"], endpoint["error"]["code"]) == ("failed", "deploy_failed")
+    await world.deployments.round()
+    assert world.serve.groups == {}
+
+
+async def test_a_stopped_endpoint_leaves_the_others(world: World) -> None:
+    await world.add("a")
+    await world.add("ab")
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    await world.change("a", wanted="stop")
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    assert await world.states() == {"a": "stopped", "ab": "ready"}
+    await world.change("ab", wanted="stop")
+    await world.deployments.round()
+    await world.deployments.round()
+    assert await world.states() == {"a": "stopped", "ab": "stopped"}
+    assert world.serve.groups == {}
+    assert not await world.deployments.round()
+
+
+async def test_what_serve_has_lost_is_deployed_again(world: World) -> None:
+    await world.add("a")
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    world.serve.groups.clear()
+    world.serve.served.clear()
+    await world.deployments.round()
+    assert await world.states() == {"a": "deploying"}
+    world.serve.settle()
+    await world.deployments.round()
+    assert await world.states() == {"a": "ready"}
+
+
+async def test_another_process_goes_on(world: World) -> None:
+    await world.add("a")
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    before = await world.read("a")
+    again = Deployments(world.store, Settings(data_dir=world.data), world.serve, grouping)
+    await again.round()
+    assert await world.read("a") == before
