@@ -1,0 +1,139 @@
+// The topology editor: a text with line numbers, checked by the server as it is typed, and the graph drawn beside it.
+
+import { post } from "./api.js";
+import { readDrawing } from "./drawing.js";
+import { h, put, say } from "./dom.js";
+import { bytes, count, plural } from "./format.js";
+import { problemPanel } from "./parts.js";
+import { readGraph, TextFault } from "./shorthand.js";
+
+const CHECK_AFTER_MS = 300;
+
+/**
+ * An editor of a topology.
+ *
+ * `onChange(document)` gets the topology after every check: null while it is not valid. `onSpec(document)` gets a whole
+ * run spec that was put in instead.
+ */
+export class TopologyEditor {
+  constructor({ text, onChange, onSpec }) {
+    Object.assign(this, { onChange, onSpec, timer: 0, abort: null, reading: null, document: null });
+    this.input = h("textarea", { id: "topology-text", rows: 16, spellcheck: "false", autocapitalize: "off", autocomplete: "off",
+      wrap: "off", "aria-describedby": "topology-help topology-faults", oninput: () => this.changed(),
+      onscroll: () => { this.gutter.scrollTop = this.input.scrollTop; } });
+    this.input.value = text;
+    this.gutter = h("div", { class: "gutter", "aria-hidden": "true" });
+    this.faults = h("div", { class: "faults", id: "topology-faults", "aria-live": "polite" });
+    this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The graph, drawn" });
+    this.facts = h("dl", { class: "facts" });
+    this.verdict = h("p", { class: "verdict-line", role: "status" });
+    this.element = h("div", { class: "editor" },
+      h("div", { class: "editor-text" }, h("label", { for: "topology-text" }, "Graph"),
+        h("p", { class: "hint", id: "topology-help" }, "JSON, a shorthand such as ", h("code", {}, "layers 2 2"), ", or edges such as ", h("code", {}, "a, b -> out"), "."),
+        h("div", { class: "lined" }, this.gutter, this.input), this.faults),
+      h("div", { class: "editor-view" }, this.verdict, this.drawing, this.facts));
+    this.number([]);
+    this.check();
+  }
+
+  get text() {
+    return this.input.value;
+  }
+
+  /** Put in another text. */
+  set text(text) {
+    this.input.value = text;
+    this.input.scrollTop = 0;
+    this.changed(0);
+  }
+
+  changed(wait = CHECK_AFTER_MS) {
+    this.number([]);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.check(), wait);
+  }
+
+  async check() {
+    if (this.abort) this.abort.abort();
+    const abort = new AbortController();
+    this.abort = abort;
+    try {
+      this.reading = readGraph(this.text);
+      const { document } = this.reading;
+      if ("topology" in document && this.onSpec) {
+        this.onSpec(document);
+        return;
+      }
+      const report = await post("/v1/topologies:validate", document, { signal: abort.signal });
+      this.show(report);
+      this.settle(document);
+    } catch (error) {
+      if (error.name === "AbortError" || abort.signal.aborted) return;
+      this.refuse(error);
+    }
+  }
+
+  show(report) {
+    say(this.verdict, `Valid: ${plural(report.nodes, "node")}, ${plural(report.edges, "edge")}, ${plural(report.depth, "layer")} deep`);
+    this.verdict.className = "verdict-line right";
+    put(this.faults);
+    this.number([]);
+    put(this.drawing, readDrawing(report.drawing) || h("p", { class: "note" }, "no drawing"));
+    put(this.facts, factsOf(report).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  }
+
+  /** Show why the text is no topology. */
+  refuse(error) {
+    this.settle(null);
+    if (error instanceof TextFault) this.showFaults([{ path: "", message: error.message, line: error.line }]);
+    else if (error.faults && error.faults.length) this.showFaults(error.faults);
+    else put(this.faults, problemPanel(error, () => this.check()));
+  }
+
+  /** Show what is wrong, `{path, message}` each: beside the text, and at its lines. */
+  showFaults(faults) {
+    const placed = faults.map((fault) => ({ ...fault, line: fault.line ?? (fault.path && this.reading ? this.reading.line(fault.path) : null) }));
+    say(this.verdict, "Not valid yet");
+    this.verdict.className = "verdict-line wrong";
+    this.number(placed.map((fault) => fault.line));
+    put(this.faults, h("ul", {}, placed.map((fault) => h("li", {},
+      fault.line && h("button", { type: "button", class: "small", onclick: () => this.goTo(fault.line) }, `line ${fault.line}`),
+      " ", fault.path && h("code", {}, fault.path), " ", fault.message))));
+  }
+
+  settle(document) {
+    this.document = document;
+    this.onChange(document);
+  }
+
+  goTo(line) {
+    const lines = this.text.split("\n");
+    const start = lines.slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+    this.input.focus();
+    this.input.setSelectionRange(start, start + lines[line - 1].length);
+    this.input.scrollTop = Math.max(0, (line - 4) * 20);
+  }
+
+  number(wrong) {
+    const lines = this.text.split("\n").length;
+    put(this.gutter, Array.from({ length: lines }, (_, place) => h("span", { class: wrong.includes(place + 1) && "wrong" }, String(place + 1))));
+    this.gutter.scrollTop = this.input.scrollTop;
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    if (this.abort) this.abort.abort();
+  }
+}
+
+function factsOf(report) {
+  return [
+    ["Output", report.output],
+    ["Calls per answer", count(report.calls_per_answer)],
+    ["Wait for each other", plural(report.critical_path.length, "call")],
+    ["Adapters", count(report.adapters)],
+    ["Trained numbers", count(report.trainable_parameters)],
+    ["Tokens per answer, at most", count(report.tokens.completion_max)],
+    ["Weights sent per publish", bytes(report.memory.adapter_bytes)],
+  ];
+}

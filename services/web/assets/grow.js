@@ -1,0 +1,172 @@
+// The page that grows a run: a plan of edits on a checkpoint's graph, and what the new run does differently.
+
+import { capabilities, get, onceKey, post } from "./api.js";
+import { announce, h, put } from "./dom.js";
+import { Fields, resolve, variants } from "./fields.js";
+import { percent, plural } from "./format.js";
+import { drawGraph } from "./graph.js";
+import { card, labelled, pageHead, problemPanel } from "./parts.js";
+
+const TRAINING = ["steps", "learning_rate"];
+const INHERITANCE = ["new", "noise", "old", "freeze_steps", "pull_weight"];
+const EDIT_WORDS = {
+  append: "append layers after the output", before_output: "a layer before the output", widen: "widen a layer",
+  deepen: "a new layer inside", graft: "graft into a larger graph", connect: "add edges", prune: "remove nodes",
+};
+
+/** Return the page that grows a run. */
+export function growPage({ id, query }) {
+  const page = new GrowPage(id, query.get("checkpoint") || "latest");
+  page.open();
+  return { element: page.element, title: "Grow", close: () => {} };
+}
+
+class GrowPage {
+  constructor(id, checkpoint) {
+    this.id = id;
+    this.wanted = checkpoint;
+    this.edits = [];
+    this.once = onceKey();
+    this.element = h("div", {}, pageHead("Grow", id), h("p", { class: "note" }, "loading …"));
+  }
+
+  async open() {
+    try {
+      const path = `/v1/runs/${encodeURIComponent(this.id)}`;
+      const [offer, run, checkpoints, events] = await Promise.all([
+        capabilities(), get(path), get(`${path}/checkpoints?limit=100`), get(`${path}/events?limit=1000`)]);
+      this.run = run;
+      this.checkpoints = checkpoints.data;
+      this.topologies = new Map(events.data.filter((one) => one.type === "stage_started").map((one) => [one.stage, one.topology]));
+      this.defs = offer.run_schema.$defs;
+      this.kinds = variants(resolve(resolve({ $ref: "/PlanSpec" }, this.defs).properties.edits.items, this.defs), this.defs);
+      this.build();
+    } catch (error) {
+      put(this.element, pageHead("Grow", this.id), problemPanel(error, () => this.open()));
+    }
+  }
+
+  build() {
+    const { run } = this;
+    this.checkpoint = h("select", { onchange: () => this.draw() }, this.checkpoints.map((one) => h("option",
+      { value: one.id, selected: one.id === this.wanted || one.aliases.includes(this.wanted) },
+      `${one.stage_name}, step ${one.step}: ${plural(one.nodes, "node")}, ${percent(one.accuracy)} right${one.aliases.length ? ` (${one.aliases.join(", ")})` : ""}`)));
+    this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The checkpoint's graph" });
+    this.list = h("div", { class: "edits" });
+    this.inherit = new Fields(resolve({ $ref: "/InheritanceSpec" }, this.defs), this.defs, { base: "plan.inherit.", only: INHERITANCE,
+      labels: { new: "New nodes", old: "Old nodes" } });
+    this.training = new Fields(resolve({ $ref: "/TrainingSpec" }, this.defs), this.defs, { base: "spec.training.", only: TRAINING,
+      given: run.spec.training, usual: run.spec.training });
+    this.name = h("input", { type: "text", placeholder: `${run.name}-grown`, autocomplete: "off", spellcheck: "false" });
+    this.nameField = labelled("Name of the new run", this.name, "Empty = the parent's with -grown.");
+    this.level = h("input", { type: "number", min: 1, step: 1 });
+    this.levelField = labelled("Task level", this.level, "Empty = the task's target.");
+    this.target = this.taskTarget();
+    this.trouble = h("div", {});
+    this.button = h("button", { type: "submit", class: "main", disabled: !this.checkpoints.length }, "Grow");
+    const part = (title, ...content) => h("fieldset", {}, h("legend", {}, title), content);
+    put(this.element, pageHead("Grow", run.name, h("p", { class: "about" },
+      "Growing makes a new run. Its nodes begin with what the checkpoint's have learned; ", h("a", { href: `#/runs/${run.id}` }, "the run itself"), " stays as it is.")),
+    card("From", {}, this.checkpoints.length ? labelled("Checkpoint", this.checkpoint)
+      : h("p", { class: "note" }, "This run has no checkpoint yet: wait for its first, or for its end."), this.drawing),
+    card("Plan", {}, h("form", { novalidate: true, onsubmit: (event) => this.submit(event) },
+      this.list, h("button", { type: "button", class: "small", onclick: () => this.addEdit("widen") }, "Another edit"),
+      part("New nodes and old ones", this.inherit.element),
+      part("The new run", h("div", { class: "fields" }, this.nameField, this.levelField, this.target && this.target.element, this.training.element)),
+      this.trouble, this.button)));
+    this.addEdit("append");
+    this.draw();
+  }
+
+  /** Return the field of the task's target level: a grown graph is often to learn a harder task. */
+  taskTarget() {
+    const { task } = this.run.spec;
+    const schema = resolve({ $ref: `/${{ chain: "ChainTaskSpec", tree: "TreeTaskSpec" }[task.type] || ""}` }, this.defs);
+    if (!schema.properties) return null;
+    return new Fields(schema, this.defs, { base: "spec.task.", skip: ["type"], given: task, usual: task });
+  }
+
+  addEdit(kind) {
+    const edit = { kind, fields: null };
+    const place = h("div", { class: "part" });
+    const choice = h("select", { onchange: () => show(choice.value) }, [...this.kinds.byTag.keys()].map((name) =>
+      h("option", { value: name, selected: name === kind }, EDIT_WORDS[name] || name)));
+    const note = h("p", { class: "note" });
+    const show = (name) => {
+      const schema = this.kinds.byTag.get(name);
+      edit.kind = name;
+      edit.fields = new Fields(schema, this.defs, { skip: ["edit"] });
+      note.textContent = schema.description.replaceAll("``", "");
+      put(place, edit.fields.element);
+    };
+    edit.element = h("fieldset", {}, h("legend", {}, `Edit ${this.edits.length + 1}`), note, h("div", { class: "fields" }, labelled("Change", choice), place),
+      this.edits.length > 0 && h("button", { type: "button", class: "small", onclick: () => this.dropEdit(edit) }, "Without this edit"));
+    show(kind);
+    this.edits.push(edit);
+    this.list.append(edit.element);
+  }
+
+  dropEdit(edit) {
+    this.edits.splice(this.edits.indexOf(edit), 1);
+    edit.element.remove();
+    this.edits.forEach((one, place) => put(one.element.querySelector("legend"), `Edit ${place + 1}`));
+  }
+
+  draw() {
+    const chosen = this.checkpoints.find((one) => one.id === this.checkpoint.value);
+    const topology = (chosen && this.topologies.get(chosen.stage)) || this.run.spec.topology;
+    put(this.drawing, drawGraph(topology, { label: `graph of ${topology.nodes.length} nodes` }));
+  }
+
+  get body() {
+    const { tag } = this.kinds;
+    const training = this.training.value;
+    const target = this.target ? this.target.value : {};
+    const task = Object.keys(target).length ? { task: { ...target, type: this.run.spec.task.type } } : {};
+    return {
+      checkpoint: this.checkpoint.value,
+      plan: { edits: this.edits.map(({ kind, fields }) => ({ [tag]: kind, ...fields.value })), inherit: this.inherit.value },
+      name: this.name.value.trim() || null,
+      level: this.level.valueAsNumber || null,
+      spec: { ...(Object.keys(training).length ? { training } : {}), ...task },
+    };
+  }
+
+  async submit(event) {
+    event.preventDefault();
+    this.button.disabled = true;
+    this.clearFaults();
+    try {
+      const run = await post(`/v1/runs/${this.run.id}/grow`, this.body, { once: this.once });
+      announce(`Run ${run.name} is queued`);
+      location.hash = `#/runs/${run.id}`;
+    } catch (error) {
+      this.once = onceKey();
+      this.refuse(error);
+    }
+    this.button.disabled = false;
+  }
+
+  refuse(error) {
+    const rest = (error.faults || []).filter(({ path, message }) => !this.setFault(path, message));
+    const isAllPlaced = error.faults && error.faults.length && !rest.length;
+    put(this.trouble, isAllPlaced ? h("p", { class: "verdict-line wrong", role: "alert" }, "The plan is not valid; see above.") : problemPanel(Object.assign(error, { faults: rest })));
+  }
+
+  setFault(path, message) {
+    if (path === "name" || path === "level") {
+      (path === "name" ? this.nameField : this.levelField).setFault(message);
+      return true;
+    }
+    const [, place, rest] = /^plan\.edits\[(\d+)\](?:\.[a-z_]+(?=\.))?\.?(.*)$/.exec(path) || [];
+    if (place !== undefined) return Boolean(this.edits[place]) && this.edits[place].fields.setFault(rest, message);
+    return [this.inherit, this.training, this.target].some((group) => group && group.setFault(path, message));
+  }
+
+  clearFaults() {
+    put(this.trouble);
+    this.nameField.setFault("");
+    this.levelField.setFault("");
+    for (const group of [this.inherit, this.training, this.target, ...this.edits.map((edit) => edit.fields)]) if (group) group.clearFaults();
+  }
+}

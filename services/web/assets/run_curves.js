@@ -1,0 +1,90 @@
+// How a run learns: the reward with held-out accuracy, and what each node does over time.
+
+import { Chart, movingMean, nodeColor } from "./chart.js";
+import { h, put } from "./dom.js";
+import { percent } from "./format.js";
+import { card } from "./parts.js";
+
+const REWARD = "rollout/reward_mean";
+const MAX_NODES = 16;
+// Metric, heading, and how to read it.
+const PER_NODE = [
+  ["train/entropy", "Entropy", "nats per token; falls as a node becomes sure"],
+  ["train/kl", "KL to the base", "nats per token; how far a node has moved"],
+  ["rollout/length_mean", "Message length", "tokens"],
+  ["train/grad_norm", "Gradient norm", "before clipping; near 0: not learning"],
+];
+
+/** The panel of curves; `draw` shows what its history holds by now. */
+export class CurvePanel {
+  constructor(history) {
+    this.history = history;
+    this.reward = new Chart({ title: "Reward", note: "of each step, and held-out accuracy", yRange: [0, 1.05], height: 280,
+      format: (value) => percent(value) });
+    this.charts = new Map();
+    this.grid = h("div", { class: "chart-grid" });
+    this.names = h("ul", { class: "legend" });
+    for (const [metric, title, note] of PER_NODE) {
+      const chart = new Chart({ title, note, legend: false, height: 200 });
+      this.charts.set(metric, chart);
+      this.grid.append(chart.element);
+    }
+    this.noKl = h("p", { class: "hint" });
+    this.element = card("Learning", {}, this.reward.element, h("h3", {}, "Node by node"), this.names, this.grid, this.noKl);
+  }
+
+  draw() {
+    const { history } = this;
+    const marks = history.marks();
+    this.reward.update(rewardSeries(history), marks);
+    const bare = marks.map(({ x }) => ({ x, label: "" }));
+    for (const [metric, chart] of this.charts) {
+      const curves = [...history.nodeCurves(metric)];
+      chart.update(nodeSeries(curves), bare);
+      chart.element.hidden = metric === "train/kl" && !curves.length;
+    }
+    this.showNames(history.nodes());
+  }
+
+  showNames(nodes) {
+    const shown = nodes.slice(0, MAX_NODES);
+    const wanted = nodes.join(" ");
+    if (this.shownNodes === wanted) return;
+    this.shownNodes = wanted;
+    put(this.names, shown.map((node, rank) => h("li", {},
+      h("span", { class: "key line", vars: { "--ink-of": nodeColor(rank, nodes.length) } }), node)),
+    nodes.length > MAX_NODES && h("li", {}, `and ${nodes.length - MAX_NODES} more, which are in the table below`));
+    put(this.noKl, "The KL to the base is measured where the spec has training.kl_weight above 0.");
+  }
+
+  close() {
+    for (const chart of [this.reward, ...this.charts.values()]) chart.close();
+  }
+}
+
+function rewardSeries(history) {
+  const reward = history.curve(REWARD);
+  return [
+    { name: "each step", points: reward, style: "faint" },
+    ...smoothed(history, reward).map((points, place) => ({ name: place ? "" : "moving mean", points, style: "line" })),
+    { name: "held out, greedy", points: history.accuracy("greedy"), style: "dots", color: "var(--greedy)" },
+    { name: "held out, sampled", points: history.accuracy("sampled"), style: "rings", color: "var(--sampled)" },
+  ];
+}
+
+// The moving mean of each stage by itself: a new graph on a new level is another quantity.
+function smoothed(history, reward) {
+  const starts = history.stages.length ? history.stages.map((stage) => history.offset(stage.index)) : [0];
+  return starts.map((start, place) => {
+    const part = reward.filter(([x]) => x > start && x <= (starts[place + 1] ?? Infinity));
+    const means = movingMean(part.map((point) => point[1]));
+    return part.map(([x], index) => [x, means[index]]);
+  });
+}
+
+function nodeSeries(curves) {
+  const all = curves.map(([node]) => node);
+  return curves.slice(0, MAX_NODES).map(([node, points], rank) => ({
+    name: node, points, style: "thin", color: nodeColor(rank, all.length),
+  }));
+}
