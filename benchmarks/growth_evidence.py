@@ -127,7 +127,8 @@ def readme_table(rows: Sequence[Document]) -> str:
         if own:
             nodes = "/".join(dict.fromkeys(str(row["nodes"]) for row in own))
             sizes = (count(round(statistics.mean(row[key] for row in own))) for key in ("rollouts", "calls"))
-            cells = [title, _percent(own, "greedy"), _percent(own, "sampled"), nodes, *sizes]
+            fewer = "" if len(own) == len(seeds) else f" ({len(own)} seeds)"
+            cells = [title + fewer, _percent(own, "greedy"), _percent(own, "sampled"), nodes, *sizes]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

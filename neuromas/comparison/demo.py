@@ -79,10 +79,12 @@ def demo_specs(groups: tuple[Group, ...]) -> list[RunSpec]:
 
 
 def _expected_calls(spec: RunSpec) -> int:
-    return len(spec.topology.nodes) * spec.training.steps
+    """Return about how many calls a run makes per example; a graph that grows is nearly full-sized most of the time."""
+    graph = spec.topology if spec.growth is None else final_topology(spec)
+    return len(graph.nodes) * spec.training.steps
 
 
 _INTRODUCTION = """\
 [bold]NeuroMAS demo[/bold]: {runs} runs on the shipped tiny base, real vLLM rollouts, two at a time.
-The first graph is trained after about two minutes, everything after about six. Runs: {folder}
+The first graph is trained after about two minutes, everything after about five. Runs: {folder}
 """
