@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
+from types import FrameType
 
 from services.api.server import serve
 from services.logs import set_up_logging
@@ -16,6 +18,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="services.api", description="Serve the API of NeuroMAS.")
     parser.add_argument("--fd", type=int, help="descriptor of a socket that is bound already")
     descriptor: int | None = parser.parse_args(argv).fd
+    # The server handles both while it runs, and raises them again when it has stopped in good order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, settings.log_format)
@@ -24,6 +29,10 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,16 @@ checkpoint as soon as it can, and the supervisor sees to it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from services.api.problems import ApiError
 from services.records import ENDED, RunState, Wanted, events_stream
-from services.store.base import ConflictError, Document, Kind, Store
+from services.store.base import ConflictError, Document, Kind, Store, StoreUnavailableError
+
+logger = logging.getLogger(__name__)
 
 Verb = Literal["cancel", "pause", "resume"]
 _ATTEMPTS: Final = 20
@@ -69,7 +72,7 @@ def change_for(run: Mapping[str, Any], verb: Verb) -> dict[str, Any]:
 
 
 async def tell_state(store: Store, run: Mapping[str, Any]) -> None:
-    """Append a run's state to its events."""
+    """Append a run's state to its events. The record counts: where the store has just gone away, it stands alone."""
     event = {
         "type": "state",
         "state": run["state"],
@@ -78,7 +81,10 @@ async def tell_state(store: Store, run: Mapping[str, Any]) -> None:
         "time_s": time.time(),
     }
     key = f"state/{run.get('attempt', 0)}/{run['state']}/{run['version']}"
-    await store.append(events_stream(run["id"]), [(key, event)])
+    try:
+        await store.append(events_stream(run["id"]), [(key, event)])
+    except StoreUnavailableError as error:
+        logger.warning("a state was not told", extra={"run_id": run["id"], "reason": str(error)})
 
 
 def _illegal(run: Mapping[str, Any], verb: Verb, reason: str) -> ApiError:

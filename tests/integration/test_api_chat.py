@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-import uvicorn
 from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
+from graph_upstream import Upstream, upstream
 
-from neuromas.engines.scripted import ScriptedEngine
-from neuromas.rollout.engine import EngineCall
-from neuromas.rollout.prompt import make_renderer
-from neuromas.serving.app import make_app
-from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
-from neuromas.spec.parts import PromptSpec, SamplingSpec
-from neuromas.topology.document import topology_from_document
 from services.records import EndpointState
 from services.store.base import Document, Kind
 
-TOPOLOGY = {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]}
 QUESTION = [{"role": "user", "content": "f 1 2"}]
-
-
-class PacedEngine(ScriptedEngine):
-    """A scripted engine whose steps take as long as those of a real one."""
-
-    def step(self) -> Any:
-        time.sleep(0.001)
-        return super().step()
-
-
-@dataclass
-class Upstream:
-    """A graph server at an address of its own."""
-
-    server: GraphServer
-    url: str
-
-    def wait_for(self, is_so: Callable[[GraphServer], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not is_so(self.server):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
-
-def respond(call: EngineCall) -> Sequence[int]:
-    return [10, 11, 12, 13]
-
-
-@contextmanager
-def upstream(base: Path, *names: str, delay: Callable[[EngineCall], int] = lambda _: 4) -> Iterator[Upstream]:
-    server = GraphServer(lambda: PacedEngine(respond, delay, max_model_len=128))
-    renderer = make_renderer(PromptSpec(), base)
-    topology = topology_from_document(TOPOLOGY)
-    for name in names:
-        adapters = dict.fromkeys(topology.adapters)
-        server.put(Graph(name, topology, adapters, SamplingSpec(max_tokens=8), renderer)).result(30)
-    http = uvicorn.Server(uvicorn.Config(make_app(server), port=0, log_level="error"))
-    thread = threading.Thread(target=http.run)
-    thread.start()
-    try:
-        while not http.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
-        yield Upstream(server, f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}")
-    finally:
-        http.should_exit = True
-        thread.join()
-        server.close()
 
 
 @pytest.fixture(scope="module")
