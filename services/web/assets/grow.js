@@ -92,6 +92,7 @@ class GrowPage {
     const choice = h("select", { onchange: () => show(choice.value) }, [...this.kinds.byTag.keys()].map((name) =>
       h("option", { value: name, selected: name === kind }, EDIT_WORDS[name] || name)));
     const note = h("p", { class: "note" });
+    edit.fault = h("p", { class: "fault", role: "alert" });
     const show = (name) => {
       const schema = this.kinds.byTag.get(name);
       edit.kind = name;
@@ -99,7 +100,7 @@ class GrowPage {
       note.textContent = schema.description.replaceAll("``", "");
       put(place, edit.fields.element);
     };
-    edit.element = h("fieldset", {}, h("legend", {}, `Edit ${this.edits.length + 1}`), note, h("div", { class: "fields" }, labelled("Change", choice), place),
+    edit.element = h("fieldset", {}, h("legend", {}, `Edit ${this.edits.length + 1}`), note, h("div", { class: "fields" }, labelled("Change", choice), place), edit.fault,
       this.edits.length > 0 && h("button", { type: "button", class: "small", onclick: () => this.dropEdit(edit) }, "Without this edit"));
     show(kind);
     this.edits.push(edit);
@@ -150,12 +151,19 @@ class GrowPage {
   refuse(error) {
     const rest = (error.faults || []).filter(({ path, message }) => !this.setFault(path, message));
     const isAllPlaced = error.faults && error.faults.length && !rest.length;
-    put(this.trouble, isAllPlaced ? h("p", { class: "verdict-line wrong", role: "alert" }, "The plan is not valid; see above.") : problemPanel(Object.assign(error, { faults: rest })));
+    put(this.trouble, isAllPlaced ? h("p", { class: "verdict-line wrong", role: "alert" }, "The plan is not valid; what is wrong stands beside it.")
+      : problemPanel(Object.assign(error, { faults: rest })));
   }
 
   setFault(path, message) {
     if (path === "name" || path === "level") {
       (path === "name" ? this.nameField : this.levelField).setFault(message);
+      return true;
+    }
+    // A plan that does not fit the graph is told as one fault of the plan, which names the edit.
+    const [, unfit, reason] = (path === "plan" && /^edits\[(\d+)\]: (?:\w+: )?([^]*)$/.exec(message)) || [];
+    if (unfit !== undefined && this.edits[unfit]) {
+      this.edits[unfit].fault.textContent = reason;
       return true;
     }
     const [, place, rest] = /^plan\.edits\[(\d+)\](?:\.[a-z_]+(?=\.))?\.?(.*)$/.exec(path) || [];
@@ -167,6 +175,7 @@ class GrowPage {
     put(this.trouble);
     this.nameField.setFault("");
     this.levelField.setFault("");
+    for (const edit of this.edits) edit.fault.textContent = "";
     for (const group of [this.inherit, this.training, this.target, ...this.edits.map((edit) => edit.fields)]) if (group) group.clearFaults();
   }
 }

@@ -62,6 +62,11 @@ function showKeyState() {
   say(keyState, key.get() ? "Key set" : "API key");
 }
 
+// The address says which page is shown, so the skip link cannot be one that changes it.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 window.addEventListener("hashchange", open);
 window.addEventListener("key-changed", showKeyState);
 window.addEventListener("key-wanted", (event) => {
