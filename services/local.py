@@ -31,6 +31,7 @@ from services.settings import Settings, SettingsError
 
 _NEEDED: Final = ("ray", "fastapi", "uvicorn", "httpx", "pydantic_settings")
 _START_S: Final = 300.0
+_TRIES: Final = 3
 _TICK_S: Final = 0.1
 _WIND_DOWN_S: Final = 45.0
 _GRACE_S: Final = 15.0
@@ -139,13 +140,24 @@ class LocalService:
         part.started_s = time.monotonic()
 
     def _wait(self, part: _Part, is_ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _START_S
+        """Return when a part is ready; one that ends meanwhile is tried again.
+
+        Ray gives its helper processes 15 s, which no setting extends: on a cold machine the first try may be too slow
+        for that, and the next one finds them cached.
+        """
+        deadline, tries = time.monotonic() + _START_S, 1
         while not is_ready():
             self._signals.check()
-            assert part.child is not None
-            if not part.child.is_alive or time.monotonic() > deadline:
-                why = "ended" if not part.child.is_alive else f"was not ready after {_START_S:g} s"
-                raise ServiceError(f"{part.name} {why}; its last words ({part.child.log}):\n{part.child.last_words()}")
+            child = part.child
+            assert child is not None
+            if time.monotonic() > deadline or (not child.is_alive and tries == _TRIES):
+                why = f"did not get ready in {_START_S:g} s" if child.is_alive else "ended while it started"
+                raise ServiceError(f"{part.name} {why}; its last words ({child.log}):\n{child.last_words()}")
+            if not child.is_alive:
+                tries += 1
+                self.say(f"{part.name} ended while it started; trying again (log {child.log})")
+                self._children.forget(child)
+                self._start_part(part)
             time.sleep(_TICK_S)
 
     def _is_api_ready(self) -> bool:

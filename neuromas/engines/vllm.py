@@ -68,6 +68,7 @@ class VllmEngine:
 
     def submit(self, calls: Sequence[EngineCall]) -> None:
         """Queue calls; see ``Engine.submit``."""
+        from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
 
         for call in calls:
@@ -85,7 +86,7 @@ class VllmEngine:
                     self._params(call.sampling, is_streamed=call.is_streamed),
                     lora_request=None if call.adapter is None else self._requests[call.adapter],
                 )
-            except ValueError as e:  # vLLM's validation errors: about this call, not about the engine
+            except (ValueError, VLLMClientError) as e:  # about this call, not about the engine
                 self._refused.append(EngineResult(call.id, (), (), "error", f"vLLM refused the call: {e}"))
             else:
                 self._versions.enter(call.adapter)

@@ -100,7 +100,7 @@ class ChatRequest(Wire):
 
     model: str
     messages: Annotated[tuple[Message, ...], Field(min_length=1)]
-    temperature: float | None = Field(default=None, ge=0, le=4)
+    temperature: float | None = Field(default=None, ge=0, le=2)
     """0, the default, is greedy: what the graph's accuracy was measured with."""
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)

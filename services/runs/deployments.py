@@ -22,7 +22,7 @@ from neuromas.serving.group import EngineGroup, GraphPlace
 from neuromas.serving.load import Limits
 from services.logs import set_up_logging
 from services.records import EndpointState
-from services.runs.endpoints import needs_care
+from services.runs.endpoints import LEASE, needs_care
 from services.runs.lineage import checkpoint_folder
 from services.runs.listing import all_of
 from services.settings import Settings, load_settings
@@ -30,10 +30,11 @@ from services.store.base import ConflictError, Document, Kind, MissingError, Sto
 from services.store.open import open_store
 
 logger = logging.getLogger(__name__)
-LEASE: Final = "serving"
 ROUND_S: Final = 0.5
 IDLE_S: Final = 30.0
 """Seconds without an endpoint to care for after which the process ends."""
+UNCONFIRMED_S: Final = 30.0
+"""Seconds that an endpoint stays ready without a replica's word for it."""
 _TRIES: Final = 10
 """Rounds in which Serve cannot be reached, one after the other, before the process ends and another begins."""
 
@@ -76,6 +77,7 @@ class Deployments:
         self._store, self._settings = store, settings
         self._door, self._grouping = door, grouping
         self._plan = _Plan()
+        self._good_s: dict[str, float] = {}
 
     async def round(self) -> bool:
         """Bring Serve to what the records want, and the records to what Serve says.
@@ -148,20 +150,29 @@ class Deployments:
             return
         group = self._plan.of_graph.get(endpoint["name"])
         found = None if group is None else status.get(group.name)
+        graph = None if found is None else found.graphs.get(endpoint["name"])
         if group is None or found is None:
             await self._write(endpoint, {"state": EndpointState.DEPLOYING})
-            return
-        graph = found.graphs.get(endpoint["name"])
-        if graph is not None and graph.served is not None and found.state in ("running", "deploying"):
+        elif found.state == "failed":
+            await self._fail(endpoint, "deploy_failed", found.message or "Ray Serve does not say why")
+        elif graph is not None and graph.served is not None:
+            self._good_s[endpoint["id"]] = time.monotonic()
             reason = None if graph.error is None else {"code": "swap_failed", "message": graph.error, "param": None}
             ready = {"state": EndpointState.READY, "url": group.route, "served": graph.served, "error": reason}
             await self._write(endpoint, ready)
-        elif found.state == "failed":
-            await self._fail(endpoint, "deploy_failed", found.message or "Ray Serve does not say why")
         elif graph is not None and graph.error is not None and graph.wanted == endpoint["generation"]:
             await self._fail(endpoint, "deploy_failed", graph.error)
-        else:
+        elif not self._was_just_good(endpoint):
             await self._write(endpoint, {"state": EndpointState.DEPLOYING})
+
+    def _was_just_good(self, endpoint: Document) -> bool:
+        """Whether an endpoint that nobody has just confirmed still counts as ready.
+
+        A replica does not report while it takes new settings, and one that joins has no graphs at first; Serve sends
+        requests to the others, and to this one when it is ready.
+        """
+        good_s = self._good_s.setdefault(endpoint["id"], time.monotonic())
+        return endpoint["state"] == EndpointState.READY and time.monotonic() - good_s < UNCONFIRMED_S
 
     async def _tell_stopped(self, endpoint: Document, status: Mapping[str, GroupStatus]) -> None:
         if not any(endpoint["name"] in found.graphs for found in status.values() if found.state != "deleting"):

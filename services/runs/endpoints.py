@@ -18,6 +18,8 @@ from services.store.base import Document, Kind, Store
 
 logger = logging.getLogger(__name__)
 PREFIX: Final = "serving-"
+LEASE: Final = "serving"
+"""Lease of the one process that deploys endpoints."""
 _PAUSE_S: Final = 10.0
 """Seconds between the end of such a process and the next one."""
 
@@ -40,6 +42,8 @@ class EndpointKeeper:
         jobs = [job for id, job in (await self._jobs.list()).items() if id.startswith(PREFIX)]
         if any(not job.is_ended for job in jobs) or time.time() - _last_end(jobs) < _PAUSE_S:
             return
+        for job in jobs:  # its process is gone, and with it who would give the lease back
+            await self._store.release(LEASE, job.id)
         id = f"{PREFIX}{len(jobs)}"
         await self._jobs.submit(id, [sys.executable, "-m", "services.runs.deployments", id])
         logger.info("submitted", extra={"job": id})

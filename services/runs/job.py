@@ -18,6 +18,7 @@ from typing import Any, Final
 from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError
 from neuromas.events import Event
 from neuromas.run import run as run_spec
+from neuromas.runfolder import LOCK_FILE
 from neuromas.spec.parse import parse_run_spec
 from neuromas.stage import StageInterruptedError
 from services.logs import JsonFormatter, about_run, set_up_logging
@@ -111,6 +112,7 @@ def _train(seat: Seat, background: Background, run: Document, pulse: Pulse, prog
         spec = parse_run_spec(background.call(resolve_modules(store, data_dir, run["spec"])))
         parent = background.call(resolve_parent(store, data_dir, run))
         out = (data_dir / run_folder(run)).parent
+        _unlock(data_dir / run_folder(run))
         result = run_spec(spec, out, observe, resume=True, parent=parent)
     except (StageInterruptedError, KeyboardInterrupt) as error:
         logger.info("stopped", extra={"wanted": pulse.wanted, "reason": str(error)})
@@ -146,6 +148,15 @@ def _failed(code: str, message: str, param: str | None) -> Outcome:
 def _path(error: NeuroMASError) -> str | None:
     """Return the path in the spec that an error is about."""
     return error.faults[0].path or None if isinstance(error, SpecError) and error.faults else None
+
+
+def _unlock(folder: Path) -> None:
+    """Take away the lock of an earlier driver, which may have been on a host that is gone.
+
+    This driver holds the run's lease: whoever else still writes into the folder must stop, and does when its lock is
+    not there any more.
+    """
+    (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def _log_to(file: Path) -> None:

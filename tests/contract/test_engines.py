@@ -140,6 +140,15 @@ def test_calls_that_cannot_run_come_back_as_errors_and_the_engine_lives_on(engin
     assert results["fine"].finish_reason != "error"
 
 
+def test_a_temperature_that_an_engine_does_not_take_is_an_error_of_the_call(engine: Engine) -> None:
+    results = run(
+        engine,
+        [EngineCall("hot", PROMPTS[0], Sampling(4, temperature=4.0)), EngineCall("fine", PROMPTS[0], Sampling(4))],
+    )
+    assert results["hot"].finish_reason in ("stop", "length", "error")
+    assert results["fine"].finish_reason != "error"
+
+
 def test_a_prompt_that_nearly_fills_the_model_is_cut_at_its_end(engine: Engine) -> None:
     result = run(engine, [EngineCall("a", (5,) * (MAX_LEN - 2), Sampling(8, seed=1))])["a"]
     assert len(result.token_ids) <= 2

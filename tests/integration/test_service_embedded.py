@@ -80,7 +80,7 @@ def test_a_run_is_paused_and_goes_on_from_its_checkpoint(service: ServiceProcess
     service.post(f"/v1/runs/{run_id}/pause", status=200)
     paused = service.wait_for_state(run_id, "paused", "succeeded", "failed")
     assert paused["state"] == "paused", service.words()
-    assert service.find("services.runs.job", run_id) == []
+    service.wait_for("the driver's end", lambda: not service.find("services.runs.job", run_id))
     reached = max(service.steps(run_id))
     assert [found["step"] for found in service.get(f"/v1/runs/{run_id}/checkpoints")["data"]] == [reached]
     service.post(f"/v1/runs/{run_id}/resume", status=200)

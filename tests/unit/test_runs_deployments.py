@@ -158,6 +158,22 @@ async def test_a_swap_keeps_the_endpoint_ready(world: World) -> None:
     assert (await world.read("a"))["served"] == 2
 
 
+async def test_an_endpoint_stays_ready_while_its_replicas_say_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.add("a")
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    world.serve.served.clear()
+    await world.add("ab")
+    await world.deployments.round()
+    assert await world.states() == {"a": "ready", "ab": "deploying"}
+    monkeypatch.setattr("services.runs.deployments.UNCONFIRMED_S", 0.0)
+    await world.deployments.round()
+    assert await world.states() == {"a": "deploying", "ab": "deploying"}
+
+
 async def test_a_swap_that_fails_leaves_the_old_graph_and_says_why(world: World) -> None:
     await world.add("a")
     await world.deployments.round()

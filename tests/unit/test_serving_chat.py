@@ -85,6 +85,7 @@ def test_unknown_keys_are_refused_with_their_path(more: dict, param: str) -> Non
     ("more", "param"),
     [
         ({"temperature": -1}, "temperature"),
+        ({"temperature": 2.1}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"seed": 2**63}, "seed"),

@@ -1,0 +1,101 @@
+"""What is made of a trained run on the service: an endpoint that answers, swaps and stops, and an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+from service_process import Document, ServiceProcess, running_service, tiny
+
+from neuromas.spec.parse import parse_run_spec
+from neuromas.tasks.registry import make_task
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with running_service(tmp_path_factory.mktemp("endpoints") / "data") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def run(service: ServiceProcess) -> Document:
+    """A trained run with several checkpoints."""
+    run_id = service.post("/v1/runs", tiny(steps=6))["id"]
+    found = service.wait_for_state(run_id, "succeeded", "failed")
+    assert found["error"] is None
+    return found
+
+
+def question(run: Document) -> str:
+    spec = parse_run_spec(run["spec"])
+    return make_task(spec.task, spec.seed).example("test", 0).prompt
+
+
+def endpoint(service: ServiceProcess, name: str, state: str) -> Document:
+    """Return an endpoint once it is in a state."""
+    found: Document = {}
+
+    def is_so() -> bool:
+        found.update(service.get(f"/v1/endpoints/{name}"))
+        assert found["state"] != "failed" or state == "failed", found["error"]
+        return bool(found["state"] == state)
+
+    service.wait_for(f"endpoint {name} {state}", is_so)
+    return found
+
+
+def checkpoint_of(service: ServiceProcess, run: Document, step: int) -> str:
+    checkpoints = service.get(f"/v1/runs/{run['id']}/checkpoints")["data"]
+    return next(str(one["id"]) for one in checkpoints if one["step"] == step)
+
+
+def test_an_endpoint_answers_swaps_and_stops(service: ServiceProcess, run: Document) -> None:
+    service.post("/v1/endpoints", {"name": "solver", "checkpoint": checkpoint_of(service, run, 2)})
+    endpoint(service, "solver", "ready")
+    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
+    assert [model.id for model in client.models.list()] == ["solver"]
+    asked = [{"role": "user", "content": question(run)}]
+
+    answer = client.chat.completions.create(model="solver", messages=asked, temperature=0)
+    pieces = client.chat.completions.create(model="solver", messages=asked, temperature=0, stream=True)
+    streamed = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+    assert streamed == answer.choices[0].message.content
+
+    # Two names on one base share an engine; a swap fails no request.
+    service.post("/v1/endpoints", {"name": "other", "checkpoint": checkpoint_of(service, run, 6)})
+    endpoint(service, "other", "ready")
+    newest = client.chat.completions.create(model="other", messages=asked, temperature=0)
+    change = httpx.patch(f"{service.url}/v1/endpoints/solver", json={"checkpoint": f"{run['id']}@latest"}, timeout=30)
+    assert change.status_code == 200
+    for _ in range(20):
+        client.chat.completions.create(model="solver", messages=asked, temperature=0)
+    assert newest.choices[0].message.content
+
+    assert httpx.delete(f"{service.url}/v1/endpoints/solver", timeout=30).status_code == 200
+    endpoint(service, "solver", "stopped")
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="solver", messages=asked)
+    assert client.chat.completions.create(model="other", messages=asked, temperature=0).choices
+    assert [model.id for model in client.models.list()] == ["other"]
+
+
+def test_a_checkpoint_is_evaluated_beside_the_untrained_graph(service: ServiceProcess, run: Document) -> None:
+    body = {"checkpoint": f"{run['id']}@latest", "examples": 8, "baselines": ["untrained"]}
+    id = service.post("/v1/evaluations", body)["id"]
+    found: Document = {}
+
+    def is_over() -> bool:
+        found.update(service.get(f"/v1/evaluations/{id}"))
+        return found["state"] in ("succeeded", "failed")
+
+    service.wait_for("the evaluation's end", is_over)
+    assert found["error"] is None
+    accuracy = found["result"]["accuracy"]
+    assert sorted(accuracy) == ["greedy", "sampled", "untrained", "untrained_sampled"]
+    assert accuracy["greedy"]["examples"] == 8
+    assert accuracy["greedy"]["value"] == run["result"]["accuracy"]["greedy"]["value"]
+    assert [role["node"] for role in found["result"]["roles"]] == ["n1", "n2"]

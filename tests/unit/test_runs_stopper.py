@@ -1,0 +1,60 @@
+"""A request to stop reaches the thread that trains: gently while a stage trains, at once at any other time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import threading, time
+from neuromas.run import stopped_by_signal
+from services.records import Wanted
+from services.runs import stopper as module
+from services.runs.stopper import StoppedError, Stopper
+
+module.CANCEL_GRACE_S = 0.2
+stopper, asked = Stopper(), threading.Event()
+
+def ask(wanted):
+    threading.Timer(0.1, stopper.stop, [Wanted(wanted)]).start()
+
+def rest():
+    while True:
+        time.sleep(0.01)
+
+try:
+    with stopper:
+{body}
+except BaseException as error:
+    print(type(error).__name__)
+stopper.stop(Wanted.CANCEL)  # too late: nothing is broken off any more
+time.sleep(0.1)
+print("end")
+"""
+
+
+def outcome(*body: str) -> list[str]:
+    script = SCRIPT.format(body="\n".join(f"        {line}" for line in body))
+    found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout.split()
+
+
+def test_outside_of_training_the_work_is_broken_off() -> None:
+    assert outcome("ask('pause')", "rest()") == ["StoppedError", "end"]
+
+
+def test_a_stage_is_asked_and_ends_by_itself() -> None:
+    training = ["with stopped_by_signal(asked.set):", "    asked.wait()", "    print('checkpoint')"]
+    assert outcome("ask('pause')", *training) == ["checkpoint", "end"]
+
+
+def test_a_cancelled_stage_that_does_not_end_is_broken_off() -> None:
+    training = ["with stopped_by_signal(asked.set):", "    asked.wait()", "    print('asked')", "    rest()"]
+    assert outcome("ask('cancel')", *training) == ["asked", "KeyboardInterrupt", "end"]
+
+
+def test_work_that_ends_in_time_is_left_alone() -> None:
+    assert outcome("print('done')") == ["done", "end"]
