@@ -1,9 +1,10 @@
 """JointTrainer: TRL's GRPOTrainer over all Nodes of a graph at once. The only file that knows TRL.
 
-One dataset row is one rollout; before TRL builds its batch the rows are expanded to one row per call, in the order
-(prompt, Node, g). TRL keeps its training loop, losses, importance-sampling correction, KL, metrics, trackers and
-data parallelism. Ours are the rollouts, the advantages, which rows are trained on, the forward passes (packed, routed
-to adapters, each Node at its temperature) and the optimizer.
+One dataset row is one rollout. TRL scores the rollouts; its loss then sees the kept calls, one row each. Where TRL has
+to score calls itself (KL, correction of the sampler) rows are expanded before that, in the order (prompt, Node, g).
+TRL keeps its training loop, losses, importance-sampling correction, KL, metrics, trackers and data parallelism. Ours
+are the rollouts, the advantages, which rows are trained on, the forward passes (packed, routed to adapters, each Node
+at its temperature) and the optimizer.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from neuromas.errors import ParityError, TrainingError
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.advantage import RunningBaseline
 from neuromas.training.aggregation import Aggregation, Amount
+from neuromas.training.call_batch import call_batch, rows_of_calls, rows_of_rollouts
 from neuromas.training.loop import LoopHooks, StepHook
 from neuromas.training.metrics import StepMeter
 from neuromas.training.optimizer import NodeAdamW
@@ -113,6 +115,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self.aux_loss_enabled = False  # routers of a mixture of experts are frozen with the base
         self._entropy_bonus_enabled = spec.entropy.start > 0
         self._corrected = spec.old_logprobs == "trainer"
+        self._scores_calls = self._corrected or self.beta > 0
         self.use_vllm = self._corrected  # TRL then corrects for the sampler, whichever it is
         self._mask_dtype = next(model.get_base_model().parameters()).dtype
         self._attention_scale = 4 * int(model.config.get_text_config().hidden_size)
@@ -131,34 +134,34 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return TRL's batch for the kept rows, one per call."""
-        nodes = len(self._settings.seats.nodes)
-        expanded = [{"prompt": ""} for _ in range(len(inputs) * nodes)]
+        rows = len(inputs) * len(self._settings.seats.nodes) if self._scores_calls else len(inputs)
         iterations = self._spec.num_iterations
         self.num_iterations: int = iterations if self._corrected else 1
         try:  # with more iterations TRL would compute old logprobs that the sampler's replace
-            batch: dict[str, Any] = super()._generate_and_score_completions(expanded)
+            scored: dict[str, Any] = super()._generate_and_score_completions([{"prompt": ""} for _ in range(rows)])
         finally:
             self.num_iterations = iterations
-        plan = self._planned()
-        kept = torch.from_numpy(plan.kept)
-        rows = len(plan.rows.calls)
-        device = self.accelerator.device
-        batch.pop("tool_mask", None)  # it masked the rows that are dropped here
-        out = {
-            key: value[kept.to(value.device)] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
-            for key, value in batch.items()
-        }
+        plan, device = self._planned(), self.accelerator.device
+        self._count(plan)
+        if self._scores_calls:
+            kept = torch.from_numpy(plan.kept).to(device)
+            scored.pop("tool_mask", None)  # it masked the rows that are dropped here
+            out = {key: value[kept] if value.shape[:1] == (rows,) else value for key, value in scored.items()}
+        else:
+            out = call_batch(plan, self._tokenizer.pad_token_id, device)
+            out["num_items_in_batch"] = torch.tensor(self._aggregation.total.tokens, device=device)
         out["advantages"] = torch.from_numpy(plan.advantages[plan.kept]).to(device, torch.float32)
-        out["row_ids"] = torch.arange(len(kept), device=device)
+        out["row_ids"] = torch.arange(len(plan.kept), device=device)
         if not self._corrected:
             out["old_per_token_logps"] = out["sampling_per_token_logps"]
-        self._count(plan)
         return out
 
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
-        """Return the calls of the step in TRL's form, one row per call, dropped rows masked.
+        """Return the step's rollouts in TRL's form.
 
-        In place of TRL's own, which would decode every message again and count tokens that ``rollout/`` counts.
+        In place of TRL's own, which would decode every message again and count tokens that ``rollout/`` counts. TRL
+        reads tokens only where it scores calls, for the KL to the base or for its correction of the sampler: then
+        there is one row per call, dropped rows masked. Else it scores rewards: one row per rollout, without tokens.
         """
         step = self.state.global_step
         sampled = self._sample(step)
@@ -174,22 +177,17 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             attention_scale=self._attention_scale,
             sum_over=self._over("sum"),
         )
-        if len(plan.rows.calls) != len(prompts):
-            raise TrainingError(f"step {step}: got {len(plan.rows.calls)} call rows for a batch of {len(prompts)}")
+        expected = len(plan.rows.calls) if self._scores_calls else plan.rows.rewards.size
+        if expected != len(prompts):
+            raise TrainingError(f"step {step}: got {expected} rows for a batch of {len(prompts)}")
         self._plan, self._active = plan, plan.buckets
         self._place = torch.from_numpy(plan.kept)
         self._meter = StepMeter()
         count_rollouts(self._meter, plan, sampled)
-        kept = np.zeros(len(prompts), dtype=np.int64)
-        kept[plan.kept] = 1
-        empty, calls = self._tokenizer.eos_token_id, plan.rows.calls
-        prompt_ids = [[empty] if call is None else call.prompt_token_ids for call in calls]
-        completion_ids = [[empty] if call is None else call.completion_token_ids for call in calls]
-        logprobs = [[0.0] if call is None else call.logprobs for call in calls]
-        mask = [[keep] * len(ids) for keep, ids in zip(kept.tolist(), completion_ids, strict=True)]
-        final = {"final": plan.rows.rewards_per_row().tolist()}
+        as_rows = rows_of_calls if self._scores_calls else rows_of_rollouts
+        rows = as_rows(plan, self._tokenizer.eos_token_id)
         self._meter.add("time/plan_s", time.perf_counter() - began)
-        return prompt_ids, completion_ids, None if kept.all() else mask, prompts, logprobs, final, None, []
+        return rows.prompts, rows.completions, rows.mask, prompts, rows.logprobs, {"final": rows.rewards}, None, []
 
     def _count(self, plan: StepPlan) -> None:
         """Fix the normalisation of the step's loss over all processes."""
