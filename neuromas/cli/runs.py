@@ -58,8 +58,8 @@ def _growth(arguments: Arguments) -> Document:
         plan = {"edits": [{"edit": "append", "layers": [1] * count}]}
     body: Document = {"plan": plan, "checkpoint": arguments.checkpoint}
     body |= {key: value for key in ("name", "level") if (value := getattr(arguments, key)) is not None}
-    if arguments.steps is not None:
-        body["spec"] = {"training": {"steps": arguments.steps}}
+    steps = [] if arguments.steps is None else [f"training.steps={arguments.steps}"]
+    body["spec"] = apply_overrides({}, [*steps, *arguments.set])
     return body
 
 

@@ -64,12 +64,12 @@ def _add_runs(commands: Commands) -> None:
         "runs",
         "runs",
         "submit runs to a server, follow and steer them",
-        "runs submit examples/quickstart.toml --watch\nruns list --state running\nruns grow RUN --append 2 --steps 40",
+        "runs submit examples/quickstart.toml --watch\nruns list --state running\n"
+        "runs grow RUN --append 2 --set task.hops=7 --steps 40",
     )
     verbs = _verbs(parser)
     submit = _verb(verbs, "submit", "queue a run spec")
     submit.add_argument("path", metavar="SPEC", type=Path, help="run spec (.toml or .json)")
-    _add_set(submit)
     listed = _verb(verbs, "list", "list runs, newest first")
     listed.add_argument("--state", choices=_STATES, help="only runs in this state")
     listed.add_argument("--limit", type=int, default=20, help="at most so many (default: 20)")
@@ -93,6 +93,7 @@ def _add_runs(commands: Commands) -> None:
     grow.add_argument("--steps", metavar="N", type=int, help="optimizer steps (default: the parent's)")
     grow.add_argument("--level", metavar="L", type=int, help="task level (default: the task's target)")
     for each in (submit, grow):
+        _add_set(each)
         each.add_argument("--watch", action="store_true", help="follow the run until it ends")
 
 
