@@ -16,11 +16,12 @@ from neuromas.spec.parse import parse_run_spec
 ROOT = Path(neuromas.__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = [ROOT / "README.md", ROOT / "docs" / "service.md"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def code_blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -31,8 +32,10 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert lost == []
 
 
-def test_commands_of_the_readme_parse() -> None:
-    lines = [line.partition("#")[0].strip() for block in code_blocks("bash") for line in block.splitlines()]
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
+def test_commands_of_the_guides_parse(guide: Path) -> None:
+    blocks = code_blocks("bash", guide.read_text(encoding="utf-8"))
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("neuromas ")]
     assert len(commands) >= 6
     for command in commands:
