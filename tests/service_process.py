@@ -148,6 +148,14 @@ class ServiceProcess:
         """Return the numbers of the steps that a run of one stage has told of, as they were told."""
         return [event["step"] for event in self.events(run_id) if event["type"] == "step"]
 
+    def cancel_all(self) -> None:
+        """Cancel every run that has not ended and return when all have: nothing of a failed test is left."""
+        for state in ("running", "queued", "paused"):
+            for run in self.get("/v1/runs", state=state, limit=100)["data"]:
+                answer = httpx.post(f"{self.url}/v1/runs/{run['id']}/cancel", timeout=30)
+                assert answer.status_code in (200, 409), answer.text  # it may have ended meanwhile
+                self.wait_for_state(run["id"], "cancelled", "succeeded", "failed")
+
     def stop(self, deadline_s: float = 120) -> int:
         """Press Ctrl-C and return the exit code."""
         if self.process.poll() is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -53,8 +52,8 @@ class Stopper:
             self._timer.start()
 
     def _send(self, number: signal.Signals) -> None:
-        if self._is_active:
-            os.kill(os.getpid(), number)
+        if self._is_active:  # sent to the thread itself: a signal that another one receives does not end its waiting
+            signal.pthread_kill(threading.main_thread().ident, number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._is_active:

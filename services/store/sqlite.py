@@ -186,13 +186,14 @@ def _ping(connection: sqlite3.Connection) -> None:
 
 def _create(connection: sqlite3.Connection, kind: Kind, document: Document) -> tuple[Document, bool]:
     text = encode(document)
-    there = connection.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", (kind, document["id"])).fetchone()
+    name = (kind, document["id"])
+    there = connection.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", name).fetchone()
     if there is not None:
         return decode(there[0]), False
     last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
     sequence = 1 if last is None else last[0] + 1
     text = f'{{"sequence":{sequence},{text[1:]}'
-    row = (sequence, kind, document["id"], document["created"], text)
+    row = (sequence, *name, document["created"], text)
     connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", row)
     return decode(text), True
 

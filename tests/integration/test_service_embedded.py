@@ -20,9 +20,16 @@ STEPS = 40
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     with running_service(tmp_path_factory.mktemp("embedded") / "data") as service:
         yield service
+
+
+@pytest.fixture
+def service(shared: ServiceProcess) -> Iterator[ServiceProcess]:
+    """The module's service, with no run under way before and after the test."""
+    yield shared
+    shared.cancel_all()
 
 
 def submit(service: ServiceProcess, **changes: object) -> str:
