@@ -56,6 +56,7 @@ class ServiceProcess:
         environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         environment |= {"NEUROMAS_HEARTBEAT_S": "0.5", "NEUROMAS_LOST_AFTER_S": "120", "NEUROMAS_LEASE_S": "3"}
         environment |= {f"NEUROMAS_{name.upper()}": str(value) for name, value in settings.items()}
+        self._environment = environment
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "neuromas", "service", *options],
@@ -65,7 +66,7 @@ class ServiceProcess:
                 stderr=log,
                 start_new_session=True,
             )
-        self.url = ""
+        self.url = self._ray = ""
 
     def wait_until_ready(self) -> None:
         """Return when the service has said where it is."""
@@ -75,7 +76,22 @@ class ServiceProcess:
             line = self.process.stdout.readline()
             assert line, f"the service ended while it started: {self.words()}"
             lines.append(line)
-        self.url = json.loads(b"".join(lines))["url"]
+        places = json.loads(b"".join(lines))
+        self.url, self._ray = places["url"], places["ray"]
+
+    @contextmanager
+    def beside(self, module: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Give a process of the service's own that shares its store and cluster, as on another machine."""
+        environment = self._environment | {"NEUROMAS_DATA_DIR": str(self.data), "NEUROMAS_RAY_ADDRESS": self._ray}
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.data / "ray.token")}
+        with (self.data / "logs" / f"{module}.beside.log").open("ab") as log:
+            command = [sys.executable, "-m", module]
+            process = subprocess.Popen(command, env=environment | {"NEUROMAS_PORT": "0"}, cwd=ROOT, stderr=log)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def remote(self) -> Remote:
         return Remote(self.url)
@@ -122,6 +138,10 @@ class ServiceProcess:
     def wait_for_step(self, run_id: str, step: int) -> None:
         """Return when a run has told of a step."""
         self.wait_for(f"step {step} of {run_id}", lambda: step <= max([0, *self.steps(run_id)]))
+
+    def wait_for_event(self, run_id: str, kind: str) -> None:
+        """Return when a run has told of an event of a kind."""
+        self.wait_for(f"{kind} of {run_id}", lambda: kind in [event["type"] for event in self.events(run_id)])
 
     def get(self, path: str, **query: Any) -> Document:
         answer = httpx.get(f"{self.url}{path}", params=query, timeout=30)
