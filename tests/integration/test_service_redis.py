@@ -68,7 +68,7 @@ def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServ
 
 def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: RedisServer) -> None:
     """With a second supervisor that waits for the lease, and the API, the workers, the driver and Redis killed."""
-    headers = {"Idempotency-Key": "the one run"}
+    headers = {"Idempotency-Key": "the-one-run"}
     body = slow(steps=STEPS, checkpoint={"every": 5})
     run_id = str(httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30).json()["id"])
     with service.beside("services.runs.supervisor"), watching(service.url, run_id) as watch:
