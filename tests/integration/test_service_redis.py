@@ -40,13 +40,17 @@ def service(shared: ServiceProcess, redis: RedisServer) -> Iterator[ServiceProce
     assert "secret" not in shared.words()
 
 
-def check_whole(service: ServiceProcess, run_id: str, attempt: int) -> None:
+def check_whole(service: ServiceProcess, run_id: str, attempt: int, steps: int = STEPS) -> None:
     """A finished run has told every step once, in order, and its folder holds the same."""
     run = service.wait_for_state(run_id, "succeeded", "failed")
     assert (run["state"], run["error"], run["attempt"]) == ("succeeded", None, attempt), service.words()
-    assert service.steps(run_id) == list(range(1, STEPS + 1))
+    assert service.steps(run_id) == list(range(1, steps + 1))
     lines = journal.read(service.data / "runs" / run_id / "tiny" / "metrics.jsonl")
-    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in lines] == list(range(1, steps + 1))
+
+
+def is_told(service: ServiceProcess, run_id: str, words: str) -> bool:
+    return any(words in event["message"] for event in service.events(run_id) if event["type"] == "notice")
 
 
 def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServer) -> None:
@@ -68,30 +72,29 @@ def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServ
 
 def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: RedisServer) -> None:
     """With a second supervisor that waits for the lease, and the API, the workers, the driver and Redis killed."""
-    headers = {"Idempotency-Key": "the-one-run"}
-    body = slow(steps=STEPS, checkpoint={"every": 5})
+    headers, steps = {"Idempotency-Key": "the-one-run"}, 60
+    body = slow(steps=steps, checkpoint={"every": 5})
     run_id = str(httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30).json()["id"])
     with service.beside("services.runs.supervisor"), watching(service.url, run_id) as watch:
         service.wait_for_step(run_id, 3)
-        service.kill("services.api")
-        service.wait_for_step(run_id, 6)
         os.kill(service.find("ray::RolloutActor")[0], signal.SIGKILL)
-        service.wait_for_step(run_id, 9)
+        service.wait_for("the worker is missed", lambda: is_told(service, run_id, "rollout worker 0 was lost"))
+        service.kill("services.api")
+        service.wait_for_step(run_id, max(watch.steps) + 1)
         service.kill("services.runs.supervisor")
         redis.kill()
         service.wait_for("Redis is missed", lambda: watch.refusals > 0)
         redis.start()
-        service.wait_for_step(run_id, 13)
+        service.wait_for_step(run_id, max(watch.steps) + 1)
+        assert max(watch.steps) < steps
         service.kill("services.runs.job", run_id)
         service.kill("services.api")
-        service.wait_for_step(run_id, STEPS)
-        service.wait_for("the run's end", lambda: watch.steps == list(range(1, STEPS + 1)))
+        service.wait_for("the run's end", lambda: watch.steps == list(range(1, steps + 1)))
     assert watch.wrong == []
-    assert watch.answers > STEPS
-    check_whole(service, run_id, 1)
-    events = service.events(run_id)
-    assert [event["attempt"] for event in events if event["type"] == "driver_lost"] == [0]
-    assert any("rollout worker 0 was lost" in event["message"] for event in events if event["type"] == "notice")
+    assert watch.answers > steps
+    check_whole(service, run_id, 1, steps)
+    lost = [event["attempt"] for event in service.events(run_id) if event["type"] == "driver_lost"]
+    assert lost == [0]
     again = httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30)
     assert (again.json()["id"], again.headers["idempotency-replayed"]) == (run_id, "true")
     assert [run["id"] for run in service.get("/v1/runs", state="succeeded")["data"]].count(run_id) == 1
