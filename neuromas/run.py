@@ -212,7 +212,7 @@ def _told(folder: RunFolder, lock: str, on_event: Observer) -> Iterator[Observer
 
 @contextmanager
 def stopped_by_signal(request_stop: Callable[[], None]) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; the second SIGINT interrupts at once.
+    """Turn the first SIGINT or SIGTERM into a request to stop; a second signal interrupts at once if one is SIGINT.
 
     Does nothing outside the main thread, where Python delivers no signals.
     """
@@ -220,9 +220,14 @@ def stopped_by_signal(request_stop: Callable[[], None]) -> Iterator[None]:
         yield
         return
 
+    seen: list[int] = []
+
     def handle(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        # A thread that was busy for long handles both at once, and SIGINT first, whichever was sent first.
+        if len(seen) > 1 and (number == signal.SIGINT or seen[:-1] == [signal.SIGINT]):
+            raise KeyboardInterrupt
         request_stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -119,13 +119,13 @@ class LocalService:
             self._children.end(_GRACE_S if self._signals.count < 2 else 0.0)
 
     def _start(self) -> None:
+        """Start everything at once: what comes up before Ray waits for it by itself."""
+        descriptor = self._listener.fileno()
         ray = self._add(_Part("ray", self._head.command))
-        self.say("starting Ray")
+        api = self._add(_Part("api", lambda: _python("services.api", "--fd", str(descriptor)), (descriptor,)))
+        self.say("starting Ray and the API")
         self._wait(ray, self._head.is_ready)
         self._add(_Part("supervisor", lambda: _python("services.runs.supervisor", "--owns-cluster")))
-        descriptor = self._listener.fileno()
-        api = self._add(_Part("api", lambda: _python("services.api", "--fd", str(descriptor)), (descriptor,)))
-        self.say("starting the API")
         self._wait(api, self._is_api_ready)
 
     def _add(self, part: _Part) -> _Part:

@@ -64,6 +64,11 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def restart(self) -> None:
+        """Start the server where it is down."""
+        if self._process is None:
+            self.start()
+
     def signal(self, number: signal.Signals) -> None:
         """Send the server a signal, such as SIGSTOP to make it hang."""
         assert self._process is not None

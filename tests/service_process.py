@@ -56,6 +56,7 @@ class ServiceProcess:
         environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         environment |= {"NEUROMAS_HEARTBEAT_S": "0.5", "NEUROMAS_LOST_AFTER_S": "120", "NEUROMAS_LEASE_S": "3"}
         environment |= {f"NEUROMAS_{name.upper()}": str(value) for name, value in settings.items()}
+        self._environment = environment
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "neuromas", "service", *options],
@@ -65,7 +66,7 @@ class ServiceProcess:
                 stderr=log,
                 start_new_session=True,
             )
-        self.url = ""
+        self.url = self._ray = ""
 
     def wait_until_ready(self) -> None:
         """Return when the service has said where it is."""
@@ -75,7 +76,22 @@ class ServiceProcess:
             line = self.process.stdout.readline()
             assert line, f"the service ended while it started: {self.words()}"
             lines.append(line)
-        self.url = json.loads(b"".join(lines))["url"]
+        places = json.loads(b"".join(lines))
+        self.url, self._ray = places["url"], places["ray"]
+
+    @contextmanager
+    def beside(self, module: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Give a process of the service's own that shares its store and cluster, as on another machine."""
+        environment = self._environment | {"NEUROMAS_DATA_DIR": str(self.data), "NEUROMAS_RAY_ADDRESS": self._ray}
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.data / "ray.token")}
+        with (self.data / "logs" / f"{module}.beside.log").open("ab") as log:
+            command = [sys.executable, "-m", module]
+            process = subprocess.Popen(command, env=environment | {"NEUROMAS_PORT": "0"}, cwd=ROOT, stderr=log)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def remote(self) -> Remote:
         return Remote(self.url)
@@ -123,6 +139,10 @@ class ServiceProcess:
         """Return when a run has told of a step."""
         self.wait_for(f"step {step} of {run_id}", lambda: step <= max([0, *self.steps(run_id)]))
 
+    def wait_for_event(self, run_id: str, kind: str) -> None:
+        """Return when a run has told of an event of a kind."""
+        self.wait_for(f"{kind} of {run_id}", lambda: kind in [event["type"] for event in self.events(run_id)])
+
     def get(self, path: str, **query: Any) -> Document:
         answer = httpx.get(f"{self.url}{path}", params=query, timeout=30)
         assert answer.status_code == 200, answer.text
@@ -147,6 +167,14 @@ class ServiceProcess:
     def steps(self, run_id: str) -> list[int]:
         """Return the numbers of the steps that a run of one stage has told of, as they were told."""
         return [event["step"] for event in self.events(run_id) if event["type"] == "step"]
+
+    def cancel_all(self) -> None:
+        """Cancel every run that has not ended and return when all have: nothing of a failed test is left."""
+        for state in ("running", "queued", "paused"):
+            for run in self.get("/v1/runs", state=state, limit=100)["data"]:
+                answer = httpx.post(f"{self.url}/v1/runs/{run['id']}/cancel", timeout=30)
+                assert answer.status_code in (200, 409), answer.text  # it may have ended meanwhile
+                self.wait_for_state(run["id"], "cancelled", "succeeded", "failed")
 
     def stop(self, deadline_s: float = 120) -> int:
         """Press Ctrl-C and return the exit code."""

@@ -24,15 +24,15 @@ def next_run(queued: Sequence[Document], running: Iterable[Document], served: Ma
     for run in sorted(queued, key=age):
         first.setdefault(run["owner"], run)
 
-    def turn(run: Document) -> tuple[int, float, tuple[int, str]]:
+    def turn(run: Document) -> tuple[int, float, int]:
         return busy[run["owner"]], served.get(run["owner"], 0.0), age(run)
 
     return min(first.values(), key=turn, default=None)
 
 
-def age(run: Document) -> tuple[int, str]:
-    """Return what puts the oldest run first; runs of the same second go by id."""
-    return run["created"], run["id"]
+def age(document: Document) -> int:
+    """Return what puts the document first that was made first: its number in the store, not the time in seconds."""
+    return int(document["sequence"])
 
 
 def last_starts(runs: Iterable[Document]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -27,12 +26,13 @@ class Stopper:
 
     def __init__(self) -> None:
         self._is_active = False
+        self._thread_id = 0
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
-        self._is_active = True
+        self._thread_id, self._is_active = threading.get_ident(), True
         return self
 
     def __exit__(
@@ -53,8 +53,8 @@ class Stopper:
             self._timer.start()
 
     def _send(self, number: signal.Signals) -> None:
-        if self._is_active:
-            os.kill(os.getpid(), number)
+        if self._is_active:  # sent to the thread itself: a signal that another one receives does not end its waiting
+            signal.pthread_kill(self._thread_id, number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._is_active:

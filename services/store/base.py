@@ -1,8 +1,9 @@
 """The Store protocol: documents moved by compare-and-set, append-only streams, leases, idempotency answers.
 
-A document is a flat JSON object. The store itself reads and writes four of its keys: ``id``, ``version`` (counts from
-1, raised by every change), ``state`` (may be None) and ``created`` (unix seconds, whole). Heavy payloads (weights,
-archives) are files; the store holds their paths.
+A document is a flat JSON object. The store itself reads and writes five of its keys: ``id``, ``version`` (counts from
+1, raised by every change), ``state`` (may be None), ``created`` (unix seconds, whole) and ``sequence`` (the number of
+the document over all kinds: whatever is made later has a higher one, whichever process makes it). Heavy payloads
+(weights, archives) are files; the store holds their paths.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Store(Protocol):
         after: str | None = None,
         limit: int = 20,
     ) -> Page:
-        """Return documents, newest first (equal times: by id, descending).
+        """Return documents, newest first (equal times: the one that was made last first).
 
         Args:
             kind: which.

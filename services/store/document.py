@@ -9,13 +9,15 @@ from typing import Any, Final
 
 from services.store.base import ConflictError, Document, Kind
 
-_OWN_KEYS: Final = frozenset({"id", "version", "created"})
+_OWN_KEYS: Final = frozenset({"id", "version", "created", "sequence"})
 MAX_ENTRY_ID: Final = 2**63 - 1
 """Largest id that an entry of a stream can have."""
 
 
 def first_version(kind: Kind, document: Mapping[str, Any]) -> Document:
     """Return a document as it is stored first: version 1, a state (or None), a time of creation (now where not given).
+
+    Only the store can number it: ``sequence`` is not there yet.
 
     Raises:
         ValueError: it has no id, or a time that is not a whole number of seconds.
@@ -25,7 +27,8 @@ def first_version(kind: Kind, document: Mapping[str, Any]) -> Document:
     created = document.get("created", int(time.time()))
     if type(created) is not int or not 0 <= created < 10**12:
         raise ValueError(f"created is {created!r}; it must be whole unix seconds")
-    return {**document, "state": document.get("state"), "version": 1, "created": created}
+    given = {key: value for key, value in document.items() if key != "sequence"}
+    return {**given, "state": document.get("state"), "version": 1, "created": created}
 
 
 def changed(

@@ -1,4 +1,4 @@
-"""Every name of a key in Redis. ``place`` in what follows is a document's (time of creation, id) as text in order.
+"""Every name of a key in Redis. A document's ``place`` is its time of creation, number and id, as text in order.
 
 =====================================  ==========  ======================================  ==================
 key                                    type        holds                                   expires
@@ -6,6 +6,7 @@ key                                    type        holds                        
 neuromas:doc:<kind>:<id>               string      a document as JSON                      never: delete()
 neuromas:list:<kind>                   sorted set  places of all documents of the kind     with the documents
 neuromas:list:<kind>:<key>:<value>     sorted set  places of those with the value          with the documents
+neuromas:sequence                      string      number of the last new document         never (one number)
 neuromas:ids                           string      last id that an entry of a stream got   never (one number)
 neuromas:stream:<stream>               stream      entries <id>-0, field ``d`` = JSON      never: drop()
 neuromas:seen:<stream>                 set         keys of the stream's entries            never: drop()
@@ -26,7 +27,12 @@ from services.store.base import Kind
 ENTRY_IDS: Final = "neuromas:ids"
 """Counter that gives entries their ids, over all streams: an id is not used again after a stream was dropped."""
 
-_PLACE_DIGITS: Final = 12
+SEQUENCE: Final = "neuromas:sequence"
+"""Counter that numbers documents, over all kinds."""
+
+_TIME_DIGITS: Final = 12
+SEQUENCE_DIGITS: Final = 16
+"""Digits of a number in a place; the script that makes documents writes as many."""
 
 
 def document(kind: Kind, id: str) -> str:
@@ -44,9 +50,14 @@ def index(kind: Kind, key: str, value: str) -> str:
     return f"neuromas:list:{kind}:{key}:{value}"
 
 
-def place(created: int, id: str) -> str:
+def place(created: int, sequence: int, id: str) -> str:
     """Return the member of the lists that stands for a document; members are in order as texts."""
-    return f"{created:0{_PLACE_DIGITS}d}:{id}"
+    return f"{moment(created)}{sequence:0{SEQUENCE_DIGITS}d}:{id}"
+
+
+def moment(created: int) -> str:
+    """Return how a place begins: with the time of creation."""
+    return f"{created:0{_TIME_DIGITS}d}:"
 
 
 def stream(name: str) -> str:

@@ -63,10 +63,10 @@ class RedisStore:
     async def create(self, kind: Kind, document: Document) -> tuple[Document, bool]:
         """Add a document with an ``id``; see Store."""
         document = first_version(kind, document)
-        names = [keys.document(kind, document["id"]), *_lists(kind, document)]
-        text = encode(document)
-        there = await self._run(scripts.CREATE, names, text, _place(document))
-        return decode(there or text), there is None
+        names = [keys.document(kind, document["id"]), keys.SEQUENCE, *_lists(kind, document)]
+        place = (keys.moment(document["created"]), keys.SEQUENCE_DIGITS, document["id"])
+        is_new, text = await self._run(scripts.CREATE, names, encode(document), *place)
+        return decode(text), bool(is_new)
 
     async def get(self, kind: Kind, id: str) -> Document:
         """Return a document; see Store."""
@@ -221,7 +221,7 @@ def _lists(kind: Kind, document: Document) -> list[str]:
 
 
 def _place(document: Document) -> str:
-    return keys.place(document["created"], document["id"])
+    return keys.place(document["created"], document["sequence"], document["id"])
 
 
 def _milliseconds(seconds: float) -> int:

@@ -12,20 +12,21 @@ from typing import Final
 from services.store.base import StoreUnavailableError
 from services.store.indexes import LISTED_BY
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables; kept in the file."""
 
 _TABLES: Final = (
+    # AUTOINCREMENT: a number is not used again, even after those above it are gone. Every index ends with it.
     """CREATE TABLE documents (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
         kind TEXT NOT NULL, id TEXT NOT NULL, created INTEGER NOT NULL, body TEXT NOT NULL,
-        PRIMARY KEY (kind, id)
+        UNIQUE (kind, id)
     )""",
-    "CREATE INDEX documents_newest ON documents (kind, created, id)",
+    "CREATE INDEX documents_newest ON documents (kind, created)",
     *(
-        f"CREATE INDEX documents_by_{key} ON documents (kind, json_extract(body, '$.{key}'), created, id)"
+        f"CREATE INDEX documents_by_{key} ON documents (kind, json_extract(body, '$.{key}'), created)"
         for key in LISTED_BY
     ),
-    # AUTOINCREMENT: an id is not used again, even after the entries above it are gone.
     """CREATE TABLE entries (
         id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
         UNIQUE (stream, key)

@@ -6,12 +6,16 @@ from typing import Final
 
 CREATE: Final = """
 local there = redis.call('GET', KEYS[1])
-if there then return there end
-redis.call('SET', KEYS[1], ARGV[1])
-for i = 2, #KEYS do redis.call('ZADD', KEYS[i], 0, ARGV[2]) end
-return false
+if there then return {0, there} end
+local sequence = string.format('%d', redis.call('INCR', KEYS[2]))
+local text = '{"sequence":' .. sequence .. ',' .. string.sub(ARGV[1], 2)
+redis.call('SET', KEYS[1], text)
+local place = ARGV[2] .. string.rep('0', tonumber(ARGV[3]) - #sequence) .. sequence .. ':' .. ARGV[4]
+for i = 3, #KEYS do redis.call('ZADD', KEYS[i], 0, place) end
+return {1, text}
 """
-"""KEYS: document, then its lists. ARGV: text, place. Returns the text that was there before, if any."""
+"""KEYS: document, counter of documents, then its lists. ARGV: text, how its place begins, digits of a number, id.
+Returns whether it is new, and the text that is there now."""
 
 REPLACE: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -29,7 +33,7 @@ PAGE: Final = """
 local places = redis.call('ZRANGE', KEYS[1], ARGV[1], '-', 'BYLEX', 'REV', 'LIMIT', 0, ARGV[2])
 local found = {}
 for i, place in ipairs(places) do
-    found[i] = redis.call('GET', ARGV[3] .. string.sub(place, string.find(place, ':', 1, true) + 1))
+    found[i] = redis.call('GET', ARGV[3] .. string.match(place, '^%d+:%d+:(.*)$'))
 end
 return {places, found}
 """

@@ -186,9 +186,16 @@ def _ping(connection: sqlite3.Connection) -> None:
 
 def _create(connection: sqlite3.Connection, kind: Kind, document: Document) -> tuple[Document, bool]:
     text = encode(document)
-    row = (kind, document["id"], document["created"], text)
-    added = connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount
-    return (decode(text), True) if added else (_get(connection, kind, document["id"]), False)
+    name = (kind, document["id"])
+    there = connection.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", name).fetchone()
+    if there is not None:
+        return decode(there[0]), False
+    last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
+    sequence = 1 if last is None else last[0] + 1
+    text = f'{{"sequence":{sequence},{text[1:]}'
+    row = (sequence, *name, document["created"], text)
+    connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", row)
+    return decode(text), True
 
 
 def _get(connection: sqlite3.Connection, kind: Kind, id: str) -> Document:
@@ -203,9 +210,10 @@ def _list(connection: sqlite3.Connection, kind: Kind, where: Mapping[str, str], 
     # Keys are plain words (check_list). The path stands in the text of the statement, else no index would be used.
     tests += [f"json_extract(body, '$.{key}') = ?" for key in where]
     if after is not None:
-        tests.append("(created, id) < (?, ?)")
-        values += [_get(connection, kind, after)["created"], after]
-    statement = f"SELECT body FROM documents WHERE {' AND '.join(tests)} ORDER BY created DESC, id DESC LIMIT ?"
+        last = _get(connection, kind, after)
+        tests.append("(created, sequence) < (?, ?)")
+        values += [last["created"], last["sequence"]]
+    statement = f"SELECT body FROM documents WHERE {' AND '.join(tests)} ORDER BY created DESC, sequence DESC LIMIT ?"
     rows = connection.execute(statement, (*values, limit + 1)).fetchall()
     return Page(tuple(decode(row[0]) for row in rows[:limit]), len(rows) > limit)
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from store_place import until
+from store_place import StorePlace, until
 
 from services.store.base import ConflictError, Kind, MissingError, Store
 
@@ -36,7 +36,7 @@ async def test_a_new_document_gets_version_state_and_time(store: Store) -> None:
     assert is_new
     assert before <= document.pop("created") <= time.time()
     assert document == {
-        "id": "run_1", "state": None, "version": 1, "spec": {"deep": [1, {}, [], None, "ü\x00"]},
+        "id": "run_1", "state": None, "version": 1, "sequence": 1, "spec": {"deep": [1, {}, [], None, "ü\x00"]},
     }  # fmt: skip
     assert (await store.get(Kind.RUN, "run_1")).items() >= document.items()
 
@@ -84,7 +84,8 @@ async def test_an_update_replaces_keys_and_raises_the_version(store: Store) -> N
     await make_runs(store, "run_1", state="queued", progress={"step": 1})
     document = await store.update(Kind.RUN, "run_1", {"progress": {"steps": 9}, "error": None})
     assert document == {
-        "id": "run_1", "created": 1_000, "version": 2, "state": "queued", "progress": {"steps": 9}, "error": None,
+        "id": "run_1", "created": 1_000, "sequence": 1, "version": 2, "state": "queued", "progress": {"steps": 9},
+        "error": None,
     }  # fmt: skip
     assert await store.get(Kind.RUN, "run_1") == document
 
@@ -105,7 +106,7 @@ async def test_a_change_meant_for_another_version_is_refused(store: Store) -> No
     assert (await store.get(Kind.RUN, "run_1"))["n"] == 1
 
 
-@pytest.mark.parametrize("key", ["id", "version", "created"])
+@pytest.mark.parametrize("key", ["id", "version", "created", "sequence"])
 async def test_what_is_the_stores_own_cannot_be_changed(store: Store, key: str) -> None:
     await make_runs(store, "run_1")
     with pytest.raises(ValueError, match=f"cannot set {key}"):
@@ -144,10 +145,25 @@ async def test_a_deleted_document_is_gone_from_everywhere(store: Store) -> None:
 # Lists
 
 
-async def test_lists_are_newest_first_and_equal_times_by_id(store: Store) -> None:
-    for id, created in [("b", 5), ("a", 5), ("c", 4), ("d", 1_795_000_000), ("e", 90)]:
+async def test_documents_are_numbered_as_they_are_made(store: Store, place: StorePlace) -> None:
+    async def number(store: Store, kind: Kind, id: str, **values: Any) -> Any:
+        return (await store.create(kind, {"id": id, "created": 1_000, **values}))[0]["sequence"]
+
+    beside = place.open()
+    assert await number(store, Kind.RUN, "z") == 1
+    assert await number(beside, Kind.RUN, "a", sequence=99) == 2, "only the store numbers"
+    assert await number(store, Kind.EVALUATION, "a") == 3
+    assert await number(beside, Kind.RUN, "z") == 1, "it is there already"
+    assert (await store.update(Kind.RUN, "a", {"state": "queued"}))["sequence"] == 2
+    await store.delete(Kind.EVALUATION, "a")
+    assert await number(beside, Kind.RUN, "b") == 4, "no number is used again"
+    await beside.close()
+
+
+async def test_lists_are_newest_first_and_equal_times_as_they_were_made(store: Store) -> None:
+    for id, created in [("a", 5), ("b:1", 5), ("aa", 5), ("c", 4), ("d", 1_795_000_000), ("e", 90)]:
         await store.create(Kind.RUN, {"id": id, "created": created})
-    assert await ids(store) == ["d", "e", "b", "a", "c"]
+    assert await ids(store) == ["d", "e", "aa", "b:1", "a", "c"]
 
 
 @pytest.mark.parametrize("where", [None, {"owner": "me"}, {"owner": "me", "state": "queued"}, {"colour": "red"}])

@@ -20,9 +20,16 @@ STEPS = 40
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     with running_service(tmp_path_factory.mktemp("embedded") / "data") as service:
         yield service
+
+
+@pytest.fixture
+def service(shared: ServiceProcess) -> Iterator[ServiceProcess]:
+    """The module's service, with no run under way before and after the test."""
+    yield shared
+    shared.cancel_all()
 
 
 def submit(service: ServiceProcess, **changes: object) -> str:
@@ -97,7 +104,7 @@ def test_a_cancelled_run_ends_and_the_next_one_has_its_place(service: ServicePro
     assert service.post(f"/v1/runs/{third}/cancel", status=200)["state"] == "cancelled"
     service.post(f"/v1/runs/{first}/cancel", status=200)
     service.wait_for_state(first, "cancelled")
-    check_whole(service, service.wait_for_state(waiting, "succeeded", "failed")["id"], 2)
+    service.wait_for_event(waiting, "run_started")
     assert service.events(third)[-1]["state"] == "cancelled"
 
 
@@ -135,7 +142,7 @@ def test_a_killed_rollout_worker_is_replaced(service: ServiceProcess) -> None:
 
 
 def test_killed_supervisors_and_apis_change_nothing(service: ServiceProcess) -> None:
-    run_id, waiting = submit_slow(service), submit(service, steps=2)
+    run_id, waiting = submit_slow(service), submit(service, steps=100_000)
     service.wait_for_step(run_id, 3)
     driver = service.find("services.runs.job", run_id)
     with service.remote() as remote:
@@ -149,19 +156,22 @@ def test_killed_supervisors_and_apis_change_nothing(service: ServiceProcess) -> 
     assert service.get(f"/v1/runs/{run_id}")["attempt"] == 0
     assert len(driver) >= 1
     check_whole(service, run_id)
-    check_whole(service, service.wait_for_state(waiting, "succeeded", "failed")["id"], 2)
+    service.wait_for_event(waiting, "run_started")
 
 
-def test_ctrl_c_leaves_nothing_running_and_the_next_start_goes_on(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with running_service(data) as first:
-        run_id = submit_slow(first, checkpoint={"every": 0})
-        first.wait_for_step(run_id, 4)
-        family = descendants(first.process.pid)
-        assert len(family) > 5
-        assert first.stop() == 0, first.words()
-        assert [command(pid) for pid in family if is_alive(pid)] == []
-    with running_service(data) as second:
+def test_a_data_folder_has_one_service(service: ServiceProcess) -> None:
+    assert "is used by another service" in refused("--port", "0", "--data", str(service.data))
+
+
+def test_ctrl_c_leaves_nothing_running_and_the_next_start_goes_on(shared: ServiceProcess) -> None:
+    """Ends the module's service: the last test that uses it."""
+    run_id = submit_slow(shared, checkpoint={"every": 0})
+    shared.wait_for_step(run_id, 4)
+    family = descendants(shared.process.pid)
+    assert len(family) > 5
+    assert shared.stop() == 0, shared.words()
+    assert [command(pid) for pid in family if is_alive(pid)] == []
+    with running_service(shared.data) as second:
         second.wait_for_state(run_id, "succeeded", "failed")
         check_whole(second, run_id)
         run = second.get(f"/v1/runs/{run_id}")
@@ -201,10 +211,6 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         listener.listen()
         port = listener.getsockname()[1]
         assert f"127.0.0.1:{port} cannot be listened on" in refused("--port", str(port), "--data", str(tmp_path))
-
-
-def test_a_data_folder_has_one_service(service: ServiceProcess) -> None:
-    assert "is used by another service" in refused("--port", "0", "--data", str(service.data))
 
 
 def test_others_are_not_let_in_without_keys(tmp_path: Path) -> None:

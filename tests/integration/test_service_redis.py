@@ -1,31 +1,56 @@
-"""The service over a Redis that is killed and started again during a run: no gap, no duplicate, no wrong answer."""
+"""The service over Redis while its parts are killed during a run: no gap, no duplicate, no wrong answer."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from redis_server import RedisServer, running_redis
 from service_process import ServiceProcess, running_service, slow
+from service_watch import watching
+
+from neuromas import journal
 
 pytestmark = pytest.mark.timeout(1800)
 STEPS = 40
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with running_redis(folder, "secret") as server:
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis"), "secret") as server:
         yield server
 
 
-@pytest.fixture
-def service(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    with running_service(tmp_path / "data", store_url=redis.url, store_password="secret") as service:
+@pytest.fixture(scope="module")
+def shared(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    data = tmp_path_factory.mktemp("service") / "data"
+    with running_service(data, store_url=redis.url, store_password="secret") as service:
         yield service
+
+
+@pytest.fixture
+def service(shared: ServiceProcess, redis: RedisServer) -> Iterator[ServiceProcess]:
+    """The module's service, with its Redis up and no run under way before and after the test."""
+    yield shared
+    redis.restart()
+    shared.cancel_all()
+    assert "secret" not in shared.words()
+
+
+def check_whole(service: ServiceProcess, run_id: str, attempt: int, steps: int = STEPS) -> None:
+    """A finished run has told every step once, in order, and its folder holds the same."""
+    run = service.wait_for_state(run_id, "succeeded", "failed")
+    assert (run["state"], run["error"], run["attempt"]) == ("succeeded", None, attempt), service.words()
+    assert service.steps(run_id) == list(range(1, steps + 1))
+    lines = journal.read(service.data / "runs" / run_id / "tiny" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, steps + 1))
+
+
+def is_told(service: ServiceProcess, run_id: str, words: str) -> bool:
+    return any(words in event["message"] for event in service.events(run_id) if event["type"] == "notice")
 
 
 def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServer) -> None:
@@ -42,7 +67,34 @@ def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServ
     with service.remote() as remote:
         told = [event for event in remote.events(run_id) if event["type"] == "step"]
     assert [event["step"] for event in told] == list(range(1, STEPS + 1))
-    run = service.wait_for_state(run_id, "succeeded", "failed")
-    assert (run["state"], run["attempt"]) == ("succeeded", 0), service.words()
-    assert service.steps(run_id) == list(range(1, STEPS + 1))
-    assert "secret" not in service.words()
+    check_whole(service, run_id, 0)
+
+
+def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: RedisServer) -> None:
+    """With a second supervisor that waits for the lease, and the API, the workers, the driver and Redis killed."""
+    headers, steps = {"Idempotency-Key": "the-one-run"}, 60
+    body = slow(steps=steps, checkpoint={"every": 5})
+    run_id = str(httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30).json()["id"])
+    with service.beside("services.runs.supervisor"), watching(service.url, run_id) as watch:
+        service.wait_for_step(run_id, 3)
+        os.kill(service.find("ray::RolloutActor")[0], signal.SIGKILL)
+        service.wait_for("the worker is missed", lambda: is_told(service, run_id, "rollout worker 0 was lost"))
+        service.kill("services.api")
+        service.wait_for_step(run_id, max(watch.steps) + 1)
+        service.kill("services.runs.supervisor")
+        redis.kill()
+        service.wait_for("Redis is missed", lambda: watch.refusals > 0)
+        redis.start()
+        service.wait_for_step(run_id, max(watch.steps) + 1)
+        assert max(watch.steps) < steps
+        service.kill("services.runs.job", run_id)
+        service.kill("services.api")
+        service.wait_for("the run's end", lambda: watch.steps == list(range(1, steps + 1)))
+    assert watch.wrong == []
+    assert watch.answers > steps
+    check_whole(service, run_id, 1, steps)
+    lost = [event["attempt"] for event in service.events(run_id) if event["type"] == "driver_lost"]
+    assert lost == [0]
+    again = httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30)
+    assert (again.json()["id"], again.headers["idempotency-replayed"]) == (run_id, "true")
+    assert [run["id"] for run in service.get("/v1/runs", state="succeeded")["data"]].count(run_id) == 1

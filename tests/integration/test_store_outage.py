@@ -210,7 +210,7 @@ async def test_tables_of_another_version_are_left_alone(tmp_path: Path) -> None:
         other.execute("PRAGMA user_version = 7")
     other.close()
     store = open_store(Settings(data_dir=tmp_path))
-    with pytest.raises(StoreUnavailableError, match="tables of version 7, this program knows version 1"):
+    with pytest.raises(StoreUnavailableError, match="tables of version 7, this program knows version 2"):
         await store.ping()
     await store.close()
     assert [path.name for path in tmp_path.iterdir()] == ["store.db"]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from services.runs.queue import last_starts, next_run
 
 
-def run(id: str, owner: str, created: int = 0, **values: Any) -> dict[str, Any]:
-    return {"id": id, "owner": owner, "created": created, **values}
+def run(id: str, owner: str, sequence: int = 0, **values: Any) -> dict[str, Any]:
+    return {"id": id, "owner": owner, "sequence": sequence, **values}
 
 
 def order(queued: list[dict[str, Any]], served: dict[str, float] | None = None) -> list[str]:
@@ -31,12 +31,8 @@ def test_nothing_waits() -> None:
 
 
 def test_runs_of_one_owner_go_by_age() -> None:
-    assert order([run("new", "a", 3), run("old", "a", 1), run("same-2", "a", 2), run("same-1", "a", 2)]) == [
-        "old",
-        "same-1",
-        "same-2",
-        "new",
-    ]
+    same_second = [run("a", "me", 3, created=7), run("z", "me", 1, created=7), run("m", "me", 2, created=7)]
+    assert order(same_second) == ["z", "m", "a"]
 
 
 def test_an_owner_with_many_runs_does_not_keep_another_waiting() -> None:
@@ -58,7 +54,7 @@ def test_an_owner_with_fewer_runs_under_way_comes_first() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=12))
 def test_every_run_has_its_turn_and_no_owner_waits_for_two_of_another(entries: list[tuple[str, int]]) -> None:
-    queued = [run(f"{owner}{number}", owner, created) for number, (owner, created) in enumerate(entries)]
+    queued = [run(f"{owner}{number}", owner, sequence) for number, (owner, sequence) in enumerate(entries)]
     found = order(queued)
     assert sorted(found) == sorted(entry["id"] for entry in queued)
     for place, id in enumerate(found):

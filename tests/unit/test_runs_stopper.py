@@ -8,13 +8,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
-import threading, time
+import os, signal, threading, time
 from neuromas.run import stopped_by_signal
 from services.records import Wanted
 from services.runs import stopper as module
 from services.runs.stopper import StoppedError, Stopper
 
-module.CANCEL_GRACE_S = 0.2
+module.CANCEL_GRACE_S = {grace_s}
 stopper, asked = Stopper(), threading.Event()
 
 def ask(wanted):
@@ -35,9 +35,11 @@ print("end")
 """
 
 
-def outcome(*body: str) -> list[str]:
-    script = SCRIPT.format(body="\n".join(f"        {line}" for line in body))
-    found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+def outcome(*body: str, grace_s: float = 60) -> list[str]:
+    script = SCRIPT.format(body="\n".join(f"        {line}" for line in body), grace_s=grace_s)
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
     assert found.returncode == 0, found.stderr
     return found.stdout.split()
 
@@ -53,7 +55,20 @@ def test_a_stage_is_asked_and_ends_by_itself() -> None:
 
 def test_a_cancelled_stage_that_does_not_end_is_broken_off() -> None:
     training = ["with stopped_by_signal(asked.set):", "    asked.wait()", "    print('asked')", "    rest()"]
-    assert outcome("ask('cancel')", *training) == ["asked", "KeyboardInterrupt", "end"]
+    assert outcome("ask('cancel')", *training, grace_s=1) == ["asked", "KeyboardInterrupt", "end"]
+
+
+def test_a_step_that_heard_nothing_until_its_time_was_over_is_broken_off() -> None:
+    both = "{signal.SIGINT, signal.SIGTERM}"
+    training = [
+        "with stopped_by_signal(asked.set):",
+        f"    signal.pthread_sigmask(signal.SIG_BLOCK, {both})",
+        "    stopper.stop(Wanted.CANCEL)",
+        f"    while not signal.sigpending() >= {both}: time.sleep(0.01)",
+        f"    signal.pthread_sigmask(signal.SIG_UNBLOCK, {both})",
+        "    rest()",
+    ]
+    assert outcome(*training, grace_s=0.1) == ["KeyboardInterrupt", "end"]
 
 
 def test_work_that_ends_in_time_is_left_alone() -> None:
