@@ -127,7 +127,9 @@ def _record(folder: Path, ended: bool) -> Document:
 def browsing() -> Iterator[Browser]:
     """Give a headless Chromium: the one that is installed on the machine."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert found is not None, f"no Chromium: none of {', '.join(BROWSERS)} is on the path; on Debian, apt install chromium"
+    assert found is not None, (
+        f"no Chromium: none of {', '.join(BROWSERS)} is on the path (Debian: apt install chromium)"
+    )
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
