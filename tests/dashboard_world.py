@@ -35,7 +35,8 @@ from services.store.base import Document, Kind, Store
 T = TypeVar("T")
 WAIT_MS = 60_000
 """Longest wait for something to be seen; the machine may have much else to do."""
-CHROMIUM = "/usr/bin/chromium"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Commands of the machine's own browser: .ci/run installs the first. Playwright brings none, and none is downloaded."""
 ROOT = Path(__file__).parents[1]
 LOG = "attempt-1.log.jsonl"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -124,10 +125,14 @@ def _record(folder: Path, ended: bool) -> Document:
 
 @contextmanager
 def browsing() -> Iterator[Browser]:
-    """Give a headless Chromium."""
+    """Give a headless Chromium: the one that is installed on the machine."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert found is not None, (
+        f"no Chromium: none of {', '.join(BROWSERS)} is on the path (Debian: apt install chromium)"
+    )
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         try:
             yield browser
         finally:

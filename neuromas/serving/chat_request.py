@@ -16,6 +16,8 @@ from neuromas.rollout.answer import AnswerSettings
 from neuromas.serving.question import Question
 
 _SEED_MASK = 2**63 - 1
+_DRAWN_BITS = 53
+"""Of a drawn seed: what readers of JSON that keep numbers as floats, as browsers do, can send back unchanged."""
 _MAX_STOPS = 4
 
 
@@ -152,7 +154,7 @@ class ChatRequest(Wire):
             text=self.text,
             temperature=self.temperature,
             top_p=self.top_p,
-            seed=(secrets.randbits(63) if self.seed is None else self.seed) & _SEED_MASK,
+            seed=secrets.randbits(_DRAWN_BITS) if self.seed is None else self.seed & _SEED_MASK,
             answer=AnswerSettings(self.stream, self.stop, self.max_completion_tokens or self.max_tokens),
             deadline_s=self.neuromas.deadline_s,
         )

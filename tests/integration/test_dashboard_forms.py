@@ -47,7 +47,7 @@ def the_run(api: ApiServer, name: str) -> Document:
 
 def graph_of(page: Page) -> list[str]:
     """Return the names of the nodes in the editor's drawing."""
-    return page.locator(".editor-view .node text:first-of-type").all_inner_texts()
+    return page.locator(".editor-view .node text:first-of-type").all_text_contents()
 
 
 def test_faults_of_a_graph_are_shown_at_their_place(browser: Browser, api: ApiServer) -> None:
@@ -68,7 +68,7 @@ def test_faults_of_a_graph_are_shown_at_their_place(browser: Browser, api: ApiSe
             .startswith('{"id": "b"')
         )
         text.fill('{"nodes": [\n {"id": "a"},,')
-        expect(faults).to_contain_text("expected a value")
+        expect(faults).to_contain_text(["expected a value"])
         expect(faults.get_by_role("button")).to_have_text("line 2")
         text.fill("pyramid 3")
         expect(faults).to_contain_text("allowed are layers, chain, tree, star, dense, random")
@@ -125,21 +125,40 @@ def test_a_run_is_submitted_as_the_form_says(browser: Browser, api: ApiServer) -
 
 
 def test_a_whole_spec_goes_to_the_form_and_a_run_can_be_changed(browser: Browser, api: ApiServer) -> None:
-    whole = {"name": "whole", "topology": {"star": 2}, "task": {"type": "tree", "depth": 1}, **SECTIONS}
+    whole = {"name": "whole", "topology": {"star": 3}, "task": {"type": "tree", "depth": 1}, **SECTIONS}
     with opened(browser, at(api, "#/new")) as page:
         page.get_by_label("Graph", exact=True).fill(json.dumps(whole))
         expect(page.get_by_label("Name")).to_have_value("whole")
-        expect(page.get_by_text("Valid: 3 nodes, 2 edges")).to_be_visible()
+        expect(page.get_by_text("Valid: 4 nodes, 3 edges")).to_be_visible()
         page.get_by_role("button", name="Submit the run").click()
         expect(page.get_by_role("heading", name="whole")).to_be_visible()
         first = the_run(api, "whole")
         page.get_by_role("link", name="Change and submit again").click()
+        expect(page.get_by_role("heading", name="New run")).to_be_focused()
         expect(page.get_by_label("Steps")).to_have_value("3")
         page.get_by_label("Name").fill("again")
         expect(page.get_by_text(re.compile("^Valid: .* calls per step"))).to_be_visible()
         page.get_by_role("button", name="Submit the run").click()
         expect(page.get_by_role("heading", name="again")).to_be_visible()
     assert the_run(api, "again")["spec"] == first["spec"] | {"name": "again"}
+
+
+def test_the_graph_that_is_submitted_is_the_one_that_stands_there(browser: Browser, api: ApiServer) -> None:
+    with opened(browser, at(api, "#/new")) as page:
+        page.get_by_label("Name").fill("at-once")
+        page.get_by_label("Steps").fill("3")
+        expect(page.get_by_text(re.compile("^Valid: .* calls per step"))).to_be_visible()
+        page.evaluate(TYPE_AND_SUBMIT, "c -> d")
+        expect(page.get_by_role("heading", name="at-once")).to_be_visible()
+    assert [node["id"] for node in the_run(api, "at-once")["spec"]["topology"]["nodes"]] == ["c", "d"]
+
+
+TYPE_AND_SUBMIT = """(graph) => {
+  const area = document.getElementById('topology-text');
+  area.value = graph;
+  area.dispatchEvent(new Event('input'));
+  document.querySelector('.submit-row button').click();
+}"""
 
 
 def test_what_was_typed_stays_while_one_looks_elsewhere(browser: Browser, api: ApiServer) -> None:

@@ -126,4 +126,6 @@ def test_top_p_alone_asks_for_sampling_and_temperature_zero_for_none() -> None:
 
 
 def test_without_a_seed_every_request_is_sampled_anew() -> None:
-    assert len({read(temperature=1).question().seed for _ in range(8)}) == 8
+    seeds = {read(temperature=1).question().seed for _ in range(8)}
+    assert len(seeds) == 8
+    assert {int(float(seed)) for seed in seeds} == seeds, "a browser can send each back"

@@ -190,7 +190,7 @@ function grid(frame, xLabel) {
   ]);
   const room = width - RIGHT - CHARACTER * (xLabel.length + 3);
   const columns = ticks(frame.first, frame.last, Math.max(2, Math.floor(width / 90)))
-    .filter((value) => frame.x(value) < room)
+    .filter((value) => Number.isInteger(value) && frame.x(value) < room)
     .map((value) => svg("text", { x: frame.x(value), y: bottom + 15, class: "tick middle" }, number(value)));
   return [rows, columns, svg("text", { x: width - RIGHT, y: bottom + 15, class: "tick end" }, xLabel)];
 }

@@ -16,7 +16,10 @@ export function readDrawing(text) {
   const plain = text.replace(/<style\b[^>]*>[^]*?<\/style>/g, "");
   const parsed = new DOMParser().parseFromString(plain, "image/svg+xml");
   const root = parsed.documentElement;
-  return root.localName === "svg" && !parsed.querySelector("parsererror") ? copy(root, 0) : null;
+  if (root.localName !== "svg" || parsed.querySelector("parsererror")) return null;
+  const drawing = copy(root, 0);
+  drawing.style.setProperty("--full", `${Number(root.getAttribute("width")) || 0}px`);
+  return drawing;
 }
 
 function copy(source, depth) {

@@ -17,7 +17,7 @@ const CHECK_AFTER_MS = 300;
  */
 export class TopologyEditor {
   constructor({ text, onChange, onSpec }) {
-    Object.assign(this, { onChange, onSpec, timer: 0, abort: null, reading: null, document: null });
+    Object.assign(this, { onChange, onSpec, timer: 0, isDue: false, checking: null, abort: null, reading: null, document: null });
     this.input = h("textarea", { id: "topology-text", rows: 16, spellcheck: "false", autocapitalize: "off", autocomplete: "off",
       wrap: "off", "aria-describedby": "topology-help topology-faults", oninput: () => this.changed(),
       onscroll: () => { this.gutter.scrollTop = this.input.scrollTop; } });
@@ -32,8 +32,7 @@ export class TopologyEditor {
         h("p", { class: "hint", id: "topology-help" }, "JSON, a shorthand such as ", h("code", {}, "layers 2 2"), ", or edges such as ", h("code", {}, "a, b -> out"), "."),
         h("div", { class: "lined" }, this.gutter, this.input), this.faults),
       h("div", { class: "editor-view" }, this.verdict, this.drawing, this.facts));
-    this.number([]);
-    this.check();
+    this.changed(0);
   }
 
   get text() {
@@ -49,8 +48,24 @@ export class TopologyEditor {
 
   changed(wait = CHECK_AFTER_MS) {
     this.number([]);
+    this.isDue = true;
+    this.element.setAttribute("aria-busy", "true");
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.check(), wait);
+    this.timer = setTimeout(() => this.start(), wait);
+  }
+
+  start() {
+    clearTimeout(this.timer);
+    this.isDue = false;
+    this.checking = this.check();
+  }
+
+  /** Resolve when the text, as it stands now, has been checked and `onChange` has been told. */
+  async settled() {
+    do {
+      if (this.isDue) this.start();
+      await this.checking;
+    } while (this.isDue);
   }
 
   async check() {
@@ -71,6 +86,7 @@ export class TopologyEditor {
       if (error.name === "AbortError" || abort.signal.aborted) return;
       this.refuse(error);
     }
+    if (!this.isDue) this.element.setAttribute("aria-busy", "false");
   }
 
   show(report) {
@@ -87,7 +103,7 @@ export class TopologyEditor {
     this.settle(null);
     if (error instanceof TextFault) this.showFaults([{ path: "", message: error.message, line: error.line }]);
     else if (error.faults && error.faults.length) this.showFaults(error.faults);
-    else put(this.faults, problemPanel(error, () => this.check()));
+    else put(this.faults, problemPanel(error, () => this.start()));
   }
 
   /** Show what is wrong, `{path, message}` each: beside the text, and at its lines. */

@@ -29,7 +29,7 @@ export function drawGraph(topology, options = {}) {
   const edges = edgesOf(topology, plan, frame);
   const role = options.onSelect ? "group" : "img";
   const arrow = freshId("arrow");
-  return svg("svg", { class: "graph", role, "aria-label": label, width: frame.width, height: frame.height,
+  return svg("svg", { class: "graph", role, "aria-label": label, width: frame.width, height: frame.height, vars: { "--full": `${frame.width}px` },
     viewBox: `0 0 ${frame.width} ${frame.height}` },
     svg("defs", {}, svg("marker", { id: arrow, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8,
       markerUnits: "userSpaceOnUse", orient: "auto" }, svg("path", { d: "M0 0L8 4L0 8z" }))),

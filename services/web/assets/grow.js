@@ -5,7 +5,7 @@ import { announce, h, put } from "./dom.js";
 import { Fields, resolve, variants } from "./fields.js";
 import { percent, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
-import { card, labelled, pageHead, problemPanel } from "./parts.js";
+import { card, labelled, pageHead, problemPanel, putPage } from "./parts.js";
 
 const TRAINING = ["steps", "learning_rate"];
 const INHERITANCE = ["new", "noise", "old", "freeze_steps", "pull_weight"];
@@ -42,7 +42,7 @@ class GrowPage {
       this.kinds = variants(resolve(resolve({ $ref: "/PlanSpec" }, this.defs).properties.edits.items, this.defs), this.defs);
       this.build();
     } catch (error) {
-      put(this.element, pageHead("Grow", this.id), problemPanel(error, () => this.open()));
+      putPage(this.element, pageHead("Grow", this.id), problemPanel(error, () => this.open()));
     }
   }
 
@@ -65,7 +65,7 @@ class GrowPage {
     this.trouble = h("div", {});
     this.button = h("button", { type: "submit", class: "main", disabled: !this.checkpoints.length }, "Grow");
     const part = (title, ...content) => h("fieldset", {}, h("legend", {}, title), content);
-    put(this.element, pageHead("Grow", run.name, h("p", { class: "about" },
+    putPage(this.element, pageHead("Grow", run.name, h("p", { class: "about" },
       "Growing makes a new run. Its nodes begin with what the checkpoint's have learned; ", h("a", { href: `#/runs/${run.id}` }, "the run itself"), " stays as it is.")),
     card("From", {}, this.checkpoints.length ? labelled("Checkpoint", this.checkpoint)
       : h("p", { class: "note" }, "This run has no checkpoint yet: wait for its first, or for its end."), this.drawing),

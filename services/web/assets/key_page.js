@@ -32,14 +32,17 @@ export function keyPage({ reason = "", onDone = () => { location.hash = "#/runs"
   const forget = () => {
     key.set("");
     input.value = "";
+    forgetButton.hidden = true;
     forgetCapabilities();
     window.dispatchEvent(new CustomEvent("key-changed"));
     say(state, "The key is forgotten.");
     input.focus();
   };
+  const forgetButton = h("button", { type: "button", onclick: forget, hidden: !key.get() }, "Forget it");
   const element = h("div", {}, pageHead("NeuroMAS", "API key", reason && h("p", { class: "about" }, reason)),
-    card("Key", { note: "Kept in this tab until it is closed, and sent to this server only. `neuromas keys create` makes one; what it may do depends on its scopes: read, train, serve." },
+    card("Key", { note: ["Kept in this tab until it is closed, and sent to this server only. ", h("code", {}, "neuromas keys create"),
+      " makes one; what it may do depends on its scopes: read, train, serve."] },
       h("form", { novalidate: true, onsubmit: save }, labelled("API key", input), state, trouble,
-        h("div", { class: "actions" }, h("button", { type: "button", onclick: forget }, "Forget it"), h("button", { type: "submit", class: "main" }, "Use this key")))));
+        h("div", { class: "actions" }, forgetButton, h("button", { type: "submit", class: "main" }, "Use this key")))));
   return { element, title: "API key", close: () => {} };
 }

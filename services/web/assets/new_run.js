@@ -4,7 +4,7 @@ import { capabilities, get, onceKey, post } from "./api.js";
 import { announce, h, put, say } from "./dom.js";
 import { TopologyEditor } from "./editor.js";
 import { bytes, count, plural } from "./format.js";
-import { card, pageHead, problemPanel } from "./parts.js";
+import { card, pageHead, problemPanel, putPage } from "./parts.js";
 import { RunForm } from "./run_form.js";
 import { TextFault } from "./shorthand.js";
 
@@ -47,7 +47,7 @@ class NewRunPage {
       else if (draft) this.build(draft.text, draft.spec);
       else this.build(EXAMPLES[FIRST].text, EXAMPLES[FIRST].spec);
     } catch (error) {
-      put(this.element, pageHead("NeuroMAS", "New run"), problemPanel(error, () => this.open(from)));
+      putPage(this.element, pageHead("NeuroMAS", "New run"), problemPanel(error, () => this.open(from)));
     }
   }
 
@@ -61,7 +61,7 @@ class NewRunPage {
     this.button = h("button", { type: "submit", class: "main" }, "Submit the run");
     this.fill(spec);
     this.editor = new TopologyEditor({ text, onChange: (topology) => this.take(topology), onSpec: (whole) => this.takeSpec(whole) });
-    put(this.element, h("div", { class: "head-row" }, pageHead("NeuroMAS", "New run",
+    putPage(this.element, h("div", { class: "head-row" }, pageHead("NeuroMAS", "New run",
       h("p", { class: "about" }, "Describe a graph, say what it shall learn, submit.")),
     h("div", { class: "tools" }, h("label", { for: "example" }, "Example"), this.example)),
     card("1. The graph", {}, this.editor.element),
@@ -151,12 +151,16 @@ class NewRunPage {
 
   async submit(event) {
     event.preventDefault();
+    this.button.disabled = true;
+    await this.editor.settled(); // what is submitted is the graph as it stands, not as it stood when last checked
     const spec = this.compose();
-    if (!spec) return;
+    if (!spec) {
+      if (!this.topology) this.editor.input.focus();
+      return;
+    }
     const text = JSON.stringify(spec);
     if (text !== this.sent) this.once = onceKey(); // the same run sent again, after an answer that was lost, is one run
     this.sent = text;
-    this.button.disabled = true;
     try {
       const run = await post("/v1/runs", spec, { once: this.once });
       announce(`Run ${run.name} is queued`);

@@ -54,6 +54,19 @@ export function pageHead(kicker, title, ...children) {
 }
 
 /**
+ * Replace what a page holds, its heading included.
+ *
+ * A focus on the page, or put on the place it is in when the page was opened, goes to the new heading: it would be
+ * nowhere once what had it is gone. A focus elsewhere, such as on the bar on top, stays.
+ */
+export function putPage(element, ...children) {
+  const focused = document.activeElement;
+  const isHere = element.isConnected && (element.contains(focused) || element.parentElement === focused);
+  put(element, ...children);
+  if (isHere) element.querySelector("h1").focus({ preventScroll: true });
+}
+
+/**
  * Return a table; `columns` are names, a name that begins with # is of numbers.
  *
  * On phones it scrolls sideways, or, `stacked`, its rows stand one below the other.

@@ -37,7 +37,7 @@ class EndpointPage {
     this.question = h("textarea", { rows: 3, spellcheck: "false", required: true, onkeydown: (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.form.requestSubmit();
     } });
-    this.temperature = h("input", { type: "number", min: 0, max: 4, step: 0.1, value: 0 });
+    this.temperature = h("input", { type: "number", min: 0, max: 2, step: 0.1, value: 0 });
     this.seed = h("input", { type: "number", step: 1, placeholder: "drawn" });
     this.send = h("button", { type: "submit", class: "main" }, "Ask");
     this.halt = h("button", { type: "button", hidden: true, onclick: () => this.asked && this.asked.abort() }, "Stop");

@@ -5,7 +5,7 @@ import { announce, h, oncePerFrame, put, say } from "./dom.js";
 import { count, duration, moment, number, percent, planWords, UNKNOWN } from "./format.js";
 import { RunHistory } from "./history.js";
 import { lineagePanel } from "./lineage.js";
-import { card, confirmed, copyButton, pageHead, problemPanel, setState, stateChip } from "./parts.js";
+import { card, confirmed, copyButton, pageHead, problemPanel, putPage, setState, stateChip } from "./parts.js";
 import { CheckpointPanel } from "./run_checkpoints.js";
 import { CurvePanel } from "./run_curves.js";
 import { GraphPanel } from "./run_graph.js";
@@ -41,7 +41,7 @@ class RunPage {
     try {
       this.run = await get(this.path);
     } catch (error) {
-      put(this.element, pageHead("Run", this.id), problemPanel(error, error.status === 404 ? null : () => this.open()));
+      putPage(this.element, pageHead("Run", this.id), problemPanel(error, error.status === 404 ? null : () => this.open()));
       return;
     }
     if (this.isClosed) return;
@@ -62,14 +62,14 @@ class RunPage {
     this.about = h("p", { class: "about" });
     this.trouble = h("div", {});
     this.tiles = new Tiles();
-    this.curves = new CurvePanel(this.history);
+    this.curves = new CurvePanel(this.history, this.run.spec);
     this.graph = new GraphPanel(this.history, this.path);
     this.checkpoints = new CheckpointPanel(this);
     this.log = new LogPanel(this.history, this.path);
     this.lineage = lineagePanel(this.run);
     this.panels = [this.curves, this.graph, this.log, this.checkpoints];
     const spec = JSON.stringify(this.run.spec, null, 1);
-    put(this.element,
+    putPage(this.element,
       h("div", { class: "head-row" }, pageHead("Run", this.run.name,
         h("p", { class: "state-line" }, this.chip, this.mode), this.about), this.buttons),
       this.trouble, this.tiles.element, this.curves.element, this.graph.element, this.checkpoints.element,

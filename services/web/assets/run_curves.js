@@ -17,8 +17,9 @@ const PER_NODE = [
 
 /** The panel of curves; `draw` shows what its history holds by now. */
 export class CurvePanel {
-  constructor(history) {
+  constructor(history, spec) {
     this.history = history;
+    this.hasKl = spec.training.kl_weight > 0;
     this.reward = new Chart({ title: "Reward", note: "of each step, and held-out accuracy", yRange: [0, 1.05], height: 280,
       format: (value) => percent(value) });
     this.charts = new Map();
@@ -29,7 +30,8 @@ export class CurvePanel {
       this.charts.set(metric, chart);
       this.grid.append(chart.element);
     }
-    this.noKl = h("p", { class: "hint" });
+    this.charts.get("train/kl").element.hidden = !this.hasKl;
+    this.noKl = h("p", { class: "hint", hidden: this.hasKl }, "The KL to the base is measured where the spec has training.kl_weight above 0.");
     this.element = card("Learning", {}, this.reward.element, h("h3", {}, "Node by node"), this.names, this.grid, this.noKl);
   }
 
@@ -41,7 +43,6 @@ export class CurvePanel {
     for (const [metric, chart] of this.charts) {
       const curves = [...history.nodeCurves(metric)];
       chart.update(nodeSeries(curves), bare);
-      chart.element.hidden = metric === "train/kl" && !curves.length;
     }
     this.showNames(history.nodes());
   }
@@ -54,7 +55,6 @@ export class CurvePanel {
     put(this.names, shown.map((node, rank) => h("li", {},
       h("span", { class: "key line", vars: { "--ink-of": nodeColor(rank, nodes.length) } }), node)),
     nodes.length > MAX_NODES && h("li", {}, `and ${nodes.length - MAX_NODES} more, which are in the table below`));
-    put(this.noKl, "The KL to the base is measured where the spec has training.kl_weight above 0.");
   }
 
   close() {
