@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 ROUTE: Final = "/v1/chat/completions"
 _PASSED: Final = frozenset({200, 400, 404, 413, 422, 429, 503, 504})
 """Statuses of an endpoint that clients can act on; others are told as 502."""
-_PASSED_HEADERS: Final = ("content-type", "retry-after", "x-should-retry")
+_PASSED_HEADERS: Final = ("retry-after", "x-should-retry")
 _CONNECT_S: Final = 5.0
 _GRACE_S: Final = 10.0
 _EVENTS: Final = "text/event-stream"
@@ -89,15 +89,15 @@ async def ask(service: Service, request: Request, target: Target, document: Docu
         answer = await _while_client_waits(request, _open(service, stack, target, body))
         if answer.status_code not in _PASSED:
             raise ApiError(502, "endpoint_failed", f"endpoint {target.name} answered with {answer.status_code}")
-        headers = {name: answer.headers[name] for name in _PASSED_HEADERS if name in answer.headers}
-        if answer.headers.get("content-type", "").startswith(_EVENTS):
-            headers |= {"cache-control": "no-store", "x-accel-buffering": "no"}
+        if answer.status_code == 200 and answer.headers.get("content-type", "").startswith(_EVENTS):
+            headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
             return _PassedOn(stack.pop_all(), _parts(service, answer, target, model, started), headers)
         with _told_as_problems(target):
             content = await _while_client_waits(request, answer.aread())
+        if answer.status_code != 200:
+            raise _refusal(target, answer, content)
         service.instruments.chat_seconds.labels(target.name).observe(time.perf_counter() - started)
-        content = _whole(service, target, content, model)
-        return Response(content, status_code=answer.status_code, headers=headers)
+        return Response(_whole(service, target, content, model), media_type="application/json")
 
 
 async def _named(store: Store, model: str) -> Document:
@@ -183,6 +183,27 @@ def _renamed_event(line: str, model: str) -> str:
     return f"data: {json.dumps(chunk, separators=(',', ':'))}"
 
 
+def _refusal(target: Target, answer: httpx.Response, content: bytes) -> ApiError:
+    """Return what an endpoint says instead of an answer, in our shape.
+
+    What says nothing in that of endpoints is no endpoint: a proxy in front of one that is not there yet, or any more.
+    """
+    try:
+        error = json.loads(content)["error"]
+        code, message, param = error["code"] or error["type"], str(error["message"]), error["param"]
+    except (ValueError, LookupError, TypeError):
+        return _unavailable(target)
+    headers = {name: answer.headers[name] for name in _PASSED_HEADERS if name in answer.headers}
+    if answer.status_code in (429, 503):
+        headers.setdefault("retry-after", str(RETRY_AFTER_S))
+    return ApiError(answer.status_code, code, message, param=param, headers=headers)
+
+
+def _unavailable(target: Target) -> ApiError:
+    message, retry = f"endpoint {target.name} cannot be reached now", {"Retry-After": str(RETRY_AFTER_S)}
+    return ApiError(503, "endpoint_unavailable", message, headers=retry)
+
+
 def _whole(service: Service, target: Target, content: bytes, model: str) -> bytes:
     """Return a whole answer, named as it was asked for; its tokens are counted."""
     try:
@@ -211,8 +232,7 @@ def _told_as_problems(target: Target) -> Iterator[None]:
     except httpx.ReadTimeout as error:
         raise ApiError(504, "endpoint_timeout", f"endpoint {target.name} did not answer in time") from error
     except httpx.HTTPError as error:
-        message, retry = f"endpoint {target.name} cannot be reached now", {"Retry-After": str(RETRY_AFTER_S)}
-        raise ApiError(503, "endpoint_unavailable", message, headers=retry) from error
+        raise _unavailable(target) from error
 
 
 async def _while_client_waits(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
