@@ -2,10 +2,11 @@
 
 The base is the shipped one, adapters are random, so that messages end at unequal lengths. Both sides answer the same
 questions greedily with the same graph, as many at a time. "Directly" is the dataflow of training on the engine, without
-server, queue, HTTP and JSON. The client is a process of its own, as clients are; it needs a share of a core.
+server, queue, HTTP and JSON. The client is a process of its own, as clients are; it needs a share of a core. "Behind
+the API" the service's API, one more process, passes the questions on; on few cores all of them share.
 
-For every request over HTTP the trace says how long the engine worked on the calls of its critical path; its latency at
-the client over that time is what everything else adds.
+Rates are tokens of all Nodes per second, each side's own. For every request over HTTP the trace says how long the
+engine worked on the calls of its critical path; its latency at the client over that time is what everything else adds.
 
     python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--turns 7] [--seconds 1.5] [--json FILE]
 """
@@ -13,21 +14,26 @@ the client over that time is what everything else adds.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import uvicorn
 
+from benchmarks.api_process import served_api
 from benchmarks.measure import interleave, ratio, report
 from benchmarks.rollouts import BASE, SAMPLING, SPEC, TARGETS, TASK, forget_prefixes, random_lora
 from neuromas.engines.vllm import VllmEngine
@@ -43,6 +49,10 @@ from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.base import Example
 from neuromas.topology.builders import layered
 from neuromas.topology.graph import Topology
+from services.records import EndpointState
+from services.settings import Settings
+from services.store.base import Kind
+from services.store.open import open_store
 
 GRAPH = layered([2, 2])
 SLOTS = 16
@@ -51,14 +61,13 @@ SLOTS = 16
 class Client:
     """The load client in its process."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.load_client"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def ask(self, questions: Sequence[str], concurrency: int, *, stream: bool) -> dict[str, Any]:
-        """Ask all questions and return seconds, latencies and answers."""
+    def ask(self, port: int, questions: Sequence[str], concurrency: int, *, stream: bool) -> dict[str, Any]:
+        """Ask all questions at a port and return seconds, latencies and answers."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         extras = {"stream": stream, "neuromas": {"trace": True}}
@@ -66,7 +75,8 @@ class Client:
             json.dumps({"model": "graph", "messages": [{"role": "user", "content": question}], **extras})
             for question in questions
         ]
-        self._process.stdin.write(json.dumps({"port": self._port, "concurrency": concurrency, "bodies": bodies}) + "\n")
+        order = {"port": port, "concurrency": concurrency, "bodies": bodies}
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         found: dict[str, Any] = json.loads(self._process.stdout.readline())
         return found
@@ -112,65 +122,82 @@ def critical_path_s(trace: Sequence[dict[str, Any]], topology: Topology) -> floa
     return ready[topology.output]
 
 
-class Turns:
-    """The turns of one number of requests at a time, and what they found."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way over HTTP: its client's port, and whether answers are streamed."""
 
-    def __init__(self, engine: VllmEngine, graph: ServedGraph, client: Client, concurrency: int) -> None:
-        self._engine, self._graph, self._client = engine, graph, client
+    port: int
+    is_streamed: bool = False
+
+
+class Turns:
+    """The turns of one number of requests at a time, and what they found: tokens per second by alternative."""
+
+    def __init__(
+        self, engine: VllmEngine, graph: ServedGraph, client: Client, ways: dict[str, Way], concurrency: int
+    ) -> None:
+        self._engine, self._graph, self._client, self._ways = engine, graph, client, ways
         self._concurrency = concurrency
         self.questions: list[str] = []
-        self.tokens = 0
-        self.seconds: dict[bool, list[float]] = {False: [], True: []}
-        self.latencies: list[float] = []
-        self.over_engine: list[float] = []
+        self.rates: dict[str, list[float]] = {}
+        self.latencies: dict[str, list[float]] = {}
+        self.over_engine: dict[str, list[float]] = {}
+
+    def forget(self) -> None:
+        """Begin anew, after a turn that warmed everything up."""
+        self.rates, self.latencies, self.over_engine = {}, {}, {}
 
     def direct(self) -> None:
         """Answer all questions on the engine itself."""
         forget_prefixes(self._engine)
-        self.tokens = drive(self._engine, self._graph, self.questions, self._concurrency)
+        began = perf_counter()
+        tokens = drive(self._engine, self._graph, self.questions, self._concurrency)
+        self.rates.setdefault("direct", []).append(tokens / (perf_counter() - began))
 
-    def over_http(self, *, stream: bool) -> None:
+    def over_http(self, name: str) -> None:
         """Have the client ask all questions."""
         forget_prefixes(self._engine)
-        found = self._client.ask(self.questions, self._concurrency, stream=stream)
+        way = self._ways[name]
+        found = self._client.ask(way.port, self.questions, self._concurrency, stream=way.is_streamed)
+        traces = [answer["neuromas"]["trace"] for answer in found["answers"]]
+        tokens = sum(entry["usage"]["completion_tokens"] for trace in traces for entry in trace)
         # The client times its own requests: what the order costs on its way there is not the endpoint's.
-        self.seconds[stream].append(found["seconds"])
-        if not stream:
-            self.latencies += found["latencies"]
-            self.over_engine += [
-                latency / critical_path_s(answer["neuromas"]["trace"], self._graph.topology)
-                for latency, answer in zip(found["latencies"], found["answers"], strict=True)
-            ]
+        self.rates.setdefault(name, []).append(tokens / found["seconds"])
+        self.latencies.setdefault(name, []).extend(found["latencies"])
+        self.over_engine.setdefault(name, []).extend(
+            latency / critical_path_s(trace, self._graph.topology)
+            for latency, trace in zip(found["latencies"], traces, strict=True)
+        )
 
-    def run(self, questions: Sequence[str], seconds: float, turns: int) -> dict[str, Any]:
-        """Take turns of about so many seconds and return the row of the table."""
+    def run(self, questions: Sequence[str], seconds: float, turns: int) -> list[dict[str, Any]]:
+        """Take turns of about so many seconds and return the rows of the table, one for each way."""
         self.questions = list(questions[: 4 * self._concurrency])
         began = perf_counter()
         self.direct()
         count = max(4 * self._concurrency, int(4 * self._concurrency * seconds / (perf_counter() - began)))
         self.questions = [questions[index % len(questions)] for index in range(count)]
-        timed = interleave(
-            {
-                "direct": self.direct,
-                "endpoint": lambda: self.over_http(stream=False),
-                "streamed": lambda: self.over_http(stream=True),
-            },
-            turns,
-        )["direct"]
-        plain, streamed = (ratio(timed, self.seconds[stream][-turns:]) for stream in (False, True))
-        latencies, over_engine = self.latencies[count:], self.over_engine[count:]  # without the first, unmeasured turn
+        alternatives: dict[str, Callable[[], None]] = {name: partial(self.over_http, name) for name in self._ways}
+        alternatives["direct"] = self.direct
+        interleave(alternatives, 1, warmup=0)
+        self.forget()
+        interleave(alternatives, turns, warmup=0)
+        return [self._row(name) for name in self._ways]
+
+    def _row(self, name: str) -> dict[str, Any]:
+        middle, low, high = ratio(self.rates[name], self.rates["direct"])
         return {
             "at a time": self._concurrency,
-            "answers": count,
-            "direct tokens/s": self.tokens / median(timed),
-            "rate over direct": plain[0],
-            "low": plain[1],
-            "high": plain[2],
-            "streamed": streamed[0],
-            "p50 ms": 1000 * median(latencies),
-            "p95 ms": 1000 * percentile_95(latencies),
-            "p50 over engine": median(over_engine),
-            "p95 over engine": percentile_95(over_engine),
+            "way": name,
+            "answers": len(self.questions),
+            "tokens/s": median(self.rates[name]),
+            "direct tokens/s": median(self.rates["direct"]),
+            "rate over direct": middle,
+            "low": low,
+            "high": high,
+            "p50 ms": 1000 * median(self.latencies[name]),
+            "p95 ms": 1000 * percentile_95(self.latencies[name]),
+            "p50 over engine": median(self.over_engine[name]),
+            "p95 over engine": percentile_95(self.over_engine[name]),
         }
 
 
@@ -192,6 +219,14 @@ def endpoint(server: GraphServer) -> Iterator[int]:
     thread.join()
 
 
+async def add_endpoint(settings: Settings, url: str) -> None:
+    """Write down what the supervisor would of an endpoint that it has deployed."""
+    store = open_store(settings)
+    endpoint = {"id": "ep_0", "object": "endpoint", "name": "graph", "checkpoint": "ckpt_0", "run": "run_0"}
+    await store.create(Kind.ENDPOINT, endpoint | {"state": EndpointState.READY, "url": url})
+    await store.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64])
@@ -204,13 +239,15 @@ def main() -> None:
     server = GraphServer(lambda: engine)
     loras = {name: random_lora(1, seed) for seed, name in enumerate(GRAPH.adapters)}
     graph = server.put(Graph("graph", GRAPH, loras, SAMPLING, make_renderer(PromptSpec(), BASE))).result()
-    with endpoint(server) as port:
-        client = Client(port)
-        questions = [TASK.example("test", index).prompt for index in range(1024)]
-        rows = [
-            Turns(engine, graph, client, concurrency).run(questions, arguments.seconds, arguments.turns)
-            for concurrency in arguments.concurrency
-        ]
+    questions = [TASK.example("test", index).prompt for index in range(1024)]
+    rows: list[dict[str, Any]] = []
+    with endpoint(server) as port, TemporaryDirectory() as folder, served_api(Settings(data_dir=Path(folder))) as api:
+        asyncio.run(add_endpoint(api.settings, f"http://127.0.0.1:{port}"))
+        client = Client()
+        ways = {"endpoint": Way(port), "streamed": Way(port, is_streamed=True), "behind the API": Way(api.port)}
+        for concurrency in arguments.concurrency:
+            turns = Turns(engine, graph, client, ways, concurrency)
+            rows += turns.run(questions, arguments.seconds, arguments.turns)
         client.close()
     server.close()
     title = f"an endpoint over the same engine driven directly ({len(GRAPH.nodes)} Nodes in {GRAPH.depth} layers)"

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import httpx
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
@@ -15,6 +14,7 @@ from services.api.context import BodyLimit, RequestContext
 from services.api.described import describe
 from services.api.followed import Followed
 from services.api.instruments import Instruments
+from services.api.lanes import Lanes
 from services.api.problems import CrashDoor, add_handlers
 from services.api.routes import (
     answers,
@@ -44,17 +44,15 @@ def make_app(settings: Settings, store: Store) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        limits = httpx.Limits(max_connections=_QUESTIONS, max_keepalive_connections=64)
-        timeout = httpx.Timeout(settings.chat_timeout_s, pool=1.0)
+        lanes = Lanes(_QUESTIONS, settings.chat_timeout_s)
         followed = Followed(store, settings.max_followers, instruments.followers)
-        # Endpoints are in our own network: a proxy of the environment is for others.
-        async with httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False) as client:
-            app.state.service = Service(settings, store, KeyRing(store), client, instruments, followed)
-            try:
-                yield
-            finally:
-                followed.close()
-                await store.close()
+        app.state.service = Service(settings, store, KeyRing(store), lanes, instruments, followed)
+        try:
+            yield
+        finally:
+            followed.close()
+            await lanes.close()
+            await store.close()
 
     app = FastAPI(
         title="NeuroMAS",

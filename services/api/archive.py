@@ -11,8 +11,10 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
@@ -24,6 +26,8 @@ from services.api.problems import ApiError, unsupported
 
 Form = Literal["tar", "zip"]
 TIMEOUT_S: Final = 600.0
+LEFT_S: Final = 86_400.0
+"""Age, in seconds, from which on the folder of an archive is no longer in use."""
 MEDIA_TYPES: Final[Mapping[Form, str]] = {"tar": "application/x-tar", "zip": "application/zip"}
 
 
@@ -54,9 +58,13 @@ async def pack(checkpoint: Path, work: Path, name: str, form: Form) -> Path:
 
 
 def make_work_folder(data_dir: Path) -> Path:
-    """Return a new folder for an archive, on the disk of the data."""
+    """Return a new folder for an archive, on the disk of the data; what processes that died have left goes."""
     root = data_dir / "exports"
     root.mkdir(parents=True, exist_ok=True)
+    for folder in root.iterdir():
+        with suppress(FileNotFoundError):  # another process has just removed it
+            if time.time() - folder.stat().st_mtime > LEFT_S:
+                remove(folder)
     return Path(tempfile.mkdtemp(dir=root))
 
 

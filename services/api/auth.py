@@ -101,7 +101,7 @@ def check_origin(request: Request, service: Service) -> None:
         message = f"requests for the host {host!r} are not answered; allowed_hosts in the settings says which are"
         raise ApiError(421, "wrong_host", message)
     origin = request.headers.get("origin")
-    if request.method not in _SAFE and origin is not None and urlsplit(origin).netloc != host:
+    if request.method not in _SAFE and origin is not None and _host_of(origin) != host.lower():
         raise ApiError(403, "cross_origin", "requests from pages of other sites are not answered")
 
 
@@ -113,7 +113,7 @@ def is_allowed_host(host: str, service: Service) -> bool:
     except ValueError:
         return False
     if settings.allowed_hosts:
-        return name in settings.allowed_hosts
+        return name in map(str.lower, settings.allowed_hosts)
     if not settings.is_loopback:
         return True
     if name in _LOOPBACK_NAMES:
@@ -122,6 +122,14 @@ def is_allowed_host(host: str, service: Service) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _host_of(origin: str) -> str:
+    """Return the host, with its port, of an Origin header; empty where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 async def _identify(request: Request, service: Service) -> Caller:

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beside the routes' own types: bodies that are read by hand, and errors."""
+"""What the OpenAPI document says beside the routes' own types: bodies read or written by hand, events, and errors."""
 
 from __future__ import annotations
 
@@ -12,18 +12,34 @@ from pydantic.json_schema import models_json_schema
 
 from neuromas import __version__
 from neuromas.serving.chat_request import ChatRequest
-from services.api.schemas.artifact import EndpointChange, EndpointRequest, EvaluationRequest
+from services.api.schemas.artifact import (
+    EndpointChange,
+    EndpointRequest,
+    EntryView,
+    EvaluationRequest,
+    EventView,
+    StreamEnd,
+)
+from services.api.schemas.chat import ChatChunk, ChatCompletion
 from services.api.schemas.run import GrowRequest, run_schema
 from services.api.schemas.view import ErrorBody
 
 REF: Final = "#/components/schemas/{model}"
-_BODIES: Final[tuple[type[BaseModel], ...]] = (
+OPENAPI: Final = "3.2.0"
+"""The first version that can describe server-sent events."""
+_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     GrowRequest,
     EndpointRequest,
     EndpointChange,
     EvaluationRequest,
     ChatRequest,
+    ChatCompletion,
+    ChatChunk,
+    EventView,
+    EntryView,
+    StreamEnd,
 )
+"""Models of what FastAPI neither reads nor writes itself."""
 
 _MEANINGS: Final = {
     400: "Not JSON, a cursor that does not exist, or a combination that this service does not support; `param` says.",
@@ -91,6 +107,40 @@ def takes(
     return body | ({"parameters": [IDEMPOTENCY_KEY]} if keyed else {})
 
 
+def gives(schema: str) -> dict[str, Any]:
+    """Return the JSON of an answer that is written by hand, for ``content`` in FastAPI's ``responses``."""
+    return {"schema": {"$ref": REF.format(model=schema)}}
+
+
+def sends(*events: dict[str, Any]) -> dict[str, Any]:
+    """Return what a stream of server-sent events consists of, for ``content`` in FastAPI's ``responses``.
+
+    Each event is one of ``events``, schemas of the object that a client's reader makes of it (``data``, ``event``,
+    ``id``), by OpenAPI 3.2, "Special Considerations for Server-Sent Events".
+    """
+    return {"itemSchema": {"type": "object", "anyOf": list(events)}}
+
+
+def event_of(*schemas: str, name: str = "message", has_id: bool = False) -> dict[str, Any]:
+    """Return the schema of an event whose data is JSON.
+
+    Args:
+        *schemas: names of what the data may be.
+        name: of the event; "message" stands for none.
+        has_id: whether a client can say where it was.
+    """
+    choices = [{"$ref": REF.format(model=schema)} for schema in schemas]
+    content = choices[0] if len(choices) == 1 else {"anyOf": choices}
+    fields: dict[str, Any] = {
+        "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": content},
+        "event": {"const": name},
+    }
+    if has_id:
+        fields["id"] = {"type": "string", "pattern": "^[0-9]{1,19}$"}
+    required = ["data"] + ["event"] * (name != "message") + ["id"] * has_id
+    return {"type": "object", "properties": fields, "required": required}
+
+
 KEYED: Final[dict[str, Any]] = {"parameters": [IDEMPOTENCY_KEY]}
 """``openapi_extra`` of a POST without a body."""
 
@@ -112,10 +162,12 @@ def describe(app: FastAPI, *, keys_required: bool) -> None:
 
 
 def _document(app: FastAPI, keys_required: bool) -> dict[str, Any]:
-    document = get_openapi(title="NeuroMAS", version=__version__, description=_ABOUT, routes=app.routes)
+    document = get_openapi(
+        title="NeuroMAS", version=__version__, openapi_version=OPENAPI, description=_ABOUT, routes=app.routes
+    )
     schemas: dict[str, Any] = document["components"]["schemas"]
-    _, bodies = models_json_schema([(model, "validation") for model in _BODIES], ref_template=REF)
-    schemas |= bodies.get("$defs", {})
+    _, models = models_json_schema([(model, "validation") for model in _BY_HAND], ref_template=REF)
+    schemas |= models.get("$defs", {})
     schemas["RunRequest"], parts = run_schema(REF)
     schemas |= parts
     schemas["TopologyOrRun"] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import Gauge
@@ -18,13 +17,28 @@ _FLIGHT_S: Final = 20.0
 _RETRY_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
 class Frame:
-    """One entry of a stream: its document with its ``id``, and the bytes that tell it as a server-sent event."""
+    """One entry of a stream: its document with its ``id``, and the bytes that tell it as a server-sent event.
 
-    id: int
-    document: Document
-    event: bytes
+    The bytes are made when they are first wanted: once for all followers, and not for pages.
+    """
+
+    __slots__ = ("_event", "document", "id")
+
+    def __init__(self, entry: Entry) -> None:
+        self.id = entry.id
+        self.document: Document = {"id": entry.id, **entry.document}
+        self._event = b""
+
+    @property
+    def event(self) -> bytes:
+        """The server-sent event."""
+        if not self._event:
+            # JSON has no line ends that could break an event. Events have no names: a client listens to all of them
+            # at once and reads their type from the data.
+            data = json.dumps(self.document, separators=(",", ":"))
+            self._event = f"id: {self.id}\ndata: {data}\n\n".encode()
+        return self._event
 
 
 class Place:
@@ -112,10 +126,4 @@ class Followed:
 
 
 def _frames(entries: Sequence[Entry]) -> tuple[Frame, ...]:
-    return tuple(_frame(entry.id, {"id": entry.id, **entry.document}) for entry in entries)
-
-
-def _frame(id: int, document: Document) -> Frame:
-    # JSON has no line ends that could break an event. Events have no names: a client listens to all of them at once
-    # and reads their type from the data.
-    return Frame(id, document, f"id: {id}\ndata: {json.dumps(document, separators=(',', ':'))}\n\n".encode())
+    return tuple(map(Frame, entries))

@@ -11,7 +11,8 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from neuromas.errors import NeuroMASError
 from services.api.auth import authenticate
 from services.api.problems import ApiError, answer, problem_of
 from services.api.service import service_of
-from services.store.base import Document, Store
+from services.store.base import Document, Store, StoreUnavailableError
 
 HEADER: Final = "Idempotency-Key"
 MAX_KEPT_BYTES: Final = 2**20
@@ -82,7 +83,6 @@ class _Attempt:
         if claim["asked"] != asked:
             message = f"this {HEADER} was used for another request; use a new one"
             raise ApiError(409, "idempotency_key_reused", message, param=HEADER)
-        is_first = claim["seed"] == mine
         request.state.idempotency_seed = claim["seed"]
         deadline = time.monotonic() + _WAIT_S
         while not await self.store.acquire(self.name, mine, _WORKING_S):
@@ -91,14 +91,33 @@ class _Attempt:
                 raise ApiError(409, "idempotency_in_progress", message, param=HEADER, headers={"Retry-After": "5"})
             await asyncio.sleep(_POLL_S)
         try:
-            kept = None if is_first else await self._kept()
+            # Also for the first: a repeat of it may have come between the claim and the lease, and be done already.
+            kept = await self._kept()
             if kept is not None:
                 return _replayed(kept)
-            response = await work()
+            async with self._renewed(mine):
+                response = await work()
             await self._keep(response)
         finally:
             await self.store.release(self.name, mine)
         return response
+
+    @asynccontextmanager
+    async def _renewed(self, owner: str) -> AsyncIterator[None]:
+        """Renew the lease inside the block: answers of endpoints may take longer than it lasts."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(_WORKING_S / 3)
+                with suppress(StoreUnavailableError):
+                    await self.store.acquire(self.name, owner, _WORKING_S)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
 
     async def _kept(self) -> Document | None:
         found = await self.store.remember(f"{self.name}/answer", {_NOTE: True}, _NOTE_S)

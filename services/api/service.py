@@ -7,11 +7,11 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import httpx
 from fastapi import Depends, Request
 
 from services.api.followed import Followed
 from services.api.instruments import Instruments
+from services.api.lanes import Lanes
 from services.keys import KeyRing
 from services.records import new_id
 from services.settings import Settings
@@ -29,7 +29,7 @@ class Service:
         settings: of the service.
         store: all state.
         keys: of callers.
-        client: for requests to endpoints and to Ray.
+        lanes: connections for requests to endpoints and to Ray.
         instruments: what Prometheus reads.
         followed: reads of event streams.
         exports: room for archives.
@@ -38,7 +38,7 @@ class Service:
     settings: Settings
     store: Store
     keys: KeyRing
-    client: httpx.AsyncClient
+    lanes: Lanes
     instruments: Instruments
     followed: Followed
     exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EXPORTS_AT_ONCE))

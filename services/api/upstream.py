@@ -20,7 +20,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from services.api.problems import RETRY_AFTER_S, ApiError, busy
+from services.api.problems import RETRY_AFTER_S, ApiError
 from services.api.references import MODEL_PREFIX, find_checkpoint
 from services.api.service import Service
 from services.logs import request_id
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 ROUTE: Final = "/v1/chat/completions"
 _PASSED: Final = frozenset({200, 400, 404, 413, 422, 429, 503, 504})
 """Statuses of an endpoint that clients can act on; others are told as 502."""
-_PASSED_HEADERS: Final = ("content-type", "retry-after", "x-should-retry")
+_PASSED_HEADERS: Final = ("retry-after", "x-should-retry")
 _CONNECT_S: Final = 5.0
 _GRACE_S: Final = 10.0
 _EVENTS: Final = "text/event-stream"
@@ -74,7 +74,7 @@ async def ask(service: Service, request: Request, target: Target, document: Docu
     """Return the endpoint's answer, as a stream where it streams.
 
     Args:
-        service: has the client.
+        service: has the connections.
         request: of our client.
         target: where to.
         document: of the question.
@@ -86,18 +86,16 @@ async def ask(service: Service, request: Request, target: Target, document: Docu
     started = time.perf_counter()
     body = json.dumps({**document, "model": target.name}).encode()
     async with AsyncExitStack() as stack:
-        answer = await _while_client_waits(request, _open(service, stack, target, body))
+        answer = await _while_client_waits(request, _begin(service, stack, target, body))
         if answer.status_code not in _PASSED:
             raise ApiError(502, "endpoint_failed", f"endpoint {target.name} answered with {answer.status_code}")
-        headers = {name: answer.headers[name] for name in _PASSED_HEADERS if name in answer.headers}
-        if answer.headers.get("content-type", "").startswith(_EVENTS):
-            headers |= {"cache-control": "no-store", "x-accel-buffering": "no"}
+        if _is_stream(answer):
+            headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
             return _PassedOn(stack.pop_all(), _parts(service, answer, target, model, started), headers)
-        with _told_as_problems(target):
-            content = await _while_client_waits(request, answer.aread())
+        if answer.status_code != 200:
+            raise _refusal(target, answer)
         service.instruments.chat_seconds.labels(target.name).observe(time.perf_counter() - started)
-        content = _whole(service, target, content, model)
-        return Response(content, status_code=answer.status_code, headers=headers)
+        return Response(_whole(service, target, answer.content, model), media_type="application/json")
 
 
 async def _named(store: Store, model: str) -> Document:
@@ -128,13 +126,22 @@ def _join(serve_url: str, url: str) -> str:
     return base if base.endswith(ROUTE) else f"{base.removesuffix('/v1')}{ROUTE}"
 
 
-async def _open(service: Service, stack: AsyncExitStack, target: Target, body: bytes) -> httpx.Response:
+async def _begin(service: Service, stack: AsyncExitStack, target: Target, body: bytes) -> httpx.Response:
+    """Return an endpoint's answer: the beginning of a stream, or else all of it."""
     # The endpoint keeps the deadline itself; this is for one that keeps silent.
     timeout = httpx.Timeout(service.settings.chat_timeout_s + _GRACE_S, connect=_CONNECT_S)
     headers = {"content-type": "application/json", "accept-encoding": "identity", "x-request-id": request_id.get()}
     with _told_as_problems(target):
-        stream = service.client.stream("POST", target.url, content=body, headers=headers, timeout=timeout)
-        return await stack.enter_async_context(stream)
+        client = await stack.enter_async_context(service.lanes.lane())
+        stream = client.stream("POST", target.url, content=body, headers=headers, timeout=timeout)
+        answer = await stack.enter_async_context(stream)
+        if not _is_stream(answer):
+            await answer.aread()
+        return answer
+
+
+def _is_stream(answer: httpx.Response) -> bool:
+    return answer.status_code == 200 and answer.headers.get("content-type", "").startswith(_EVENTS)
 
 
 class _PassedOn(StreamingResponse):
@@ -183,6 +190,27 @@ def _renamed_event(line: str, model: str) -> str:
     return f"data: {json.dumps(chunk, separators=(',', ':'))}"
 
 
+def _refusal(target: Target, answer: httpx.Response) -> ApiError:
+    """Return what an endpoint says instead of an answer, in our shape.
+
+    What says nothing in that of endpoints is no endpoint: a proxy in front of one that is not there yet, or any more.
+    """
+    try:
+        error = answer.json()["error"]
+        code, message, param = error["code"] or error["type"], str(error["message"]), error["param"]
+    except (ValueError, LookupError, TypeError):
+        return _unavailable(target)
+    headers = {name: answer.headers[name] for name in _PASSED_HEADERS if name in answer.headers}
+    if answer.status_code in (429, 503):
+        headers.setdefault("retry-after", str(RETRY_AFTER_S))
+    return ApiError(answer.status_code, code, message, param=param, headers=headers)
+
+
+def _unavailable(target: Target) -> ApiError:
+    message, retry = f"endpoint {target.name} cannot be reached now", {"Retry-After": str(RETRY_AFTER_S)}
+    return ApiError(503, "endpoint_unavailable", message, headers=retry)
+
+
 def _whole(service: Service, target: Target, content: bytes, model: str) -> bytes:
     """Return a whole answer, named as it was asked for; its tokens are counted."""
     try:
@@ -206,13 +234,10 @@ def _told_as_problems(target: Target) -> Iterator[None]:
     """Turn failures of the connection to an endpoint into problems."""
     try:
         yield
-    except httpx.PoolTimeout as error:
-        raise busy("too_busy", "too many questions are under way", 1) from error
     except httpx.ReadTimeout as error:
         raise ApiError(504, "endpoint_timeout", f"endpoint {target.name} did not answer in time") from error
     except httpx.HTTPError as error:
-        message, retry = f"endpoint {target.name} cannot be reached now", {"Retry-After": str(RETRY_AFTER_S)}
-        raise ApiError(503, "endpoint_unavailable", message, headers=retry) from error
+        raise _unavailable(target) from error
 
 
 async def _while_client_waits(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -163,9 +163,17 @@ def test_without_keys_a_page_cannot_reach_the_service_under_its_own_name(open_ap
         assert (answer.status_code, error_of(answer)["code"]) == (421, "wrong_host"), host
 
 
+def test_names_of_hosts_are_compared_as_dns_does(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    with running_api(settings_over("sqlite", request, tmp_path, allowed_hosts=("Neuro.example",))) as api:
+        for host, status in (("neuro.example", 200), ("NEURO.example:80", 200), ("127.0.0.1", 421)):
+            assert api.client.get("/v1/runs", headers={"host": host}).status_code == status, host
+        pair = {"host": "NEURO.example", "origin": "https://neuro.example"}
+        assert api.client.post("/v1/runs", json=RUN, headers=pair).status_code == 202
+
+
 def test_a_page_of_another_site_cannot_change_anything(open_api: ApiServer) -> None:
     run = open_api.client.post("/v1/runs", json=RUN, headers={"origin": open_api.url}).json()
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "https://localhost"):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "https://localhost", "http://[", ""):
         answer = open_api.client.post(f"/v1/runs/{run['id']}/cancel", headers={"origin": origin})
         assert (answer.status_code, error_of(answer)["code"]) == (403, "cross_origin"), origin
     form = open_api.client.post("/v1/runs", content=json.dumps(RUN), headers={"content-type": "text/plain"})

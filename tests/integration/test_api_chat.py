@@ -113,7 +113,11 @@ def test_an_endpoint_that_does_not_answer_is_told_as_such(api: ApiServer, graph:
     api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY)
     assert (ask().status_code, error_of(ask())["code"]) == (503, "endpoint_unavailable")
     api.change(Kind.ENDPOINT, endpoint["id"], url=f"{graph.url}/nowhere")
-    assert ask().status_code == 404
+    # Whoever has the address does not know the route: a proxy says so while no replica is there.
+    assert (ask().status_code, error_of(ask())["code"]) == (503, "endpoint_unavailable")
+    api.change(Kind.ENDPOINT, endpoint["id"], url=graph.url, name="gone")
+    body["model"] = "gone"
+    assert (ask().status_code, error_of(ask())["param"]) == (404, "model")
     api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED)
     assert (ask().status_code, error_of(ask())["code"]) == (404, "model_not_found")
 
@@ -134,7 +138,8 @@ def test_questions_that_cannot_be_answered(
     deployed(api, "solver", graph.url)
     answer = api.client.post("/v1/chat/completions", json={"model": "solver", "messages": QUESTION} | change)
     assert answer.status_code == status, answer.text
-    assert answer.json()["error"]["message"]
+    assert error_of(answer)["message"]
+    assert error_of(answer)["code"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import time
 import zipfile
@@ -90,7 +91,17 @@ def test_an_archive_holds_what_the_command_line_exports(
     assert unpack(answer.content, form) == {f"{id}/{name}": content for name, content in expected.items()}
 
 
+@pytest.mark.parametrize("asked", ["bytes=5-9", "bytes=999999999-", "nonsense"])
+def test_an_archive_comes_whole(api: ApiServer, trained: tuple[RunResult, str], asked: str) -> None:
+    answer = api.client.get(f"/v1/checkpoints/{trained[1]}/export", headers={"range": asked})
+    assert (answer.status_code, answer.headers["accept-ranges"]) == (200, "none")
+    assert unpack(answer.content, "tar")
+
+
 def test_nothing_is_left_of_an_export(api: ApiServer, trained: tuple[RunResult, str]) -> None:
+    left = api.settings.data_dir / "exports" / "left"  # by a process that was killed
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
     api.client.get(f"/v1/checkpoints/{trained[1]}/export").raise_for_status()
     deadline = time.monotonic() + 30
     while list((api.settings.data_dir / "exports").iterdir()):

@@ -1,11 +1,13 @@
 """Requests that schemathesis makes of the OpenAPI document: no crash, no status and no body that is not documented.
 
-More than CI's cases: ``API_FUZZ_EXAMPLES=300 python -m pytest tests/integration/test_api_fuzz.py`` (per operation).
+More than CI's cases: ``API_FUZZ_CASES=5000 python -m pytest tests/integration/test_api_fuzz.py -s --timeout 3600``; the
+last test counts them. CI's are the same each time, those of a larger run are new ones.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +31,10 @@ from services.settings import Settings
 from services.store.base import Document, Kind
 from services.store.open import open_store
 
-EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "12"))
+CI_CASES = 600
+CASES = int(os.environ.get("API_FUZZ_CASES", CI_CASES))
+"""Requests that all tests of this file together make at least."""
+EVENTS = "text/event-stream"
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
 KNOWN = {
     "run_id": ("run_0123456789abcdef", "run_00000000000ended"),
@@ -52,48 +57,60 @@ def operations() -> list[APIOperation]:
 
 
 OPERATIONS = operations()
+# Twice as many as needed, once for each mode: some operations have fewer cases than this.
+EXAMPLES = math.ceil(CASES / len(OPERATIONS))
 
 
 @pytest.fixture(scope="module")
-def api(
+def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, word_base: Path
-) -> Iterator[ApiServer]:
+) -> Iterator[tuple[ApiServer, list[tuple[Kind, Document]]]]:
     with ExitStack() as stack:
         graph = stack.enter_context(upstream(word_base, "solver"))
         # Whoever answers at Ray's address counts as there; Ray itself has no part in what is tested here.
         folder = tmp_path_factory.mktemp("fuzz")
         configured = settings_over("sqlite", request, folder, keep_alive_s=0.2, ray_address=graph.url)
         server = stack.enter_context(running_api(configured))
-        populate(server, graph.url)
-        yield server
-    total = sum(seen.values())
-    print(f"\n{total} cases: " + ", ".join(f"{status} x {count}" for status, count in sorted(seen.items())))  # noqa: T201
+        yield server, populate(server, graph.url)
 
 
-def populate(api: ApiServer, graph_url: str) -> None:
-    """Put one of everything into the store, under the ids that the document's examples name."""
+@pytest.fixture
+def api(served: tuple[ApiServer, list[tuple[Kind, Document]]]) -> ApiServer:
+    """Give the server with everything there, whatever the cases of other tests have deleted or changed."""
+    server, documents = served
+    for endpoint in server.store(lambda store: store.list(Kind.ENDPOINT, limit=1000)).items:
+        server.store(lambda store, id=endpoint["id"]: store.delete(Kind.ENDPOINT, id))  # nobody deploys them: 503
+    for kind, document in documents:
+        server.put(kind, document)
+    return server
+
+
+def populate(api: ApiServer, graph_url: str) -> list[tuple[Kind, Document]]:
+    """Return one of everything, under the ids that the document's examples name; streams and files are made."""
     topology = api.client.post("/v1/topologies", json={"layers": [2]}).json()
-    api.put(Kind.TOPOLOGY, topology | {"id": KNOWN["topology_id"][0], "state": None})
+    found = [(Kind.TOPOLOGY, topology | {"id": KNOWN["topology_id"][0], "state": None})]
     run: Document = api.client.post("/v1/runs", json=RUN).json()
     stored = api.store(lambda store: store.get(Kind.RUN, run["id"]))
     metrics = {"rollout/reward_mean": 0.5, "train/kl": None}
     for id, state in zip(KNOWN["run_id"], ("queued", "succeeded"), strict=True):
-        own = api.put(Kind.RUN, stored | {"id": id, "state": state, "latest": metrics, "accuracy": 0.5})
+        own = stored | {"id": id, "state": state, "latest": metrics, "accuracy": 0.5}
+        found.append((Kind.RUN, own))
         api.tell(events_stream(id), {"type": "step", "stage": 0, "step": 1, "time_s": 1.0, "metrics": metrics})
         api.tell(rollouts_stream(id), {"stage": 0, "step": 1, "example": "e", "messages": []})
         api.tell(logs_stream(id), {"time": 1.0, "message": "begin"})
         checkpoint = checkpoint_of(api, own, 3, 0.5)
     known = KNOWN["checkpoint_id"][0]
-    api.put(Kind.CHECKPOINT, checkpoint | {"id": known})
+    best = {"id": known, "run": KNOWN["run_id"][0], "accuracy": 0.9}
+    found.append((Kind.CHECKPOINT, checkpoint | best))
     endpoint = {
         "object": "endpoint", "name": "solver", "checkpoint": known, "run": run["id"], "state": "ready",
         "wanted": "run", "replicas": 1, "max_replicas": 1, "generation": 1, "error": None, "url": graph_url,
         "owner": "local",
     }  # fmt: skip
-    api.put(Kind.ENDPOINT, endpoint | {"id": KNOWN["endpoint_id"][0]})
-    body = {"checkpoint": known, "examples": 8}
-    evaluation = api.client.post("/v1/evaluations", json=body).json()
-    api.put(Kind.EVALUATION, evaluation | {"id": KNOWN["evaluation_id"][0]})
+    found.append((Kind.ENDPOINT, endpoint | {"id": KNOWN["endpoint_id"][0]}))
+    api.put(*found[-2])  # the checkpoint
+    evaluation = api.client.post("/v1/evaluations", json={"checkpoint": known, "examples": 8}).raise_for_status().json()
+    return [*found, (Kind.EVALUATION, evaluation | {"id": KNOWN["evaluation_id"][0]})]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
@@ -112,20 +129,43 @@ def test_documented_examples_are_answered_as_documented(api: ApiServer, operatio
         fuzz(api, example, 3)
 
 
+def test_there_were_as_many_cases_as_asked_for() -> None:
+    total = sum(seen.values())
+    print(f"\n{total} cases: " + ", ".join(f"{answer} x {count}" for answer, count in sorted(seen.items())))  # noqa: T201
+    assert total >= CASES
+    assert seen[f"200 {EVENTS}"] > 0
+
+
 def fuzz(api: ApiServer, cases: SearchStrategy[Case], count: int) -> None:
     """Send cases, half of them about what is there, and check the answers."""
+    quiet = list(HealthCheck)
 
-    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(cases, booleans(), integers(0, 1))
-    def check(case: Case, is_known: bool, which: int) -> None:
+    @settings(
+        max_examples=count, deadline=None, suppress_health_check=quiet, database=None, derandomize=CASES == CI_CASES
+    )
+    @given(cases, booleans(), booleans(), integers(0, 1))
+    def check(case: Case, is_known: bool, is_followed: bool, which: int) -> None:
         if is_known:
-            named = [name for name in case.path_parameters or () if name in KNOWN]
-            known = {name: KNOWN[name][which % len(KNOWN[name])] for name in named}
-            case.path_parameters = {**(case.path_parameters or {}), **known}
+            name_known(case, which)
         if case.query and isinstance(case.query.get("wait_s"), float | int):
             case.query["wait_s"] = min(case.query["wait_s"], 0.05)  # long enough to be waited for
-        response = case.call(base_url=api.url, timeout=60)
-        seen[str(response.status_code)] += 1
+        # A run that goes on is followed for as long as the timeout says.
+        can_follow = case.method == "GET" and EVENTS in str(case.operation.definition.raw["responses"])
+        following = {"Accept": EVENTS} if can_follow and is_followed else {}
+        case.headers.update(following)
+        response = case.call(base_url=api.url, timeout=0.5 if following else 60)
+        kind = response.headers.get("content-type", ["none"])[0].partition(";")[0]
+        seen[f"{response.status_code} {kind}"] += 1
         case.validate_response(response, checks=CHECKS)
 
     check()
+
+
+def name_known(case: Case, which: int) -> None:
+    """Make a case be about what is there."""
+    named = [name for name in case.path_parameters or () if name in KNOWN]
+    known = {name: KNOWN[name][which % len(KNOWN[name])] for name in named}
+    case.path_parameters = {**(case.path_parameters or {}), **known}
+    if isinstance(case.body, dict):
+        here = {"model": KNOWN["model"][0], "checkpoint": KNOWN["checkpoint_id"][0]}
+        case.body = case.body | {name: value for name, value in here.items() if isinstance(case.body.get(name), str)}

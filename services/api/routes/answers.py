@@ -9,7 +9,8 @@ from fastapi import Path, Request, Response
 from neuromas.serving.chat_request import ChatRequest
 from services.api.auth import ReaderOrServer, Server
 from services.api.body import Body, parse_body
-from services.api.described import errors, takes
+from services.api.described import errors, event_of, gives, sends, takes
+from services.api.following import EVENTS
 from services.api.problems import ApiError
 from services.api.route import router
 from services.api.schemas.capability import ModelCard, ModelList
@@ -38,12 +39,13 @@ _EXAMPLES: Final[dict[str, Any]] = {
         },
     },
 }
+_DONE: Final[dict[str, Any]] = {"type": "object", "properties": {"data": {"const": "[DONE]"}}, "required": ["data"]}
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "A chat completion; with `stream`, its chunks as server-sent events.",
         "content": {
-            "application/json": {"schema": {"type": "object"}},
-            "text/event-stream": {"schema": {"type": "string"}},
+            "application/json": gives("ChatCompletion"),
+            EVENTS: sends(event_of("ChatChunk", "ErrorBody"), _DONE),
         },
     },
 }

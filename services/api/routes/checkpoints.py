@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Query
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from services.api.archive import MEDIA_TYPES, Form, make_work_folder, pack, remove
 from services.api.auth import Reader, Trainer
@@ -99,12 +101,22 @@ async def export_checkpoint(
         except BaseException:
             remove(work)
             raise
-    return FileResponse(
+    return _Archive(
         archive,
         media_type=MEDIA_TYPES[format],
+        headers={"Accept-Ranges": "none"},
         filename=f"{checkpoint_id}.{format}",
         background=BackgroundTask(remove, work),
     )
+
+
+class _Archive(FileResponse):
+    """A whole file, whatever range a client asks for: an archive is made anew each time, and parts would not fit."""
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 async def _user_of(store: Store, checkpoint: Document) -> str | None:

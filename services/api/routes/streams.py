@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import Query, Request
 
 from services.api.auth import Reader
-from services.api.described import errors
+from services.api.described import errors, event_of, sends
 from services.api.following import EVENTS, follow, page, wants_events
 from services.api.paging import AfterEntry, EntryLimit, Wait
 from services.api.route import router
@@ -21,13 +21,20 @@ routes = router("streams")
 _SCAN: Final = 500
 _MAX_SCANNED: Final = 20_000
 """Events that one request for metrics reads, whatever they are."""
-_FOLLOWED: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "description": "A page of entries; with `Accept: text/event-stream` all of them, then each as it comes.",
-        "content": {EVENTS: {"schema": {"type": "string"}}},
-    },
-    204: {"description": "The run has ended and the client, by its `Last-Event-ID`, has seen everything."},
-}
+
+
+def _followed(entry: str) -> dict[int | str, dict[str, Any]]:
+    """Return the answers of a route whose stream of entries, each of a schema, can be followed."""
+    end = event_of("StreamEnd", name="end")
+    return {
+        200: {
+            "description": "A page of entries; with `Accept: text/event-stream` all of them, then each as it comes.",
+            "content": {EVENTS: sends(event_of(entry, has_id=True), end)},
+        },
+        204: {"description": "The run has ended and the client, by its `Last-Event-ID`, has seen everything."},
+    }
+
+
 _LAST_EVENT_ID: Final[dict[str, Any]] = {
     "parameters": [
         {
@@ -44,7 +51,7 @@ _LAST_EVENT_ID: Final[dict[str, Any]] = {
 @routes.get(
     "/runs/{run_id}/events",
     response_model=StreamPage,
-    responses=errors(404) | _FOLLOWED,
+    responses=errors(404) | _followed("EventView"),
     openapi_extra=_LAST_EVENT_ID,
 )
 async def read_events(
@@ -63,7 +70,7 @@ async def read_events(
 @routes.get(
     "/runs/{run_id}/logs",
     response_model=StreamPage,
-    responses=errors(404) | _FOLLOWED,
+    responses=errors(404) | _followed("EntryView"),
     openapi_extra=_LAST_EVENT_ID,
 )
 async def read_logs(
@@ -82,7 +89,7 @@ async def read_logs(
 @routes.get(
     "/runs/{run_id}/rollouts",
     response_model=StreamPage,
-    responses=errors(404) | _FOLLOWED,
+    responses=errors(404) | _followed("EntryView"),
     openapi_extra=_LAST_EVENT_ID,
 )
 async def read_rollouts(

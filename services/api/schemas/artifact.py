@@ -137,6 +137,22 @@ class EventView(View):
     """run_started, stage_started, step, evaluated, checkpoint, grown, notice, state ..."""
 
 
+class EntryView(View):
+    """One entry of a stream of rollouts or log lines, with what belongs to it."""
+
+    model_config = ConfigDict(extra="allow")
+    id: int
+    """Grows within the stream; ask for what follows with ``after``, or ``Last-Event-ID``."""
+
+
+class StreamEnd(View):
+    """Data of the last event of a stream that is followed: nothing comes after it."""
+
+    type: Literal["end"]
+    state: str
+    """How the run has ended; "deleted" where it is gone."""
+
+
 class StreamPage(View):
     """Entries of a stream."""
 
