@@ -15,8 +15,8 @@ class EntropySpec(SpecModel):
     """Entropy bonus, linear from ``start`` to 0 at ``until`` (fraction of the stage's steps)."""
 
     start: float = Field(default=0.0, ge=0)
-    """Weight of the entropy, summed and averaged over tokens, calls and rollouts as the loss is; 0 = no bonus. A sum over
-    tokens pays for long messages: where Nodes may end early, watch ``rollout/length_mean``."""
+    """Weight of the entropy, summed and averaged over tokens, calls and rollouts as the loss is; 0 = no bonus. A sum
+    over tokens pays for long messages: where Nodes may end early, watch ``rollout/length_mean``."""
     until: float = Field(default=0.7, gt=0, le=1)
 
 

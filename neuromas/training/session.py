@@ -216,6 +216,7 @@ class StageSession:
             folder=self._shared.folder / "tracking" / plan.name,
             on_cpu=spec.runtime.gpus_per_learner == 0,
             processes=self._shared.peers.size,
+            name=f"{spec.name}/{plan.name}",
         )
         return JointTrainer(
             model,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from neuromas.errors import TrainingError
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.step_plan import Seats
+
+TRACKED_PROJECT: Final = "neuromas"
+"""What trackers file our runs under, unless the user's environment says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class StageSettings:
         folder: where trackers write.
         on_cpu: keep the trainer off the GPU.
         processes: data-parallel processes.
+        name: of run and stage, for trackers.
     """
 
     seats: Seats
@@ -44,6 +48,7 @@ class StageSettings:
     folder: Path
     on_cpu: bool
     processes: int = 1
+    name: str = "stage"
 
 
 def trl_arguments(spec: TrainingSpec, settings: StageSettings) -> dict[str, Any]:
@@ -86,6 +91,8 @@ def trl_arguments(spec: TrainingSpec, settings: StageSettings) -> dict[str, Any]
         bf16=False,
         logging_steps=1,
         report_to=list(settings.report_to),
+        project=TRACKED_PROJECT,
+        run_name=settings.name,
         save_strategy="no",
         disable_tqdm=True,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,7 @@ from neuromas.training.packing import Bucket
 from neuromas.training.sampler import StepRollouts
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
 from neuromas.training.scoring import add_scoring, score_bucket
-from neuromas.training.stage_settings import StageSettings, trl_arguments
+from neuromas.training.stage_settings import TRACKED_PROJECT, StageSettings, trl_arguments
 from neuromas.training.step_metrics import count_rollouts, describe_nan, measure_bucket
 from neuromas.training.step_plan import StepPlan, plan_step
 
@@ -95,6 +96,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._aggregation = Aggregation(spec.loss, Amount(0, 0), 1, 1)
         self._clock = time.perf_counter()
         _silence()
+        os.environ.setdefault("WANDB_PROJECT", TRACKED_PROJECT)
         super().__init__(
             model=model,
             reward_funcs=_terminal_reward,
