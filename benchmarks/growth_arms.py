@@ -52,7 +52,7 @@ def _append() -> Document:
 
 
 CHAIN_TRAINING = {"steps": 100, "prompts_per_step": 24, "group_size": 8}
-TREE_TRAINING = {"steps": 260, "prompts_per_step": 32, "group_size": 8}
+TREE_TRAINING = {"steps": 140, "prompts_per_step": 32, "group_size": 8}
 FAMILIES: Mapping[str, Family] = {
     "chain7": Family(
         task={"type": "chain", "hops": 7, "cycles": "any"},
