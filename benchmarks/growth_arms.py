@@ -135,15 +135,23 @@ def _grown_fixed_steps(family: Family, _: Grown | None) -> Document:
 
 
 def _grown_fixed_task(family: Family, _: Grown | None) -> Document:
-    """Growth without levels: half of the budget small, half grown to full size, on the target task all along."""
-    total = int(family.training["steps"])
+    """Growth without levels: equal shares of the budget for every size, on the target task all along."""
     changes = len(family.levels) - 1
-    share = total // (changes + 1)
+    return _without_levels(family, int(family.training["steps"]) // (changes + 1))
+
+
+def _grown_early(family: Family, _: Grown | None) -> Document:
+    """Growth without levels after five steps each, before the small graph has settled on anything."""
+    return _without_levels(family, 5)
+
+
+def _without_levels(family: Family, share: int) -> Document:
+    changes = len(family.levels) - 1
     growth = {
         "without_levels": "grow",
         "plans": [family.plan] * changes,
         "trigger": {"type": "steps"},
-        "steps_per_level": [*[share] * changes, total - share * changes],
+        "steps_per_level": [*[share] * changes, int(family.training["steps"]) - share * changes],
     }
     return {"topology": family.parent, "growth": growth}
 
@@ -204,6 +212,7 @@ ARMS: Mapping[str, Callable[[Family, Grown | None], Document]] = {
     "parent-calls": _parent_calls,
     "grown-steps": _grown_fixed_steps,
     "grown-fixed-task": _grown_fixed_task,
+    "grown-early": _grown_early,
     "grown-frozen": _grown_frozen,
     "grown-copies": _grown_copies,
 }
