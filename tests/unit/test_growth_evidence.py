@@ -44,7 +44,7 @@ def test_the_grown_graph_ends_with_the_size_of_the_one_from_scratch(family: str,
 def test_arms_with_equal_rollouts_take_equal_steps() -> None:
     assert {spec_of("chain7", arm).training.steps for arm in ("grown", "scratch", "parent")} == {100}
     assert sum(spec_of("chain7", "scratch-levels").growth.steps_per_level) == 100
-    assert sum(spec_of("tree3", "grown-steps").growth.steps_per_level) == 260
+    assert sum(spec_of("tree3", "grown-steps").growth.steps_per_level) == 140
 
 
 def test_the_parent_with_equal_calls_takes_more_steps() -> None:
