@@ -31,7 +31,7 @@ GROWTH = {
     "seed": 0,
     "topology": {"chain": 3},
     "task": {"type": "chain", "hops": 7, "cycles": "any"},
-    "training": {"steps": 80, **_TRAINING},
+    "training": {"steps": 60, **_TRAINING},
     "growth": {
         "levels": [3, 5, 7],
         "plans": [{"edits": [{"edit": "append", "layers": [1, 1]}], "inherit": {"new": "fresh"}}],
