@@ -68,7 +68,7 @@ def main() -> None:
     kind = "unilora" if arguments.unilora else "lora"
     spec = AdapterSpec(type=kind, rank=arguments.rank, dimension=arguments.unilora, targets=TARGETS)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder, hidden_size=256, head_dim=64))
+        save_model(Path(folder), hidden_size=256, head_dim=64)
         rows = measure(Path(folder), arguments.nodes, spec, arguments.rows, arguments.tokens, arguments.repeats)
     title = (
         f"joint step, {kind} r={arguments.rank}, {arguments.rows} rows x {arguments.tokens} tokens, time over one "

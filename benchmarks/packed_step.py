@@ -128,7 +128,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder, hidden_size=128, head_dim=32))
+        save_model(Path(folder), hidden_size=128, head_dim=32)
         rows = measure(Path(folder), arguments)
     title = (
         f"packed joint step, groups of {GROUP}, prompts of {arguments.shared} shared + {arguments.own} own tokens, "
