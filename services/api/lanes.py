@@ -23,7 +23,11 @@ _AGAIN_S: Final = 1.0
 
 
 class Lanes:
-    """Lanes of one event loop."""
+    """Lanes of one event loop.
+
+    Attributes:
+        probe: a connection for looks at the cluster's health, which no number of questions takes away.
+    """
 
     def __init__(self, most: int, timeout_s: float) -> None:
         """Make lanes when they are wanted.
@@ -37,6 +41,7 @@ class Lanes:
         self._context = ssl.create_default_context()
         self._num_taken = 0
         self._idle: list[httpx.AsyncClient] = []
+        self.probe = self._make()
 
     @asynccontextmanager
     async def lane(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -62,7 +67,7 @@ class Lanes:
     async def close(self) -> None:
         """Close the connections of lanes that are not taken."""
         idle, self._idle = self._idle, []
-        for client in idle:
+        for client in [self.probe, *idle]:
             await client.aclose()
 
     def _make(self) -> httpx.AsyncClient:

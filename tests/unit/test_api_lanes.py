@@ -38,3 +38,22 @@ def test_a_question_that_fails_gives_its_lane_back() -> None:
         await lanes.close()
 
     asyncio.run(run())
+
+
+def test_the_cluster_can_be_probed_while_all_lanes_are_taken() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        lanes = Lanes(1, 5)
+        async with server, lanes.lane():
+            assert (await lanes.probe.get(f"http://127.0.0.1:{port}/api/version")).status_code == 200
+        await lanes.close()
+        assert lanes.probe.is_closed
+
+    asyncio.run(run())

@@ -66,8 +66,7 @@ async def _check_store(service: Service) -> str:
 async def _check_ray(service: Service) -> str:
     """Ask Ray's dashboard; that it wants a token is an answer too."""
     try:
-        async with service.lanes.lane() as client:
-            answer = await client.get(f"{service.settings.ray_address}/api/version", timeout=_PROBE_S)
+        answer = await service.lanes.probe.get(f"{service.settings.ray_address}/api/version", timeout=_PROBE_S)
     except httpx.HTTPError:
         return "unreachable"
     return "ok" if answer.status_code < 500 else f"answers {answer.status_code}"
