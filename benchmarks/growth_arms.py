@@ -7,7 +7,7 @@ stage lengths that the grown graph of the same seed found; "calls" controls get 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Document = dict[str, Any]
@@ -90,6 +90,15 @@ FAMILIES: Mapping[str, Family] = {
         training=TREE_TRAINING,
         growth={"max_steps_per_level": 100},
     ),
+    "tree3-short": Family(
+        task={"type": "tree", "depth": 3},
+        levels=(2, 3),
+        parent={"tree": {"depth": 2}},
+        full={"tree": {"depth": 3}},
+        plan={"edits": [{"edit": "graft"}]},
+        training=TREE_TRAINING | {"steps": 90},
+        growth={"max_steps_per_level": 60},
+    ),
 }
 
 
@@ -138,6 +147,13 @@ def _grown_fixed_task(family: Family, _: Grown | None) -> Document:
     """Growth without levels: equal shares of the budget for every size, on the target task all along."""
     changes = len(family.levels) - 1
     return _without_levels(family, int(family.training["steps"]) // (changes + 1))
+
+
+def _grown_thawed(family: Family, _: Grown | None) -> Document:
+    """As "grown-fixed-task", from the plateau: old nodes frozen for ten steps after each growth, then thawed."""
+    plan = family.plan | {"inherit": {"old": "freeze", "freeze_steps": 10}}
+    share = int(family.training["steps"]) // len(family.levels)
+    return _without_levels(replace(family, plan=plan), share)
 
 
 def _grown_early(family: Family, _: Grown | None) -> Document:
@@ -212,6 +228,7 @@ ARMS: Mapping[str, Callable[[Family, Grown | None], Document]] = {
     "parent-calls": _parent_calls,
     "grown-steps": _grown_fixed_steps,
     "grown-fixed-task": _grown_fixed_task,
+    "grown-thawed": _grown_thawed,
     "grown-early": _grown_early,
     "grown-frozen": _grown_frozen,
     "grown-copies": _grown_copies,
