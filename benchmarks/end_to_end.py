@@ -38,7 +38,7 @@ from neuromas.training.plan import StagePlan
 from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
 from neuromas.training.stage_settings import StageSettings
 from neuromas.training.step_plan import Seats
-from neuromas.training.trainer import GRPOConfig, GRPOTrainer, JointTrainer
+from neuromas.training.trainer import JointTrainer
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 STEPS = 2  # of each turn; the first is a warm-up
@@ -66,7 +66,7 @@ def make_client(spec: RunSpec) -> LocalRolloutClient:
     return LocalRolloutClient(worker)
 
 
-class StepClock(TrainerCallback):
+class StepClock(TrainerCallback):  # type: ignore[misc] # transformers comes without types
     """Processor seconds of every step, from its begin to the end of its optimizer step."""
 
     def __init__(self) -> None:
@@ -121,6 +121,7 @@ def stock_turn(
     """Return a function that trains a turn of one node with TRL as it is; checkpointing is on in TRL's defaults."""
     from datasets import Dataset
     from peft import LoraConfig
+    from trl import GRPOConfig, GRPOTrainer  # here, as the trainer's module has to be imported before
 
     def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
         return {
@@ -202,7 +203,7 @@ def against_stock(nodes: int, repeats: int, prompts: int, folder: Path) -> list[
         ours.append(joint())
         for checkpointing, turns in stock.items():
             theirs[checkpointing].append(sum(turn() for turn in turns))
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for checkpointing, seconds in theirs.items():
         middle, low, high = ratio(seconds, ours)
         rows.append(
@@ -221,7 +222,7 @@ def against_stock(nodes: int, repeats: int, prompts: int, folder: Path) -> list[
 
 
 def split(nodes: int, steps: int, engine: str, folder: Path) -> list[dict[str, Cell]]:
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for overlap in (0, 1):
         spec = run_spec(nodes, engine, steps=steps, overlap=overlap)
         found: list[dict[str, float]] = []

@@ -12,12 +12,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from benchmarks.pages import replace_table
-from neuromas.comparison.compare import Group, job_name, make_group, run_titles, with_local_runtime, write_comparison
+from neuromas.comparison.compare import (
+    Document,
+    Group,
+    job_name,
+    make_group,
+    run_titles,
+    with_local_runtime,
+    write_comparison,
+)
 from neuromas.comparison.demo import QUICKSTART
 from neuromas.comparison.display import RunsDisplay
 from neuromas.comparison.lanes import run_side_by_side
@@ -26,7 +33,6 @@ from neuromas.report.graph import draw_trained
 from neuromas.report.numbers import count
 from neuromas.spec.parse import parse_run_spec
 
-Document = Mapping[str, Any]
 README = Path("README.md")
 HEAD = "| {title} | greedy | sampled | nodes | trained parameters | rollouts | node calls |"
 RULE = "|---|---|---|---|---|---|---|"

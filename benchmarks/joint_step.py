@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from benchmarks.measure import interleave, ratio, report
+from benchmarks.measure import Cell, interleave, ratio, report
 from benchmarks.small_model import VOCABULARY, save_model
 from neuromas.adapters.build import build_model, load_base
 from neuromas.spec.parts import AdapterSpec
@@ -31,20 +34,23 @@ def forward_backward(model: nn.Module, ids: Tensor) -> None:
 
 def stock_adapter(base: Path, rank: int) -> nn.Module:
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS), task_type="CAUSAL_LM")
-    return get_peft_model(load_base(base), config).train()
+    model: nn.Module = get_peft_model(load_base(base), config)
+    return model.train()
 
 
-def measure(base: Path, nodes: list[int], spec: AdapterSpec, rows: int, tokens: int, repeats: int) -> list[dict]:
+def measure(
+    base: Path, nodes: list[int], spec: AdapterSpec, rows: int, tokens: int, repeats: int
+) -> list[dict[str, Cell]]:
     ids = torch.randint(0, VOCABULARY, (rows, tokens))
     stock = stock_adapter(base, spec.rank)
-    alternatives = {"stock": lambda: forward_backward(stock, ids)}
+    alternatives: dict[str, Callable[[], None]] = {"stock": partial(forward_backward, stock, ids)}
     for count in nodes:
         model, bank = build_model(base, spec, [f"n{k}" for k in range(count)], seed=0)
         bank.set_routes(torch.randperm(rows) % count)
         model.train()
-        alternatives[f"{count}"] = lambda model=model: forward_backward(model, ids)
+        alternatives[f"{count}"] = partial(forward_backward, model, ids)
     seconds = interleave(alternatives, repeats, warmup=1)
-    results = []
+    results: list[dict[str, Cell]] = []
     for count in nodes:
         middle, low, high = ratio(seconds[f"{count}"], seconds["stock"])
         median = sorted(seconds[f"{count}"])[repeats // 2]
@@ -65,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    kind = "unilora" if arguments.unilora else "lora"
+    kind: Literal["lora", "unilora"] = "unilora" if arguments.unilora else "lora"
     spec = AdapterSpec(type=kind, rank=arguments.rank, dimension=arguments.unilora, targets=TARGETS)
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), hidden_size=256, head_dim=64)

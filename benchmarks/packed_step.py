@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,18 +68,18 @@ def stock_step(model: nn.Module, ids: Tensor, labels: Tensor, last: int) -> None
     (-chosen * (wanted >= 0)).sum().backward()
 
 
-def packed_step(model: nn.Module, set_routes: object, buckets: list[Bucket]) -> None:
+def packed_step(model: nn.Module, set_routes: Callable[[Tensor], None], buckets: list[Bucket]) -> None:
     """Forward and backward over the packed rows, bucket by bucket as the trainer does it."""
     model.zero_grad(set_to_none=True)
     for bucket in buckets:
         set_routes(torch.from_numpy(bucket.groups))
         scores = score_bucket(model, bucket, torch.ones(len(bucket.groups)), CPU, torch.float32)
-        (-scores.logprobs.sum()).backward()
+        torch.autograd.backward(-scores.logprobs.sum())
 
 
 def measure(base: Path, arguments: argparse.Namespace) -> list[dict[str, Cell]]:
     spec = AdapterSpec(rank=arguments.rank, targets=TARGETS)
-    results = []
+    results: list[dict[str, Cell]] = []
     for count in arguments.nodes:
         rows = make_rows(count, arguments.shared, arguments.own, arguments.completion, np.random.default_rng(0))
         ids, labels = padded_tensors(*rows[:2])
@@ -88,11 +90,9 @@ def measure(base: Path, arguments: argparse.Namespace) -> list[dict[str, Cell]]:
         model.train()
         seconds = interleave(
             {
-                "stock": lambda stock=stock, ids=ids, labels=labels: stock_step(
-                    stock, ids, labels, arguments.completion + arguments.own + 1
-                ),
-                "packed": lambda model=model, bank=bank, buckets=buckets: packed_step(model, bank.set_routes, buckets),
-                "pack": lambda rows=rows: pack(*rows, attention_scale=4 * 128),
+                "stock": partial(stock_step, stock, ids, labels, arguments.completion + arguments.own + 1),
+                "packed": partial(packed_step, model, bank.set_routes, buckets),
+                "pack": partial(pack, *rows, attention_scale=4 * 128),
             },
             arguments.repeats,
             warmup=1,

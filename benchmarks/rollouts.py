@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from benchmarks.measure import interleave, ratio, report
+from benchmarks.measure import Cell, interleave, ratio, report
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import resolve_base
@@ -93,10 +94,12 @@ def run_graph(engine: VllmEngine, renderer: Renderer, batch: RolloutBatch) -> li
     return Dataflow(engine, renderer).run(TASK, batch)
 
 
-def graph_against_flat(topologies: dict[str, Topology], examples: int, group_size: int, repeats: int) -> list[dict]:
+def graph_against_flat(
+    topologies: dict[str, Topology], examples: int, group_size: int, repeats: int
+) -> list[dict[str, Cell]]:
     renderer = make_renderer(PromptSpec(), BASE)
     engine = VllmEngine(BASE, SPEC, 8, 1, TARGETS)
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for name, topology in topologies.items():
         refs = {node: AdapterRef(node, 0, name) for node in topology.adapters}
         engine.publish({ref: random_lora(1, seed) for seed, ref in enumerate(refs.values())})
@@ -108,8 +111,8 @@ def graph_against_flat(topologies: dict[str, Topology], examples: int, group_siz
         assert run_flat(engine, calls) == sum(lengths), "the flat batch sampled other tokens"
         seconds = interleave(
             {
-                "graph": lambda batch=batch: run_graph(engine, renderer, batch),
-                "flat": lambda calls=calls: run_flat(engine, calls),
+                "graph": partial(run_graph, engine, renderer, batch),
+                "flat": partial(run_flat, engine, calls),
             },
             repeats,
             clock=time.process_time,
@@ -144,11 +147,13 @@ def mixed_calls(
     ]
 
 
-def adapters_against_none(counts: Sequence[int], ranks: Sequence[int], num_calls: int, repeats: int) -> list[dict]:
+def adapters_against_none(
+    counts: Sequence[int], ranks: Sequence[int], num_calls: int, repeats: int
+) -> list[dict[str, Cell]]:
     renderer = make_renderer(PromptSpec(), BASE)
     plain = VllmEngine(BASE, SPEC, 0, 1)
     started = [plain]
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for rank in ranks:
         for count in counts:
             runs: dict[str, Callable[[], object]] = {}
@@ -160,9 +165,9 @@ def adapters_against_none(counts: Sequence[int], ranks: Sequence[int], num_calls
             for kernel, engine in engines.items():
                 refs = list(publish(engine, [f"n{k}" for k in range(count)], rank).values())
                 calls = mixed_calls(refs, renderer, 24, num_calls)
-                runs[kernel] = lambda engine=engine, calls=calls: run_flat(engine, calls)
+                runs[kernel] = partial(run_flat, engine, calls)
             bare = mixed_calls([None], renderer, 24, num_calls)
-            runs["none"] = lambda bare=bare: run_flat(plain, bare)
+            runs["none"] = partial(run_flat, plain, bare)
             seconds = interleave(runs, repeats, clock=time.process_time)
             for kernel in engines:
                 middle, low, high = ratio(seconds["none"], seconds[kernel])

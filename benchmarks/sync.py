@@ -39,7 +39,8 @@ def make_base(layers: int, hidden: int) -> nn.Module:
         head_dim=128,
         tie_word_embeddings=True,
     )
-    return Qwen3ForCausalLM(config).requires_grad_(False)
+    model: nn.Module = Qwen3ForCausalLM(config)
+    return model.requires_grad_(False)
 
 
 def measure(spec: AdapterSpec, count: int, layers: int, hidden: int, repeats: int, threads: int) -> dict[str, Cell]:
