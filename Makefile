@@ -51,6 +51,7 @@ bench: venv ## The benchmarks: ratios measured in turns in one process, text and
 	@$(BIN)/python -m benchmarks.packed_step --json $(OUT)/bench/packed_step.json
 	@$(BIN)/python -m benchmarks.end_to_end --json $(OUT)/bench/end_to_end.json
 	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
+	@$(BIN)/python -m benchmarks.overlap --json $(OUT)/bench
 
 evidence: venv ## The README's tables: every arm for SEEDS (default "0 1 2"), written to docs/evidence/ (an hour)
 	@$(BIN)/python -m benchmarks.evidence --seeds $(SEEDS) --out $(OUT)/evidence

@@ -37,6 +37,7 @@ MODES = {"in sequence": 0, "overlapped": 1}
 WARMUP = 3  # steps of a stage that are not measured
 PARTS = {"waiting_s": "rollout_s", "sync_s": "sync_s", "plan_s": "plan_s"}  # the rest is the update
 CURVE_PARTS = 6
+LEARNED = 0.9  # mean reward of a step
 
 
 class Lane:
@@ -135,10 +136,12 @@ def _learning_row(mode: str, seed: int, result: StageResult, steps: Sequence[Ste
     curve: dict[str, Cell] = {
         f"reward {first + 1}-{end}": statistics.fmean(rewards[first:end]) for first, end in pairwise(bounds)
     }
+    reached = [number for number, reward in enumerate(rewards, 1) if reward >= LEARNED]
     return {
         "mode": mode,
         "seed": seed,
         "steps": len(rewards),
+        f"first at {LEARNED}": reached[0] if reached else "never",
         "greedy": result.accuracy,
         "sampled": result.sampled_accuracy,
         **curve,

@@ -72,7 +72,8 @@ class TrainingSpec(SpecModel):
     """Upper bound of call rows in one forward pass; larger batches are split, gradients summed."""
     gradient_checkpointing: bool = False
     overlap: Literal[0, 1] = 0
-    """1 = sample the next step's rollouts while training on this step's, one version behind."""
+    """1 = sample the next step's rollouts while training on this step's, one version behind. On Ray this saves at most
+    the shorter of rollouts and update; with runtime.type = "local" nothing, as one process does both in turn."""
     parity_tolerance: float = Field(default=1e-3, gt=0)
     """Largest mean |trainer - engine| logprob, in nats, before the run stops. About 1e-5 in float32, 1e-2 in bf16."""
     max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
