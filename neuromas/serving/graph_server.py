@@ -233,17 +233,19 @@ class GraphServer:
     def _await_the_answered(self, *, is_idle: bool) -> None:
         """Wait for those who were answered in the last step to ask again; where nothing runs, for the next order."""
         num_answered, self._num_answered = self._num_answered, 0
-        wait_s = self._patience.wait_s(num_answered, len(self._running))
+        num_running = len(self._running)
+        wait_s = self._patience.wait_s(num_answered, num_running)
         until = monotonic() + wait_s
         if is_idle:
             self._orders.get().carry_out()
-        if not wait_s:
+        began = monotonic()
+        if began >= until:
             return
-        expected = min(num_answered, self.limits.max_running - len(self._running))
+        expected = min(num_answered, self.limits.max_running - num_running)
         while len(self._line) < expected and self._closes_at is None and (left := until - monotonic()) > 0:
             with suppress(queue.Empty):
                 self._orders.get(timeout=left).carry_out()
-        self._patience.waited(num_answered, len(self._line))
+        self._patience.waited(monotonic() - began, num_running, len(self._line))
 
     def _take_orders(self) -> None:
         while not self._orders.empty():
