@@ -37,6 +37,7 @@ from neuromas.serving.question import (
     UnknownGraphError,
 )
 from neuromas.serving.unscored import UNSCORED
+from neuromas.spec.parts import SamplingSpec
 from neuromas.tasks.base import Example
 
 _LOOK_EVERY_S = 0.05
@@ -214,7 +215,7 @@ class GraphServer:
             self._refuse_all()
 
     def _serve(self) -> None:
-        """Rounds of: wait for the answered, take orders, admit, one engine step, tell. Nothing to do and closing: the end."""
+        """Rounds of: await who was answered, take orders, admit, step, tell. Nothing to do and closing: the end."""
         while True:
             is_idle = not (self._flow.has_unfinished or self._line or self._puts)
             if is_idle and self._closes_at is not None and self._orders.empty():
@@ -284,19 +285,13 @@ class GraphServer:
             self._close_request()
             request.reply.failed(UnknownGraphError(f"the model {question.graph!r} was removed"))
             return
-        own = graph.sampling
         batch = RolloutBatch(
             topology=graph.topology,
             # One id for all: the seed of a request must not depend on when it came.
             examples=(Example(id="request", prompt=question.text, answer=""),),
             group_size=1,
             adapters=graph.adapters,
-            sampling=own.model_copy(
-                update={
-                    "temperature": question.temperature or own.temperature,
-                    "top_p": own.top_p if question.top_p is None else question.top_p,
-                }
-            ),
+            sampling=_sampling(question, graph.sampling),
             greedy=question.is_greedy,
             seed=question.seed,
             provenance=Provenance(run=graph.name, stage=0, step=0),
@@ -355,6 +350,12 @@ class GraphServer:
             request.reply.failed(error)
         for tell in self._after_step:
             tell()
+
+
+def _sampling(question: Question, own: SamplingSpec) -> SamplingSpec:
+    asked = {"temperature": question.temperature or None, "top_p": question.top_p}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    return own.model_copy(update=changes) if changes else own
 
 
 def _nothing() -> None:
