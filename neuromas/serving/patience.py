@@ -11,7 +11,7 @@ from __future__ import annotations
 _SMOOTHING = 0.1
 _MEMORY = 0.75
 """How much of what earlier waits brought counts beside what the last one brought."""
-_TRY_AGAIN = 2
+_TRY_AGAIN = 4
 """Where waits have cost more than they brought, one is tried after as many answers as this times those under way."""
 
 
