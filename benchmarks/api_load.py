@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +25,7 @@ from time import monotonic, perf_counter, sleep, time
 from typing import Any
 
 from benchmarks.api_process import ApiProcess, served_api
+from benchmarks.client_process import ClientProcess
 from benchmarks.measure import report
 from neuromas.spec.parse import parse_run_spec
 from services.records import RunState, Wanted, events_stream
@@ -44,33 +43,6 @@ READS = {
     "GET .../events?limit=100": f"/v1/runs/{FOLLOWED}/events?limit=100",
     "GET .../metrics?limit=100": f"/v1/runs/{FOLLOWED}/metrics?limit=100",
 }
-
-
-class Clients:
-    """The process with all clients."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.follow_client"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def order(self, **order: Any) -> None:
-        """Send an order."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> dict[str, Any]:
-        """Wait for what the clients say next."""
-        assert self._process.stdout is not None
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def step_event(step: int) -> Document:
@@ -109,7 +81,7 @@ async def end(store: Store) -> None:
     await store.append(events_stream(FOLLOWED), [("end", {"type": "state", "state": RunState.SUCCEEDED})])
 
 
-def reads(api: ApiProcess, clients: Clients, name: str, seconds: float, turns: int) -> list[dict[str, Any]]:
+def reads(api: ApiProcess, clients: ClientProcess, name: str, seconds: float, turns: int) -> list[dict[str, Any]]:
     """Measure reads in turns and return the rows of their table."""
     cells = [(what, concurrency) for what in READS for concurrency in (1, 16)]
     rates: dict[tuple[str, int], list[float]] = {cell: [] for cell in cells}
@@ -137,7 +109,7 @@ def reads(api: ApiProcess, clients: Clients, name: str, seconds: float, turns: i
 
 
 async def fan_out(
-    store: Store, api: ApiProcess, clients: Clients, name: str, followers: int, events: int, rate: float
+    store: Store, api: ApiProcess, clients: ClientProcess, name: str, followers: int, events: int, rate: float
 ) -> dict[str, Any]:
     """Have clients follow the run while events are appended, and return the row of what they got."""
     before = list(range(events))  # appended for the reads
@@ -165,16 +137,18 @@ async def fan_out(
     }
 
 
-async def measured(api: ApiProcess, arguments: argparse.Namespace, name: str) -> tuple[list[dict[str, Any]], dict]:
+async def measured(
+    api: ApiProcess, arguments: argparse.Namespace, name: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the rows of one store."""
-    store, clients = open_store(api.settings), Clients()
+    store = open_store(api.settings)
     try:
         await populate(store)
         await tell(store, 0, arguments.events, 0)
-        rows = await asyncio.to_thread(reads, api, clients, name, arguments.seconds, arguments.turns)
-        row = await fan_out(store, api, clients, name, arguments.followers, arguments.events, arguments.rate)
+        with ClientProcess("benchmarks.follow_client") as clients:
+            rows = await asyncio.to_thread(reads, api, clients, name, arguments.seconds, arguments.turns)
+            row = await fan_out(store, api, clients, name, arguments.followers, arguments.events, arguments.rate)
     finally:
-        clients.close()
         await store.close()
     return rows, row
 

@@ -17,8 +17,6 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +32,7 @@ from typing import Any
 import uvicorn
 
 from benchmarks.api_process import served_api
+from benchmarks.client_process import ClientProcess
 from benchmarks.measure import interleave, ratio, report
 from benchmarks.rollouts import BASE, SAMPLING, SPEC, TARGETS, TASK, forget_prefixes, random_lora
 from neuromas.engines.vllm import VllmEngine
@@ -58,34 +57,23 @@ GRAPH = layered([2, 2])
 SLOTS = 16
 
 
-class Client:
-    """The load client in its process."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way over HTTP: its client's port, and whether answers are streamed."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load_client"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    port: int
+    is_streamed: bool = False
 
-    def ask(self, port: int, questions: Sequence[str], concurrency: int, *, stream: bool) -> dict[str, Any]:
-        """Ask all questions at a port and return seconds, latencies and answers."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        extras = {"stream": stream, "neuromas": {"trace": True}}
-        bodies = [
-            json.dumps({"model": "graph", "messages": [{"role": "user", "content": question}], **extras})
-            for question in questions
-        ]
-        order = {"port": port, "concurrency": concurrency, "bodies": bodies}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
 
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+def ask(client: ClientProcess, way: Way, questions: Sequence[str], concurrency: int) -> dict[str, Any]:
+    """Have a load client ask all questions and return seconds, latencies and answers."""
+    extras = {"stream": way.is_streamed, "neuromas": {"trace": True}}
+    bodies = [
+        json.dumps({"model": "graph", "messages": [{"role": "user", "content": question}], **extras})
+        for question in questions
+    ]
+    client.order(port=way.port, concurrency=concurrency, bodies=bodies)
+    return client.answer()
 
 
 def drive(engine: VllmEngine, graph: ServedGraph, questions: Sequence[str], concurrency: int) -> int:
@@ -122,19 +110,11 @@ def critical_path_s(trace: Sequence[dict[str, Any]], topology: Topology) -> floa
     return ready[topology.output]
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A way over HTTP: its client's port, and whether answers are streamed."""
-
-    port: int
-    is_streamed: bool = False
-
-
 class Turns:
     """The turns of one number of requests at a time, and what they found: tokens per second by alternative."""
 
     def __init__(
-        self, engine: VllmEngine, graph: ServedGraph, client: Client, ways: dict[str, Way], concurrency: int
+        self, engine: VllmEngine, graph: ServedGraph, client: ClientProcess, ways: dict[str, Way], concurrency: int
     ) -> None:
         self._engine, self._graph, self._client, self._ways = engine, graph, client, ways
         self._concurrency = concurrency
@@ -158,7 +138,7 @@ class Turns:
         """Have the client ask all questions."""
         forget_prefixes(self._engine)
         way = self._ways[name]
-        found = self._client.ask(way.port, self.questions, self._concurrency, stream=way.is_streamed)
+        found = ask(self._client, way, self.questions, self._concurrency)
         traces = [answer["neuromas"]["trace"] for answer in found["answers"]]
         tokens = sum(entry["usage"]["completion_tokens"] for trace in traces for entry in trace)
         # The client times its own requests: what the order costs on its way there is not the endpoint's.
@@ -243,12 +223,11 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with endpoint(server) as port, TemporaryDirectory() as folder, served_api(Settings(data_dir=Path(folder))) as api:
         asyncio.run(add_endpoint(api.settings, f"http://127.0.0.1:{port}"))
-        client = Client()
         ways = {"endpoint": Way(port), "streamed": Way(port, is_streamed=True), "behind the API": Way(api.port)}
-        for concurrency in arguments.concurrency:
-            turns = Turns(engine, graph, client, ways, concurrency)
-            rows += turns.run(questions, arguments.seconds, arguments.turns)
-        client.close()
+        with ClientProcess("benchmarks.load_client") as client:
+            for concurrency in arguments.concurrency:
+                turns = Turns(engine, graph, client, ways, concurrency)
+                rows += turns.run(questions, arguments.seconds, arguments.turns)
     server.close()
     title = f"an endpoint over the same engine driven directly ({len(GRAPH.nodes)} Nodes in {GRAPH.depth} layers)"
     report(title, rows, arguments.json)

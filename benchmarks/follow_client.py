@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from time import perf_counter, time
 from typing import Any
+
+from benchmarks.client_process import orders, say
 
 
 async def connect(port: int, path: str, accept: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
@@ -95,14 +96,8 @@ async def follow(port: int, followers: int, path: str) -> dict[str, Any]:
     return {"delays": delays, "steps": steps, "seconds": perf_counter() - began}
 
 
-def say(found: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
-
-
 def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
+    for order in orders():
         say(asyncio.run(follow(**order) if "followers" in order else read(**order)))
 
 

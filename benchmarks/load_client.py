@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
+
+from benchmarks.client_process import orders, say
 
 HEAD = (
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n"
@@ -63,11 +64,8 @@ async def load(port: int, concurrency: int, bodies: list[str]) -> dict[str, Any]
 
 
 def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        found = asyncio.run(load(order["port"], order["concurrency"], order["bodies"]))
-        sys.stdout.write(json.dumps(found) + "\n")
-        sys.stdout.flush()
+    for order in orders():
+        say(asyncio.run(load(**order)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from neuromas.errors import NeuroMASError
@@ -31,6 +31,9 @@ def make_app(server: GraphServer) -> FastAPI:
     """Return the application that answers with the graphs of a server, whatever these are at the time."""
     app = FastAPI(title="NeuroMAS graphs", docs_url=None, redoc_url=None, openapi_url=None)
     door = Door(server)
+
+    # A plain application: what FastAPI does for a typed route costs more than a small graph's share of an engine step.
+    app.router.routes.append(Route("/v1/chat/completions", _Chat(door), methods=["POST"]))
 
     @app.exception_handler(ApiError)
     async def _api_error(request: Request, error: ApiError) -> JSONResponse:
@@ -52,11 +55,6 @@ def make_app(server: GraphServer) -> FastAPI:
             raise invalid(f"the model {name!r} does not exist", "model", "model_not_found", 404)
         return _model(graph)
 
-    async def _chat(request: Request) -> Response:
-        return await _answer(door, request)
-
-    # A plain route: what FastAPI would do for a typed one costs more than a small graph's share of an engine step.
-    app.add_route("/v1/chat/completions", _chat, methods=["POST"])
     return app
 
 
@@ -74,8 +72,20 @@ def _model(graph: ServedGraph) -> dict[str, Any]:
     }
 
 
-async def _answer(door: Door, request: Request) -> Response:
-    chat = await _read(request)
+class _Chat:
+    """The application behind the one path that is asked often."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        response = await _answer(self._door, receive)
+        await response(scope, receive, send)
+
+
+async def _answer(door: Door, receive: Receive) -> Response:
+    chat = await _read(receive)
     question = chat.question()
     completion = Completion(chat, question.seed, f"chatcmpl-{uuid.uuid4().hex}", int(time.time()))
     try:
@@ -84,21 +94,23 @@ async def _answer(door: Door, request: Request) -> Response:
         raise from_refusal(error) from error
     if chat.stream:
         # Headers go out with the first piece: what fails before it has a status of its own.
-        first = await _next(conversation, request.receive, whole=False)
+        first = await _next(conversation, receive, whole=False)
         return _Stream(completion, conversation, first)
-    answered = await _next(conversation, request.receive, whole=True)
+    answered = await _next(conversation, receive, whole=True)
     return Response(encode(completion.body(answered)), media_type="application/json")
 
 
-async def _read(request: Request) -> ChatRequest:
+async def _read(receive: Receive) -> ChatRequest:
     body = bytearray()
-    try:
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                raise invalid(f"the body is larger than {MAX_BODY_BYTES} bytes", status=413)
-    except ClientDisconnect as error:
-        raise from_refusal(LeftError("the client went away before its request was whole")) from error
+    is_whole = False
+    while not is_whole:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise from_refusal(LeftError("the client went away before its request was whole"))
+        body += message.get("body", b"")
+        is_whole = not message.get("more_body", False)
+        if len(body) > MAX_BODY_BYTES:
+            raise invalid(f"the body is larger than {MAX_BODY_BYTES} bytes", status=413)
     try:
         chat = ChatRequest.model_validate_json(bytes(body))
     except ValidationError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic_core import to_json
 
 from neuromas.rollout.record import FinishReason, NodeCall
 from neuromas.serving.chat_request import ChatRequest
@@ -117,7 +118,7 @@ def event(body: Mapping[str, Any]) -> bytes:
 
 def encode(body: Mapping[str, Any]) -> bytes:
     """Return JSON."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(body)
 
 
 def _output(calls: Sequence[NodeCall], graph: ServedGraph) -> NodeCall:

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
@@ -23,6 +24,7 @@ from neuromas.rollout.engine import Engine
 from neuromas.rollout.record import Provenance
 from neuromas.serving.graph_table import Graph, GraphTable, ServedGraph
 from neuromas.serving.load import Limits, Load
+from neuromas.serving.patience import Patience
 from neuromas.serving.question import (
     Answered,
     DeadlineError,
@@ -35,6 +37,7 @@ from neuromas.serving.question import (
     UnknownGraphError,
 )
 from neuromas.serving.unscored import UNSCORED
+from neuromas.spec.parts import SamplingSpec
 from neuromas.tasks.base import Example
 
 _LOOK_EVERY_S = 0.05
@@ -82,6 +85,8 @@ class GraphServer:
         self._puts: deque[_Put] = deque()
         self._next_look = 0.0
         self._load = Load()
+        self._patience = Patience(self.limits.patience_steps)
+        self._num_answered = 0
         ready: Future[tuple[Dataflow, GraphTable]] = Future()
         self._thread = threading.Thread(target=self._work, args=(start_engine, ready), name="engine", daemon=True)
         self._thread.start()
@@ -210,12 +215,13 @@ class GraphServer:
             self._refuse_all()
 
     def _serve(self) -> None:
-        """Rounds of: take orders, admit, one engine step, tell. Nothing to do and closing: the end."""
+        """Rounds of: await who was answered, take orders, admit, step, tell. Nothing to do and closing: the end."""
         while True:
             is_idle = not (self._flow.has_unfinished or self._line or self._puts)
             if is_idle and self._closes_at is not None and self._orders.empty():
                 return
-            self._take_orders(wait=is_idle)
+            self._await_the_answered(is_idle=is_idle)
+            self._take_orders()
             self._publish_waiting()
             self._look_at_the_clock()
             while self._line and len(self._running) < self.limits.max_running:
@@ -225,9 +231,24 @@ class GraphServer:
             for tell in self._after_step:
                 tell()
 
-    def _take_orders(self, *, wait: bool) -> None:
-        if wait:
+    def _await_the_answered(self, *, is_idle: bool) -> None:
+        """Wait for those who were answered in the last step to ask again; where nothing runs, for the next order."""
+        num_answered, self._num_answered = self._num_answered, 0
+        num_running = len(self._running)
+        wait_s = self._patience.wait_s(num_answered, num_running)
+        until = monotonic() + wait_s
+        if is_idle:
             self._orders.get().carry_out()
+        began = monotonic()
+        if began >= until:
+            return
+        expected = min(num_answered, self.limits.max_running - num_running)
+        while len(self._line) < expected and self._closes_at is None and (left := until - monotonic()) > 0:
+            with suppress(queue.Empty):
+                self._orders.get(timeout=left).carry_out()
+        self._patience.waited(monotonic() - began, num_running, len(self._line))
+
+    def _take_orders(self) -> None:
         while not self._orders.empty():
             self._orders.get().carry_out()
 
@@ -264,19 +285,13 @@ class GraphServer:
             self._close_request()
             request.reply.failed(UnknownGraphError(f"the model {question.graph!r} was removed"))
             return
-        own = graph.sampling
         batch = RolloutBatch(
             topology=graph.topology,
             # One id for all: the seed of a request must not depend on when it came.
             examples=(Example(id="request", prompt=question.text, answer=""),),
             group_size=1,
             adapters=graph.adapters,
-            sampling=own.model_copy(
-                update={
-                    "temperature": question.temperature or own.temperature,
-                    "top_p": own.top_p if question.top_p is None else question.top_p,
-                }
-            ),
+            sampling=_sampling(question, graph.sampling),
             greedy=question.is_greedy,
             seed=question.seed,
             provenance=Provenance(run=graph.name, stage=0, step=0),
@@ -287,11 +302,14 @@ class GraphServer:
         self._running[request.key] = request
 
     def _step(self) -> None:
+        began = monotonic()
         finished = self._flow.advance()
         for key, piece in self._flow.pieces():
             if key in self._running:
                 self._running[key].reply.piece(piece)
         now = monotonic()
+        self._patience.took(now - began)
+        self._num_answered = len(finished)
         for key, rollout in finished:
             request = self._running.pop(key)
             assert request.graph is not None
@@ -332,6 +350,12 @@ class GraphServer:
             request.reply.failed(error)
         for tell in self._after_step:
             tell()
+
+
+def _sampling(question: Question, own: SamplingSpec) -> SamplingSpec:
+    asked = {"temperature": question.temperature or None, "top_p": question.top_p}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    return own.model_copy(update=changes) if changes else own
 
 
 def _nothing() -> None:
