@@ -23,7 +23,7 @@ venv-dev:
 venv-gpu: ## Make .venv with the GPU profile instead (use VENV=... to keep both)
 	@$(INSTALL) gpu dev service
 
-demo: venv ## Train the quickstart graph, grow it, compare it with its baselines, write a report (about 5 minutes)
+demo: venv ## Train the quickstart graph, grow it, compare it with its baselines, write a report (about 4 minutes)
 	@$(BIN)/neuromas demo --out $(OUT)
 
 service: venv-dev ## The whole service on this machine: API, dashboard, store, Ray; Ctrl-C stops it

@@ -25,3 +25,14 @@ def test_first_run_of_the_demo_is_the_trained_graph_on_ray() -> None:
         "quickstart-shared-s0",
         "quickstart-single-s0",
     ]
+
+
+def test_two_places_share_the_calls_of_the_runs() -> None:
+    # 300 calls an example for each graph of five nodes, 420 for each of seven: 900 on one side, 840 on the other.
+    assert [spec.name for spec in demo_specs(demo_groups(), jobs=2)] == [
+        "quickstart-graph-s0",
+        "growth-grown-s0",
+        "quickstart-single-s0",
+        "growth-scratch-s0",
+        "quickstart-shared-s0",
+    ]
