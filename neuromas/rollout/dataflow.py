@@ -66,8 +66,8 @@ class Dataflow:
 
     @property
     def stats(self) -> RolloutStats:
-        """Counts and seconds since this object was made."""
-        return self._stats
+        """Counts and seconds since this object was made, up to now."""
+        return replace(self._stats)
 
     @property
     def has_unfinished(self) -> bool:
@@ -143,13 +143,12 @@ class Dataflow:
         for rollout in finished:
             del self._passes[rollout.key]
         done = [(rollout.key, rollout.finish()) for rollout in sorted(finished, key=lambda rollout: rollout.key)]
-        self._stats += RolloutStats(
-            rollouts=len(done),
-            failed_rollouts=sum(rollout.failure is not None for _, rollout in done),
-            engine_steps=1,
-            engine_s=step_s,
-            total_s=perf_counter() - began,
-        )
+        stats = self._stats
+        stats.rollouts += len(done)
+        stats.failed_rollouts += sum(rollout.failure is not None for _, rollout in done)
+        stats.engine_steps += 1
+        stats.engine_s += step_s
+        stats.total_s += perf_counter() - began
         return done
 
     def pieces(self) -> list[tuple[int, str]]:
@@ -184,11 +183,9 @@ class Dataflow:
         rendered = perf_counter()
         if calls:
             self._engine.submit(calls)
-        self._stats += RolloutStats(
-            prompt_tokens=sum(len(call.prompt_token_ids) for call in calls),
-            render_s=rendered - began,
-            engine_s=perf_counter() - rendered,
-        )
+        self._stats.prompt_tokens += sum(len(call.prompt_token_ids) for call in calls)
+        self._stats.render_s += rendered - began
+        self._stats.engine_s += perf_counter() - rendered
 
     def _call(self, rollout: Pass, seat: Seat) -> EngineCall:
         topology, sampling = rollout.plan.batch.topology, seat.sampling
@@ -248,13 +245,12 @@ class Dataflow:
                 self._fail(rollout, f"node {seat.id!r}: {result.error}")
             else:
                 self._ready += [(rollout, successor) for successor in rollout.unlock(seat)]
-        self._stats += RolloutStats(
-            calls=len(results),
-            truncated_calls=sum(result.finish_reason == "length" for result in results),
-            cached_tokens=sum(result.cached_tokens for result in results),
-            generated_tokens=sum(len(result.token_ids) for result in results),
-            decode_s=now - began,
-        )
+        stats = self._stats
+        stats.calls += len(results)
+        stats.truncated_calls += sum(result.finish_reason == "length" for result in results)
+        stats.cached_tokens += sum(result.cached_tokens for result in results)
+        stats.generated_tokens += sum(len(result.token_ids) for result in results)
+        stats.decode_s += now - began
         return list(touched.values())
 
     def _end_answer(self, rollout: Pass, answer: Answer, result: EngineResult, text: str) -> tuple[EngineResult, str]:

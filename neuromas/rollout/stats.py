@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RolloutStats:
     """Counts and seconds of one or more batches; seconds are wall-clock of the process that drove the engine.
 
