@@ -12,6 +12,7 @@ from typing import Any, Final
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import TINY, resolve_base
 from neuromas.errors import BaseModelError
+from neuromas.growth.plan import Grown
 from neuromas.spec.parts import AdapterSpec, SamplingSpec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.draw import draw_mermaid, draw_text
@@ -102,6 +103,16 @@ def report(topology: Topology, spec: RunSpec | None, graphs: Sequence[Topology],
         "memory": memory,
         "stages": None if spec is None else [len(graph.nodes) for graph in graphs],
         "drawing": draw(topology, "svg"),
+    }
+
+
+def report_growth(grown: Grown, spec: RunSpec, graphs: Sequence[Topology], settings: Settings) -> Document:
+    """Return what a grown graph is and needs; see ``report``."""
+    return report(grown.topology, spec, graphs, settings) | {
+        "object": "growth.report",
+        "kind": "growth",
+        "document": grown.topology.to_document(),
+        "new": list(grown.new),
     }
 
 

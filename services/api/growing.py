@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from neuromas.errors import Fault, SpecError
 from neuromas.growth.plan import Grown, apply_plan, module_names
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
+from neuromas.topology.graph import Topology
 from services.api.allowed import module_faults
 from services.api.body import parse_body
 from services.api.bounds import check_built, check_plan
@@ -25,8 +27,25 @@ _MAX_NAME: Final = 63
 _SUFFIX: Final = "-grown"
 
 
-async def grow(service: Service, run: Document, document: Document) -> tuple[RunSpec, Document]:
-    """Return the checked spec of a run grown from another, and its ``parent`` record.
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A new run that has been checked and not begun.
+
+    Attributes:
+        spec: of the new run.
+        stages: graphs of its stages.
+        grown: the graph it begins with, and what became of the old one's nodes.
+        parent: what its record says of where it comes from.
+    """
+
+    spec: RunSpec
+    stages: tuple[Topology, ...]
+    grown: Grown
+    parent: Document
+
+
+async def plan_growth(service: Service, run: Document, document: Document) -> Growth:
+    """Return the run that a request to grow another means. Nothing is kept.
 
     The plan is applied to the graph of the checkpoint before anything else is looked at.
 
@@ -48,9 +67,10 @@ async def grow(service: Service, run: Document, document: Document) -> tuple[Run
     checkpoint = await checkpoint_of_run(service.store, run["id"], request.checkpoint)
     grown = await _grown(service, checkpoint, request)
     check_built(grown.topology, service.settings.max_graph_nodes, "plan")
-    spec = await _child(service, run, request, grown)
+    spec, stages = await _child(service, run, request, grown)
     plan = request.plan.model_dump(mode="json")
-    return spec, {"run": run["id"], "checkpoint": checkpoint["id"], "plan": plan, "level": request.level}
+    parent = {"run": run["id"], "checkpoint": checkpoint["id"], "plan": plan, "level": request.level}
+    return Growth(spec, stages, grown, parent)
 
 
 async def _grown(service: Service, checkpoint: Document, request: GrowRequest) -> Grown:
@@ -59,7 +79,9 @@ async def _grown(service: Service, checkpoint: Document, request: GrowRequest) -
     return await asyncio.to_thread(apply_plan, topology, request.plan, modules)
 
 
-async def _child(service: Service, run: Document, request: GrowRequest, grown: Grown) -> RunSpec:
+async def _child(
+    service: Service, run: Document, request: GrowRequest, grown: Grown
+) -> tuple[RunSpec, tuple[Topology, ...]]:
     faults = [
         Fault(f"spec.{key}", "cannot differ from the parent's: the weights come from there")
         for key in _INHERITED
@@ -72,7 +94,7 @@ async def _child(service: Service, run: Document, request: GrowRequest, grown: G
     name = request.name or run["name"][: _MAX_NAME - len(_SUFFIX)] + _SUFFIX
     document = {**run["spec"], "growth": None} | {"name": name, "topology": grown.topology.to_document()}
     try:
-        spec, _ = await read_spec(service, _merged(document, request.spec))
+        spec, stages = await read_spec(service, _merged(document, request.spec))
     except SpecError as error:
         raise SpecError(error.message, [Fault(f"spec.{f.path}", f.message) for f in error.faults]) from error
     if request.level is not None:
@@ -80,7 +102,7 @@ async def _child(service: Service, run: Document, request: GrowRequest, grown: G
         if request.level not in levels:
             allowed = ", ".join(map(str, levels)) or "none: the task has no levels"
             raise invalid("the growth is not valid", [Fault("level", f"got {request.level}; allowed are {allowed}")])
-    return spec
+    return spec, stages
 
 
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:

@@ -83,23 +83,13 @@ async def _store_exposition(store: Store) -> str:
     names = {Kind.RUN: "neuromas_runs", Kind.ENDPOINT: "neuromas_endpoints", Kind.EVALUATION: "neuromas_evaluations"}
     for kind, states in _STATES.items():
         gauge = Gauge(names[kind], f"Documents by state: {kind}.", ("state",), registry=registry)
-        for state in states:
-            gauge.labels(state).set(await _count(store, kind, state))
+        for state, number in (await store.tally(kind, states)).items():
+            gauge.labels(state).set(number)
     queued = await store.list(Kind.RUN, where={"state": RunState.QUEUED}, limit=_PAGE)
     running = await store.list(Kind.RUN, where={"state": RunState.RUNNING}, limit=_PAGE)
     _add_waits(registry, queued.items, running.items)
     _add_steps(registry, running.items)
     return generate_latest(registry).decode()
-
-
-async def _count(store: Store, kind: Kind, state: str) -> int:
-    total, after = 0, None
-    while True:
-        page = await store.list(kind, where={"state": state}, after=after, limit=_PAGE)
-        total += len(page.items)
-        if not page.has_more:
-            return total
-        after = page.items[-1]["id"]
 
 
 def _add_waits(registry: CollectorRegistry, queued: Iterable[Document], running: Iterable[Document]) -> None:

@@ -115,6 +115,9 @@ class Store(Protocol):
             MissingError: ``after`` names no document.
         """
 
+    async def tally(self, kind: Kind, states: Sequence[str]) -> Mapping[str, int]:
+        """Return how many documents are in each of these states, at one moment, without reading them."""
+
     async def update(
         self,
         kind: Kind,

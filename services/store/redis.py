@@ -95,6 +95,13 @@ class RedisStore:
             begin = f"({places[-1].decode()}"
         return Page(tuple(found[:limit]), len(found) > limit)
 
+    async def tally(self, kind: Kind, states: Sequence[str]) -> Mapping[str, int]:
+        """Return how many documents are in each of these states; see Store."""
+        async with _reaching(), self._redis.pipeline(transaction=True) as pipeline:
+            for state in states:
+                pipeline.zcard(keys.index(kind, "state", state))
+            return dict(zip(states, await pipeline.execute(), strict=True))
+
     async def update(
         self,
         kind: Kind,

@@ -69,6 +69,10 @@ class SqliteStore:
         check_list(where or {}, limit)
         return await self._reader.run(_list, kind, where or {}, after, limit)
 
+    async def tally(self, kind: Kind, states: Sequence[str]) -> Mapping[str, int]:
+        """Return how many documents are in each of these states; see Store."""
+        return await self._reader.run(_tally, kind, states)
+
     async def update(
         self,
         kind: Kind,
@@ -216,6 +220,14 @@ def _list(connection: sqlite3.Connection, kind: Kind, where: Mapping[str, str], 
     statement = f"SELECT body FROM documents WHERE {' AND '.join(tests)} ORDER BY created DESC, sequence DESC LIMIT ?"
     rows = connection.execute(statement, (*values, limit + 1)).fetchall()
     return Page(tuple(decode(row[0]) for row in rows[:limit]), len(rows) > limit)
+
+
+def _tally(connection: sqlite3.Connection, kind: Kind, states: Sequence[str]) -> Mapping[str, int]:
+    # As the index has it: the documents themselves are not read.
+    state = "json_extract(body, '$.state')"
+    statement = f"SELECT {state}, COUNT(*) FROM documents WHERE kind = ? GROUP BY {state}"
+    found = dict(connection.execute(statement, (kind,)))
+    return {state: found.get(state, 0) for state in states}
 
 
 def _update(

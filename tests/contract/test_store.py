@@ -203,6 +203,18 @@ async def test_lists_follow_changes_of_state(store: Store) -> None:
     assert await ids(store, where={"state": "queued", "owner": "me"}) == ["a"]
 
 
+async def test_a_tally_counts_each_state_and_follows_moves_and_deletions(store: Store) -> None:
+    states = ["queued", "running", "paused"]
+    assert await store.tally(Kind.RUN, states) == {"queued": 0, "running": 0, "paused": 0}
+    await make_runs(store, "a", "b", "c", "d", state="queued")
+    await make_runs(store, "e")
+    await store.create(Kind.ENDPOINT, {"id": "x", "state": "queued"})
+    await store.update(Kind.RUN, "a", {"state": "running"})
+    await store.delete(Kind.RUN, "b")
+    assert await store.tally(Kind.RUN, states) == {"queued": 2, "running": 1, "paused": 0}
+    assert await store.tally(Kind.RUN, []) == {}
+
+
 async def test_a_page_may_begin_after_a_document_that_the_list_no_longer_holds(store: Store) -> None:
     await make_runs(store, "a", "b", "c", state="queued")
     await store.update(Kind.RUN, "b", {"state": "running"})

@@ -68,6 +68,7 @@ def test_without_a_valid_key_only_health_and_pages_answer(api: ApiServer) -> Non
         ("POST", "/v1/runs", RUN, {"train"}),
         ("POST", "/v1/runs/run_x/cancel", None, {"train"}),
         ("POST", "/v1/runs/run_x/grow", {}, {"train"}),
+        ("POST", "/v1/runs/run_x/grow:validate", {}, {"read"}),
         ("POST", "/v1/evaluations", {"checkpoint": "c"}, {"train"}),
         ("DELETE", "/v1/checkpoints/ckpt_x", None, {"train"}),
         ("POST", "/v1/endpoints", {"name": "a", "checkpoint": "c"}, {"serve"}),

@@ -82,6 +82,7 @@ def test_every_post_takes_a_key(api: ApiServer) -> None:
         "/v1/topologies": {"chain": 2},
         "/v1/topologies:validate": {"chain": 2},
         f"/v1/runs/{run['id']}/grow": plan,
+        f"/v1/runs/{run['id']}/grow:validate": plan,
         "/v1/evaluations": {"checkpoint": checkpoint},
         "/v1/endpoints": {"name": "e", "checkpoint": checkpoint},
         "/v1/chat/completions": {"model": "none", "messages": [{"role": "user", "content": "x"}]},

@@ -166,6 +166,23 @@ def test_growing_makes_a_new_run_and_keeps_the_family_tree(api: ApiServer) -> No
     assert {entry["id"] for entry in children} == {child["id"], best["id"]}
 
 
+def test_a_growth_is_checked_and_nothing_is_kept(api: ApiServer) -> None:
+    run = queued_run(api)
+    checkpoint_of(api, run, 1)
+    body = {"plan": {"edits": [{"edit": "append", "layers": [2, 1]}]}, "name": "bigger"}
+    answer = api.client.post(f"/v1/runs/{run['id']}/grow:validate", json=body)
+    report = answer.json()
+    assert answer.status_code == 200, answer.text
+    assert (report["kind"], report["name"], report["nodes"]) == ("growth", "bigger", 5)
+    old = [node["id"] for node in run["spec"]["topology"]["nodes"]]
+    assert sorted([*old, *report["new"]]) == sorted(report["order"])
+    assert report["output"] == report["new"][-1]
+    assert report["tokens"]["calls_per_step"] == 5 * report["tokens"]["rollouts_per_step"]
+    assert [entry["id"] for entry in api.client.get("/v1/runs").json()["data"]] == [run["id"]]
+    child = api.client.post(f"/v1/runs/{run['id']}/grow", json=body).json()
+    assert child["spec"]["topology"] == report["document"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "path"),
     [
@@ -187,6 +204,8 @@ def test_a_plan_that_does_not_fit_starts_nothing(api: ApiServer, body: dict[str,
     checkpoint_of(api, run, 1)
     answer = api.client.post(f"/v1/runs/{run['id']}/grow", json=body)
     assert (answer.status_code, error_of(answer)["param"]) == (status, path), answer.text
+    checked = api.client.post(f"/v1/runs/{run['id']}/grow:validate", json=body)
+    assert (checked.status_code, error_of(checked)) == (status, error_of(answer))
     assert [entry["id"] for entry in api.client.get("/v1/runs").json()["data"]] == [run["id"]]
 
 

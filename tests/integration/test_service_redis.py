@@ -9,13 +9,18 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from redis_server import RedisServer, running_redis
-from service_process import ServiceProcess, running_service, slow
+from service_chat import chatting
+from service_process import ServiceProcess, running_service, slow, tiny
 from service_watch import watching
 
 from neuromas import journal
+from neuromas.spec.parse import parse_run_spec
+from neuromas.tasks.registry import make_task
 
 pytestmark = pytest.mark.timeout(1800)
 STEPS = 40
+PARTS = ("services.api", "ray::ServeReplica", "ray::ProxyActor", "services.runs.deployments", "services.runs.supervisor")
+"""Words of the command lines of what stands between a question and its answer."""
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +103,32 @@ def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: Red
     again = httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30)
     assert (again.json()["id"], again.headers["idempotency-replayed"]) == (run_id, "true")
     assert [run["id"] for run in service.get("/v1/runs", state="succeeded")["data"]].count(run_id) == 1
+
+
+def test_an_endpoint_gives_no_wrong_answer_while_parts_are_killed(service: ServiceProcess, redis: RedisServer) -> None:
+    """The API, the replica, Serve's proxy, supervisor, the process that deploys, and Redis, one after the other."""
+    run = service.wait_for_state(service.post("/v1/runs", tiny(steps=4))["id"], "succeeded", "failed")
+    assert run["error"] is None
+    spec = parse_run_spec(run["spec"])
+    task = make_task(spec.task, spec.seed)
+    questions = [task.example("test", number).prompt for number in range(8)]
+    service.post("/v1/endpoints", {"name": "solver", "checkpoint": f"{run['id']}@latest"})
+    service.wait_for("the endpoint", lambda: service.get("/v1/endpoints/solver")["state"] == "ready")
+    with chatting(service.url, "solver", questions) as chatter:
+
+        def wait_for_answers(after: str) -> None:
+            seen = chatter.right
+            service.wait_for(f"answers after {after}", lambda: chatter.right >= seen + 20)
+
+        wait_for_answers("the start")
+        for part in PARTS:
+            service.kill(part)
+            wait_for_answers(part)
+        redis.kill()
+        service.wait_for("Redis is missed", lambda: chatter.refusals.get("store_unavailable", 0) > 0)
+        redis.start()
+        wait_for_answers("Redis came back")
+    assert chatter.wrong == []
+    assert chatter.refusals.keys() >= {"store_unavailable"}
+    assert httpx.delete(f"{service.url}/v1/endpoints/solver", timeout=30).status_code == 200
+    service.wait_for("the end", lambda: service.get("/v1/endpoints/solver")["state"] == "stopped")

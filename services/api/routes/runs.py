@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import Path, Query, Request
@@ -9,12 +10,14 @@ from fastapi import Path, Query, Request
 from services.api.auth import Reader, Trainer
 from services.api.body import Body
 from services.api.described import KEYED, errors, takes
-from services.api.growing import grow
+from services.api.estimate import report_growth
+from services.api.growing import plan_growth
 from services.api.lineage import family_tree
 from services.api.moves import move, tell_state
 from services.api.paging import After, Limit, Text, listing
 from services.api.route import router
 from services.api.schemas.run import RUN_EXAMPLES, Lineage, RunView
+from services.api.schemas.topology import GrowthReport
 from services.api.schemas.view import Listing
 from services.api.service import Serviced, fresh_id
 from services.api.submission import read_spec, submit
@@ -104,10 +107,22 @@ async def resume_run(caller: Trainer, service: Serviced, run_id: RunId) -> Docum
 async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id: RunId, document: Body) -> Document:
     """Queue a new run that begins with a larger graph made of this run's checkpoint, its weights inherited."""
     parent = await service.store.get(Kind.RUN, run_id)
-    spec, record = await grow(service, parent, document)
-    run = await submit(service, caller, fresh_id(request, "run"), spec, record)
+    growth = await plan_growth(service, parent, document)
+    run = await submit(service, caller, fresh_id(request, "run"), growth.spec, growth.parent)
     await tell_state(service.store, run)
     return run
+
+
+@routes.post(
+    "/runs/{run_id}/grow:validate",
+    response_model=GrowthReport,
+    responses=errors(404, 409, body=True),
+    openapi_extra=takes("GrowRequest", _PLANS),
+)
+async def validate_growth(caller: Reader, service: Serviced, run_id: RunId, document: Body) -> Document:
+    """Check a growth, and say what the grown graph is and needs. Nothing is kept."""
+    growth = await plan_growth(service, await service.store.get(Kind.RUN, run_id), document)
+    return await asyncio.to_thread(report_growth, growth.grown, growth.spec, growth.stages, service.settings)
 
 
 @routes.get("/runs/{run_id}/lineage", response_model=Lineage, responses=errors(404))

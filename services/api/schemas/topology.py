@@ -130,13 +130,10 @@ class MemoryEstimate(View):
     """Keys and values of one answer's calls, all held at once, without the question."""
 
 
-class TopologyReport(View):
+class GraphReport(View):
     """What a graph is and what it needs."""
 
-    object: Literal["topology.report"] = "topology.report"
     valid: Literal[True] = True
-    kind: Literal["topology", "run"]
-    """What the body was: a bare topology, or a whole run spec."""
     name: str
     hash: str
     nodes: int
@@ -158,3 +155,22 @@ class TopologyReport(View):
     """Nodes of the graph at each stage of a run's growth; null for a bare topology."""
     drawing: str
     """The graph as an SVG image."""
+
+
+class TopologyReport(GraphReport):
+    """What a graph that was sent is and what it needs."""
+
+    object: Literal["topology.report"] = "topology.report"
+    kind: Literal["topology", "run"]
+    """What the body was: a bare topology, or a whole run spec."""
+
+
+class GrowthReport(GraphReport):
+    """What a graph would be after a growth, and what it needs in the new run."""
+
+    object: Literal["growth.report"] = "growth.report"
+    kind: Literal["growth"] = "growth"
+    document: dict[str, Any]
+    """The grown graph: nodes, edges and output, all written out."""
+    new: list[str]
+    """Nodes that the plan adds; all others are trained ones."""

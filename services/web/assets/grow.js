@@ -5,6 +5,7 @@ import { announce, h, put } from "./dom.js";
 import { Fields, resolve, variants } from "./fields.js";
 import { percent, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
+import { GrownGraph } from "./grown_graph.js";
 import { card, labelled, pageHead, problemPanel, putPage } from "./parts.js";
 
 const TRAINING = ["steps", "learning_rate"];
@@ -18,7 +19,7 @@ const EDIT_WORDS = {
 export function growPage({ id, query }) {
   const page = new GrowPage(id, query.get("checkpoint") || "latest");
   page.open();
-  return { element: page.element, title: "Grow", close: () => {} };
+  return { element: page.element, title: "Grow", close: () => page.close() };
 }
 
 class GrowPage {
@@ -48,7 +49,9 @@ class GrowPage {
 
   build() {
     const { run } = this;
-    this.checkpoint = h("select", { onchange: () => this.draw() }, this.checkpoints.map((one) => h("option",
+    this.grown = new GrownGraph({ path: `/v1/runs/${encodeURIComponent(run.id)}`, compose: () => this.body,
+      onFaults: (error) => this.judge(error) });
+    this.checkpoint = h("select", { onchange: () => { this.draw(); this.grown.changed(0); } }, this.checkpoints.map((one) => h("option",
       { value: one.id, selected: one.id === this.wanted || one.aliases.includes(this.wanted) },
       `${one.stage_name}, step ${one.step}: ${plural(one.nodes, "node")}, ${percent(one.accuracy)} right${one.aliases.length ? ` (${one.aliases.join(", ")})` : ""}`)));
     this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The checkpoint's graph" });
@@ -69,8 +72,8 @@ class GrowPage {
       "Growing makes a new run. Its nodes begin with what the checkpoint's have learned; ", h("a", { href: `#/runs/${run.id}` }, "the run itself"), " stays as it is.")),
     card("From", {}, this.checkpoints.length ? labelled("Checkpoint", this.checkpoint)
       : h("p", { class: "note" }, "This run has no checkpoint yet: wait for its first, or for its end."), this.drawing),
-    card("Plan", {}, h("form", { novalidate: true, onsubmit: (event) => this.submit(event) },
-      this.list, h("button", { type: "button", class: "small", onclick: () => this.addEdit("widen") }, "Another edit"),
+    card("Plan", {}, h("form", { novalidate: true, oninput: () => this.changed(), onsubmit: (event) => this.submit(event) },
+      this.list, h("button", { type: "button", class: "small", onclick: () => this.addEdit("widen") }, "Another edit"), this.grown.element,
       part("New nodes and old ones", this.inherit.element),
       part("The new run", h("div", { class: "fields" }, this.nameField, this.levelField, this.target && this.target.element, this.training.element)),
       this.trouble, this.button)));
@@ -105,12 +108,24 @@ class GrowPage {
     show(kind);
     this.edits.push(edit);
     this.list.append(edit.element);
+    this.changed(0);
   }
 
   dropEdit(edit) {
     this.edits.splice(this.edits.indexOf(edit), 1);
     edit.element.remove();
     this.edits.forEach((one, place) => put(one.element.querySelector("legend"), `Edit ${place + 1}`));
+    this.changed(0);
+  }
+
+  changed(wait) {
+    if (this.checkpoints.length) this.grown.changed(wait);
+  }
+
+  /** Say beside the fields what the server found in the plan as it stands; other trouble waits until it is submitted. */
+  judge(error) {
+    this.clearFaults();
+    if (error && error.faults && error.faults.length) this.refuse(error);
   }
 
   draw() {
@@ -135,6 +150,7 @@ class GrowPage {
 
   async submit(event) {
     event.preventDefault();
+    this.grown.close();
     this.button.disabled = true;
     this.clearFaults();
     try {
@@ -177,5 +193,9 @@ class GrowPage {
     this.levelField.setFault("");
     for (const edit of this.edits) edit.fault.textContent = "";
     for (const group of [this.inherit, this.training, this.target, ...this.edits.map((edit) => edit.fields)]) if (group) group.clearFaults();
+  }
+
+  close() {
+    if (this.grown) this.grown.close();
   }
 }

@@ -1,0 +1,68 @@
+// The graph that a plan of growth makes, asked of the server as the plan changes, and drawn with its new nodes marked.
+
+import { post } from "./api.js";
+import { h, put, say } from "./dom.js";
+import { count, plural } from "./format.js";
+import { drawGraph } from "./graph.js";
+
+const CHECK_AFTER_MS = 300;
+
+/**
+ * A view of what a run would be grown to.
+ *
+ * `compose()` gives the body of the request as it stands now. `onFaults(error)` gets why it is refused: null where it
+ * is not.
+ */
+export class GrownGraph {
+  constructor({ path, compose, onFaults }) {
+    Object.assign(this, { path, compose, onFaults, timer: 0, abort: null });
+    this.verdict = h("p", { class: "verdict-line", role: "status" });
+    this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The grown graph" });
+    this.facts = h("dl", { class: "facts" });
+    this.element = h("fieldset", { class: "becomes" }, h("legend", {}, "What it becomes"), this.verdict, this.drawing, this.facts);
+  }
+
+  /** Ask again, a moment after the last change. */
+  changed(wait = CHECK_AFTER_MS) {
+    this.close();
+    this.element.setAttribute("aria-busy", "true");
+    this.timer = setTimeout(() => this.check(), wait);
+  }
+
+  async check() {
+    const abort = new AbortController();
+    this.abort = abort;
+    try {
+      this.show(await post(`${this.path}/grow:validate`, this.compose(), { signal: abort.signal }));
+      this.onFaults(null);
+    } catch (error) {
+      if (error.name === "AbortError" || abort.signal.aborted) return;
+      this.tell(false, "Not valid yet");
+      this.onFaults(error);
+    }
+    this.element.setAttribute("aria-busy", "false");
+  }
+
+  show({ document, new: fresh, ...report }) {
+    this.tell(true, `${plural(report.nodes, "node")}, ${fresh.length} of them new`);
+    const marks = Object.fromEntries(fresh.map((node) => [node, "new"]));
+    const label = `graph of ${report.nodes} nodes; new are ${fresh.join(", ") || "none"}`;
+    put(this.drawing, drawGraph(document, { kinds: marks, captions: marks, label }));
+    const facts = [["Output", report.output], ["Calls per answer", count(report.calls_per_answer)],
+      ["Wait for each other", plural(report.critical_path.length, "call")], ["Trained numbers", count(report.trainable_parameters)],
+      ["Calls per step", count(report.tokens.calls_per_step)]];
+    put(this.facts, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  }
+
+  tell(isRight, text) {
+    say(this.verdict, text);
+    this.verdict.className = isRight ? "verdict-line right" : "verdict-line wrong";
+  }
+
+  /** Ask no more. */
+  close() {
+    clearTimeout(this.timer);
+    if (this.abort) this.abort.abort();
+    this.element.setAttribute("aria-busy", "false");
+  }
+}
