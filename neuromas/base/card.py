@@ -24,7 +24,7 @@ class BaseCard:
         weights_sha256: SHA-256 of ``model.safetensors``, in hex.
         num_parameters: trainable parameters, tied embeddings counted once.
         cpu_s: processor seconds spent on training.
-        num_threads: torch threads used; with the recipe and the versions it determines the weights.
+        num_threads: torch threads that trained it; with the recipe and the versions they determine the weights.
         recipe: the resolved Recipe.
         skills: what was measured after training, see ``neuromas.base.skills``.
         versions: version by library.

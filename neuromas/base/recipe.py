@@ -54,7 +54,7 @@ class PracticeStage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that determines the weights, apart from library versions and the number of threads.
+    """Everything that determines the weights, apart from library versions and the processor's instruction set.
 
     Attributes:
         stages: practice in order; one optimizer goes through all of them.

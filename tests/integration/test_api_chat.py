@@ -158,7 +158,8 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_ends_it(api: ApiServer, 
         deployed(api, "slow", slow.url)
         body = {"model": "slow", "messages": QUESTION, "stream": True}
         with httpx.stream("POST", f"{api.url}/v1/chat/completions", json=body, timeout=60, trust_env=False) as answer:
-            assert next(answer.iter_lines()).startswith("data: ")
+            lines = answer.iter_lines()  # whoever lets go of it lets go of the connection
+            assert next(lines).startswith("data: ")
             slow.wait_for(lambda server: server.load.running == 1)
         slow.wait_for(lambda server: server.load.cancelled == 1)
 

@@ -19,7 +19,13 @@ from neuromas.tasks.registry import make_task
 
 pytestmark = pytest.mark.timeout(1800)
 STEPS = 40
-PARTS = ("services.api", "ray::ServeReplica", "ray::ProxyActor", "services.runs.deployments", "services.runs.supervisor")
+PARTS = (
+    "services.api",
+    "ray::ServeReplica",
+    "ray::ProxyActor",
+    "services.runs.deployments",
+    "services.runs.supervisor",
+)
 """Words of the command lines of what stands between a question and its answer."""
 
 
