@@ -32,15 +32,21 @@ def shipped() -> torch.nn.Module:
     return AutoModelForCausalLM.from_pretrained(SHIPPED).eval()
 
 
-def test_the_same_recipe_gives_the_same_weights(
-    smoke: tuple[Path, BaseCard, list[Progress]], tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_the_same_recipe_gives_the_same_weights(smoke: tuple[Path, BaseCard, list[Progress]], tmp_path: Path) -> None:
     _, card, _ = smoke
     torch.manual_seed(12345)
-    threads = torch.get_num_threads()
-    request.addfinalizer(lambda: torch.set_num_threads(threads))
-    torch.set_num_threads(3 - min(threads, 2))  # another number than before
     assert make_base(Recipe.smoke(), tmp_path).weights_sha256 == card.weights_sha256
+
+
+def test_a_base_is_made_in_one_thread_and_the_process_keeps_its_own_number(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    before = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(before))
+    torch.set_num_threads(2)
+    seen: set[int] = set()
+    make_base(Recipe.smoke(), tmp_path, lambda _: seen.add(torch.get_num_threads()))
+    assert (seen, torch.get_num_threads()) == ({1}, 2)
 
 
 def test_progress_is_told_after_every_step_and_the_loss_falls(smoke: tuple[Path, BaseCard, list[Progress]]) -> None:
