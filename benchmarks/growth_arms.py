@@ -99,6 +99,15 @@ FAMILIES: Mapping[str, Family] = {
         training=TREE_TRAINING | {"steps": 90},
         growth={"max_steps_per_level": 60},
     ),
+    "tree4": Family(
+        task={"type": "tree", "depth": 4},
+        levels=(2, 3, 4),
+        parent={"tree": {"depth": 2}},
+        full={"tree": {"depth": 4}},
+        plan={"edits": [{"edit": "graft"}]},
+        training=TREE_TRAINING | {"steps": 240},
+        growth={"max_steps_per_level": 100},
+    ),
 }
 
 

@@ -106,13 +106,23 @@ def read_records(path: Path) -> list[Document]:
 
 
 def publish(records: Sequence[Document]) -> None:
-    """Write the records and their tables into docs/, and the main one into the README."""
-    by_run = {(row["family"], list(ARMS).index(row["arm"]), row["seed"]): row for row in records}
-    records = [by_run[key] for key in sorted(by_run)]
-    Path("docs/evidence/growth.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    """Write the records and their tables into docs/, and the main one into the README.
+
+    What was published of the same runs is replaced, everything else stays.
+    """
+    place = Path("docs/evidence/growth.json")
+    before = json.loads(place.read_text(encoding="utf-8")) if place.exists() else []
+    records = merged([*before, *records])
+    place.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     replace_table(Path("docs/growth.md"), "growth", table(records))
     main_rows = [row for row in records if row["family"] == "chain7" and row["arm"] in README_ARMS]
     replace_table(README, "growth", readme_table(main_rows))
+
+
+def merged(records: Sequence[Document]) -> list[Document]:
+    """Return the records in order of family, arm and seed; of the same run the last one."""
+    by_run = {(row["family"], list(ARMS).index(row["arm"]), row["seed"]): row for row in records}
+    return [by_run[key] for key in sorted(by_run)]
 
 
 def readme_table(rows: Sequence[Document]) -> str:
@@ -214,7 +224,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/growth"), help="folder of records, specs, logs and runs")
     parser.add_argument(
-        "--publish", type=Path, nargs="+", metavar="DIR", help="run nothing; write the records of folders into docs"
+        "--publish",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="run nothing; write the records of folders into docs, beside those of other runs",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override for every run spec")
     return parser

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks.growth_arms import ARMS, FAMILIES, NEEDS_GROWN, Grown, arm_spec
+from benchmarks.growth_evidence import merged
 from neuromas.growth.controller import Controller
 from neuromas.growth.schedule import check_schedule
 from neuromas.spec.run import RunSpec
@@ -16,8 +17,9 @@ GROWN = {
     "chain9": Grown((20, 25, 25, 50), calls=143_000),
     "tree3": Grown((60, 200), calls=404_480),
     "tree3-short": Grown((15, 75), calls=145_920),
+    "tree4": Grown((15, 100, 125), calls=1_200_000),
 }
-SUBTREES = {"tree3", "tree3-short"}
+SUBTREES = {"tree3", "tree3-short", "tree4"}
 """Families with subtrees to copy."""
 
 
@@ -37,7 +39,7 @@ def test_every_arm_is_a_spec_that_can_run(family: str, arm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "nodes"), [("chain7", 7), ("cycle7", 7), ("chain9", 9), ("tree3", 7), ("tree3-short", 7)]
+    ("family", "nodes"), [("chain7", 7), ("cycle7", 7), ("chain9", 9), ("tree3", 7), ("tree3-short", 7), ("tree4", 15)]
 )
 def test_the_grown_graph_ends_with_the_size_of_the_one_from_scratch(family: str, nodes: int) -> None:
     spec = spec_of(family, "grown")
@@ -61,3 +63,12 @@ def test_controls_that_copy_the_grown_arm_cannot_run_before_it() -> None:
     for arm in NEEDS_GROWN:
         with pytest.raises(ValueError, match="run that first"):
             arm_spec("chain7", arm, 0, None)
+
+
+def test_published_runs_are_replaced_one_by_one() -> None:
+    def record(family: str, arm: str, seed: int, greedy: float) -> dict[str, object]:
+        return {"family": family, "arm": arm, "seed": seed, "greedy": greedy}
+
+    before = [record("tree3", "grown", 0, 0.9), record("chain7", "scratch", 0, 0.5), record("chain7", "grown", 0, 0.8)]
+    again = [record("chain7", "grown", 0, 1.0), record("chain7", "grown", 1, 1.0)]
+    assert merged([*before, *again]) == [again[0], again[1], before[1], before[0]]
