@@ -41,6 +41,10 @@ class ApiServer:
         self.client = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self._server = server
 
+    def at(self, place: str) -> str:
+        """Return the address of a page of the dashboard."""
+        return f"{self.url}/{place}"
+
     def stop(self) -> None:
         """Begin to stop, as a signal does."""
         self._server.stop()

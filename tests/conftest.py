@@ -5,14 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from redis_server import RedisServer, running_redis
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from neuromas.run import RunResult
+
 # Fixed examples and no deadline: a test's outcome does not depend on luck or on how busy the machine is.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of tests that are coroutines."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    from dashboard_world import browsing
+
+    with browsing() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +104,25 @@ def word_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": BOS, "eos_token": EOS}))
     (folder / "neuromas.json").write_text(json.dumps({"renderer": "compact"}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained_run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A trained graph of two nodes that one output reads, on the small base, with two checkpoints."""
+    from neuromas.run import run
+    from neuromas.spec.parse import parse_run_spec
+
+    spec = parse_run_spec(
+        {
+            "name": "served",
+            "base": str(small_base),
+            "topology": {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]},
+            "task": {"type": "chain", "hops": 2},
+            "training": {"steps": 2, "prompts_per_step": 2, "group_size": 2},
+            "checkpoint": {"every": 1},
+            "evaluation": {"examples": 8},
+            "engine": {"type": "transformers"},
+            "runtime": {"type": "local"},
+        }
+    )
+    return run(spec, tmp_path_factory.mktemp("runs"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from api_server import ApiServer, checkpoint_of, queued_run, running_api
-from dashboard_world import DESKTOP, PHONE, adopt, aside, browsing, opened, trained_run
+from dashboard_world import DESKTOP, PHONE, adopt, aside, opened, trained_run
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from services.records import RunState, events_stream, logs_stream, rollouts_stream
@@ -40,16 +40,6 @@ def run(api: ApiServer, folder: Path) -> Document:
     return run
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
-
-
-def at(api: ApiServer, place: str) -> str:
-    return f"{api.url}/{place}"
-
-
 def row(page: Page, name: str) -> Locator:
     return page.locator(".run").filter(has=page.get_by_role("link", name=name, exact=True))
 
@@ -71,7 +61,7 @@ def begun(api: ApiServer, name: str) -> Document:
 
 def test_the_list_shows_what_each_run_has_come_to(browser: Browser, api: ApiServer, run: Document) -> None:
     waiting = queued_run(api, name="waiting-its-turn")
-    with opened(browser, at(api, "#/runs")) as page:
+    with opened(browser, api.at("#/runs")) as page:
         ended = row(page, run["name"])
         expect(ended.locator(".state")).to_have_text("succeeded")
         expect(ended.get_by_role("img", name=re.compile("reward over 4 steps"))).to_be_visible()
@@ -89,7 +79,7 @@ def test_the_list_shows_what_each_run_has_come_to(browser: Browser, api: ApiServ
 def test_a_run_is_shown_as_it_goes_on(browser: Browser, api: ApiServer) -> None:
     run = begun(api, "goes-on")
     stream = events_stream(run["id"])
-    with opened(browser, at(api, f"#/runs/{run['id']}")) as page:
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         expect(page.get_by_text("live", exact=True)).to_be_visible()
         aside(lambda: api.tell(stream, step(1, 0.1, **{"train/entropy/n1": 0.7}), step(2, 0.3)))
         curve = page.get_by_role("img", name=re.compile(r"^Reward: "))
@@ -137,7 +127,7 @@ def test_a_stream_that_fails_loses_nothing_and_tells_nothing_twice(
 
     with opened(browser, "about:blank") as page:
         page.route("**/v1/runs/*/events*", refuse)
-        page.goto(at(api, f"#/runs/{run['id']}"))
+        page.goto(api.at(f"#/runs/{run['id']}"))
         curve = page.get_by_role("img", name=re.compile(r"^Reward: "))
         expect(curve).to_have_attribute("aria-label", re.compile("each step 10 % at 1"))
         aside(lambda: api.tell(stream, *(step(number, number / 10) for number in range(2, 9))))
@@ -153,7 +143,7 @@ def test_a_stream_that_fails_loses_nothing_and_tells_nothing_twice(
 
 def test_a_run_is_paused_resumed_and_cancelled(browser: Browser, api: ApiServer) -> None:
     run = queued_run(api, name="moved")
-    with opened(browser, at(api, f"#/runs/{run['id']}")) as page:
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         state = page.locator(".state-line .state")
         page.get_by_role("button", name="Pause").click()
         expect(state).to_have_text("paused")
@@ -172,7 +162,7 @@ def test_a_run_is_paused_resumed_and_cancelled(browser: Browser, api: ApiServer)
 
 def test_the_graph_shows_the_text_on_every_edge(browser: Browser, api: ApiServer, run: Document) -> None:
     rollouts = api.client.get(f"/v1/runs/{run['id']}/rollouts").json()["data"]
-    with opened(browser, at(api, f"#/runs/{run['id']}")) as page:
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         graph = page.get_by_role("group", name="graph of 3 nodes, output n3")
         expect(graph.get_by_role("button")).to_have_count(3)
         for shown, name in ((rollouts[-1], ""), (rollouts[0], str(rollouts[0]["id"]))):
@@ -203,7 +193,7 @@ def test_the_health_of_nodes_is_told(browser: Browser, api: ApiServer) -> None:
     aside(lambda: api.tell(rollouts_stream(run["id"]), rollout))
     figures = {"train/grad_norm/n1": 0.2, "rollout/length_mean/n1": 8.0, "rollout/length_mean/n2": 3.0}
     aside(lambda: api.tell(events_stream(run["id"]), step(1, 0.0, **figures)))
-    with opened(browser, at(api, f"#/runs/{run['id']}")) as page:
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         table = page.get_by_role("region", name="Health of the nodes")
         expect(table.get_by_role("row", name=re.compile("^n1"))).to_contain_text(
             re.compile(r"cut off.*0\.2.*8 tokens.*100 %")
@@ -224,7 +214,7 @@ def test_text_of_the_server_is_never_markup(browser: Browser, api: ApiServer) ->
     aside(lambda: api.tell(events_stream(run["id"]), notice, step(1, 0.0)))
     error = {"code": "x", "message": HOSTILE, "param": HOSTILE}
     aside(lambda: api.change(Kind.RUN, run["id"], state="failed", error=error))
-    with opened(browser, at(api, f"#/runs/{run['id']}")) as page:
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         expect(page.locator(".rollout .question")).to_have_text(HOSTILE)
         expect(page.locator(".problem")).to_contain_text(HOSTILE)
         expect(page.locator(".events")).to_contain_text(HOSTILE)
@@ -241,7 +231,7 @@ def test_checkpoints_are_deployed_evaluated_exported_and_deleted(
     newest, older = sorted(
         api.client.get(f"/v1/runs/{run['id']}/checkpoints").json()["data"], key=lambda one: -one["step"]
     )
-    with opened(browser, at(api, f"#/runs/{run['id']}")) as page:
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         expect(page.get_by_role("row", name=re.compile("step 4latest"))).to_be_visible()
         page.get_by_role("button", name="Evaluate checkpoint of step 4").click()
         page.get_by_label("Held-out examples").fill("0")
@@ -274,7 +264,7 @@ def test_a_run_is_grown_and_its_family_shown(browser: Browser, api: ApiServer) -
     parent = queued_run(api, name="parent")
     aside(lambda: api.change(Kind.RUN, parent["id"], state="succeeded"))
     checkpoint = aside(lambda: checkpoint_of(api, parent, 2, 0.5))
-    with opened(browser, at(api, f"#/runs/{parent['id']}")) as page:
+    with opened(browser, api.at(f"#/runs/{parent['id']}")) as page:
         page.get_by_role("link", name="Grow checkpoint of step 2").click()
         becomes = page.get_by_role("group", name="What it becomes")
         expect(becomes).to_contain_text("4 nodes, 2 of them new")
@@ -311,7 +301,7 @@ def test_pages_fit_their_screen_and_name_what_is_on_them(
     with opened(browser, "about:blank", viewport=size) as page:
         for place in PAGES:
             page.goto("about:blank")
-            page.goto(at(api, place.format(run=run["id"])))
+            page.goto(api.at(place.format(run=run["id"])))
             expect(page.get_by_role("heading", level=1)).to_have_count(1)
             expect(page.get_by_text("loading …")).to_have_count(0)
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], place
@@ -332,7 +322,7 @@ def test_nothing_jumps_while_a_run_is_loaded(browser: Browser, api: ApiServer, r
     }).observe({type: 'layout-shift', buffered: true}); window.shifted = 0;"""
     with opened(browser, "about:blank") as page:
         page.add_init_script(watch)
-        page.goto(at(api, f"#/runs/{run['id']}"))
+        page.goto(api.at(f"#/runs/{run['id']}"))
         expect(page.get_by_role("img", name=re.compile("^Reward: "))).to_be_visible()
         expect(page.locator(".rollout")).to_be_visible()
         assert page.evaluate("window.shifted") < 0.1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from api_server import ApiServer, checkpoint_of, queued_run, running_api
-from dashboard_world import ROOT, answering, aside, browsing, opened
+from dashboard_world import ROOT, answering, aside, opened
 from playwright.sync_api import Browser, Page, Route, expect
 
 from services.keys import make_key
@@ -28,16 +28,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
-
-
-def at(api: ApiServer, place: str) -> str:
-    return f"{api.url}/{place}"
-
-
 def the_run(api: ApiServer, name: str) -> Document:
     """Return the one run of a name."""
     (run,) = api.client.get("/v1/runs", params={"name": name}).json()["data"]
@@ -52,7 +42,7 @@ def graph_of(page: Page) -> list[str]:
 
 def test_faults_of_a_graph_are_shown_at_their_place(browser: Browser, api: ApiServer) -> None:
     broken = '{\n "nodes": [\n  {"id": "a"},\n  {"id": "b", "temprature": 2}\n ],\n "edges": [["a", "c"]]\n}'
-    with opened(browser, at(api, "#/new")) as page:
+    with opened(browser, api.at("#/new")) as page:
         text, faults = page.get_by_label("Graph", exact=True), page.locator(".faults li")
         expect(page.get_by_text("Valid: 3 nodes, 2 edges, 2 layers deep")).to_be_visible()
         text.fill(broken)
@@ -86,14 +76,14 @@ def test_faults_of_a_graph_are_shown_at_their_place(browser: Browser, api: ApiSe
     ("text", "nodes"), [("chain 4", 4), ("layers: 2, 2", 5), ("tree 2", 3), ("star 3", 4), ("random 5 0.5 1", 5)]
 )
 def test_shorthands_are_understood(browser: Browser, api: ApiServer, text: str, nodes: int) -> None:
-    with opened(browser, at(api, "#/new")) as page:
+    with opened(browser, api.at("#/new")) as page:
         page.get_by_label("Graph", exact=True).fill(text)
         expect(page.get_by_text(re.compile(rf"^Valid: {nodes} nodes,"))).to_be_visible()
         assert len(graph_of(page)) == nodes
 
 
 def test_a_run_is_submitted_as_the_form_says(browser: Browser, api: ApiServer) -> None:
-    with opened(browser, at(api, "#/new")) as page:
+    with opened(browser, api.at("#/new")) as page:
         submit = page.get_by_role("button", name="Submit the run")
         page.get_by_label("Graph", exact=True).fill("a -> b")
         page.get_by_label("Task", exact=True).select_option("tree")
@@ -126,7 +116,7 @@ def test_a_run_is_submitted_as_the_form_says(browser: Browser, api: ApiServer) -
 
 def test_a_whole_spec_goes_to_the_form_and_a_run_can_be_changed(browser: Browser, api: ApiServer) -> None:
     whole = {"name": "whole", "topology": {"star": 3}, "task": {"type": "tree", "depth": 1}, **SECTIONS}
-    with opened(browser, at(api, "#/new")) as page:
+    with opened(browser, api.at("#/new")) as page:
         page.get_by_label("Graph", exact=True).fill(json.dumps(whole))
         expect(page.get_by_label("Name")).to_have_value("whole")
         expect(page.get_by_text("Valid: 4 nodes, 3 edges")).to_be_visible()
@@ -144,7 +134,7 @@ def test_a_whole_spec_goes_to_the_form_and_a_run_can_be_changed(browser: Browser
 
 
 def test_the_graph_that_is_submitted_is_the_one_that_stands_there(browser: Browser, api: ApiServer) -> None:
-    with opened(browser, at(api, "#/new")) as page:
+    with opened(browser, api.at("#/new")) as page:
         page.get_by_label("Name").fill("at-once")
         page.get_by_label("Steps").fill("3")
         expect(page.get_by_text(re.compile("^Valid: .* calls per step"))).to_be_visible()
@@ -162,7 +152,7 @@ TYPE_AND_SUBMIT = """(graph) => {
 
 
 def test_what_was_typed_stays_while_one_looks_elsewhere(browser: Browser, api: ApiServer) -> None:
-    with opened(browser, at(api, "#/new")) as page:
+    with opened(browser, api.at("#/new")) as page:
         page.get_by_label("Graph", exact=True).fill("dense 3")
         page.get_by_label("Seed").fill("17")
         page.get_by_role("link", name="Runs", exact=True).click()
@@ -181,7 +171,7 @@ def deployed(api: ApiServer, name: str, url: str) -> Document:
 
 def test_an_answer_streams_and_every_node_is_heard(browser: Browser, api: ApiServer, word_base: Path) -> None:
     topology = {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]}
-    with answering(word_base, topology, "solver") as url, opened(browser, at(api, "#/endpoints")) as page:
+    with answering(word_base, topology, "solver") as url, opened(browser, api.at("#/endpoints")) as page:
         deployed(api, "solver", url)
         page.reload()
         page.get_by_role("link", name="solver").click()
@@ -203,10 +193,10 @@ def test_an_answer_streams_and_every_node_is_heard(browser: Browser, api: ApiSer
 
 def test_an_answer_that_fails_or_is_stopped_says_so(browser: Browser, api: ApiServer, word_base: Path) -> None:
     topology = {"nodes": [{"id": "only"}], "edges": []}
-    with answering(word_base, topology, "other") as url, opened(browser, at(api, "#/endpoints/gone")) as page:
+    with answering(word_base, topology, "other") as url, opened(browser, api.at("#/endpoints/gone")) as page:
         expect(page.get_by_role("alert")).to_contain_text("gone")
         deployed(api, "nobody", url)
-        page.goto(at(api, "#/endpoints/nobody"))
+        page.goto(api.at("#/endpoints/nobody"))
         page.get_by_label("Question").fill(QUESTION)
         page.get_by_role("button", name="Ask").click()
         expect(page.get_by_role("article").get_by_role("alert")).to_contain_text("does not exist")
@@ -227,7 +217,7 @@ def test_an_endpoint_is_swapped_and_stopped(browser: Browser, api: ApiServer) ->
     endpoint = deployed(api, "changes", "http://127.0.0.1:9")
     run = api.client.get(f"/v1/runs/{endpoint['run']}").json()
     newer = aside(lambda: checkpoint_of(api, run, 7, 0.75))
-    with opened(browser, at(api, "#/endpoints/changes")) as page:
+    with opened(browser, api.at("#/endpoints/changes")) as page:
         page.get_by_role("button", name="Swap checkpoint").click()
         page.get_by_label("Checkpoint of the same run").select_option(newer["id"])
         page.get_by_role("dialog").get_by_role("button", name="Swap").click()
@@ -248,7 +238,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser: Browser, tmp_path:
 
     with running_api(Settings(data_dir=tmp_path / "data", port=0, auth="keys")) as api:
         reader, trainer = aside(lambda: api.store(make))
-        with opened(browser, at(api, "#/new")) as page:
+        with opened(browser, api.at("#/new")) as page:
             expect(page.get_by_role("heading", name="API key")).to_be_visible()
             page.get_by_label("API key", exact=True).fill("nmk_wrong")
             page.get_by_role("button", name="Use this key").click()
@@ -277,14 +267,14 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser: Browser, tmp_path:
 
 def test_a_server_that_is_away_is_told_and_what_was_seen_stays(browser: Browser, api: ApiServer) -> None:
     run = queued_run(api, name="seen-before")
-    with opened(browser, at(api, "#/runs")) as page:
+    with opened(browser, api.at("#/runs")) as page:
         expect(page.get_by_role("link", name=run["name"])).to_be_visible()
         page.route("**/v1/**", lambda route: route.abort())
         expect(page.locator("#offline")).to_contain_text("The server cannot be reached")
         expect(page.get_by_role("link", name=run["name"])).to_be_visible()
         page.unroute_all()
         expect(page.locator("#offline")).to_be_hidden()
-        page.goto(at(api, "#/runs/run_0000000000000000"))
+        page.goto(api.at("#/runs/run_0000000000000000"))
         expect(page.get_by_role("alert")).to_contain_text("run_0000000000000000")
 
 
@@ -299,7 +289,7 @@ def test_an_empty_list_says_what_to_do(browser: Browser, tmp_path: Path) -> None
 
 
 def test_the_keyboard_reaches_the_content_first(browser: Browser, api: ApiServer) -> None:
-    with opened(browser, at(api, "#/runs")) as page:
+    with opened(browser, api.at("#/runs")) as page:
         expect(page.get_by_role("heading", name="Runs")).to_be_visible()
         page.keyboard.press("Tab")
         skip = page.get_by_role("link", name="Skip to the content")

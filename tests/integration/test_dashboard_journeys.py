@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from dashboard_world import PHONE, browsing, opened
+from dashboard_world import PHONE, opened
 from playwright.sync_api import Browser, Page, expect
 from service_process import Document, ServiceProcess, running_service
 
@@ -23,12 +23,6 @@ QUESTION = "0: 3 1: 6 2: 7 3: 5 4: 0 5: 1 6: 2 7: 4 start 7 find B="
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     with running_service(tmp_path_factory.mktemp("journeys") / "data") as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
 
 
 def test_a_graph_is_trained_grown_and_served_through_the_page(browser: Browser, service: ServiceProcess) -> None:

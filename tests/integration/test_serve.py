@@ -15,7 +15,7 @@ from neuromas.endpoint import load_graph, open_server
 from neuromas.preflight import check_run
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.dataflow import Dataflow
-from neuromas.run import RunResult, run, worker_setup
+from neuromas.run import RunResult, worker_setup
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.question import Question
@@ -26,24 +26,6 @@ from neuromas.training.learner import Learner
 from neuromas.training.location import read_topology
 
 WAIT_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def trained_run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    spec = parse_run_spec(
-        {
-            "name": "served",
-            "base": str(small_base),
-            "topology": {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]},
-            "task": {"type": "chain", "hops": 2},
-            "training": {"steps": 2, "prompts_per_step": 2, "group_size": 2},
-            "checkpoint": {"every": 1},
-            "evaluation": {"examples": 8},
-            "engine": {"type": "transformers"},
-            "runtime": {"type": "local"},
-        }
-    )
-    return run(spec, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")

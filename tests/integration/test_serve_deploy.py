@@ -22,30 +22,12 @@ import openai
 import pytest
 from serve_door import START_S, DoorProcess, serve_door
 
-from neuromas.run import RunResult, run
+from neuromas.run import RunResult
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 
 pytest.importorskip("ray")
 WAIT_S = 120.0
-
-
-@pytest.fixture(scope="module")
-def trained_run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    spec = parse_run_spec(
-        {
-            "name": "deployed",
-            "base": str(small_base),
-            "topology": {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]},
-            "task": {"type": "chain", "hops": 2},
-            "training": {"steps": 2, "prompts_per_step": 2, "group_size": 2},
-            "checkpoint": {"every": 1},
-            "evaluation": {"examples": 8},
-            "engine": {"type": "transformers"},
-            "runtime": {"type": "local"},
-        }
-    )
-    return run(spec, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")

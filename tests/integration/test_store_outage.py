@@ -26,11 +26,6 @@ Calls = dict[str, Callable[[], Awaitable[Any]]]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     (tmp_path / "redis").mkdir()
     with running_redis(tmp_path / "redis") as running:

@@ -108,11 +108,6 @@ class World:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     store, serve = SqliteStore(tmp_path / "store.db"), Serve()
     yield World(store, serve, Deployments(store, Settings(data_dir=tmp_path), serve, grouping), tmp_path)

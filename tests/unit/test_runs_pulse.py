@@ -25,11 +25,6 @@ pytestmark = pytest.mark.anyio
 RUN, JOB = "run_1", "run_1-0"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Driver:
     """A driver without training: what it tells, and what it was told."""
 

@@ -82,11 +82,6 @@ class World:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     store, cluster = SqliteStore(tmp_path / "store.db"), Cluster()
     settings = Settings(data_dir=tmp_path, heartbeat_s=0.01, lost_after_s=0.05)
