@@ -68,6 +68,7 @@ class Arguments(argparse.Namespace):
     limit: int
     checkpoint: str
     watch: bool
+    check: bool
     wait: bool
     replicas: int | None
     max_replicas: int | None

@@ -12,6 +12,8 @@ from neuromas.cli.watch import follow
 from neuromas.errors import Fault, SpecError
 from neuromas.spec.load import load_document
 from neuromas.spec.overrides import apply_overrides
+from neuromas.topology.document import topology_from_document
+from neuromas.topology.draw import draw_text
 
 _SHOWN: Final = ("rollout/reward_mean", "train/loss", "time/step_s")
 
@@ -23,6 +25,9 @@ def run(arguments: Arguments, console: Console) -> int:
             case "submit":
                 document = apply_overrides(load_document(arguments.path), arguments.set)
                 return _begun(remote, remote.post("/v1/runs", document), arguments, console)
+            case "grow" if arguments.check:
+                report = remote.post(f"/v1/runs/{arguments.id}/grow:validate", _growth(arguments))
+                console.show(_becomes(report), report)
             case "grow":
                 grown = remote.post(f"/v1/runs/{arguments.id}/grow", _growth(arguments))
                 return _begun(remote, grown, arguments, console)
@@ -61,6 +66,12 @@ def _growth(arguments: Arguments) -> Document:
     steps = [] if arguments.steps is None else [f"training.steps={arguments.steps}"]
     body["spec"] = apply_overrides({}, [*steps, *arguments.set])
     return body
+
+
+def _becomes(report: Document) -> str:
+    new = ", ".join(report["new"]) or "none"
+    drawing = draw_text(topology_from_document(report["document"]))
+    return f"{drawing}\n{report['nodes']} nodes, {len(report['new'])} of them new: {new}\nnothing was started"
 
 
 def _line(run: Document) -> str:

@@ -92,9 +92,11 @@ def _add_runs(commands: Commands) -> None:
     grow.add_argument("--name", help="of the new run (default: the parent's with -grown)")
     grow.add_argument("--steps", metavar="N", type=int, help="optimizer steps (default: the parent's)")
     grow.add_argument("--level", metavar="L", type=int, help="task level (default: the task's target)")
-    for each in (submit, grow):
+    until = grow.add_mutually_exclusive_group()
+    until.add_argument("--check", action="store_true", help="show what the graph would become; start nothing")
+    for each, place in ((submit, submit), (grow, until)):
         _add_set(each)
-        each.add_argument("--watch", action="store_true", help="follow the run until it ends")
+        place.add_argument("--watch", action="store_true", help="follow the run until it ends")
 
 
 def _add_endpoints(commands: Commands) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from api_server import RUN, ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
 
+from neuromas.cli.main import main
 from services.store.base import Kind
 
 TOO_LARGE = {"edit": "append", "layers": [10**9]}
@@ -181,6 +182,15 @@ def test_a_growth_is_checked_and_nothing_is_kept(api: ApiServer) -> None:
     assert [entry["id"] for entry in api.client.get("/v1/runs").json()["data"]] == [run["id"]]
     child = api.client.post(f"/v1/runs/{run['id']}/grow", json=body).json()
     assert child["spec"]["topology"] == report["document"]
+
+
+def test_the_command_line_shows_what_a_run_would_become(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    run = queued_run(api)
+    checkpoint_of(api, run, 1)
+    assert main(["runs", "grow", run["id"], "--append", "2", "--check", "--server", api.url]) == 0
+    shown = capsys.readouterr().out
+    assert "4 nodes, 2 of them new: n3, n4\nnothing was started" in shown
+    assert [entry["id"] for entry in api.client.get("/v1/runs").json()["data"]] == [run["id"]]
 
 
 @pytest.mark.parametrize(
