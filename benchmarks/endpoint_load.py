@@ -5,8 +5,9 @@ questions greedily with the same graph, as many at a time. "Directly" is the dat
 server, queue, HTTP and JSON. The client is a process of its own, as clients are; it needs a share of a core. "Behind
 the API" the service's API, one more process, passes the questions on; on few cores all of them share.
 
-Rates are tokens of all Nodes per second, each side's own. For every request over HTTP the trace says how long the
-engine worked on the calls of its critical path; its latency at the client over that time is what everything else adds.
+Rates are tokens of all Nodes per second, each side's own. Then the same questions are asked with a trace, which says
+how long the engine worked on the calls of the critical path; the latency at the client over that time is what all
+else adds. Traces cost time, so that rates are measured without.
 
     python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--turns 7] [--seconds 1.5] [--json FILE]
 """
@@ -65,9 +66,9 @@ class Way:
     is_streamed: bool = False
 
 
-def ask(client: ClientProcess, way: Way, questions: Sequence[str], concurrency: int) -> dict[str, Any]:
+def ask(client: ClientProcess, way: Way, questions: Sequence[str], concurrency: int, *, trace: bool) -> dict[str, Any]:
     """Have a load client ask all questions and return seconds, latencies and answers."""
-    extras = {"stream": way.is_streamed, "neuromas": {"trace": True}}
+    extras = {"stream": way.is_streamed, "neuromas": {"trace": trace}}
     bodies = [
         json.dumps({"model": "graph", "messages": [{"role": "user", "content": question}], **extras})
         for question in questions
@@ -137,16 +138,20 @@ class Turns:
     def over_http(self, name: str) -> None:
         """Have the client ask all questions."""
         forget_prefixes(self._engine)
-        way = self._ways[name]
-        found = ask(self._client, way, self.questions, self._concurrency)
-        traces = [answer["neuromas"]["trace"] for answer in found["answers"]]
-        tokens = sum(entry["usage"]["completion_tokens"] for trace in traces for entry in trace)
+        found = ask(self._client, self._ways[name], self.questions, self._concurrency, trace=False)
+        usages = [usage for answer in found["answers"] for usage in answer["neuromas"]["usage_by_node"].values()]
+        tokens = sum(usage["completion_tokens"] for usage in usages)
         # The client times its own requests: what the order costs on its way there is not the endpoint's.
         self.rates.setdefault(name, []).append(tokens / found["seconds"])
+
+    def traced(self, name: str) -> None:
+        """Have the client ask all questions and how long each call took."""
+        forget_prefixes(self._engine)
+        found = ask(self._client, self._ways[name], self.questions, self._concurrency, trace=True)
         self.latencies.setdefault(name, []).extend(found["latencies"])
         self.over_engine.setdefault(name, []).extend(
-            latency / critical_path_s(trace, self._graph.topology)
-            for latency, trace in zip(found["latencies"], traces, strict=True)
+            latency / critical_path_s(answer["neuromas"]["trace"], self._graph.topology)
+            for latency, answer in zip(found["latencies"], found["answers"], strict=True)
         )
 
     def run(self, questions: Sequence[str], seconds: float, turns: int) -> list[dict[str, Any]]:
@@ -158,6 +163,7 @@ class Turns:
         self.questions = [questions[index % len(questions)] for index in range(count)]
         alternatives: dict[str, Callable[[], None]] = {name: partial(self.over_http, name) for name in self._ways}
         alternatives["direct"] = self.direct
+        alternatives |= {f"{name}, traced": partial(self.traced, name) for name in self._ways}
         interleave(alternatives, 1, warmup=0)
         self.forget()
         interleave(alternatives, turns, warmup=0)
