@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from neuromas.serving.api_error import ApiError, first_fault, from_refusal, inva
 from neuromas.serving.chat import Completion, encode, event
 from neuromas.serving.chat_request import ChatRequest
 from neuromas.serving.door import Conversation, Door, LeftError
+from neuromas.serving.draws import draw_bits
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import ServedGraph
 from neuromas.serving.question import Answered
@@ -87,7 +87,7 @@ class _Chat:
 async def _answer(door: Door, receive: Receive) -> Response:
     chat = await _read(receive)
     question = chat.question()
-    completion = Completion(chat, question.seed, f"chatcmpl-{uuid.uuid4().hex}", int(time.time()))
+    completion = Completion(chat, question.seed, f"chatcmpl-{draw_bits(128):032x}", int(time.time()))
     try:
         conversation = door.ask(question)
     except NeuroMASError as error:

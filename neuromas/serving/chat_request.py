@@ -6,13 +6,13 @@ by name, unless it asks for what happens anyway.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from neuromas.rollout.answer import AnswerSettings
+from neuromas.serving.draws import draw_bits
 from neuromas.serving.question import Question
 
 _SEED_MASK = 2**63 - 1
@@ -154,7 +154,7 @@ class ChatRequest(Wire):
             text=self.text,
             temperature=self.temperature,
             top_p=self.top_p,
-            seed=secrets.randbits(_DRAWN_BITS) if self.seed is None else self.seed & _SEED_MASK,
+            seed=draw_bits(_DRAWN_BITS) if self.seed is None else self.seed & _SEED_MASK,
             answer=AnswerSettings(self.stream, self.stop, self.max_completion_tokens or self.max_tokens),
             deadline_s=self.neuromas.deadline_s,
         )
