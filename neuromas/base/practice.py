@@ -16,8 +16,16 @@ from neuromas.tasks.facts import Rule
 from neuromas.tasks.tree import MODULUS, TreeProblem
 
 Kind = Literal["chain", "tree", "gates", "lookup", "combine"]
-_LEAVES = "ABCD"
-_INNER = {"E": ("A", "B"), "F": ("C", "D"), "G": ("E", "F")}
+_LEAVES = "ABCDHIJK"
+_INNER = {
+    "E": ("A", "B"),
+    "F": ("C", "D"),
+    "L": ("H", "I"),
+    "M": ("J", "K"),
+    "G": ("E", "F"),
+    "N": ("L", "M"),
+    "O": ("G", "N"),
+}
 
 
 @dataclass(frozen=True, slots=True)

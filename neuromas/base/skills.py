@@ -83,10 +83,12 @@ def probes() -> tuple[Probe, ...]:
     chain += [Probe("chain", 5, "A", "C"), Probe("chain", 7, "E", "G"), Probe("chain", 5, "AB", "C")]
     tree = [("", "A"), ("", "D"), ("", "E"), ("A", "E"), ("AB", "E"), ("DC", "F"), ("", "G"), ("E", "G"), ("EF", "G")]
     shallow = [("", "A"), ("", "E"), ("AB", "E")]
+    deep = [("", "H"), ("HI", "L"), ("EF", "G"), ("LM", "N"), ("GN", "O"), ("", "E"), ("", "G"), ("", "O")]
     return (
         *chain,
         *(Probe("tree", 3, stated, wanted) for stated, wanted in tree),
         *(Probe("tree", 2, stated, wanted) for stated, wanted in shallow),
+        *(Probe("tree", 4, stated, wanted) for stated, wanted in deep),
     )
 
 

@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from services.records import EndpointState, EvaluationState, RunState
 from services.store.base import Document, Kind, Store
+from services.store.listing import all_of
 
 FRESH_S: Final = 10.0
 """Seconds for which what was read from the store is told again instead of being read anew."""
-_PAGE: Final = 500
 _LATENCIES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _STATES: Final = {
     Kind.RUN: tuple(RunState),
@@ -85,10 +85,9 @@ async def _store_exposition(store: Store) -> str:
         gauge = Gauge(names[kind], f"Documents by state: {kind}.", ("state",), registry=registry)
         for state, number in (await store.tally(kind, states)).items():
             gauge.labels(state).set(number)
-    queued = await store.list(Kind.RUN, where={"state": RunState.QUEUED}, limit=_PAGE)
-    running = await store.list(Kind.RUN, where={"state": RunState.RUNNING}, limit=_PAGE)
-    _add_waits(registry, queued.items, running.items)
-    _add_steps(registry, running.items)
+    running = await all_of(store, Kind.RUN, state=RunState.RUNNING)
+    _add_waits(registry, await all_of(store, Kind.RUN, state=RunState.QUEUED), running)
+    _add_steps(registry, running)
     return generate_latest(registry).decode()
 
 

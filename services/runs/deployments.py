@@ -24,9 +24,9 @@ from services.logs import set_up_logging
 from services.records import EndpointState
 from services.runs.endpoints import LEASE, needs_care
 from services.runs.lineage import checkpoint_folder
-from services.runs.listing import all_of
 from services.settings import Settings, load_settings
 from services.store.base import ConflictError, Document, Kind, MissingError, Store, StoreUnavailableError
+from services.store.listing import all_of
 from services.store.open import open_store
 
 logger = logging.getLogger(__name__)

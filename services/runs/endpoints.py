@@ -13,8 +13,8 @@ from typing import Final
 
 from services.records import EndpointState
 from services.runs.jobs import Job, Jobs
-from services.runs.listing import all_of
 from services.store.base import Document, Kind, Store
+from services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
 PREFIX: Final = "serving-"

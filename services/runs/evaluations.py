@@ -8,11 +8,11 @@ import time
 
 from services.records import EvaluationState
 from services.runs.jobs import Job, Jobs
-from services.runs.listing import all_of
 from services.runs.queue import age
 from services.runs.state import job_id
 from services.settings import Settings
 from services.store.base import ConflictError, Document, Kind, MissingError, Store
+from services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from neuromas.runfolder import RunFolder
 from services.records import ENDED, EndpointState, EvaluationState, events_stream, logs_stream, rollouts_stream
-from services.runs.listing import all_of
 from services.settings import Settings
 from services.store.base import Document, Kind, Store
+from services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
 PRUNED_GRACE_S: Final = 600.0

@@ -20,11 +20,11 @@ from services.records import RunState
 from services.runs.endpoints import EndpointKeeper
 from services.runs.evaluations import Evaluations
 from services.runs.jobs import Jobs, RayJobs, RayUnavailableError
-from services.runs.listing import all_of
 from services.runs.retention import Retention
 from services.runs.watch import RunWatch
 from services.settings import Settings, load_settings
 from services.store.base import Kind, Store, StoreUnavailableError
+from services.store.listing import all_of
 from services.store.open import open_store
 
 logger = logging.getLogger(__name__)

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from services.logs import about_run
 from services.records import RunState, Wanted
 from services.runs.jobs import Job, Jobs
-from services.runs.listing import all_of
 from services.runs.pulse import driver_lease
 from services.runs.queue import last_starts, next_run
 from services.runs.state import after_loss, after_stop, job_id, move, tell_change, tell_loss, tell_state
 from services.settings import Settings
 from services.store.base import Document, Kind, Store
+from services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
 STOP_GRACE_S = 120.0
