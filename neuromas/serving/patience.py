@@ -46,8 +46,6 @@ class Patience:
         """Take how long a wait was, how many requests were running, and how many came in time for the next step.
 
         Each who came has gained a step; each who was running has lost the wait, and who came, half of it on average.
-        A wait that pays after others that did not says that those who ask are others now: what was before is forgotten.
         """
         brought_s = num_came * self._mean_step_s - (num_running + num_came / 2) * seconds
-        has_turned = self._brought_s < 0 < brought_s
-        self._brought_s = brought_s if has_turned else _MEMORY * self._brought_s + brought_s
+        self._brought_s = _MEMORY * self._brought_s + brought_s
