@@ -83,8 +83,8 @@ class Recipe:
     def tiny(cls) -> Recipe:
         """Return the recipe for chains of up to 9 hops and trees of up to 4 layers.
 
-        The shipped base was made by an earlier one, kept in its card: trees of up to 3 layers, half as many questions.
-        On other processors, which round otherwise, that one left gates unlearned.
+        The shipped base was made by an earlier one, kept in its card: trees of up to 3 layers, half as many questions
+        of them. On another processor, which rounds otherwise, that one left gates unlearned; see docs/base.md.
         """
         return cls((*_circuits(), *_whole_questions()))
 
