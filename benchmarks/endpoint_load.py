@@ -3,7 +3,8 @@
 The base is the shipped one, adapters are random, so that messages end at unequal lengths. Both sides answer the same
 questions greedily with the same graph, as many at a time. "Directly" is the dataflow of training on the engine, without
 server, queue, HTTP and JSON. The client is a process of its own, as clients are; it needs a share of a core. "Behind
-the API" the service's API, one more process, passes the questions on; on few cores all of them share.
+the API" the service's API, one more process, passes the questions on; on few cores all of them share. Each way takes
+turns with direct driving alone: the server learns from its clients when to wait for them, and each way has others.
 
 Rates are tokens of all Nodes per second, each side's own. Then the same questions are asked with a trace, which says
 how long the engine worked on the calls of the critical path; the latency at the client over that time is what all
@@ -161,13 +162,16 @@ class Turns:
         self.direct()
         count = max(4 * self._concurrency, int(4 * self._concurrency * seconds / (perf_counter() - began)))
         self.questions = [questions[index % len(questions)] for index in range(count)]
-        alternatives: dict[str, Callable[[], None]] = {name: partial(self.over_http, name) for name in self._ways}
-        alternatives["direct"] = self.direct
-        alternatives |= {f"{name}, traced": partial(self.traced, name) for name in self._ways}
+        return [self._turns_of(name, turns) for name in self._ways]
+
+    def _turns_of(self, name: str, turns: int) -> dict[str, Any]:
+        """Have one way and direct driving take turns, then the way alone with traces."""
+        alternatives: dict[str, Callable[[], None]] = {name: partial(self.over_http, name), "direct": self.direct}
         interleave(alternatives, 1, warmup=0)
         self.forget()
         interleave(alternatives, turns, warmup=0)
-        return [self._row(name) for name in self._ways]
+        interleave({name: partial(self.traced, name)}, turns, warmup=0)
+        return self._row(name)
 
     def _row(self, name: str) -> dict[str, Any]:
         middle, low, high = ratio(self.rates[name], self.rates["direct"])

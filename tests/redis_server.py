@@ -80,7 +80,7 @@ class RedisServer:
             "bind": "127.0.0.1",
             "dir": str(self._folder),
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendfsync": "always",
             "save": "",
             "maxmemory-policy": "noeviction",
             "logfile": str(self._folder / "log"),

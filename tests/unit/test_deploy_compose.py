@@ -132,7 +132,7 @@ def test_nodes_join_the_head_where_it_listens() -> None:
 def test_redis_keeps_what_must_not_be_lost() -> None:
     lines = (DEPLOY / "redis" / "redis.conf").read_text(encoding="utf-8").splitlines()
     settings = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
-    assert settings["appendonly"] == "yes"
+    assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
     assert settings["maxmemory-policy"] == "noeviction"
     assert "requirepass" not in settings
     assert "requirepass $$NEUROMAS_STORE_PASSWORD" in " ".join(SERVICES["redis"]["command"])
