@@ -2,9 +2,9 @@
 
 import { post } from "./api.js";
 import { readDrawing } from "./drawing.js";
-import { h, put, say } from "./dom.js";
+import { h, put } from "./dom.js";
 import { bytes, count, plural } from "./format.js";
-import { problemPanel } from "./parts.js";
+import { problemPanel, putFacts, tellVerdict } from "./parts.js";
 import { readGraph, TextFault } from "./shorthand.js";
 
 const CHECK_AFTER_MS = 300;
@@ -90,12 +90,11 @@ export class TopologyEditor {
   }
 
   show(report) {
-    say(this.verdict, `Valid: ${plural(report.nodes, "node")}, ${plural(report.edges, "edge")}, ${plural(report.depth, "layer")} deep`);
-    this.verdict.className = "verdict-line right";
+    tellVerdict(this.verdict, true, `Valid: ${plural(report.nodes, "node")}, ${plural(report.edges, "edge")}, ${plural(report.depth, "layer")} deep`);
     put(this.faults);
     this.number([]);
     put(this.drawing, readDrawing(report.drawing) || h("p", { class: "note" }, "no drawing"));
-    put(this.facts, factsOf(report).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+    putFacts(this.facts, factsOf(report));
   }
 
   /** Show why the text is no topology. */
@@ -109,8 +108,7 @@ export class TopologyEditor {
   /** Show what is wrong, `{path, message}` each: beside the text, and at its lines. */
   showFaults(faults) {
     const placed = faults.map((fault) => ({ ...fault, line: fault.line ?? (fault.path && this.reading ? this.reading.line(fault.path) : null) }));
-    say(this.verdict, "Not valid yet");
-    this.verdict.className = "verdict-line wrong";
+    tellVerdict(this.verdict, false, "Not valid yet");
     this.number(placed.map((fault) => fault.line));
     put(this.faults, h("ul", {}, placed.map((fault) => h("li", {},
       fault.line && h("button", { type: "button", class: "small", onclick: () => this.goTo(fault.line) }, `line ${fault.line}`),

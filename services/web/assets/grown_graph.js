@@ -1,9 +1,10 @@
 // The graph that a plan of growth makes, asked of the server as the plan changes, and drawn with its new nodes marked.
 
 import { post } from "./api.js";
-import { h, put, say } from "./dom.js";
+import { h, put } from "./dom.js";
 import { count, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
+import { putFacts, sentence, tellVerdict } from "./parts.js";
 
 const CHECK_AFTER_MS = 300;
 
@@ -37,26 +38,21 @@ export class GrownGraph {
       this.onFaults(null);
     } catch (error) {
       if (error.name === "AbortError" || abort.signal.aborted) return;
-      this.tell(false, "Not valid yet");
+      tellVerdict(this.verdict, false, error.faults && error.faults.length ? "Not valid yet" : sentence(error.message));
       this.onFaults(error);
     }
     this.element.setAttribute("aria-busy", "false");
   }
 
   show({ document, new: fresh, ...report }) {
-    this.tell(true, `${plural(report.nodes, "node")}, ${fresh.length} of them new`);
+    tellVerdict(this.verdict, true, `${plural(report.nodes, "node")}, ${fresh.length} of them new`);
     const marks = Object.fromEntries(fresh.map((node) => [node, "new"]));
     const label = `graph of ${report.nodes} nodes; new are ${fresh.join(", ") || "none"}`;
     put(this.drawing, drawGraph(document, { kinds: marks, captions: marks, label }));
     const facts = [["Output", report.output], ["Calls per answer", count(report.calls_per_answer)],
       ["Wait for each other", plural(report.critical_path.length, "call")], ["Trained numbers", count(report.trainable_parameters)],
       ["Calls per step", count(report.tokens.calls_per_step)]];
-    put(this.facts, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-  }
-
-  tell(isRight, text) {
-    say(this.verdict, text);
-    this.verdict.className = isRight ? "verdict-line right" : "verdict-line wrong";
+    putFacts(this.facts, facts);
   }
 
   /** Ask no more. */

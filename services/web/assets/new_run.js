@@ -1,10 +1,10 @@
 // The page that makes a run: the topology editor, and the form that submits what it holds.
 
 import { capabilities, get, onceKey, post } from "./api.js";
-import { announce, h, put, say } from "./dom.js";
+import { announce, h, put } from "./dom.js";
 import { TopologyEditor } from "./editor.js";
 import { bytes, count, plural } from "./format.js";
-import { card, pageHead, problemPanel, putPage } from "./parts.js";
+import { card, pageHead, problemPanel, putFacts, putPage, tellVerdict } from "./parts.js";
 import { RunForm } from "./run_form.js";
 import { TextFault } from "./shorthand.js";
 
@@ -109,7 +109,7 @@ class NewRunPage {
       this.form.clearFaults();
       put(this.trouble);
       this.tell(true, `Valid: ${plural(report.tokens.calls_per_step, "call")} per step`);
-      put(this.needs, needsOf(report).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+      putFacts(this.needs, needsOf(report));
     } catch (error) {
       if (error.name !== "AbortError" && !abort.signal.aborted) this.refuse(error);
     }
@@ -145,8 +145,7 @@ class NewRunPage {
   }
 
   tell(isRight, text) {
-    say(this.verdict, text);
-    this.verdict.className = isRight ? "verdict-line right" : "verdict-line wrong";
+    tellVerdict(this.verdict, isRight, text);
   }
 
   async submit(event) {

@@ -35,6 +35,17 @@ export function problemPanel(error, retry = null) {
     retry && h("button", { type: "button", onclick: retry }, "Try again"));
 }
 
+/** Say whether what was checked is right, and put it in its colour. */
+export function tellVerdict(verdict, isRight, text) {
+  say(verdict, text);
+  verdict.className = isRight ? "verdict-line right" : "verdict-line wrong";
+}
+
+/** Fill a list of facts with (name, value) pairs. */
+export function putFacts(list, facts) {
+  put(list, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
 /** Return a place that is empty, with what to do about it. */
 export function emptyPlace(title, ...children) {
   return h("div", { class: "empty" }, h("strong", {}, title), children);
@@ -171,6 +182,7 @@ export function labelled(label, input, hint = "") {
   return element;
 }
 
-function sentence(text) {
+/** Return a text as a sentence begins. */
+export function sentence(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
