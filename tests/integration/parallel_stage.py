@@ -5,6 +5,7 @@ usage: python parallel_stage.py OUT SPEC_JSON, with torchrun's variables for mor
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -58,6 +59,8 @@ def main(out: Path, settings: dict[str, object]) -> None:
         save_file(gradients, out / "gradients.safetensors")
         (out / "metrics.json").write_text(json.dumps(metrics))
     if dist.is_initialized():
+        # What still holds the group keeps its threads running into the interpreter's end, where one that asks for the GIL aborts.
+        gc.collect()
         dist.destroy_process_group()
 
 

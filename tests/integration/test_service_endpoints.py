@@ -24,7 +24,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 @pytest.fixture(scope="module")
 def run(service: ServiceProcess) -> Document:
     """A trained run with several checkpoints."""
-    run_id = service.post("/v1/runs", tiny(steps=6))["id"]
+    run_id = service.post("/v1/runs", tiny(steps=6, checkpoint={"every": 2, "keep_last": 3}))["id"]
     found = service.wait_for_state(run_id, "succeeded", "failed")
     assert found["error"] is None
     return found

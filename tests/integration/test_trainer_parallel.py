@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).with_name("parallel_stage.py")
-ENVIRONMENT = {"PYTHONPATH": f"{SCRIPT.parents[2]}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"PYTHONPATH": f"{SCRIPT.parents[2]}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 
 
 def start(out: Path, settings: dict[str, Any], **rank: str) -> subprocess.Popen[bytes]:
