@@ -10,7 +10,7 @@ Rates are tokens of all Nodes per second, each side's own. Then the same questio
 how long the engine worked on the calls of the critical path; the latency at the client over that time is what all
 else adds. Traces cost time, so that rates are measured without.
 
-    python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--turns 7] [--seconds 1.5] [--json FILE]
+    python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--ways endpoint] [--turns 7] [--seconds 1.5] [--json FILE]
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ from services.store.open import open_store
 
 GRAPH = layered([2, 2])
 SLOTS = 16
+WAYS = ("endpoint", "streamed", "behind the API")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +221,7 @@ async def add_endpoint(settings: Settings, url: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="ways over HTTP (default: all)")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a turn, about (default: 1.5)")
     parser.add_argument("--json", type=Path)
@@ -233,7 +235,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with endpoint(server) as port, TemporaryDirectory() as folder, served_api(Settings(data_dir=Path(folder))) as api:
         asyncio.run(add_endpoint(api.settings, f"http://127.0.0.1:{port}"))
-        ways = {"endpoint": Way(port), "streamed": Way(port, is_streamed=True), "behind the API": Way(api.port)}
+        every = dict(zip(WAYS, (Way(port), Way(port, is_streamed=True), Way(api.port)), strict=True))
+        ways = {name: every[name] for name in arguments.ways}
         with ClientProcess("benchmarks.load_client") as client:
             for concurrency in arguments.concurrency:
                 turns = Turns(engine, graph, client, ways, concurrency)
