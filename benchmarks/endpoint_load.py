@@ -10,7 +10,7 @@ Rates are tokens of all Nodes per second, each side's own. Then the same questio
 how long the engine worked on the calls of the critical path; the latency at the client over that time is what all
 else adds. Traces cost time, so that rates are measured without.
 
-    python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--ways endpoint] [--turns 7] [--seconds 1.5] [--json FILE]
+    python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--ways endpoint] [--turns 7] [--seconds 1.5]
 """
 
 from __future__ import annotations

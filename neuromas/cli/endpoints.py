@@ -42,18 +42,30 @@ def _settled(remote: Remote, endpoint: Document) -> Document:
     """Return an endpoint once it is as it is wanted to be.
 
     Raises:
-        ServerFailedError: it failed.
+        ServerFailedError: it failed, or the swap did.
     """
-    wanted = "stopped" if endpoint["wanted"] == "stop" else "ready"
-    while endpoint["state"] not in (wanted, "failed"):
+    while not _is_as_wanted(endpoint):
+        has_failed_swap = endpoint["wanted"] == "run" and endpoint["error"] is not None
+        if endpoint["state"] == "failed" or has_failed_swap:
+            error = endpoint["error"] or {"code": "failed", "message": "it does not say why"}
+            raise ServerFailedError(f"endpoint {endpoint['name']} failed: {error['message']}", error["code"])
         time.sleep(_POLL_S)
         endpoint = remote.get(f"/v1/endpoints/{endpoint['id']}")
-    if endpoint["state"] == "failed":
-        error = endpoint["error"] or {"code": "failed", "message": "it does not say why"}
-        raise ServerFailedError(f"endpoint {endpoint['name']} failed: {error['message']}", error["code"])
     return endpoint
+
+
+def _is_as_wanted(endpoint: Document) -> bool:
+    if endpoint["wanted"] == "stop":
+        return bool(endpoint["state"] == "stopped")
+    return bool(endpoint["state"] == "ready" and not _is_being_swapped(endpoint))
+
+
+def _is_being_swapped(endpoint: Document) -> bool:
+    """Whether the checkpoint that answers is still an earlier one."""
+    return bool(endpoint["state"] == "ready" and endpoint["served"] != endpoint["generation"])
 
 
 def _line(endpoint: Document) -> str:
     copies = f"{endpoint['replicas']} replicas" if endpoint["replicas"] != 1 else "1 replica"
-    return f"{endpoint['name']:<24}{endpoint['state']:<11}{copies:<12}{endpoint['checkpoint']} of {endpoint['run']}"
+    state = "swapping" if _is_being_swapped(endpoint) and endpoint["error"] is None else endpoint["state"]
+    return f"{endpoint['name']:<24}{state:<11}{copies:<12}{endpoint['checkpoint']} of {endpoint['run']}"

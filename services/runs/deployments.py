@@ -35,6 +35,7 @@ IDLE_S: Final = 30.0
 """Seconds without an endpoint to care for after which the process ends."""
 UNCONFIRMED_S: Final = 30.0
 """Seconds that an endpoint stays ready without a replica's word for it."""
+_DEPLOYING: Final[Document] = {"state": EndpointState.DEPLOYING, "served": None}
 _TRIES: Final = 10
 """Rounds in which Serve cannot be reached, one after the other, before the process ends and another begins."""
 
@@ -152,18 +153,20 @@ class Deployments:
         found = None if group is None else status.get(group.name)
         graph = None if found is None else found.graphs.get(endpoint["name"])
         if group is None or found is None:
-            await self._write(endpoint, {"state": EndpointState.DEPLOYING})
+            await self._write(endpoint, _DEPLOYING)
         elif found.state == "failed":
             await self._fail(endpoint, "deploy_failed", found.message or "Ray Serve does not say why")
         elif graph is not None and graph.served is not None:
             self._good_s[endpoint["id"]] = time.monotonic()
-            reason = None if graph.error is None else {"code": "swap_failed", "message": graph.error, "param": None}
+            # Until replicas have heard of the newest swap, what they say is about an earlier one.
+            has_failed = graph.error is not None and graph.wanted == endpoint["generation"]
+            reason = {"code": "swap_failed", "message": graph.error, "param": None} if has_failed else None
             ready = {"state": EndpointState.READY, "url": group.route, "served": graph.served, "error": reason}
             await self._write(endpoint, ready)
         elif graph is not None and graph.error is not None and graph.wanted == endpoint["generation"]:
             await self._fail(endpoint, "deploy_failed", graph.error)
         elif not self._was_just_good(endpoint):
-            await self._write(endpoint, {"state": EndpointState.DEPLOYING})
+            await self._write(endpoint, _DEPLOYING)
 
     def _was_just_good(self, endpoint: Document) -> bool:
         """Whether an endpoint that nobody has just confirmed still counts as ready.

@@ -59,7 +59,8 @@ def main(out: Path, settings: dict[str, object]) -> None:
         save_file(gradients, out / "gradients.safetensors")
         (out / "metrics.json").write_text(json.dumps(metrics))
     if dist.is_initialized():
-        # What still holds the group keeps its threads running into the interpreter's end, where one that asks for the GIL aborts.
+        # What still holds the group keeps its threads running into the interpreter's end, where one that asks for the
+        # GIL aborts the process.
         gc.collect()
         dist.destroy_process_group()
 

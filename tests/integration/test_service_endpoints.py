@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import httpx
 import openai
 import pytest
-from service_process import Document, ServiceProcess, running_service, tiny
+from service_process import ROOT, Document, ServiceProcess, running_service, tiny
 
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
@@ -74,6 +76,14 @@ def test_an_endpoint_answers_swaps_and_stops(service: ServiceProcess, run: Docum
     for _ in range(20):
         client.chat.completions.create(model="solver", messages=asked, temperature=0)
     assert newest.choices[0].message.content
+
+    # Who waits for a swap is answered by the new checkpoint.
+    before = checkpoint_of(service, run, 4)
+    swap = [sys.executable, "-m", "neuromas", "endpoints", "swap", "solver", before, "--wait", "--server", service.url]
+    said = subprocess.run(swap, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert said.stdout.split()[:2] == ["solver", "ready"]
+    swapped = client.chat.completions.create(model="solver", messages=asked, temperature=0)
+    assert swapped.to_dict()["neuromas"]["version"] == before
 
     assert httpx.delete(f"{service.url}/v1/endpoints/solver", timeout=30).status_code == 200
     endpoint(service, "solver", "stopped")

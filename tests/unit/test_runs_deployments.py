@@ -182,6 +182,33 @@ async def test_a_swap_that_fails_leaves_the_old_graph_and_says_why(world: World)
     assert (endpoint["state"], endpoint["served"], endpoint["error"]["message"]) == ("ready", 1, "wrong rank")
 
 
+async def test_a_swap_is_not_blamed_for_what_replicas_say_of_an_earlier_one(world: World) -> None:
+    await world.add("a")
+    await world.deployments.round()
+    world.serve.settle()
+    world.serve.errors["a"] = "wrong rank"
+    await world.change("a", generation=2)
+    await world.deployments.round()
+    status = world.serve.status()
+    await world.change("a", generation=3, error=None)
+    world.serve.status = lambda: status  # type: ignore[method-assign]
+    await world.deployments.round()
+    endpoint = await world.read("a")
+    assert (endpoint["state"], endpoint["served"], endpoint["error"]) == ("ready", 1, None)
+
+
+async def test_an_endpoint_that_nobody_serves_any_more_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.add("a")
+    await world.deployments.round()
+    world.serve.settle()
+    await world.deployments.round()
+    world.serve.served.clear()
+    monkeypatch.setattr("services.runs.deployments.UNCONFIRMED_S", 0.0)
+    await world.deployments.round()
+    endpoint = await world.read("a")
+    assert (endpoint["state"], endpoint["served"]) == ("deploying", None)
+
+
 async def test_an_endpoint_whose_checkpoint_is_gone_fails_alone(world: World) -> None:
     await world.add("a", "ckpt_1")
     await world.add("b", "ckpt_2")

@@ -72,6 +72,8 @@ class EndpointView(View):
     max_replicas: int = 1
     generation: int = 1
     """Raised by every swap."""
+    served: int | None = None
+    """Generation that answers; while a swap is under way still an earlier one. null = none does."""
     error: Failure | None = None
     owner: str = "local"
     created: int

@@ -3,7 +3,7 @@
 import { again, get } from "./api.js";
 import { h, put } from "./dom.js";
 import { ago, moment } from "./format.js";
-import { emptyPlace, pageHead, problemPanel, stateChip, table } from "./parts.js";
+import { doing, emptyPlace, pageHead, problemPanel, stateChip, table } from "./parts.js";
 
 const BUSY_S = 2;
 const QUIET_S = 10;
@@ -18,7 +18,7 @@ export function endpointsPage() {
       const wanted = JSON.stringify(data);
       if (wanted !== shown) put(place, data.length ? list(data) : nothing());
       shown = wanted;
-      return data.some((one) => one.state === "deploying" || one.wanted === "stop") ? BUSY_S : QUIET_S;
+      return data.some((one) => ["deploying", "swapping", "stopping"].includes(doing(one))) ? BUSY_S : QUIET_S;
     } catch (error) {
       if (!shown) put(place, problemPanel(error));
       return QUIET_S / 2;
@@ -35,7 +35,7 @@ function nothing() {
 function list(endpoints) {
   return h("section", { class: "card" }, table("Endpoints", ["name", "state", "run and checkpoint", "#replicas", "#version", "deployed"], endpoints.map((one) => [
     h("a", { class: "run-name", href: `#/endpoints/${encodeURIComponent(one.name)}` }, one.name),
-    [stateChip(one.state), one.error && h("small", { class: "bad" }, one.error.message)],
+    [stateChip(one.state, doing(one)), one.error && h("small", { class: "bad" }, one.error.message)],
     h("span", {}, h("a", { href: `#/runs/${one.run}` }, one.run), h("small", {}, one.checkpoint)),
     one.max_replicas > one.replicas ? `${one.replicas} – ${one.max_replicas}` : String(one.replicas),
     String(one.generation), h("span", { title: moment(one.created) }, ago(one.created))]), { stacked: true }));

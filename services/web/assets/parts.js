@@ -10,8 +10,19 @@ const STATE_WORDS = {
 };
 
 /** Return a state as a coloured word. */
-export function stateChip(state) {
-  return h("span", { class: `state ${state}`, title: STATE_WORDS[state] || state }, state);
+export function stateChip(state, word = state) {
+  return h("span", { class: `state ${state}`, title: STATE_WORDS[state] || state }, word);
+}
+
+/** Return whether the checkpoint that an endpoint answers with is still an earlier one. */
+export function isSwapping({ state, served, generation, error }) {
+  return state === "ready" && served !== null && served !== generation && !error;
+}
+
+/** Return what an endpoint is doing: its state, or the way to another one. */
+export function doing(endpoint) {
+  if (endpoint.wanted === "stop" && !["stopped", "failed"].includes(endpoint.state)) return "stopping";
+  return isSwapping(endpoint) ? "swapping" : endpoint.state;
 }
 
 /** Change a state's chip. */

@@ -6,7 +6,7 @@ import { announce, h, put, say } from "./dom.js";
 import { count, duration, number, percent, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { messageItems } from "./messages.js";
-import { askFor, card, confirmed, copyButton, labelled, pageHead, problemPanel, setState, stateChip } from "./parts.js";
+import { askFor, card, confirmed, copyButton, doing, labelled, pageHead, problemPanel, setState, stateChip } from "./parts.js";
 
 const BUSY_S = 1.5;
 const QUIET_S = 10;
@@ -67,7 +67,7 @@ class EndpointPage {
       this.endpoint = endpoint;
       if (!before || before.version !== endpoint.version) this.show(before);
       if (!this.fetched) this.fetchSamples();
-      return endpoint.state === "deploying" || endpoint.wanted === "stop" ? BUSY_S : QUIET_S;
+      return ["deploying", "swapping", "stopping"].includes(doing(endpoint)) ? BUSY_S : QUIET_S;
     } catch (error) {
       if (!this.endpoint) put(this.trouble, problemPanel(error));
       return error.status === 404 && !this.endpoint ? null : QUIET_S / 2;
@@ -76,8 +76,7 @@ class EndpointPage {
 
   show(before) {
     const { endpoint } = this;
-    const isStopping = endpoint.wanted === "stop" && !["stopped", "failed"].includes(endpoint.state);
-    setState(this.chip, endpoint.state, isStopping ? "stopping" : endpoint.state);
+    setState(this.chip, endpoint.state, doing(endpoint));
     if (before && before.state !== endpoint.state) announce(`Endpoint ${endpoint.name} is ${endpoint.state}`);
     put(this.about, `${plural(endpoint.replicas, "replica")}, version ${endpoint.generation}, checkpoint ${endpoint.checkpoint} of `,
       h("a", { href: `#/runs/${endpoint.run}` }, endpoint.run), ".");
