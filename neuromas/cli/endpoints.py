@@ -27,13 +27,13 @@ def run(arguments: Arguments, console: Console) -> int:
 
 
 def _change(remote: Remote, arguments: Arguments) -> Document:
-    name, checkpoint = str(arguments.name), arguments.checkpoint
+    name = str(arguments.name)
     match arguments.verb:
         case "deploy":
             sizes = {"replicas": arguments.replicas, "max_replicas": arguments.max_replicas}
-            return remote.post("/v1/endpoints", {"name": name, "checkpoint": checkpoint, **sizes})
+            return remote.post("/v1/endpoints", {"name": name, "checkpoint": arguments.checkpoint, **sizes})
         case "swap":
-            return remote.patch(f"/v1/endpoints/{name}", {"checkpoint": checkpoint})
+            return remote.patch(f"/v1/endpoints/{name}", {"checkpoint": arguments.checkpoint})
         case _:
             return remote.delete(f"/v1/endpoints/{name}")
 

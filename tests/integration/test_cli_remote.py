@@ -1,0 +1,92 @@
+"""The command line against a running API: every verb that steers runs, checkpoints and endpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_server import RUN, ApiServer, checkpoint_of, queued_run, running_api, settings_over
+
+from neuromas.cli.main import main
+from services.records import EndpointState
+from services.store.base import Kind
+
+Say = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ApiServer]:
+    with running_api(settings_over("sqlite", request, tmp_path)) as server:
+        yield server
+
+
+@pytest.fixture
+def say(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Give a command to the API and return what it printed as JSON."""
+
+    def command(*words: str, code: int = 0) -> dict[str, Any]:
+        assert main([*words, "--json", "--server", api.url]) == code
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return command
+
+
+def test_a_run_is_submitted_shown_listed_and_cancelled(api: ApiServer, say: Say, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(RUN))
+    run = say("runs", "submit", str(spec))
+    assert run["state"] == "queued"
+    assert say("runs", "show", run["id"])["id"] == run["id"]
+    assert [one["id"] for one in say("runs", "list", "--state", "queued")["data"]] == [run["id"]]
+    assert say("runs", "cancel", run["id"])["state"] == "cancelled"
+    assert say("runs", "list", "--state", "queued")["data"] == []
+    assert "cancelled" in say("runs", "resume", run["id"], code=2)["error"]["message"]
+
+
+def test_a_run_is_paused_and_resumed(api: ApiServer, say: Say) -> None:
+    run = queued_run(api)
+    assert say("runs", "pause", run["id"])["state"] == "paused"
+    assert say("runs", "resume", run["id"])["state"] == "queued"
+
+
+def test_checkpoints_are_listed(api: ApiServer, say: Say) -> None:
+    run = queued_run(api)
+    checkpoints = [checkpoint_of(api, run, step) for step in (1, 2)]
+    listed = say("checkpoints", "list", run["id"])["data"]
+    assert [one["id"] for one in listed] == [one["id"] for one in reversed(checkpoints)]
+
+
+def test_an_endpoint_is_deployed_swapped_and_deleted(api: ApiServer, say: Say) -> None:
+    run = queued_run(api)
+    first, second = checkpoint_of(api, run, 1, 0.5), checkpoint_of(api, run, 2, 0.4)
+    endpoint = say("endpoints", "deploy", "solver", f"{run['id']}@best")
+    assert (endpoint["checkpoint"], endpoint["state"], endpoint["served"]) == (first["id"], "deploying", None)
+    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY, url="/engine", served=1)
+    assert say("endpoints", "deploy", "solver", f"{run['id']}@best", "--wait")["state"] == "ready"
+
+    swapped = say("endpoints", "swap", "solver", f"{run['id']}@latest")
+    assert (swapped["checkpoint"], swapped["state"]) == (second["id"], "ready")
+    assert (swapped["generation"], swapped["served"]) == (2, 1)
+    api.change(Kind.ENDPOINT, endpoint["id"], error={"code": "swap_failed", "message": "wrong rank", "param": None})
+    refused = say("endpoints", "swap", "solver", second["id"], "--wait", code=1)["error"]
+    assert (refused["code"], refused["message"]) == ("swap_failed", "endpoint solver failed: wrong rank")
+
+    assert say("endpoints", "delete", "solver")["wanted"] == "stop"
+    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED, served=None)
+    assert say("endpoints", "delete", "solver", "--wait")["state"] == "stopped"
+    assert [one["state"] for one in say("endpoints", "list")["data"]] == ["stopped"]
+
+
+def test_a_swap_under_way_is_said(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    run = queued_run(api)
+    checkpoint_of(api, run, 1)
+    assert main(["endpoints", "deploy", "solver", f"{run['id']}@latest", "--server", api.url]) == 0
+    endpoint = json.loads(api.client.get("/v1/endpoints/solver").text)
+    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY, url="/engine", served=1, generation=2)
+    capsys.readouterr()
+    assert main(["endpoints", "list", "--server", api.url]) == 0
+    assert capsys.readouterr().out.split()[:2] == ["solver", "swapping"]
