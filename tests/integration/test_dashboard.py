@@ -254,6 +254,13 @@ def test_checkpoints_are_deployed_evaluated_exported_and_deleted(
         expect(page.get_by_role("heading", name="by-page")).to_be_visible()
         expect(page.locator(".state-line .state")).to_have_text("deploying")
         expect(page.get_by_role("button", name="Ask")).to_be_disabled()
+        endpoint = aside(lambda: api.client.get("/v1/endpoints/by-page").json())
+        ready = {"state": "ready", "url": "/engine", "generation": 2}
+        aside(lambda: api.change(Kind.ENDPOINT, endpoint["id"], **ready, served=1))
+        expect(page.locator(".state-line .state")).to_have_text("swapping")
+        expect(page.get_by_role("button", name="Ask")).to_be_enabled()
+        aside(lambda: api.change(Kind.ENDPOINT, endpoint["id"], served=2))
+        expect(page.locator(".state-line .state")).to_have_text("ready")
     assert api.client.get(f"/v1/checkpoints/{older['id']}").status_code == 404
     assert api.client.get("/v1/endpoints/by-page").json()["checkpoint"] == newest["id"]
     (evaluation,) = api.client.get("/v1/evaluations", params={"run": run["id"]}).json()["data"]

@@ -15,7 +15,7 @@ export function stateChip(state, word = state) {
 }
 
 /** Return whether the checkpoint that an endpoint answers with is still an earlier one. */
-export function isSwapping({ state, served, generation, error }) {
+function isSwapping({ state, served, generation, error }) {
   return state === "ready" && served !== null && served !== generation && !error;
 }
 
