@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-import uvloop
-
 from benchmarks.client_process import orders, say
 
 HEAD = (
@@ -67,7 +65,7 @@ async def load(port: int, concurrency: int, bodies: list[str]) -> dict[str, Any]
 
 def main() -> None:
     for order in orders():
-        say(uvloop.run(load(**order)))
+        say(asyncio.run(load(**order)))
 
 
 if __name__ == "__main__":
