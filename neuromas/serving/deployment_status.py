@@ -27,7 +27,7 @@ class GraphStatus:
         wanted: generation that shall be served.
         served: lowest generation that a replica serves; None while one serves none.
         is_ready: whether every replica serves what is wanted.
-        error: why a replica could not serve it.
+        error: why a replica could not serve what is wanted; what it says of an earlier generation does not count.
     """
 
     wanted: int
@@ -79,5 +79,5 @@ def _graph_status(reports: Sequence[GraphReport], num_replicas: int) -> GraphSta
         wanted=wanted,
         served=min(served) if is_everywhere else None,
         is_ready=is_everywhere and all(report.is_ready and report.wanted == wanted for report in reports),
-        error=next((report.error for report in reports if report.error is not None), None),
+        error=next((report.error for report in reports if report.wanted == wanted and report.error), None),
     )

@@ -97,6 +97,13 @@ class World:
         }  # fmt: skip
         await self.store.create(Kind.ENDPOINT, {**endpoint, **values})
 
+    async def add_served(self, name: str) -> None:
+        """Add an endpoint and have Serve answer for it."""
+        await self.add(name)
+        await self.deployments.round()
+        self.serve.settle()
+        await self.deployments.round()
+
     async def change(self, name: str, **change: Any) -> None:
         await self.store.update(Kind.ENDPOINT, f"ep_{name}", change)
 
@@ -128,10 +135,7 @@ async def test_an_endpoint_is_ready_when_its_graph_is_served(world: World) -> No
 
 
 async def test_nothing_is_done_where_nothing_changes(world: World) -> None:
-    await world.add("a")
-    await world.deployments.round()
-    world.serve.settle()
-    await world.deployments.round()
+    await world.add_served("a")
     before = await world.read("a")
     await world.deployments.round()
     assert await world.read("a") == before
@@ -139,10 +143,7 @@ async def test_nothing_is_done_where_nothing_changes(world: World) -> None:
 
 
 async def test_a_swap_keeps_the_endpoint_ready(world: World) -> None:
-    await world.add("a")
-    await world.deployments.round()
-    world.serve.settle()
-    await world.deployments.round()
+    await world.add_served("a")
     await world.add("other", "ckpt_2", state="stopped")
     await world.change("a", checkpoint="ckpt_2", generation=2)
     await world.deployments.round()
@@ -156,10 +157,7 @@ async def test_a_swap_keeps_the_endpoint_ready(world: World) -> None:
 async def test_an_endpoint_stays_ready_while_its_replicas_say_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.add("a")
-    await world.deployments.round()
-    world.serve.settle()
-    await world.deployments.round()
+    await world.add_served("a")
     world.serve.served.clear()
     await world.add("ab")
     await world.deployments.round()
@@ -183,9 +181,7 @@ async def test_a_swap_that_fails_leaves_the_old_graph_and_says_why(world: World)
 
 
 async def test_a_swap_is_not_blamed_for_what_replicas_say_of_an_earlier_one(world: World) -> None:
-    await world.add("a")
-    await world.deployments.round()
-    world.serve.settle()
+    await world.add_served("a")
     world.serve.errors["a"] = "wrong rank"
     await world.change("a", generation=2)
     await world.deployments.round()
@@ -198,10 +194,7 @@ async def test_a_swap_is_not_blamed_for_what_replicas_say_of_an_earlier_one(worl
 
 
 async def test_an_endpoint_that_nobody_serves_any_more_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await world.add("a")
-    await world.deployments.round()
-    world.serve.settle()
-    await world.deployments.round()
+    await world.add_served("a")
     world.serve.served.clear()
     monkeypatch.setattr("services.runs.deployments.UNCONFIRMED_S", 0.0)
     await world.deployments.round()
@@ -250,10 +243,7 @@ async def test_a_stopped_endpoint_leaves_the_others(world: World) -> None:
 
 
 async def test_what_serve_has_lost_is_deployed_again(world: World) -> None:
-    await world.add("a")
-    await world.deployments.round()
-    world.serve.settle()
-    await world.deployments.round()
+    await world.add_served("a")
     world.serve.groups.clear()
     world.serve.served.clear()
     await world.deployments.round()
@@ -264,10 +254,7 @@ async def test_what_serve_has_lost_is_deployed_again(world: World) -> None:
 
 
 async def test_another_process_goes_on(world: World) -> None:
-    await world.add("a")
-    await world.deployments.round()
-    world.serve.settle()
-    await world.deployments.round()
+    await world.add_served("a")
     before = await world.read("a")
     again = Deployments(world.store, Settings(data_dir=world.data), world.serve, grouping)
     await again.round()

@@ -163,5 +163,7 @@ def test_a_graph_is_ready_when_every_replica_serves_what_is_wanted() -> None:
     assert not status.graphs["g"].is_ready, "one replica has not heard of the swap yet"
     status = group_status("e", "RUNNING", "", [reply(g=(2, 2, None)), reply(g=(2, None, "broken"))])
     assert status.graphs["g"] == GraphStatus(wanted=2, served=None, is_ready=False, error="broken")
+    status = group_status("e", "RUNNING", "", [reply(g=(2, 1, None)), reply(g=(1, None, "broken"))])
+    assert status.graphs["g"].error is None  # that replica has not heard of generation 2 yet
     assert group_status("e", "RUNNING", "", [reply(g=(2, 2, None))]).graphs["g"].is_ready
     assert group_status("e", "DEPLOY_FAILED", "no memory", []).state == "failed"
