@@ -59,5 +59,7 @@ def orders() -> Iterator[dict[str, Any]]:
 
 def say(found: dict[str, Any]) -> None:
     """Answer an order."""
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
+    # Where PYTHONUNBUFFERED is set, sys.stdout drops the rest of a write that was cut short, as signals do, and the end
+    # of an event loop on io_uring. A buffered file of our own writes on.
+    with open(sys.stdout.fileno(), "w", closefd=False) as stdout:
+        stdout.write(json.dumps(found) + "\n")

@@ -10,7 +10,7 @@ Rates are tokens of all Nodes per second, each side's own. Then the same questio
 how long the engine worked on the calls of the critical path; the latency at the client over that time is what all
 else adds. Traces cost time, so that rates are measured without.
 
-    python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--ways endpoint] [--turns 7] [--seconds 1.5]
+    python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--ways endpoint] [--turns 7] [--seconds 5]
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="ways over HTTP (default: all)")
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of a turn, about (default: 1.5)")
+    parser.add_argument("--seconds", type=float, default=5, help="length of a turn, about (default: 5)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

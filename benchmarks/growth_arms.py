@@ -47,67 +47,40 @@ class Family:
         return int(self.training["prompts_per_step"]) * int(self.training["group_size"])
 
 
-def _append() -> Document:
-    return {"edits": [{"edit": "append"}]}
+def _chain(levels: tuple[int, ...], cycles: str, steps: int) -> Family:
+    """Chains of as many Nodes as hops, grown from the first level's by appending."""
+    return Family(
+        task={"type": "chain", "hops": levels[-1], "cycles": cycles},
+        levels=levels,
+        parent={"chain": levels[0]},
+        full={"chain": levels[-1]},
+        plan={"edits": [{"edit": "append"}]},
+        training={"steps": steps, "prompts_per_step": 24, "group_size": 8},
+        growth={},
+    )
 
 
-CHAIN_TRAINING = {"steps": 100, "prompts_per_step": 24, "group_size": 8}
-TREE_TRAINING = {"steps": 140, "prompts_per_step": 32, "group_size": 8}
+def _tree(levels: tuple[int, ...], steps: int, max_steps_per_level: int = 100) -> Family:
+    """Trees as deep as the task's, grown from the first level's as subtrees of a deeper one."""
+    return Family(
+        task={"type": "tree", "depth": levels[-1]},
+        levels=levels,
+        parent={"tree": {"depth": levels[0]}},
+        full={"tree": {"depth": levels[-1]}},
+        plan={"edits": [{"edit": "graft"}]},
+        training={"steps": steps, "prompts_per_step": 32, "group_size": 8},
+        growth={"max_steps_per_level": max_steps_per_level},
+    )
+
+
 FAMILIES: Mapping[str, Family] = {
-    "chain7": Family(
-        task={"type": "chain", "hops": 7, "cycles": "any"},
-        levels=(3, 5, 7),
-        parent={"chain": 3},
-        full={"chain": 7},
-        plan=_append(),
-        training=CHAIN_TRAINING,
-        growth={},
-    ),
-    "cycle7": Family(
-        task={"type": "chain", "hops": 7, "cycles": "one"},
-        levels=(3, 5, 7),
-        parent={"chain": 3},
-        full={"chain": 7},
-        plan=_append(),
-        training=CHAIN_TRAINING,
-        growth={},
-    ),
-    "chain9": Family(
-        task={"type": "chain", "hops": 9, "cycles": "any"},
-        levels=(3, 5, 7, 9),
-        parent={"chain": 3},
-        full={"chain": 9},
-        plan=_append(),
-        training=CHAIN_TRAINING | {"steps": 120},
-        growth={},
-    ),
-    "tree3": Family(
-        task={"type": "tree", "depth": 3},
-        levels=(2, 3),
-        parent={"tree": {"depth": 2}},
-        full={"tree": {"depth": 3}},
-        plan={"edits": [{"edit": "graft"}]},
-        training=TREE_TRAINING,
-        growth={"max_steps_per_level": 100},
-    ),
-    "tree3-short": Family(
-        task={"type": "tree", "depth": 3},
-        levels=(2, 3),
-        parent={"tree": {"depth": 2}},
-        full={"tree": {"depth": 3}},
-        plan={"edits": [{"edit": "graft"}]},
-        training=TREE_TRAINING | {"steps": 90},
-        growth={"max_steps_per_level": 60},
-    ),
-    "tree4": Family(
-        task={"type": "tree", "depth": 4},
-        levels=(2, 3, 4),
-        parent={"tree": {"depth": 2}},
-        full={"tree": {"depth": 4}},
-        plan={"edits": [{"edit": "graft"}]},
-        training=TREE_TRAINING | {"steps": 240},
-        growth={"max_steps_per_level": 100},
-    ),
+    "chain7": _chain((3, 5, 7), "any", steps=100),
+    "cycle7": _chain((3, 5, 7), "one", steps=100),
+    "chain9": _chain((3, 5, 7, 9), "any", steps=120),
+    "tree3": _tree((2, 3), steps=140),
+    "tree3-short": _tree((2, 3), steps=90, max_steps_per_level=60),
+    "tree3-shorter": _tree((2, 3), steps=80, max_steps_per_level=60),
+    "tree4": _tree((2, 3, 4), steps=240),
 }
 
 

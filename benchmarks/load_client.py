@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
+import uvloop
+
 from benchmarks.client_process import orders, say
 
 HEAD = (
@@ -65,7 +67,7 @@ async def load(port: int, concurrency: int, bodies: list[str]) -> dict[str, Any]
 
 def main() -> None:
     for order in orders():
-        say(asyncio.run(load(**order)))
+        say(uvloop.run(load(**order)))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ GROWN = {
     "chain9": Grown((20, 25, 25, 50), calls=143_000),
     "tree3": Grown((60, 200), calls=404_480),
     "tree3-short": Grown((15, 75), calls=145_920),
+    "tree3-shorter": Grown((15, 65), calls=128_000),
     "tree4": Grown((15, 100, 125), calls=1_200_000),
 }
-SUBTREES = {"tree3", "tree3-short", "tree4"}
+SUBTREES = {"tree3", "tree3-short", "tree3-shorter", "tree4"}
 """Families with subtrees to copy."""
+NODES = {"chain7": 7, "cycle7": 7, "chain9": 9, "tree3": 7, "tree3-short": 7, "tree3-shorter": 7, "tree4": 15}
 
 
 def spec_of(family: str, arm: str) -> RunSpec:
@@ -38,9 +40,7 @@ def test_every_arm_is_a_spec_that_can_run(family: str, arm: str) -> None:
         check_schedule(Controller(spec.growth, levels, spec.training.steps), spec.topology, {})
 
 
-@pytest.mark.parametrize(
-    ("family", "nodes"), [("chain7", 7), ("cycle7", 7), ("chain9", 9), ("tree3", 7), ("tree3-short", 7), ("tree4", 15)]
-)
+@pytest.mark.parametrize(("family", "nodes"), NODES.items())
 def test_the_grown_graph_ends_with_the_size_of_the_one_from_scratch(family: str, nodes: int) -> None:
     spec = spec_of(family, "grown")
     controller = Controller(spec.growth, make_task(spec.task, 0).levels, spec.training.steps)

@@ -4,10 +4,9 @@ import { post } from "./api.js";
 import { readDrawing } from "./drawing.js";
 import { h, put } from "./dom.js";
 import { bytes, count, plural } from "./format.js";
+import { LateCheck } from "./late_check.js";
 import { problemPanel, putFacts, tellVerdict } from "./parts.js";
 import { readGraph, TextFault } from "./shorthand.js";
-
-const CHECK_AFTER_MS = 300;
 
 /**
  * An editor of a topology.
@@ -17,7 +16,7 @@ const CHECK_AFTER_MS = 300;
  */
 export class TopologyEditor {
   constructor({ text, onChange, onSpec }) {
-    Object.assign(this, { onChange, onSpec, timer: 0, isDue: false, checking: null, abort: null, reading: null, document: null });
+    Object.assign(this, { onChange, onSpec, reading: null, document: null });
     this.input = h("textarea", { id: "topology-text", rows: 16, spellcheck: "false", autocapitalize: "off", autocomplete: "off",
       wrap: "off", "aria-describedby": "topology-help topology-faults", oninput: () => this.changed(),
       onscroll: () => { this.gutter.scrollTop = this.input.scrollTop; } });
@@ -32,6 +31,7 @@ export class TopologyEditor {
         h("p", { class: "hint", id: "topology-help" }, "JSON, a shorthand such as ", h("code", {}, "layers 2 2"), ", or edges such as ", h("code", {}, "a, b -> out"), "."),
         h("div", { class: "lined" }, this.gutter, this.input), this.faults),
       h("div", { class: "editor-view" }, this.verdict, this.drawing, this.facts));
+    this.late = new LateCheck({ element: this.element, ask: (signal) => this.check(signal), refuse: (error) => this.refuse(error) });
     this.changed(0);
   }
 
@@ -46,47 +46,25 @@ export class TopologyEditor {
     this.changed(0);
   }
 
-  changed(wait = CHECK_AFTER_MS) {
+  changed(wait) {
     this.number([]);
-    this.isDue = true;
-    this.element.setAttribute("aria-busy", "true");
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.start(), wait);
-  }
-
-  start() {
-    clearTimeout(this.timer);
-    this.isDue = false;
-    this.checking = this.check();
+    this.late.changed(wait);
   }
 
   /** Resolve when the text, as it stands now, has been checked and `onChange` has been told. */
   async settled() {
-    do {
-      if (this.isDue) this.start();
-      await this.checking;
-    } while (this.isDue);
+    await this.late.settled();
   }
 
-  async check() {
-    if (this.abort) this.abort.abort();
-    const abort = new AbortController();
-    this.abort = abort;
-    try {
-      this.reading = readGraph(this.text);
-      const { document } = this.reading;
-      if ("topology" in document && this.onSpec) {
-        this.onSpec(document);
-        return;
-      }
-      const report = await post("/v1/topologies:validate", document, { signal: abort.signal });
-      this.show(report);
-      this.settle(document);
-    } catch (error) {
-      if (error.name === "AbortError" || abort.signal.aborted) return;
-      this.refuse(error);
+  async check(signal) {
+    this.reading = readGraph(this.text);
+    const { document } = this.reading;
+    if ("topology" in document && this.onSpec) {
+      this.onSpec(document);
+      return;
     }
-    if (!this.isDue) this.element.setAttribute("aria-busy", "false");
+    this.show(await post("/v1/topologies:validate", document, { signal }));
+    this.settle(document);
   }
 
   show(report) {
@@ -102,7 +80,7 @@ export class TopologyEditor {
     this.settle(null);
     if (error instanceof TextFault) this.showFaults([{ path: "", message: error.message, line: error.line }]);
     else if (error.faults && error.faults.length) this.showFaults(error.faults);
-    else put(this.faults, problemPanel(error, () => this.start()));
+    else put(this.faults, problemPanel(error, () => this.changed(0)));
   }
 
   /** Show what is wrong, `{path, message}` each: beside the text, and at its lines. */
@@ -135,8 +113,7 @@ export class TopologyEditor {
   }
 
   close() {
-    clearTimeout(this.timer);
-    if (this.abort) this.abort.abort();
+    this.late.close();
   }
 }
 

@@ -4,9 +4,8 @@ import { post } from "./api.js";
 import { h, put } from "./dom.js";
 import { count, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
+import { LateCheck } from "./late_check.js";
 import { putFacts, sentence, tellVerdict } from "./parts.js";
-
-const CHECK_AFTER_MS = 300;
 
 /**
  * A view of what a run would be grown to.
@@ -16,32 +15,27 @@ const CHECK_AFTER_MS = 300;
  */
 export class GrownGraph {
   constructor({ path, compose, onFaults }) {
-    Object.assign(this, { path, compose, onFaults, timer: 0, abort: null });
+    Object.assign(this, { path, compose, onFaults });
     this.verdict = h("p", { class: "verdict-line", role: "status" });
     this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The grown graph" });
     this.facts = h("dl", { class: "facts" });
     this.element = h("fieldset", { class: "becomes" }, h("legend", {}, "What it becomes"), this.verdict, this.drawing, this.facts);
+    this.late = new LateCheck({ element: this.element, ask: (signal) => this.check(signal), refuse: (error) => this.refuse(error) });
   }
 
   /** Ask again, a moment after the last change. */
-  changed(wait = CHECK_AFTER_MS) {
-    this.close();
-    this.element.setAttribute("aria-busy", "true");
-    this.timer = setTimeout(() => this.check(), wait);
+  changed(wait) {
+    this.late.changed(wait);
   }
 
-  async check() {
-    const abort = new AbortController();
-    this.abort = abort;
-    try {
-      this.show(await post(`${this.path}/grow:validate`, this.compose(), { signal: abort.signal }));
-      this.onFaults(null);
-    } catch (error) {
-      if (error.name === "AbortError" || abort.signal.aborted) return;
-      tellVerdict(this.verdict, false, error.faults && error.faults.length ? "Not valid yet" : sentence(error.message));
-      this.onFaults(error);
-    }
-    this.element.setAttribute("aria-busy", "false");
+  async check(signal) {
+    this.show(await post(`${this.path}/grow:validate`, this.compose(), { signal }));
+    this.onFaults(null);
+  }
+
+  refuse(error) {
+    tellVerdict(this.verdict, false, error.faults && error.faults.length ? "Not valid yet" : sentence(error.message));
+    this.onFaults(error);
   }
 
   show({ document, new: fresh, ...report }) {
@@ -57,8 +51,6 @@ export class GrownGraph {
 
   /** Ask no more. */
   close() {
-    clearTimeout(this.timer);
-    if (this.abort) this.abort.abort();
-    this.element.setAttribute("aria-busy", "false");
+    this.late.close();
   }
 }

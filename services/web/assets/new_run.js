@@ -4,11 +4,11 @@ import { capabilities, get, onceKey, post } from "./api.js";
 import { announce, h, put } from "./dom.js";
 import { TopologyEditor } from "./editor.js";
 import { bytes, count, plural } from "./format.js";
+import { LateCheck } from "./late_check.js";
 import { card, pageHead, problemPanel, putFacts, putPage, tellVerdict } from "./parts.js";
 import { RunForm } from "./run_form.js";
 import { TextFault } from "./shorthand.js";
 
-const CHECK_AFTER_MS = 300;
 const DIAMOND = { name: "diamond", nodes: [{ id: "top" }, { id: "left" }, { id: "right", temperature: 0.7 },
   { id: "join", max_tokens: 6 }], edges: [["top", "left"], ["top", "right"], ["left", "join"], ["right", "join"]], output: "join" };
 // What to begin with: a graph as text, and what differs from the usual run.
@@ -35,7 +35,7 @@ export function newRunPage({ query }) {
 
 class NewRunPage {
   constructor() {
-    Object.assign(this, { editor: null, form: null, topology: null, timer: 0, abort: null, once: onceKey(), sent: "" });
+    Object.assign(this, { editor: null, form: null, topology: null, late: null, once: onceKey(), sent: "" });
     this.element = h("div", {}, pageHead("NeuroMAS", "New run"), h("p", { class: "note" }, "loading …"));
   }
 
@@ -59,6 +59,8 @@ class NewRunPage {
     this.needs = h("dl", { class: "facts" });
     this.trouble = h("div", {});
     this.button = h("button", { type: "submit", class: "main" }, "Submit the run");
+    const submission = h("div", { class: "submit-row" }, this.verdict, this.needs, this.trouble, this.button);
+    this.late = new LateCheck({ element: submission, ask: (signal) => this.check(signal), refuse: (error) => this.refuse(error) });
     this.fill(spec);
     this.editor = new TopologyEditor({ text, onChange: (topology) => this.take(topology), onSpec: (whole) => this.takeSpec(whole) });
     putPage(this.element, h("div", { class: "head-row" }, pageHead("NeuroMAS", "New run",
@@ -66,7 +68,7 @@ class NewRunPage {
     h("div", { class: "tools" }, h("label", { for: "example" }, "Example"), this.example)),
     card("1. The graph", {}, this.editor.element),
     card("2. What it learns", {}, h("form", { novalidate: true, onsubmit: (event) => this.submit(event) },
-      this.formPlace, h("div", { class: "submit-row" }, this.verdict, this.needs, this.trouble, this.button))));
+      this.formPlace, submission)));
   }
 
   fill(spec) {
@@ -92,27 +94,19 @@ class NewRunPage {
     this.changed(0);
   }
 
-  changed(wait = CHECK_AFTER_MS) {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.check(), wait);
+  changed(wait) {
+    this.late.changed(wait);
   }
 
-  async check() {
-    if (this.abort) this.abort.abort();
-    const abort = new AbortController();
-    this.abort = abort;
+  async check(signal) {
     const spec = this.compose();
     this.button.disabled = spec === null;
     if (!spec) return;
-    try {
-      const report = await post("/v1/topologies:validate", spec, { signal: abort.signal });
-      this.form.clearFaults();
-      put(this.trouble);
-      this.tell(true, `Valid: ${plural(report.tokens.calls_per_step, "call")} per step`);
-      putFacts(this.needs, needsOf(report));
-    } catch (error) {
-      if (error.name !== "AbortError" && !abort.signal.aborted) this.refuse(error);
-    }
+    const report = await post("/v1/topologies:validate", spec, { signal });
+    this.form.clearFaults();
+    put(this.trouble);
+    this.tell(true, `Valid: ${plural(report.tokens.calls_per_step, "call")} per step`);
+    putFacts(this.needs, needsOf(report));
   }
 
   /** Return the whole run spec; null where a part of it cannot be read, which is said beside it. */
@@ -172,9 +166,8 @@ class NewRunPage {
   }
 
   close() {
-    clearTimeout(this.timer);
-    if (this.abort) this.abort.abort();
     if (!this.editor) return;
+    this.late.close();
     this.editor.close();
     try {
       draft = { text: this.editor.text, spec: this.form.spec(null) };
