@@ -67,5 +67,11 @@ def _is_being_swapped(endpoint: Document) -> bool:
 
 def _line(endpoint: Document) -> str:
     copies = f"{endpoint['replicas']} replicas" if endpoint["replicas"] != 1 else "1 replica"
-    state = "swapping" if _is_being_swapped(endpoint) and endpoint["error"] is None else endpoint["state"]
-    return f"{endpoint['name']:<24}{state:<11}{copies:<12}{endpoint['checkpoint']} of {endpoint['run']}"
+    return f"{endpoint['name']:<24}{_state(endpoint):<11}{copies:<12}{endpoint['checkpoint']} of {endpoint['run']}"
+
+
+def _state(endpoint: Document) -> str:
+    """Return what an endpoint is about, where that is more than its state says."""
+    if endpoint["wanted"] == "stop" and endpoint["state"] not in ("stopped", "failed"):
+        return "stopping"
+    return "swapping" if _is_being_swapped(endpoint) and endpoint["error"] is None else str(endpoint["state"])

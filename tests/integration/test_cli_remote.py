@@ -81,7 +81,7 @@ def test_an_endpoint_is_deployed_swapped_and_deleted(api: ApiServer, say: Say) -
     assert [one["state"] for one in say("endpoints", "list")["data"]] == ["stopped"]
 
 
-def test_a_swap_under_way_is_said(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_swap_and_a_stop_under_way_are_said(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
     run = queued_run(api)
     checkpoint_of(api, run, 1)
     assert main(["endpoints", "deploy", "solver", f"{run['id']}@latest", "--server", api.url]) == 0
@@ -90,3 +90,5 @@ def test_a_swap_under_way_is_said(api: ApiServer, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert main(["endpoints", "list", "--server", api.url]) == 0
     assert capsys.readouterr().out.split()[:2] == ["solver", "swapping"]
+    assert main(["endpoints", "delete", "solver", "--server", api.url]) == 0
+    assert capsys.readouterr().out.split()[:2] == ["solver", "stopping"]
