@@ -133,7 +133,7 @@ def _whole_questions() -> tuple[PracticeStage, ...]:
     direct = PracticeStage("direct", 300, 128, 1, (_tree_direct(2, weight=0.8), _gates(4, weight=0.2)), 0.85)
     chain = (_chain(*range(2, 10), weight=0.1), _chain(9, weight=0.1))
     trees = (_tree(4, weight=0.5), _tree(3, weight=0.2), _tree(2, weight=0.1))
-    final = PracticeStage("final", 700, 24, 8, (*trees, *chain))
+    final = PracticeStage("final", 2000, 24, 8, (*trees, *chain))
     return (steps, direct, final)
 
 

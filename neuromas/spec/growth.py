@@ -135,6 +135,8 @@ class TriggerSpec(SpecModel):
     examples: int = Field(default=128, ge=8)
     """Held-out examples of each check."""
     min_steps: int = Field(default=10, ge=0)
+    """Steps that a stage takes at least. Greedy answers pass long before sampled ones, and it is from sampled ones that
+    new nodes learn: a deep graph may need more here."""
     patience: int = Field(default=4, ge=1)
     """plateau and collapse: checks without improvement, or below half of the best, before the trigger fires."""
     min_improvement: float = Field(default=0.01, ge=0)
