@@ -20,7 +20,7 @@ GROWN = {
     "tree3-shorter": Grown((15, 65), calls=128_000),
     "tree4": Grown((15, 100, 125), calls=1_200_000),
 }
-SUBTREES = {"tree3", "tree3-short", "tree3-shorter", "tree4"}
+SUBTREES = {name for name, family in FAMILIES.items() if family.task["type"] == "tree"}
 """Families with subtrees to copy."""
 NODES = {"chain7": 7, "cycle7": 7, "chain9": 9, "tree3": 7, "tree3-short": 7, "tree3-shorter": 7, "tree4": 15}
 
