@@ -98,9 +98,12 @@ def start_vllm(
 
 
 def _cpu_arguments(base: BaseInfo, spec: EngineSpec, max_adapters: int) -> dict[str, Any]:
+    from neuromas.engines.vllm_cpu_norms import norm_priority
+
     check_vllm_cpu(base, spec.block_size)
     arguments: dict[str, Any] = {
         "enforce_eager": True,
+        "ir_op_priority": norm_priority(),
         "kv_cache_memory_bytes": int(spec.kv_cache_gib * _GIB),
         # A seeded call whose prompt is prefilled in two pieces kills vLLM 0.31 on CPU: the runner rewinds the call's
         # generator by an offset that CPU generators do not have (v1/worker/gpu_model_runner.py, _bookkeeping_sync).
