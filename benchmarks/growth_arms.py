@@ -162,6 +162,12 @@ def _grown_frozen(family: Family, _: Grown | None) -> Document:
     return {"topology": family.parent, "growth": {"levels": family.levels, "plans": [plan], **family.growth}}
 
 
+def _grown_sampled(family: Family, _: Grown | None) -> Document:
+    """As "grown", but grown when nine sampled answers of ten are right, however many steps that takes."""
+    growth = {"levels": family.levels, "plans": [family.plan], **family.growth}
+    return {"topology": family.parent, "growth": growth | {"trigger": {"sampled_accuracy": 0.9}}}
+
+
 def _grown_copies(family: Family, _: Grown | None) -> Document:
     """As "grown", with both subtrees of a graft from the one trained module."""
     plan = {"edits": [{"edit": "graft", "siblings_from": "copy"}]}
@@ -210,6 +216,7 @@ ARMS: Mapping[str, Callable[[Family, Grown | None], Document]] = {
     "scratch-levels": _scratch_levels,
     "parent-levels": _parent_levels,
     "parent-calls": _parent_calls,
+    "grown-sampled": _grown_sampled,
     "grown-steps": _grown_fixed_steps,
     "grown-fixed-task": _grown_fixed_task,
     "grown-thawed": _grown_thawed,

@@ -134,6 +134,7 @@ class StageRunner:
             steps=record.steps,
             reason=cast(Reason, record.reason),
             accuracy=record.accuracy,
+            sampled_accuracy=record.sampled_accuracy,
             checkpoint=self._book.checkpoint(record),
             spending=record.spending,
             checks=record.checks,

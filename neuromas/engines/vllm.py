@@ -198,8 +198,8 @@ class VllmEngine:
         return self._engine
 
     def _params(self, sampling: Sampling, *, is_streamed: bool) -> SamplingParams:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        # Not from vllm itself, which looks the name up anew for every call.
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         return SamplingParams(
             max_tokens=sampling.max_tokens,

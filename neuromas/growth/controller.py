@@ -25,12 +25,14 @@ class Ended:
         reason: what ended it.
         accuracy: greedy held-out accuracy on its level at its end.
         rolled_back: True where it was opened by a trial in which no growth beat the parent.
+        sampled_accuracy: that of sampled answers.
     """
 
     steps: int
     reason: Reason
     accuracy: float
     rolled_back: bool = False
+    sampled_accuracy: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,6 @@ class Controller:
         """Return why the graph must not grow now; None when it may."""
         if self.spec.trigger.type == "steps":
             return None
-        needed = self.spec.trigger.accuracy
         if last.reason == "collapse":
             return Notice(
                 "growth_refused",
@@ -159,15 +160,16 @@ class Controller:
                 "Lower training.learning_rate, or start again from its best checkpoint",
                 {"reason": "collapse", "accuracy": last.accuracy},
             )
-        if last.reason == "threshold" or last.accuracy >= needed:
+        if last.reason == "threshold":
             return None
-        return Notice(
-            "growth_refused",
-            f"accuracy {last.accuracy:.3f} after {last.steps} steps is below growth.trigger.accuracy = {needed}: "
-            "a plateau is not grown from, because the larger graph would keep its shortcut. Raise "
-            "growth.max_steps_per_level, lower the threshold, or train the full size from scratch",
-            {"reason": "plateau", "accuracy": last.accuracy, "threshold": needed},
-        )
+        trigger = self.spec.trigger
+        for setting, reached, needed in (
+            ("accuracy", last.accuracy, trigger.accuracy),
+            ("sampled_accuracy", last.sampled_accuracy, trigger.sampled_accuracy),
+        ):
+            if reached < needed:
+                return _below(setting, reached, needed, last.steps)
+        return None
 
     def _budget(self, index: int, steps: int, history: Sequence[Ended]) -> Budget:
         last = self._is_last(index, history)
@@ -205,6 +207,16 @@ class Controller:
             "stages; raise training.steps or give growth.final_steps",
             {"reason": "budget", "spent": spent},
         )
+
+
+def _below(setting: str, reached: float, needed: float, steps: int) -> Notice:
+    return Notice(
+        "growth_refused",
+        f"{setting.replace('_', ' ')} {reached:.3f} after {steps} steps is below growth.trigger.{setting} = {needed}: "
+        "a plateau is not grown from, because the larger graph would keep its shortcut. Raise "
+        "growth.max_steps_per_level, lower the threshold, or train the full size from scratch",
+        {"reason": "plateau", setting: reached, "threshold": needed},
+    )
 
 
 def _level_text(level: int | None) -> str:

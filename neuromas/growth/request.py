@@ -80,6 +80,7 @@ class StageOutcome:
         steps: optimizer steps done.
         reason: what ended the stage; "budget" when it ran its full length.
         accuracy: greedy held-out accuracy on the stage's level at its end.
+        sampled_accuracy: the same, sampled as in training.
         checkpoint: weights and optimizer state at its end.
         spending: what its training sampled.
         checks: held-out checks, oldest first.
@@ -88,6 +89,7 @@ class StageOutcome:
     steps: int
     reason: Reason
     accuracy: float
+    sampled_accuracy: float
     checkpoint: Path
     spending: Spending
     checks: tuple[Check, ...] = ()

@@ -17,6 +17,7 @@ from neuromas.growth.lineage import Descent, describe_plan
 from neuromas.growth.plan import Grown, apply_plan, module_names
 from neuromas.growth.request import Notice, StageOutcome, StageRequest, StageRunner
 from neuromas.growth.trial import judge, trial_steps
+from neuromas.growth.triggers import Reason
 from neuromas.spec.growth import PlanSpec
 from neuromas.topology.graph import Topology
 
@@ -194,7 +195,7 @@ class _Walk:
         rest = budget.steps - used
         if rest < 1:
             assert place.outcome is not None
-            self.history.append(Ended(charged, "budget", place.outcome.accuracy, rolled_back))
+            self.history.append(_ended(place.outcome, charged, "budget", rolled_back=rolled_back))
             return place
         request = replace(_request(f"stage-{budget.index}", place, replace(budget, steps=rest)), warmup=False)
         return self._end_stage(self._train(request, "main", place), charged, rolled_back=rolled_back)
@@ -221,7 +222,7 @@ class _Walk:
     def _end_stage(self, place: _Place, charged: int, *, rolled_back: bool = False) -> _Place:
         assert place.outcome is not None
         outcome = place.outcome
-        self.history.append(Ended(charged + outcome.steps, outcome.reason, outcome.accuracy, rolled_back))
+        self.history.append(_ended(outcome, charged + outcome.steps, outcome.reason, rolled_back=rolled_back))
         return place
 
     def _roll_back(self, place: _Place) -> None:
@@ -260,6 +261,10 @@ def _request(name: str, place: _Place, budget: Budget) -> StageRequest:
         trigger=budget.trigger,
         start=place.checkpoint,
     )
+
+
+def _ended(outcome: StageOutcome, steps: int, reason: Reason, *, rolled_back: bool) -> Ended:
+    return Ended(steps, reason, outcome.accuracy, rolled_back, outcome.sampled_accuracy)
 
 
 def _dry_run(topology: Topology, plan: PlanSpec, index: int, modules: Mapping[str, Topology]) -> Topology:

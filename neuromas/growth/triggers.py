@@ -1,7 +1,8 @@
 """When a stage ends: rules over the held-out checks made so far. Pure; knows no model and no graph.
 
-The trainer checks a stage every ``every`` steps (greedy accuracy on held-out examples of the stage's level) and asks
-the rule after each check. Whether the graph then grows is the controller's decision, not the rule's.
+The trainer checks a stage every ``every`` steps (greedy accuracy on held-out examples of the stage's level, and that of
+sampled answers where the rule wants it) and asks the rule after each check. Whether the graph then grows is the
+controller's decision, not the rule's.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ Reason = Literal["threshold", "steps", "plateau", "collapse", "budget"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One held-out check: ``accuracy`` (greedy, 0 to 1) after ``step`` optimizer steps of the stage."""
+    """One held-out check after ``step`` optimizer steps of the stage.
+
+    Attributes:
+        step: of the stage.
+        accuracy: of greedy answers, 0 to 1.
+        sampled_accuracy: of sampled answers to the same examples; None where the rule did not want it.
+    """
 
     step: int
     accuracy: float
+    sampled_accuracy: float | None = None
 
 
 class Trigger(Protocol):
@@ -36,23 +44,33 @@ class Trigger(Protocol):
     def examples(self) -> int:
         """Held-out examples per check."""
 
+    def wants_sampled(self, accuracy: float) -> bool:
+        """Whether a check that found this greedy accuracy shall look at sampled answers, too."""
+
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return why the stage ends after ``step`` of its steps, or None to train on. ``checks`` are oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Fires when the newest check reaches ``accuracy``, from step ``min_steps`` on."""
+    """Fires when the newest check reaches ``accuracy`` and ``sampled_accuracy``, from step ``min_steps`` on."""
 
     accuracy: float
     every: int
     examples: int
     min_steps: int = 0
+    sampled_accuracy: float = 0.0
+
+    def wants_sampled(self, accuracy: float) -> bool:
+        """Return whether greedy answers pass and sampled ones have to."""
+        return self.sampled_accuracy > 0 and accuracy >= self.accuracy
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return "threshold" once the stage's own level is solved."""
-        solved = bool(checks) and checks[-1].accuracy >= self.accuracy
-        return "threshold" if solved and step >= self.min_steps else None
+        return "threshold" if checks and step >= self.min_steps and self._is_solved(checks[-1]) else None
+
+    def _is_solved(self, check: Check) -> bool:
+        return check.accuracy >= self.accuracy and (check.sampled_accuracy or 0.0) >= self.sampled_accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,10 @@ class Steps:
     steps: int
     every: int = 0
     examples: int = 0
+
+    def wants_sampled(self, accuracy: float) -> bool:
+        """Return False: greedy answers are enough."""
+        return False
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return "steps" when the fixed length is reached."""
@@ -77,6 +99,10 @@ class Plateau:
     every: int
     examples: int
     min_steps: int = 0
+
+    def wants_sampled(self, accuracy: float) -> bool:
+        """Return False: greedy answers are enough."""
+        return False
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return "plateau" when the accuracy no longer improves."""
@@ -95,6 +121,10 @@ class Collapse:
     every: int
     examples: int
     min_steps: int = 0
+
+    def wants_sampled(self, accuracy: float) -> bool:
+        """Return False: greedy answers are enough."""
+        return False
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return "collapse" when the stage has lost what it had learned."""
@@ -117,7 +147,7 @@ def make_trigger(spec: TriggerSpec, steps: int | None = None) -> Trigger:
     """
     common = {"every": spec.every, "examples": spec.examples, "min_steps": spec.min_steps}
     if spec.type == "threshold":
-        return Threshold(spec.accuracy, **common)
+        return Threshold(spec.accuracy, **common, sampled_accuracy=spec.sampled_accuracy)
     if spec.type == "plateau":
         return Plateau(spec.patience, spec.min_improvement, **common)
     if spec.type == "collapse":

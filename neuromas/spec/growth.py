@@ -130,16 +130,24 @@ class TriggerSpec(SpecModel):
     type: Literal["threshold", "steps", "plateau", "collapse"] = "threshold"
     accuracy: float = Field(default=0.95, gt=0, le=1)
     """threshold: greedy held-out accuracy on the current level that ends the stage."""
+    sampled_accuracy: float = Field(default=0.0, ge=0, le=1)
+    """threshold: the same of sampled answers, needed too; 0 = not looked at. Greedy answers pass long before sampled
+    ones, and it is sampled ones that new nodes learn from: deep graphs need this."""
     every: int = Field(default=5, ge=1)
     """Steps between the held-out checks of threshold and plateau."""
     examples: int = Field(default=128, ge=8)
     """Held-out examples of each check."""
     min_steps: int = Field(default=10, ge=0)
-    """Steps that a stage takes at least. Greedy answers pass long before sampled ones, and it is from sampled ones that
-    new nodes learn: a deep graph may need more here."""
+    """Steps that a stage takes at least."""
     patience: int = Field(default=4, ge=1)
     """plateau and collapse: checks without improvement, or below half of the best, before the trigger fires."""
     min_improvement: float = Field(default=0.01, ge=0)
+
+    @model_validator(mode="after")
+    def _settings_that_go_together(self) -> TriggerSpec:
+        if self.sampled_accuracy and self.type != "threshold":
+            raise ValueError("sampled_accuracy needs type = 'threshold'")
+        return self
 
 
 class TrialSpec(SpecModel):
@@ -171,8 +179,8 @@ class GrowthSpec(SpecModel):
     change k. With ``trial`` they are candidates instead, tried in order. Empty = the levels change, the graph stays."""
     trigger: TriggerSpec = TriggerSpec()
     max_steps_per_level: int = Field(default=60, ge=1)
-    """A level that the trigger has not ended by then ends the schedule, unless its accuracy has reached
-    ``trigger.accuracy`` after all: a plateau is not grown from."""
+    """A level that the trigger has not ended by then ends the schedule, unless it has reached ``trigger.accuracy`` and
+    ``trigger.sampled_accuracy`` after all: a plateau is not grown from."""
     steps_per_level: tuple[int, ...] = ()
     """Fixed stage lengths (trigger type "steps"), one per stage, the last included; they grow at any accuracy."""
     final_steps: int | None = Field(default=None, ge=1)

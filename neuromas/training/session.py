@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +16,7 @@ from neuromas.adapters.anchor import Anchor
 from neuromas.adapters.bank import AdapterBank
 from neuromas.events import CheckpointWritten, Evaluated, Observer, RolloutsSampled, StepDone
 from neuromas.growth.ledger import Spending
-from neuromas.growth.triggers import Check
+from neuromas.growth.triggers import Check, Trigger
 from neuromas.rollout.client import RolloutClient
 from neuromas.rollout.record import Group, Provenance
 from neuromas.spec.run import RunSpec
@@ -167,7 +167,7 @@ class StageSession:
             self._bank.load(name, checkpoint.adapters)
         state = checkpoint.state
         self._progress.step = int(state["step"])
-        self._progress.checks = tuple(Check(int(step), float(value)) for step, value in state["checks"])
+        self._progress.checks = tuple(Check(int(step), *values) for step, *values in state["checks"])
         self._progress.spending = Spending(**state["spending"])
         if state["ended"] is not None:  # by a trigger, or at its full length; only its record was not written yet
             self._progress.reason, self._progress.is_over = state["ended"], True
@@ -280,17 +280,28 @@ class StageSession:
             return None
         if trigger.every and step % trigger.every == 0:
             self._sampler.publish(step)
-            found = self._evaluate("greedy", trigger.examples, "check")
-            if found is not None:
-                held["eval/accuracy_check"] = found.value
-                self._progress.checks += (Check(step, found.value),)
-                calls = len(found.rewards) * len(self._plan.topology.nodes)
-                self._progress.spending += Spending(check_calls=calls)
+            self._look(trigger, step, held)
         elif trigger.every:
             return None
         reason = trigger.fires(self._progress.checks, step) if self._shared.peers.rank == 0 else None
         fired = self._shared.peers.gather(int(reason is not None))[0]
         return (reason or "trigger") if fired else None
+
+    def _look(self, trigger: Trigger, step: int, held: dict[str, float]) -> None:
+        """Make one held-out check; sampled answers only where the rule wants them, which no other process needs."""
+        greedy = self._evaluate("greedy", trigger.examples, "check")
+        if greedy is None:
+            return
+        held["eval/accuracy_check"] = greedy.value
+        found = [greedy]
+        if trigger.wants_sampled(greedy.value):
+            sampled = self._evaluate("sampled", trigger.examples, "check")
+            assert sampled is not None, "this process has just evaluated"
+            held["eval/accuracy_check_sampled"] = sampled.value
+            found.append(sampled)
+        self._progress.checks += (Check(step, *(one.value for one in found)),)
+        calls = sum(len(one.rewards) for one in found) * len(self._plan.topology.nodes)
+        self._progress.spending += Spending(check_calls=calls)
 
     def _evaluate(self, mode: str, examples: int, purpose: str) -> Accuracy | None:
         """Evaluate the published version on held-out examples; None in processes that do not report."""
@@ -347,7 +358,7 @@ class StageSession:
             "cursor": self._sampler.cursor,
             "versions": {name: str(ref) for name, ref in self._sampler.refs().items()},
             "baseline": self._trainer.running.to_document(),
-            "checks": [[check.step, check.accuracy] for check in progress.checks],
+            "checks": [list(astuple(check)) for check in progress.checks],
             "spending": asdict(progress.spending),
             "accuracy": greedy,
             "ended": progress.reason if progress.is_over else None,

@@ -11,12 +11,13 @@ from neuromas.spec.growth import TriggerSpec
 
 TRIGGERS = [
     Threshold(0.95, every=5, examples=128, min_steps=10),
+    Threshold(0.95, every=5, examples=128, min_steps=10, sampled_accuracy=0.9),
     Plateau(patience=2, min_improvement=0.01, every=5, examples=64, min_steps=10),
     Collapse(patience=2, every=5, examples=64, min_steps=10),
     Steps(30),
 ]
 CHECKS = st.lists(st.floats(0, 1), max_size=12).map(
-    lambda accuracies: [Check(5 * (index + 1), accuracy) for index, accuracy in enumerate(accuracies)]
+    lambda accuracies: [Check(5 * (index + 1), accuracy, accuracy) for index, accuracy in enumerate(accuracies)]
 )
 all_triggers = pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: type(trigger).__name__)
 

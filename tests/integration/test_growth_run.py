@@ -93,6 +93,17 @@ def test_old_nodes_thaw_inside_a_stage(tmp_path: Path) -> None:
     assert not same(of_node(weights(result, 0), "n1"), of_node(weights(result, 1), "n1"))
 
 
+def test_a_stage_ends_when_sampled_answers_pass_too_and_their_calls_count(tmp_path: Path) -> None:
+    trigger = {"accuracy": 0.01, "sampled_accuracy": 0.01, "every": 1, "examples": 64, "min_steps": 1}
+    growth = {"levels": [1, 2], "plans": [APPEND], "trigger": trigger, "final_steps": 1}
+    first = run(spec_of("sampled", growth), tmp_path).document["stages"][0]
+    assert first["reason"] == "threshold"
+    last = first["checks"][-1]
+    assert (last["step"], last["accuracy"] >= 0.01, last["sampled_accuracy"] >= 0.01) == (first["steps"], True, True)
+    looks = sum(1 + (check["sampled_accuracy"] is not None) for check in first["checks"])
+    assert first["spending"]["check_calls"] == looks * 64
+
+
 def test_a_growth_that_is_not_better_is_rolled_back_and_its_rollouts_count(tmp_path: Path) -> None:
     trial = {"steps": 1, "examples": 16, "min_gain": 0.99}
     growth = {"levels": [1, 2], "plans": [APPEND], "trigger": {"accuracy": 0.01, "every": 1, "min_steps": 1}}

@@ -63,6 +63,16 @@ def test_a_stage_that_reaches_the_threshold_with_its_last_step_is_grown_from() -
     assert isinstance(CHAIN.decide([Ended(60, "budget", 0.96)]), Grow)
 
 
+def test_a_plateau_of_sampled_answers_is_not_grown_from_where_they_are_asked_for() -> None:
+    spec = GrowthSpec(levels=(3, 5), trigger=TriggerSpec(sampled_accuracy=0.9))
+    controller = Controller(spec, (3, 5), 100)
+    decision = controller.decide([Ended(60, "budget", 0.99, sampled_accuracy=0.89)])
+    assert isinstance(decision, Stop)
+    assert "sampled accuracy 0.890" in decision.notices[0].message
+    assert "growth.trigger.sampled_accuracy = 0.9" in decision.notices[0].message
+    assert isinstance(controller.decide([Ended(60, "budget", 0.99, sampled_accuracy=0.9)]), Grow)
+
+
 def test_a_collapsed_stage_is_never_grown_from() -> None:
     spec = GrowthSpec(levels=(3, 5), trigger=TriggerSpec(type="collapse", accuracy=0.1))
     decision = Controller(spec, (3, 5), 100).decide([Ended(30, "collapse", 0.2)])

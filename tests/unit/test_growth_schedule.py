@@ -42,7 +42,7 @@ class ScriptedRunner:
         steps, reason, accuracy = self.results.get(request.name, (request.steps, "budget", 1.0))
         calls = steps * 8 * len(request.topology.nodes)
         spending = Spending(steps=steps, rollouts=steps * 8, calls=calls)
-        return StageOutcome(steps, reason, accuracy, Path("checkpoints") / request.name, spending)
+        return StageOutcome(steps, reason, accuracy, accuracy, Path("checkpoints") / request.name, spending)
 
     def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[float, ...]:
         right = round(self.results.get(checkpoint.name, (0, "", 1.0))[2] * examples)

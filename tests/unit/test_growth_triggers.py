@@ -26,6 +26,26 @@ def test_threshold_waits_for_min_steps() -> None:
     assert rule.fires(checks(1.0, 1.0), 10) == "threshold"
 
 
+def test_threshold_on_sampled_answers_asks_for_them_once_greedy_ones_pass() -> None:
+    rule = Threshold(0.95, every=5, examples=128, sampled_accuracy=0.9)
+    assert [rule.wants_sampled(accuracy) for accuracy in (0.94, 0.95, 1.0)] == [False, True, True]
+    assert not Threshold(0.95, every=5, examples=128).wants_sampled(1.0)
+
+
+def test_threshold_on_sampled_answers_needs_both() -> None:
+    rule = Threshold(0.95, every=5, examples=128, sampled_accuracy=0.9)
+    assert rule.fires([Check(5, 0.94)], 5) is None
+    assert rule.fires([Check(5, 1.0, 0.22)], 5) is None
+    assert rule.fires([Check(5, 1.0, 0.22), Check(10, 1.0, 0.9)], 10) == "threshold"
+    assert rule.fires([Check(5, 1.0, 0.9), Check(10, 0.9)], 10) is None
+
+
+@pytest.mark.parametrize("kind", ["steps", "plateau", "collapse"])
+def test_sampled_answers_belong_to_the_threshold(kind: str) -> None:
+    with pytest.raises(ValueError, match="sampled_accuracy needs type = 'threshold'"):
+        TriggerSpec(type=kind, sampled_accuracy=0.9)
+
+
 def test_steps_fire_at_their_number_whatever_the_accuracy() -> None:
     assert Steps(30).fires((), 29) is None
     assert Steps(30).fires(checks(0.0), 30) == "steps"
