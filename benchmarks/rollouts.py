@@ -1,5 +1,6 @@
-"""Speed of graph rollouts: the dataflow against a flat batch of the same calls, and many adapters against none.
+"""Speed of graph rollouts: the dataflow over a flat batch, many adapters over none, norms by kernels over PyTorch's.
 
+The flat batch has the same calls as the graph; the norms are those of vLLM's model on CPU (engines/vllm_cpu_norms.py).
 The base is the shipped one. Adapters are random, so that messages end at unequal lengths. Seconds are CPU seconds of
 the process, in which the engines run with one thread, all of them side by side.
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -188,6 +190,36 @@ def adapters_against_none(
     return rows
 
 
+def norms_against_pytorch(examples: int, group_size: int, repeats: int) -> list[dict[str, Cell]]:
+    renderer = make_renderer(PromptSpec(), BASE)
+    engine = VllmEngine(BASE, SPEC, 5, 1, TARGETS)
+    # Not at the top: starting an engine sets what vLLM reads when it is imported.
+    from vllm import ir
+
+    from neuromas.engines.vllm_cpu_norms import norm_priority
+
+    topology = chain(5)
+    refs = publish(engine, topology.adapters, 1)
+    questions = tuple(TASK.example("train", index) for index in range(examples))
+    batch = RolloutBatch(topology, questions, group_size, refs, SAMPLING, False, 0, Provenance("bench", 0, 0))
+
+    def rollouts(*, by_kernels: bool) -> None:
+        with ExitStack() as stack:
+            for operator, priority in norm_priority().items():
+                chosen = priority if by_kernels else ["native"]
+                stack.enter_context(getattr(ir.ops, operator).set_priority(chosen))
+            run_graph(engine, renderer, batch)
+
+    seconds = interleave(
+        {"kernels": partial(rollouts, by_kernels=True), "pytorch": partial(rollouts, by_kernels=False)},
+        repeats,
+        clock=time.process_time,
+    )
+    engine.close()
+    middle, low, high = ratio(seconds["pytorch"], seconds["kernels"])
+    return [{"graph": "chain 5", "rate over pytorch": middle, "low": low, "high": high}]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=24)
@@ -195,20 +227,25 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, nargs="+", default=[5, 16])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--only", choices=["graph", "adapters"])
-    parser.add_argument("--json", type=Path, help="folder for graph.json and adapters.json")
+    parser.add_argument("--only", choices=["graph", "adapters", "norms"])
+    parser.add_argument("--json", type=Path, help="folder for rollouts_graph.json, _adapters.json and _norms.json")
     arguments = parser.parse_args()
     if arguments.json is not None:
         arguments.json.mkdir(parents=True, exist_ok=True)
-    paths = {name: arguments.json and arguments.json / f"rollouts_{name}.json" for name in ("graph", "adapters")}
-    if arguments.only != "adapters":
+    paths = {
+        name: arguments.json and arguments.json / f"rollouts_{name}.json" for name in ("graph", "adapters", "norms")
+    }
+    if arguments.only in (None, "graph"):
         topologies = {"chain 5": chain(5), "layers 2 2 2": layered([2, 2, 2])}
         rows = graph_against_flat(topologies, arguments.examples, arguments.group_size, arguments.repeats)
         report("graph rollouts, rate over one flat batch of the same calls (1 = the ceiling)", rows, paths["graph"])
-    if arguments.only != "graph":
+    if arguments.only in (None, "adapters"):
         num_calls = arguments.examples * arguments.group_size * 5
         rows = adapters_against_none(arguments.adapters, arguments.ranks, num_calls, arguments.repeats)
         report("adapters mixed in one batch, rate over an engine without LoRA", rows, paths["adapters"])
+    if arguments.only in (None, "norms"):
+        rows = norms_against_pytorch(arguments.examples, arguments.group_size, arguments.repeats)
+        report("norms by vLLM's kernels, rate of graph rollouts over norms by PyTorch", rows, paths["norms"])
 
 
 if __name__ == "__main__":
