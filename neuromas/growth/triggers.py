@@ -51,6 +51,16 @@ class Trigger(Protocol):
         """Return why the stage ends after ``step`` of its steps, or None to train on. ``checks`` are oldest first."""
 
 
+class _GreedyOnly:
+    """Rules that look at greedy answers alone, or at none."""
+
+    __slots__ = ()
+
+    def wants_sampled(self, accuracy: float) -> bool:
+        """Return False."""
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """Fires when the newest check reaches ``accuracy`` and ``sampled_accuracy``, from step ``min_steps`` on."""
@@ -74,16 +84,12 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(_GreedyOnly):
     """Fires after a fixed number of steps; looks at no check."""
 
     steps: int
     every: int = 0
     examples: int = 0
-
-    def wants_sampled(self, accuracy: float) -> bool:
-        """Return False: greedy answers are enough."""
-        return False
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return "steps" when the fixed length is reached."""
@@ -91,7 +97,7 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Plateau:
+class Plateau(_GreedyOnly):
     """Fires after ``patience`` checks in a row that did not beat the best before them by ``min_improvement``."""
 
     patience: int
@@ -99,10 +105,6 @@ class Plateau:
     every: int
     examples: int
     min_steps: int = 0
-
-    def wants_sampled(self, accuracy: float) -> bool:
-        """Return False: greedy answers are enough."""
-        return False
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return "plateau" when the accuracy no longer improves."""
@@ -114,17 +116,13 @@ class Plateau:
 
 
 @dataclass(frozen=True, slots=True)
-class Collapse:
+class Collapse(_GreedyOnly):
     """Fires after ``patience`` checks in a row below half of the best accuracy the stage had before them."""
 
     patience: int
     every: int
     examples: int
     min_steps: int = 0
-
-    def wants_sampled(self, accuracy: float) -> bool:
-        """Return False: greedy answers are enough."""
-        return False
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return "collapse" when the stage has lost what it had learned."""
