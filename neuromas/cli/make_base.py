@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ def run(arguments: Arguments, console: Console) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BaseModelError(f"{out} holds something already; make the base in a new folder (--out)")
     recipe = Recipe.smoke() if arguments.smoke else Recipe.tiny()
-    card = _make(recipe, out, console)
+    card = _make(replace(recipe, seed=arguments.seed), out, console)
     console.show(_text(card, out), asdict(card) | {"folder": str(out)})
     return 0
 

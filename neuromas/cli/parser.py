@@ -47,6 +47,7 @@ class Arguments(argparse.Namespace):
     append: int | None
     steps: int | None
     name: str | None
+    seed: int
     smoke: bool
     host: str
     port: int
@@ -266,6 +267,13 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (word.strip() for word in text.split(","))))
 
 
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"got {number}; allowed are whole numbers from 0 on")
+    return number
+
+
 def _integers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in _words(text))
 
@@ -291,7 +299,8 @@ def _add_make_base(commands: Commands) -> None:
         "make-base",
         "make_base",
         "pretrain the tiny base model from nothing, as the shipped one was made",
-        "make-base --out my-base\nmake-base --out smoke-base --smoke",
+        "make-base --out my-base\nmake-base --out other-base --seed 1\nmake-base --out smoke-base --smoke",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="new folder (default: ./tiny-base)")
+    parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="of weights and questions (default: 0)")
     parser.add_argument("--smoke", action="store_true", help="a base that takes seconds and knows nothing, for tests")

@@ -16,6 +16,7 @@ from neuromas.base.pretrain import Progress, learning_rate, make_base, new_model
 from neuromas.base.recipe import Architecture, Recipe
 from neuromas.base.skills import Probe, measure_endings, measure_skill
 from neuromas.base.symbols import build_tokenizer, symbols
+from neuromas.cli.main import main
 from neuromas.errors import BaseModelError
 from neuromas.tasks.chain import ChainTask
 from neuromas.tasks.tree import TreeTask
@@ -36,6 +37,21 @@ def test_the_same_recipe_gives_the_same_weights(smoke: tuple[Path, BaseCard, lis
     _, card, _ = smoke
     torch.manual_seed(12345)
     assert make_base(Recipe.smoke(), tmp_path).weights_sha256 == card.weights_sha256
+
+
+def test_another_seed_makes_another_base_and_its_card_says_so(
+    smoke: tuple[Path, BaseCard, list[Progress]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["make-base", "--out", str(tmp_path / "other"), "--smoke", "--seed", "1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["recipe"]["seed"] == 1
+    assert document["weights_sha256"] != smoke[1].weights_sha256
+
+
+def test_a_negative_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["make-base", "--seed", "-1"])
+    assert "got -1; allowed are whole numbers from 0 on" in capsys.readouterr().err
 
 
 def test_a_base_is_made_in_one_thread_and_the_process_keeps_its_own_number(
