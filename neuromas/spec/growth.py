@@ -132,13 +132,13 @@ class TriggerSpec(SpecModel):
     """threshold: greedy held-out accuracy on the current level that ends the stage."""
     sampled_accuracy: float = Field(default=0.0, ge=0, le=1)
     """threshold: the same of sampled answers, needed too; 0 = not looked at. Greedy answers pass long before sampled
-    ones, and it is sampled ones that new nodes learn from: deep graphs need this."""
+    ones, and it is sampled ones that new nodes learn from."""
     every: int = Field(default=5, ge=1)
     """Steps between the held-out checks of threshold and plateau."""
     examples: int = Field(default=128, ge=8)
     """Held-out examples of each check."""
     min_steps: int = Field(default=10, ge=0)
-    """Steps that a stage takes at least."""
+    """Steps that a stage takes at least; a deep graph may need more, see docs/growth.md."""
     patience: int = Field(default=4, ge=1)
     """plateau and collapse: checks without improvement, or below half of the best, before the trigger fires."""
     min_improvement: float = Field(default=0.01, ge=0)
