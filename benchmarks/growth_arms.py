@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 Document = dict[str, Any]
@@ -162,10 +163,10 @@ def _grown_frozen(family: Family, _: Grown | None) -> Document:
     return {"topology": family.parent, "growth": {"levels": family.levels, "plans": [plan], **family.growth}}
 
 
-def _grown_sampled(family: Family, _: Grown | None) -> Document:
-    """As "grown", but grown when nine sampled answers of ten are right, however many steps that takes."""
+def _grown_sampled(family: Family, _: Grown | None, *, needed: float) -> Document:
+    """As "grown", but grown when this share of sampled answers is right, however many steps that takes."""
     growth = {"levels": family.levels, "plans": [family.plan], **family.growth}
-    return {"topology": family.parent, "growth": growth | {"trigger": {"sampled_accuracy": 0.9}}}
+    return {"topology": family.parent, "growth": growth | {"trigger": {"sampled_accuracy": needed}}}
 
 
 def _grown_copies(family: Family, _: Grown | None) -> Document:
@@ -216,7 +217,8 @@ ARMS: Mapping[str, Callable[[Family, Grown | None], Document]] = {
     "scratch-levels": _scratch_levels,
     "parent-levels": _parent_levels,
     "parent-calls": _parent_calls,
-    "grown-sampled": _grown_sampled,
+    "grown-sampled-90": partial(_grown_sampled, needed=0.9),
+    "grown-sampled-98": partial(_grown_sampled, needed=0.98),
     "grown-steps": _grown_fixed_steps,
     "grown-fixed-task": _grown_fixed_task,
     "grown-thawed": _grown_thawed,
