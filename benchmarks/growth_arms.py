@@ -157,22 +157,19 @@ def _without_levels(family: Family, share: int) -> Document:
     return {"topology": family.parent, "growth": growth}
 
 
-def _grown_frozen(family: Family, _: Grown | None) -> Document:
+def _grown_frozen(family: Family, grown: Grown | None) -> Document:
     """As "grown", with old nodes frozen for the first ten steps after each growth."""
-    plan = family.plan | {"inherit": {"old": "freeze", "freeze_steps": 10}}
-    return {"topology": family.parent, "growth": {"levels": family.levels, "plans": [plan], **family.growth}}
+    return _grown(replace(family, plan=family.plan | {"inherit": {"old": "freeze", "freeze_steps": 10}}), grown)
 
 
-def _grown_sampled(family: Family, _: Grown | None, *, needed: float) -> Document:
+def _grown_sampled(family: Family, grown: Grown | None, *, needed: float) -> Document:
     """As "grown", but grown when this share of sampled answers is right, however many steps that takes."""
-    growth = {"levels": family.levels, "plans": [family.plan], **family.growth}
-    return {"topology": family.parent, "growth": growth | {"trigger": {"sampled_accuracy": needed}}}
+    return _grown(replace(family, growth=family.growth | {"trigger": {"sampled_accuracy": needed}}), grown)
 
 
-def _grown_copies(family: Family, _: Grown | None) -> Document:
+def _grown_copies(family: Family, grown: Grown | None) -> Document:
     """As "grown", with both subtrees of a graft from the one trained module."""
-    plan = {"edits": [{"edit": "graft", "siblings_from": "copy"}]}
-    return {"topology": family.parent, "growth": {"levels": family.levels, "plans": [plan], **family.growth}}
+    return _grown(replace(family, plan={"edits": [{"edit": "graft", "siblings_from": "copy"}]}), grown)
 
 
 def _scratch(family: Family, _: Grown | None) -> Document:

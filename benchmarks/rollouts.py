@@ -91,6 +91,11 @@ def calls_of(groups: Sequence[Group]) -> list[EngineCall]:
     ]
 
 
+def batch_of(topology: Topology, refs: dict[str, AdapterRef], examples: int, group_size: int) -> RolloutBatch:
+    questions = tuple(TASK.example("train", index) for index in range(examples))
+    return RolloutBatch(topology, questions, group_size, refs, SAMPLING, False, 0, Provenance("bench", 0, 0))
+
+
 def run_graph(engine: VllmEngine, renderer: Renderer, batch: RolloutBatch) -> list[Group]:
     forget_prefixes(engine)
     return Dataflow(engine, renderer).run(TASK, batch)
@@ -105,8 +110,7 @@ def graph_against_flat(
     for name, topology in topologies.items():
         refs = {node: AdapterRef(node, 0, name) for node in topology.adapters}
         engine.publish({ref: random_lora(1, seed) for seed, ref in enumerate(refs.values())})
-        questions = tuple(TASK.example("train", index) for index in range(examples))
-        batch = RolloutBatch(topology, questions, group_size, refs, SAMPLING, False, 0, Provenance("bench", 0, 0))
+        batch = batch_of(topology, refs, examples, group_size)
         groups = run_graph(engine, renderer, batch)
         calls = calls_of(groups)
         lengths = [len(call.completion_token_ids) for group in groups for r in group.rollouts for call in r.calls]
@@ -200,8 +204,7 @@ def norms_against_pytorch(examples: int, group_size: int, repeats: int) -> list[
 
     topology = chain(5)
     refs = publish(engine, topology.adapters, 1)
-    questions = tuple(TASK.example("train", index) for index in range(examples))
-    batch = RolloutBatch(topology, questions, group_size, refs, SAMPLING, False, 0, Provenance("bench", 0, 0))
+    batch = batch_of(topology, refs, examples, group_size)
 
     def rollouts(*, by_kernels: bool) -> None:
         with ExitStack() as stack:

@@ -44,8 +44,8 @@ class Trigger(Protocol):
     def examples(self) -> int:
         """Held-out examples per check."""
 
-    def wants_sampled(self, accuracy: float) -> bool:
-        """Whether a check that found this greedy accuracy shall look at sampled answers, too."""
+    def wants_sampled(self, check: Check) -> bool:
+        """Whether a check that has looked at greedy answers shall look at sampled ones, too."""
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return why the stage ends after ``step`` of its steps, or None to train on. ``checks`` are oldest first."""
@@ -56,7 +56,7 @@ class _GreedyOnly:
 
     __slots__ = ()
 
-    def wants_sampled(self, accuracy: float) -> bool:
+    def wants_sampled(self, check: Check) -> bool:
         """Return False."""
         return False
 
@@ -71,9 +71,9 @@ class Threshold:
     min_steps: int = 0
     sampled_accuracy: float = 0.0
 
-    def wants_sampled(self, accuracy: float) -> bool:
-        """Return whether greedy answers pass and sampled ones have to."""
-        return self.sampled_accuracy > 0 and accuracy >= self.accuracy
+    def wants_sampled(self, check: Check) -> bool:
+        """Return whether nothing but sampled answers can keep the rule from firing."""
+        return self.sampled_accuracy > 0 and check.step >= self.min_steps and check.accuracy >= self.accuracy
 
     def fires(self, checks: Sequence[Check], step: int) -> Reason | None:
         """Return "threshold" once the stage's own level is solved."""

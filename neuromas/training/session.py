@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Protocol
@@ -293,15 +293,14 @@ class StageSession:
         if greedy is None:
             return
         held["eval/accuracy_check"] = greedy.value
-        found = [greedy]
-        if trigger.wants_sampled(greedy.value):
+        check, answers = Check(step, greedy.value), len(greedy.rewards)
+        if trigger.wants_sampled(check):
             sampled = self._evaluate("sampled", trigger.examples, "check")
             assert sampled is not None, "this process has just evaluated"
             held["eval/accuracy_check_sampled"] = sampled.value
-            found.append(sampled)
-        self._progress.checks += (Check(step, *(one.value for one in found)),)
-        calls = sum(len(one.rewards) for one in found) * len(self._plan.topology.nodes)
-        self._progress.spending += Spending(check_calls=calls)
+            check, answers = replace(check, sampled_accuracy=sampled.value), answers + len(sampled.rewards)
+        self._progress.checks += (check,)
+        self._progress.spending += Spending(check_calls=answers * len(self._plan.topology.nodes))
 
     def _evaluate(self, mode: str, examples: int, purpose: str) -> Accuracy | None:
         """Evaluate the published version on held-out examples; None in processes that do not report."""

@@ -27,9 +27,10 @@ def test_threshold_waits_for_min_steps() -> None:
 
 
 def test_threshold_on_sampled_answers_asks_for_them_once_greedy_ones_pass() -> None:
-    rule = Threshold(0.95, every=5, examples=128, sampled_accuracy=0.9)
-    assert [rule.wants_sampled(accuracy) for accuracy in (0.94, 0.95, 1.0)] == [False, True, True]
-    assert not Threshold(0.95, every=5, examples=128).wants_sampled(1.0)
+    rule = Threshold(0.95, every=5, examples=128, min_steps=10, sampled_accuracy=0.9)
+    assert [rule.wants_sampled(Check(10, accuracy)) for accuracy in (0.94, 0.95, 1.0)] == [False, True, True]
+    assert not rule.wants_sampled(Check(5, 1.0)), "it could not fire yet"
+    assert not Threshold(0.95, every=5, examples=128).wants_sampled(Check(10, 1.0))
 
 
 def test_threshold_on_sampled_answers_needs_both() -> None:
