@@ -27,11 +27,11 @@ from typing import Any
 from benchmarks.api_process import ApiProcess, served_api
 from benchmarks.client_process import ClientProcess
 from benchmarks.measure import report
+from neuromas.services.records import RunState, Wanted, events_stream
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.open import open_store
 from neuromas.spec.parse import parse_run_spec
-from services.records import RunState, Wanted, events_stream
-from services.settings import Settings
-from services.store.base import Document, Kind, Store
-from services.store.open import open_store
 
 RUNS = 200
 FOLLOWED = f"run_{0:016x}"

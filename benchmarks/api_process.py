@@ -12,8 +12,8 @@ from time import monotonic, sleep
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from services.api.server import listen
-from services.settings import Settings
+from neuromas.services.api.server import listen
+from neuromas.services.settings import Settings
 
 START_S = 60.0
 
@@ -33,7 +33,7 @@ def served_api(settings: Settings) -> Iterator[ApiProcess]:
     listener = listen(settings)
     port = listener.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "services.api", "--fd", str(listener.fileno())],
+        [sys.executable, "-m", "neuromas.services.api", "--fd", str(listener.fileno())],
         env={**environ, **settings.environment()},
         pass_fds=(listener.fileno(),),
     )

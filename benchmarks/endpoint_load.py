@@ -42,6 +42,10 @@ from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Provenance
+from neuromas.services.records import EndpointState
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Kind
+from neuromas.services.store.open import open_store
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph, ServedGraph
@@ -50,10 +54,6 @@ from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.base import Example
 from neuromas.topology.builders import layered
 from neuromas.topology.graph import Topology
-from services.records import EndpointState
-from services.settings import Settings
-from services.store.base import Kind
-from services.store.open import open_store
 
 GRAPH = layered([2, 2])
 SLOTS = 16

@@ -25,9 +25,9 @@ from types import FrameType
 from typing import Any, Final
 
 from neuromas.errors import NeuroMASError
-from services.children import Child, Children
-from services.runs.head import Head, free_port, make_head
-from services.settings import Settings, SettingsError
+from neuromas.services.children import Child, Children
+from neuromas.services.runs.head import Head, free_port, make_head
+from neuromas.services.settings import Settings, SettingsError
 
 _NEEDED: Final = ("ray", "fastapi", "uvicorn", "httpx", "pydantic_settings")
 _START_S: Final = 300.0
@@ -122,10 +122,10 @@ class LocalService:
         """Start everything at once: what comes up before Ray waits for it by itself."""
         descriptor = self._listener.fileno()
         ray = self._add(_Part("ray", self._head.command))
-        api = self._add(_Part("api", lambda: _python("services.api", "--fd", str(descriptor)), (descriptor,)))
+        api = self._add(_Part("api", lambda: _python("neuromas.services.api", "--fd", str(descriptor)), (descriptor,)))
         self.say("starting Ray and the API")
         self._wait(ray, self._head.is_ready)
-        self._add(_Part("supervisor", lambda: _python("services.runs.supervisor", "--owns-cluster")))
+        self._add(_Part("supervisor", lambda: _python("neuromas.services.runs.supervisor", "--owns-cluster")))
         self._wait(api, self._is_api_ready)
 
     def _add(self, part: _Part) -> _Part:
@@ -206,7 +206,7 @@ def local_service(settings: Settings, say: Say) -> Iterator[LocalService]:
         SettingsError: the address or the data folder cannot be had, or keys are needed and there are none.
     """
     _check_packages()
-    from services.api.server import check_keys, listen
+    from neuromas.services.api.server import check_keys, listen
 
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings))

@@ -16,10 +16,10 @@ import httpx
 import pytest
 from redis_server import RedisServer
 
-from services.api.server import Server, listen, make_server
-from services.settings import Settings
-from services.store.base import Document, Kind, Store
-from services.store.open import open_store
+from neuromas.services.api.server import Server, listen, make_server
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.open import open_store
 
 T = TypeVar("T")
 START_S = 30.0

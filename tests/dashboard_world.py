@@ -21,16 +21,16 @@ from neuromas import journal
 from neuromas.engines.scripted import ScriptedEngine
 from neuromas.rollout.prompt import make_renderer
 from neuromas.runfolder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, SPEC_FILE
+from neuromas.services.records import RunState
+from neuromas.services.runs.checkpoints import Registrar
+from neuromas.services.runs.forward import Forwarder
+from neuromas.services.runs.state import tell_state
+from neuromas.services.store.base import Document, Kind, Store
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.topology.document import topology_from_document
-from services.records import RunState
-from services.runs.checkpoints import Registrar
-from services.runs.forward import Forwarder
-from services.runs.state import tell_state
-from services.store.base import Document, Kind, Store
 
 T = TypeVar("T")
 WAIT_MS = 60_000
@@ -84,7 +84,12 @@ def adopt(api: ApiServer, folder: Path, *, ended: bool = True, **changes: Any) -
     run: Document = answer.json()
     place = api.settings.data_dir / "runs" / run["id"] / run["name"]
     shutil.copytree(folder, place, dirs_exist_ok=True)
-    line = {"time": "2026-01-01T10:00:00.000Z", "level": "INFO", "logger": "services.runs.job", "message": "driving"}
+    line = {
+        "time": "2026-01-01T10:00:00.000Z",
+        "level": "INFO",
+        "logger": "neuromas.services.runs.job",
+        "message": "driving",
+    }
     (place.parent / LOG).write_text(json.dumps(line | {"attempt": 1}) + "\n")
 
     async def tell(store: Store) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from services.settings import CLIENT_VARIABLES, PREFIX, Settings
+from neuromas.services.settings import CLIENT_VARIABLES, PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -113,7 +113,7 @@ class DoorProcess:
 @contextmanager
 def serve_door(folder: Path) -> Iterator[DoorProcess]:
     """Start a cluster on the loopback interface, with tokens, and a door to it; both end with the block."""
-    from services.runs.head import free_port, make_head
+    from neuromas.services.runs.head import free_port, make_head
 
     with tempfile.TemporaryDirectory(prefix="nm-", dir="/tmp") as sessions:
         head = make_head(Path(sessions), folder / "token", max_running=1)

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.settings import Settings
-from services.store.base import Store
-from services.store.open import open_store
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Store
+from neuromas.services.store.open import open_store
 
 ROOT = Path(__file__).parents[1]
 WRITER = Path(__file__).parent / "contract" / "store_writer.py"

@@ -20,7 +20,7 @@ def _add_service(commands: Commands) -> None:
     parser = add_command(
         commands,
         "service",
-        "services.cli.service",
+        "neuromas.services.cli.service",
         "run the whole service on this machine: API, dashboard, store and a local Ray cluster",
         "service\nservice --port 0 --data ~/neuromas\nservice --store redis://127.0.0.1:6379/0",
     )
@@ -39,7 +39,7 @@ def _add_keys(commands: Commands) -> None:
     parser = add_command(
         commands,
         "keys",
-        "services.cli.keys",
+        "neuromas.services.cli.keys",
         "make, list and revoke keys of the API, in the store of this machine's settings",
         "keys create --name laptop --scope read,train,serve\nkeys list\nkeys revoke key_0123456789abcdef",
     )

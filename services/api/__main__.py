@@ -1,4 +1,4 @@
-"""The API's process: ``python -m services.api``, with the settings of the environment."""
+"""The API's process: ``python -m neuromas.services.api``, with the settings of the environment."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import socket
 import sys
 from types import FrameType
 
-from services.api.server import serve
-from services.logs import set_up_logging
-from services.settings import SettingsError, load_settings
+from neuromas.services.api.server import serve
+from neuromas.services.logs import set_up_logging
+from neuromas.services.settings import SettingsError, load_settings
 
 
 def main(argv: list[str]) -> int:
     """Serve until told to stop; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="services.api", description="Serve the API of NeuroMAS.")
+    parser = argparse.ArgumentParser(prog="neuromas.services.api", description="Serve the API of NeuroMAS.")
     parser.add_argument("--fd", type=int, help="descriptor of a socket that is bound already")
     descriptor: int | None = parser.parse_args(argv).fd
     # The server handles both while it runs, and raises them again when it has stopped in good order.

@@ -12,12 +12,12 @@ from typing import Final
 
 from neuromas.errors import Fault
 from neuromas.growth.plan import module_names
+from neuromas.services.api.bounds import MAX_STEPS
+from neuromas.services.api.problems import invalid
+from neuromas.services.settings import Settings
 from neuromas.spec.growth import PlanSpec
 from neuromas.spec.parts import FileTaskSpec
 from neuromas.spec.run import RunSpec
-from services.api.bounds import MAX_STEPS
-from services.api.problems import invalid
-from services.settings import Settings
 
 MAX_EXAMPLES: Final = 100_000
 """Held-out examples of one evaluation."""

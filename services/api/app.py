@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from neuromas import __version__
-from services.api.context import BodyLimit, RequestContext
-from services.api.described import describe
-from services.api.followed import Followed
-from services.api.instruments import Instruments
-from services.api.lanes import Lanes
-from services.api.problems import CrashDoor, add_handlers
-from services.api.routes import (
+from neuromas.services.api.context import BodyLimit, RequestContext
+from neuromas.services.api.described import describe
+from neuromas.services.api.followed import Followed
+from neuromas.services.api.instruments import Instruments
+from neuromas.services.api.lanes import Lanes
+from neuromas.services.api.problems import CrashDoor, add_handlers
+from neuromas.services.api.routes import (
     answers,
     capabilities,
     checkpoints,
@@ -27,11 +27,11 @@ from services.api.routes import (
     streams,
     topologies,
 )
-from services.api.routes.pages import add_pages
-from services.api.service import Service
-from services.keys import KeyRing
-from services.settings import Settings
-from services.store.base import Store
+from neuromas.services.api.routes.pages import add_pages
+from neuromas.services.api.service import Service
+from neuromas.services.keys import KeyRing
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Store
 
 _QUESTIONS: Final = 1024
 """Questions to endpoints that one process has under way; more get 429."""

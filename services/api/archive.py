@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from neuromas.errors import AdapterError, CheckpointError, NeuroMASError
+from neuromas.services.api.problems import ApiError, unsupported
 from neuromas.trained import Trained, find_trained
 from neuromas.training.location import ADAPTERS, verify
-from services.api.problems import ApiError, unsupported
 
 Form = Literal["tar", "zip"]
 TIMEOUT_S: Final = 600.0

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from services.api.problems import ApiError, busy
-from services.api.service import Service, service_of
-from services.records import Scope
+from neuromas.services.api.problems import ApiError, busy
+from neuromas.services.api.service import Service, service_of
+from neuromas.services.records import Scope
 
 LOCAL: Final = "local"
 """Owner of everything that is made without a key."""

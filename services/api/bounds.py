@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from neuromas.errors import Fault
+from neuromas.services.api.problems import ApiError, invalid
 from neuromas.topology.graph import MAX_NODES, Topology
-from services.api.problems import ApiError, invalid
 
 MAX_EDGES: Final = 8192
 """Edges of a graph; a graph of 128 nodes may have all it can."""

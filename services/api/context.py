@@ -11,9 +11,9 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.instruments import Instruments
-from services.api.problems import ApiError, answer
-from services.logs import request_id
+from neuromas.services.api.instruments import Instruments
+from neuromas.services.api.problems import ApiError, answer
+from neuromas.services.logs import request_id
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from neuromas import __version__
-from neuromas.serving.chat_request import ChatRequest
-from services.api.schemas.artifact import (
+from neuromas.services.api.schemas.artifact import (
     EndpointChange,
     EndpointRequest,
     EntryView,
@@ -20,9 +19,10 @@ from services.api.schemas.artifact import (
     EventView,
     StreamEnd,
 )
-from services.api.schemas.chat import ChatChunk, ChatCompletion
-from services.api.schemas.run import GrowRequest, run_schema
-from services.api.schemas.view import ErrorBody
+from neuromas.services.api.schemas.chat import ChatChunk, ChatCompletion
+from neuromas.services.api.schemas.run import GrowRequest, run_schema
+from neuromas.services.api.schemas.view import ErrorBody
+from neuromas.serving.chat_request import ChatRequest
 
 REF: Final = "#/components/schemas/{model}"
 OPENAPI: Final = "3.2.0"

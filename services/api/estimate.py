@@ -13,14 +13,14 @@ from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import TINY, resolve_base
 from neuromas.errors import BaseModelError
 from neuromas.growth.plan import Grown
+from neuromas.services.api.allowed import base_folder
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document
 from neuromas.spec.parts import AdapterSpec, SamplingSpec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.draw import draw_mermaid, draw_text
 from neuromas.topology.graph import Topology
 from neuromas.topology.svg import draw_svg
-from services.api.allowed import base_folder
-from services.settings import Settings
-from services.store.base import Document
 
 _FLOAT_BYTES: Final = 4
 _TRAINING_COPIES: Final = 4

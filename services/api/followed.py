@@ -9,8 +9,8 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from services.api.problems import busy
-from services.store.base import Document, Entry, Store
+from neuromas.services.api.problems import busy
+from neuromas.services.store.base import Document, Entry, Store
 
 _FLIGHT_S: Final = 20.0
 """Longest time that one shared read waits; who still waits then begins another."""

@@ -13,11 +13,11 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from neuromas.errors import Fault
-from services.api.followed import Frame, Place
-from services.api.problems import invalid
-from services.api.service import Service
-from services.records import ENDED
-from services.store.base import Document, Kind, MissingError, StoreUnavailableError
+from neuromas.services.api.followed import Frame, Place
+from neuromas.services.api.problems import invalid
+from neuromas.services.api.service import Service
+from neuromas.services.records import ENDED
+from neuromas.services.store.base import Document, Kind, MissingError, StoreUnavailableError
 
 EVENTS: Final = "text/event-stream"
 _BATCH: Final = 200

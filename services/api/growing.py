@@ -9,18 +9,18 @@ from typing import Any, Final
 
 from neuromas.errors import Fault, SpecError
 from neuromas.growth.plan import Grown, apply_plan, module_names
+from neuromas.services.api.allowed import module_faults
+from neuromas.services.api.body import parse_body
+from neuromas.services.api.bounds import check_built, check_plan
+from neuromas.services.api.problems import invalid
+from neuromas.services.api.references import checkpoint_of_run
+from neuromas.services.api.schemas.run import GrowRequest
+from neuromas.services.api.service import Service
+from neuromas.services.api.submission import checkpoint_topology, read_modules, read_spec
+from neuromas.services.store.base import Document
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.graph import Topology
-from services.api.allowed import module_faults
-from services.api.body import parse_body
-from services.api.bounds import check_built, check_plan
-from services.api.problems import invalid
-from services.api.references import checkpoint_of_run
-from services.api.schemas.run import GrowRequest
-from services.api.service import Service
-from services.api.submission import checkpoint_topology, read_modules, read_spec
-from services.store.base import Document
 
 _INHERITED: Final = ("base", "adapter", "topology")
 _MAX_NAME: Final = 63

@@ -22,10 +22,10 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from neuromas.errors import NeuroMASError
-from services.api.auth import authenticate
-from services.api.problems import ApiError, answer, problem_of
-from services.api.service import service_of
-from services.store.base import Document, Store, StoreUnavailableError
+from neuromas.services.api.auth import authenticate
+from neuromas.services.api.problems import ApiError, answer, problem_of
+from neuromas.services.api.service import service_of
+from neuromas.services.store.base import Document, Store, StoreUnavailableError
 
 HEADER: Final = "Idempotency-Key"
 MAX_KEPT_BYTES: Final = 2**20

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from services.records import EndpointState, EvaluationState, RunState
-from services.store.base import Document, Kind, Store
-from services.store.listing import all_of
+from neuromas.services.records import EndpointState, EvaluationState, RunState
+from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.listing import all_of
 
 FRESH_S: Final = 10.0
 """Seconds for which what was read from the store is told again instead of being read anew."""

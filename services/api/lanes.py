@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from services.api.problems import busy
+from neuromas.services.api.problems import busy
 
 _IDLE_S: Final = 2.0
 """Seconds that an idle connection is used again after; servers close theirs after 5 and more."""

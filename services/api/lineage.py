@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.store.base import Document, Kind, MissingError, Store
 
 MAX_RUNS: Final = 500
 """Runs that a tree shows."""

@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from services.api.problems import ApiError
-from services.records import ENDED, RunState, Wanted, events_stream
-from services.store.base import ConflictError, Document, Kind, Store, StoreUnavailableError
+from neuromas.services.api.problems import ApiError
+from neuromas.services.records import ENDED, RunState, Wanted, events_stream
+from neuromas.services.store.base import ConflictError, Document, Kind, Store, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 from fastapi import Query
 
-from services.api.problems import ApiError
-from services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.api.problems import ApiError
+from neuromas.services.store.base import Document, Kind, MissingError, Store
 
 MAX_PAGE: Final = 100
 """Documents of one page."""

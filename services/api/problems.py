@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
 from neuromas.errors import CheckpointError, Fault, GrowthError, NeuroMASError, SpecError, TaskError
-from services.logs import request_id
-from services.store.base import ConflictError, MissingError, StoreUnavailableError
+from neuromas.services.logs import request_id
+from neuromas.services.store.base import ConflictError, MissingError, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 

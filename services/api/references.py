@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from services.api.problems import ApiError
-from services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.api.problems import ApiError
+from neuromas.services.store.base import Document, Kind, MissingError, Store
 
 MODEL_PREFIX: Final = "neuromas:"
 """How model names begin that mean a checkpoint of a run instead of an endpoint."""

@@ -13,11 +13,11 @@ import uvicorn
 from fastapi import FastAPI
 from typing_extensions import override
 
-from services.api.app import make_app
-from services.api.service import Service
-from services.settings import Settings, SettingsError
-from services.store.base import Kind, StoreUnavailableError
-from services.store.open import open_store
+from neuromas.services.api.app import make_app
+from neuromas.services.api.service import Service
+from neuromas.services.settings import Settings, SettingsError
+from neuromas.services.store.base import Kind, StoreUnavailableError
+from neuromas.services.store.open import open_store
 
 logger = logging.getLogger(__name__)
 STOP_S: Final = 30

@@ -9,13 +9,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.api.followed import Followed
-from services.api.instruments import Instruments
-from services.api.lanes import Lanes
-from services.keys import KeyRing
-from services.records import new_id
-from services.settings import Settings
-from services.store.base import Store
+from neuromas.services.api.followed import Followed
+from neuromas.services.api.instruments import Instruments
+from neuromas.services.api.lanes import Lanes
+from neuromas.services.keys import KeyRing
+from neuromas.services.records import new_id
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Store
 
 EXPORTS_AT_ONCE = 2
 """Archives that one process makes at the same time."""

@@ -15,20 +15,20 @@ from neuromas.errors import CheckpointError, Fault, GrowthError
 from neuromas.growth.controller import Controller
 from neuromas.growth.plan import module_names
 from neuromas.growth.schedule import check_schedule
+from neuromas.services.api.allowed import check_allowed
+from neuromas.services.api.auth import Caller
+from neuromas.services.api.bounds import check_built, check_graph, check_plans, check_size
+from neuromas.services.api.problems import ApiError, busy, invalid, unsupported
+from neuromas.services.api.references import present_checkpoint
+from neuromas.services.api.service import Service
+from neuromas.services.records import RunState, Wanted
+from neuromas.services.store.base import Document, Kind, MissingError, Store
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 from neuromas.training.location import TOPOLOGY
-from services.api.allowed import check_allowed
-from services.api.auth import Caller
-from services.api.bounds import check_built, check_graph, check_plans, check_size
-from services.api.problems import ApiError, busy, invalid, unsupported
-from services.api.references import present_checkpoint
-from services.api.service import Service
-from services.records import RunState, Wanted
-from services.store.base import Document, Kind, MissingError, Store
 
 UNFINISHED: Final = (RunState.QUEUED, RunState.RUNNING, RunState.PAUSED)
 _TOPOLOGY_ID: Final = "topo_"

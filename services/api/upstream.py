@@ -20,12 +20,12 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from services.api.problems import RETRY_AFTER_S, ApiError
-from services.api.references import MODEL_PREFIX, find_checkpoint
-from services.api.service import Service
-from services.logs import request_id
-from services.records import EndpointState
-from services.store.base import Document, Kind, Store
+from neuromas.services.api.problems import RETRY_AFTER_S, ApiError
+from neuromas.services.api.references import MODEL_PREFIX, find_checkpoint
+from neuromas.services.api.service import Service
+from neuromas.services.logs import request_id
+from neuromas.services.records import EndpointState
+from neuromas.services.store.base import Document, Kind, Store
 
 Result = TypeVar("Result")
 ROUTE: Final = "/v1/chat/completions"

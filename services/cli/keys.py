@@ -7,10 +7,10 @@ from typing import Any
 
 from neuromas.cli.console import Console
 from neuromas.cli.parser import Arguments
-from services.keys import make_key, revoke_key, shown
-from services.settings import load_settings
-from services.store.base import Document, Kind, Store
-from services.store.open import open_store
+from neuromas.services.keys import make_key, revoke_key, shown
+from neuromas.services.settings import load_settings
+from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.open import open_store
 
 _LIST: int = 1000
 

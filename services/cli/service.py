@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from neuromas.cli.console import Console
 from neuromas.cli.parser import Arguments
-from services.local import local_service, summary
-from services.settings import load_settings
+from neuromas.services.local import local_service, summary
+from neuromas.services.settings import load_settings
 
 
 def run(arguments: Arguments, console: Console) -> int:

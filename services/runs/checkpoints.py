@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.errors import CheckpointError
+from neuromas.services.store.base import ConflictError, Document, Kind, Store
 from neuromas.topology.document import topology_from_document
 from neuromas.training.location import FOLDER, TOPOLOGY, list_checkpoints, read_state
-from services.store.base import ConflictError, Document, Kind, Store
 
 KEPT: Final = "kept"
 _DRAFT: Final = ".draft-"

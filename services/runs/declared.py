@@ -1,6 +1,6 @@
 """Endpoints that a Ray Serve configuration declares, for clusters that serve without an API beside them.
 
-``serve deploy`` and KubeRay's RayService name ``services.runs.declared:build`` as the import path of an application.
+Kubernetes and ``serve deploy`` name ``neuromas.services.runs.declared:build`` as the import path of an application.
 """
 
 from __future__ import annotations

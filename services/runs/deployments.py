@@ -1,4 +1,4 @@
-"""Brings endpoint records to Ray Serve and its word back, on the cluster: ``python -m services.runs.deployments JOB``.
+"""Brings endpoint records to Ray Serve and its word back: ``python -m neuromas.services.runs.deployments JOB``.
 
 What is deployed outlives this process. Another one reads records and Serve anew and goes on.
 """
@@ -17,17 +17,17 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from neuromas.errors import NeuroMASError, RuntimeStartError
+from neuromas.services.logs import set_up_logging
+from neuromas.services.records import EndpointState
+from neuromas.services.runs.endpoints import LEASE, needs_care
+from neuromas.services.runs.lineage import checkpoint_folder
+from neuromas.services.settings import Settings, load_settings
+from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store, StoreUnavailableError
+from neuromas.services.store.listing import all_of
+from neuromas.services.store.open import open_store
 from neuromas.serving.deployment_status import GroupStatus
 from neuromas.serving.group import EngineGroup, GraphPlace
 from neuromas.serving.load import Limits
-from services.logs import set_up_logging
-from services.records import EndpointState
-from services.runs.endpoints import LEASE, needs_care
-from services.runs.lineage import checkpoint_folder
-from services.settings import Settings, load_settings
-from services.store.base import ConflictError, Document, Kind, MissingError, Store, StoreUnavailableError
-from services.store.listing import all_of
-from services.store.open import open_store
 
 logger = logging.getLogger(__name__)
 ROUND_S: Final = 0.5

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from services.records import EndpointState
-from services.runs.jobs import Job, Jobs
-from services.store.base import Document, Kind, Store
-from services.store.listing import all_of
+from neuromas.services.records import EndpointState
+from neuromas.services.runs.jobs import Job, Jobs
+from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
 PREFIX: Final = "serving-"
@@ -45,7 +45,7 @@ class EndpointKeeper:
         for job in jobs:  # its process is gone, and with it who would give the lease back
             await self._store.release(LEASE, job.id)
         id = f"{PREFIX}{len(jobs)}"
-        await self._jobs.submit(id, [sys.executable, "-m", "services.runs.deployments", id])
+        await self._jobs.submit(id, [sys.executable, "-m", "neuromas.services.runs.deployments", id])
         logger.info("submitted", extra={"job": id})
 
 

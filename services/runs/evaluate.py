@@ -1,4 +1,4 @@
-"""The process of one evaluation, started as a Ray Job: ``python -m services.runs.evaluate EVALUATION JOB``."""
+"""The process of one evaluation, started as a Ray Job: ``python -m neuromas.services.runs.evaluate EVALUATION JOB``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from neuromas.events import Event
 from neuromas.preflight import check_run
 from neuromas.result import score
 from neuromas.run import worker_setup
+from neuromas.services.logs import set_up_logging
+from neuromas.services.records import EvaluationState
+from neuromas.services.runs.lineage import checkpoint_folder
+from neuromas.services.runs.pulse import persistently
+from neuromas.services.settings import Settings, load_settings
+from neuromas.services.store.base import ConflictError, Document, Kind, Store
+from neuromas.services.store.open import open_store
 from neuromas.topology.graph import Topology
 from neuromas.trained import Trained, find_trained
 from neuromas.training.location import read_topology
-from services.logs import set_up_logging
-from services.records import EvaluationState
-from services.runs.lineage import checkpoint_folder
-from services.runs.pulse import persistently
-from services.settings import Settings, load_settings
-from services.store.base import ConflictError, Document, Kind, Store
-from services.store.open import open_store
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ import logging
 import sys
 import time
 
-from services.records import EvaluationState
-from services.runs.jobs import Job, Jobs
-from services.runs.queue import age
-from services.runs.state import job_id
-from services.settings import Settings
-from services.store.base import ConflictError, Document, Kind, MissingError, Store
-from services.store.listing import all_of
+from neuromas.services.records import EvaluationState
+from neuromas.services.runs.jobs import Job, Jobs
+from neuromas.services.runs.queue import age
+from neuromas.services.runs.state import job_id
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store
+from neuromas.services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Evaluations:
         return taken is not None
 
     async def _submit(self, evaluation: Document) -> None:
-        command = [sys.executable, "-m", "services.runs.evaluate", evaluation["id"], evaluation["job"]]
+        command = [sys.executable, "-m", "neuromas.services.runs.evaluate", evaluation["id"], evaluation["job"]]
         await self._jobs.submit(evaluation["job"], command, cpus=0)
         logger.info("submitted", extra={"job": evaluation["job"]})
 

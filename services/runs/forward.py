@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.runfolder import EVENTS_FILE, METRICS_FILE, ROLLOUTS_FILE
-from services.records import events_stream, logs_stream, rollouts_stream
-from services.store.base import Document, Store
+from neuromas.services.records import events_stream, logs_stream, rollouts_stream
+from neuromas.services.store.base import Document, Store
 
 BATCH: Final = 200
 """Lines that one call of the store takes."""

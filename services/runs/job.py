@@ -1,4 +1,4 @@
-"""The driver of one run, started as a Ray Job: ``python -m services.runs.job RUN JOB``.
+"""The driver of one run, started as a Ray Job: ``python -m neuromas.services.runs.job RUN JOB``.
 
 The main thread trains, with the same ``run`` as the command line; a second thread tells the store. What the driver
 cannot tell is found by the supervisor, so it may die at any moment.
@@ -19,21 +19,21 @@ from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError
 from neuromas.events import Event
 from neuromas.run import run as run_spec
 from neuromas.runfolder import LOCK_FILE
+from neuromas.services.logs import JsonFormatter, about_run, set_up_logging
+from neuromas.services.records import RunState
+from neuromas.services.runs.background import Background
+from neuromas.services.runs.checkpoints import Registrar
+from neuromas.services.runs.forward import Forwarder
+from neuromas.services.runs.lineage import resolve_modules, resolve_parent
+from neuromas.services.runs.progress import Progress
+from neuromas.services.runs.pulse import Pulse, Seat, claim, release
+from neuromas.services.runs.state import SupersededError, after_loss, after_stop
+from neuromas.services.runs.stopper import Stopper
+from neuromas.services.settings import load_settings
+from neuromas.services.store.base import Document, StoreUnavailableError
+from neuromas.services.store.open import open_store
 from neuromas.spec.parse import parse_run_spec
 from neuromas.stage import StageInterruptedError
-from services.logs import JsonFormatter, about_run, set_up_logging
-from services.records import RunState
-from services.runs.background import Background
-from services.runs.checkpoints import Registrar
-from services.runs.forward import Forwarder
-from services.runs.lineage import resolve_modules, resolve_parent
-from services.runs.progress import Progress
-from services.runs.pulse import Pulse, Seat, claim, release
-from services.runs.state import SupersededError, after_loss, after_stop
-from services.runs.stopper import Stopper
-from services.settings import load_settings
-from services.store.base import Document, StoreUnavailableError
-from services.store.open import open_store
 
 logger = logging.getLogger(__name__)
 BROKEN: Final = 3

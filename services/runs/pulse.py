@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from services.records import RunState, Wanted
-from services.runs.checkpoints import Registrar
-from services.runs.forward import Forwarder
-from services.runs.progress import Progress
-from services.runs.state import SupersededError, change_own, tell_change, tell_state
-from services.settings import Settings
-from services.store.base import Document, Kind, Store, StoreUnavailableError
+from neuromas.services.records import RunState, Wanted
+from neuromas.services.runs.checkpoints import Registrar
+from neuromas.services.runs.forward import Forwarder
+from neuromas.services.runs.progress import Progress
+from neuromas.services.runs.state import SupersededError, change_own, tell_change, tell_state
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind, Store, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

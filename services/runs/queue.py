@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.store.base import Document
+from neuromas.services.store.base import Document
 
 
 def next_run(queued: Sequence[Document], running: Iterable[Document], served: Mapping[str, float]) -> Document | None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.runfolder import RunFolder
-from services.records import ENDED, EndpointState, EvaluationState, events_stream, logs_stream, rollouts_stream
-from services.settings import Settings
-from services.store.base import Document, Kind, Store
-from services.store.listing import all_of
+from neuromas.services.records import ENDED, EndpointState, EvaluationState, events_stream, logs_stream, rollouts_stream
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
 PRUNED_GRACE_S: Final = 600.0

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuromas.errors import NeuroMASError
-from services.records import RunState, events_stream
-from services.store.base import ConflictError, Document, Kind, MissingError, Store
+from neuromas.services.records import RunState, events_stream
+from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store
 
 
 class SupersededError(NeuroMASError, RuntimeError):

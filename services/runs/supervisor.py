@@ -1,6 +1,7 @@
 """The supervisor: brings runs, evaluations and endpoints to what their records want. One works at a time, by a lease.
 
-Started as ``python -m services.runs.supervisor``. It may die at any moment: another one goes on from the store and Ray.
+Started as ``python -m neuromas.services.runs.supervisor``. It may die at any moment: another one goes on from the store
+and Ray.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from services.logs import set_up_logging
-from services.records import RunState
-from services.runs.endpoints import EndpointKeeper
-from services.runs.evaluations import Evaluations
-from services.runs.jobs import Jobs, RayJobs, RayUnavailableError
-from services.runs.retention import Retention
-from services.runs.watch import RunWatch
-from services.settings import Settings, load_settings
-from services.store.base import Kind, Store, StoreUnavailableError
-from services.store.listing import all_of
-from services.store.open import open_store
+from neuromas.services.logs import set_up_logging
+from neuromas.services.records import RunState
+from neuromas.services.runs.endpoints import EndpointKeeper
+from neuromas.services.runs.evaluations import Evaluations
+from neuromas.services.runs.jobs import Jobs, RayJobs, RayUnavailableError
+from neuromas.services.runs.retention import Retention
+from neuromas.services.runs.watch import RunWatch
+from neuromas.services.settings import Settings, load_settings
+from neuromas.services.store.base import Kind, Store, StoreUnavailableError
+from neuromas.services.store.listing import all_of
+from neuromas.services.store.open import open_store
 
 logger = logging.getLogger(__name__)
 LEASE: Final = "supervisor"
@@ -147,7 +148,7 @@ async def supervise(settings: Settings, *, owns_cluster: bool) -> None:
 
 def main() -> None:
     """Run the supervisor of this process's settings."""
-    parser = argparse.ArgumentParser(prog="python -m services.runs.supervisor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m neuromas.services.runs.supervisor", description=__doc__)
     parser.add_argument("--owns-cluster", action="store_true", help="stop all runs with a checkpoint at the end")
     arguments = parser.parse_args()
     settings = load_settings()

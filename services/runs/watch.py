@@ -12,15 +12,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.logs import about_run
-from services.records import RunState, Wanted
-from services.runs.jobs import Job, Jobs
-from services.runs.pulse import driver_lease
-from services.runs.queue import last_starts, next_run
-from services.runs.state import after_loss, after_stop, job_id, move, tell_change, tell_loss, tell_state
-from services.settings import Settings
-from services.store.base import Document, Kind, Store
-from services.store.listing import all_of
+from neuromas.services.logs import about_run
+from neuromas.services.records import RunState, Wanted
+from neuromas.services.runs.jobs import Job, Jobs
+from neuromas.services.runs.pulse import driver_lease
+from neuromas.services.runs.queue import last_starts, next_run
+from neuromas.services.runs.state import after_loss, after_stop, job_id, move, tell_change, tell_loss, tell_state
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
 STOP_GRACE_S = 120.0
@@ -184,7 +184,7 @@ class RunWatch:
 
     async def _submit(self, run: Document) -> None:
         is_local = run["spec"].get("runtime", {}).get("type") == "local"
-        command = [sys.executable, "-m", "services.runs.job", run["id"], run["job"]]
+        command = [sys.executable, "-m", "neuromas.services.runs.job", run["id"], run["job"]]
         # A driver whose runtime is Ray only watches; one that trains in its own process needs a place for that.
         await self._jobs.submit(run["job"], command, cpus=1 if is_local else 0)
         logger.info("submitted", extra={"job": run["job"]})

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from services.store.base import ConflictError, Document, Kind
+from neuromas.services.store.base import ConflictError, Document, Kind
 
 _OWN_KEYS: Final = frozenset({"id", "version", "created", "sequence"})
 MAX_ENTRY_ID: Final = 2**63 - 1

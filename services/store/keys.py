@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.store.base import Kind
+from neuromas.services.store.base import Kind
 
 ENTRY_IDS: Final = "neuromas:ids"
 """Counter that gives entries their ids, over all streams: an id is not used again after a stream was dropped."""

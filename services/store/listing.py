@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.store.base import Document, Kind, MissingError, Store
 
 _PAGE: Final = 500
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.settings import Settings
-from services.store.base import Store
-from services.store.sqlite import SqliteStore
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Store
+from neuromas.services.store.sqlite import SqliteStore
 
 
 def open_store(settings: Settings) -> Store:
@@ -12,7 +12,7 @@ def open_store(settings: Settings) -> Store:
     if settings.uses_sqlite:
         return SqliteStore(settings.sqlite_file)
     # The one place that loads the Redis client, which an embedded service does without.
-    from services.store.redis import RedisStore
+    from neuromas.services.store.redis import RedisStore
 
     password = None if settings.store_password is None else settings.store_password.get_secret_value()
     return RedisStore(settings.store_url, password)

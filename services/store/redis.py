@@ -19,10 +19,10 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from services.store import keys, scripts
-from services.store.base import Document, Entry, Kind, MissingError, Page, StoreUnavailableError
-from services.store.document import changed, decode, encode, entry_id, first_version
-from services.store.indexes import LISTED_BY, check_limit, check_list, indexed, matches
+from neuromas.services.store import keys, scripts
+from neuromas.services.store.base import Document, Entry, Kind, MissingError, Page, StoreUnavailableError
+from neuromas.services.store.document import changed, decode, encode, entry_id, first_version
+from neuromas.services.store.indexes import LISTED_BY, check_limit, check_list, indexed, matches
 
 CONNECT_S: Final = 5.0
 """Seconds that connecting may take."""

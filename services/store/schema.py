@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from services.store.base import StoreUnavailableError
-from services.store.indexes import LISTED_BY
+from neuromas.services.store.base import StoreUnavailableError
+from neuromas.services.store.indexes import LISTED_BY
 
 VERSION: Final = 2
 """Of the tables; kept in the file."""

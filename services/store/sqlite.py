@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from services.store.base import Document, Entry, Kind, MissingError, Page, StoreUnavailableError
-from services.store.document import changed, decode, encode, entry_id, first_version
-from services.store.indexes import check_limit, check_list
-from services.store.schema import prepare
-from services.store.watch import Watch
+from neuromas.services.store.base import Document, Entry, Kind, MissingError, Page, StoreUnavailableError
+from neuromas.services.store.document import changed, decode, encode, entry_id, first_version
+from neuromas.services.store.indexes import check_limit, check_list
+from neuromas.services.store.schema import prepare
+from neuromas.services.store.watch import Watch
 
 BUSY_S: Final = 10.0
 """Seconds that a statement waits for another process's transaction before the store counts as unavailable."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from services.store.base import StoreUnavailableError
+from neuromas.services.store.base import StoreUnavailableError
 
 EVERY_S: Final = 0.05
 """Seconds between two looks, while somebody waits: what an event from another process takes at most to be seen."""

@@ -9,8 +9,8 @@ import pytest
 from redis_server import RedisServer
 from store_place import StorePlace
 
-from services.settings import Settings
-from services.store.base import Store
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Store
 
 
 @pytest.fixture(params=["sqlite", "redis"])

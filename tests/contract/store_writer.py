@@ -6,9 +6,9 @@ import asyncio
 import json
 import sys
 
-from services.settings import load_settings
-from services.store.base import ConflictError, Kind, Store
-from services.store.open import open_store
+from neuromas.services.settings import load_settings
+from neuromas.services.store.base import ConflictError, Kind, Store
+from neuromas.services.store.open import open_store
 
 
 async def raise_total(store: Store) -> int:

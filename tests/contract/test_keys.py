@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from store_place import StorePlace, until
 
-from services.keys import KeyRequestError, KeyRing, find_key, make_key, revoke_key, shown
-from services.store.base import Kind, MissingError, Store
+from neuromas.services.keys import KeyRequestError, KeyRing, find_key, make_key, revoke_key, shown
+from neuromas.services.store.base import Kind, MissingError, Store
 
 pytestmark = pytest.mark.anyio
 

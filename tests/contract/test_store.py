@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from store_place import StorePlace, until
 
-from services.store.base import ConflictError, Kind, MissingError, Store
+from neuromas.services.store.base import ConflictError, Kind, MissingError, Store
 
 pytestmark = pytest.mark.anyio
 AGES_S = 1e9

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from store_place import StorePlace, until
 
-from services.settings import Settings
-from services.store.base import ConflictError, Entry, Kind, MissingError, Store
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import ConflictError, Entry, Kind, MissingError, Store
 
 pytestmark = pytest.mark.anyio
 LONG_S = 60.0

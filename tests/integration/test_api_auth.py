@@ -13,11 +13,11 @@ import httpx
 import pytest
 from api_server import RUN, ApiServer, error_of, running_api, settings_over
 
-from services.api.server import check_keys
-from services.keys import make_key, revoke_key
-from services.logs import JsonFormatter
-from services.records import Scope
-from services.settings import Settings, SettingsError
+from neuromas.services.api.server import check_keys
+from neuromas.services.keys import make_key, revoke_key
+from neuromas.services.logs import JsonFormatter
+from neuromas.services.records import Scope
+from neuromas.services.settings import Settings, SettingsError
 
 CHAT = {"model": "none", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -137,7 +137,7 @@ def test_keys_are_in_no_log_line(api: ApiServer, caplog: pytest.LogCaptureFixtur
         ask(api, "GET", f"/v1/runs?after={text}", headers)
         ask(api, "POST", "/v1/runs", headers | {"x-request-id": "mine-1"}, {"base": text})
     lines = [JsonFormatter().format(record) for record in caplog.records]
-    ours = [json.loads(line) for line in lines if '"services.' in line]
+    ours = [json.loads(line) for line in lines if '"neuromas.services.' in line]
     assert {line["path"] for line in ours if "path" in line} >= {"/v1/runs"}
     assert text not in "".join(json.dumps(line) for line in ours)
 
@@ -190,7 +190,7 @@ def test_another_address_than_the_loopback_needs_keys_to_begin(tmp_path: Path) -
         asyncio.run(check_keys(settings))
 
     async def begin() -> None:
-        from services.store.open import open_store
+        from neuromas.services.store.open import open_store
 
         store = open_store(settings)
         await make_key(store, "first", ["read"])

@@ -13,8 +13,8 @@ import pytest
 from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
 from graph_upstream import Upstream, upstream
 
-from services.records import EndpointState
-from services.store.base import Document, Kind
+from neuromas.services.records import EndpointState
+from neuromas.services.store.base import Document, Kind
 
 QUESTION = [{"role": "user", "content": "f 1 2"}]
 

@@ -17,10 +17,10 @@ from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_a
 
 from neuromas.cli.export import export
 from neuromas.run import RunResult, run
+from neuromas.services.records import EndpointState, EvaluationState, RunState
+from neuromas.services.store.base import Kind
 from neuromas.spec.parse import parse_run_spec
 from neuromas.trained import find_trained
-from services.records import EndpointState, EvaluationState, RunState
-from services.store.base import Kind
 
 SPEC: dict[str, Any] = {
     "name": "trained",

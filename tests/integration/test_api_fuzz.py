@@ -25,11 +25,11 @@ from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from services.api.app import make_app
-from services.records import events_stream, logs_stream, rollouts_stream
-from services.settings import Settings
-from services.store.base import Document, Kind
-from services.store.open import open_store
+from neuromas.services.api.app import make_app
+from neuromas.services.records import events_stream, logs_stream, rollouts_stream
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind
+from neuromas.services.store.open import open_store
 
 CI_CASES = 600
 CASES = int(os.environ.get("API_FUZZ_CASES", CI_CASES))

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from api_server import RUN, ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
 
-from services.store.base import Kind
+from neuromas.services.store.base import Kind
 
 
 @pytest.fixture(params=["sqlite", "redis"])

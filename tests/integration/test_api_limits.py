@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from api_server import RUN, ApiServer, error_of, queued_run, running_api, settings_over
 
-from services.store.base import Kind
+from neuromas.services.store.base import Kind
 
 MAX_BODY = 20_000
 

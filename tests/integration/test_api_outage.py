@@ -12,9 +12,9 @@ import pytest
 from api_server import RUN, ApiServer, error_of, events_of, queued_run, running_api
 from redis_server import RedisServer, running_redis
 
-from services.records import events_stream
-from services.settings import Settings
-from services.store.base import Document, Kind
+from neuromas.services.records import events_stream
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind
 
 
 @pytest.fixture

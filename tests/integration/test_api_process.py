@@ -18,9 +18,9 @@ import httpx
 import pytest
 from api_server import RUN
 
-import services
+import neuromas
 
-ROOT = Path(services.__file__).parents[1]
+ROOT = Path(neuromas.__file__).parents[1]
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def process(
     """Start the API's process over a data folder; it is killed at the end if it still lives."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NEUROMAS_")}
     environment |= {"NEUROMAS_DATA_DIR": str(folder), "NEUROMAS_PORT": "0", "PYTHONPATH": str(ROOT), **given}
-    command = [sys.executable, "-m", "services.api", *arguments]
+    command = [sys.executable, "-m", "neuromas.services.api", *arguments]
     started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, pass_fds=descriptors)
     try:
         yield started

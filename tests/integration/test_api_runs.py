@@ -11,7 +11,7 @@ import pytest
 from api_server import RUN, ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
 
 from neuromas.cli.main import main
-from services.store.base import Kind
+from neuromas.services.store.base import Kind
 
 TOO_LARGE = {"edit": "append", "layers": [10**9]}
 APPEND = {"edits": [{"edit": "append", "layers": [1]}]}

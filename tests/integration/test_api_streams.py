@@ -13,8 +13,8 @@ import httpx
 import pytest
 from api_server import ApiServer, error_of, events_of, queued_run, running_api, settings_over
 
-from services.records import events_stream, rollouts_stream
-from services.store.base import Document, Kind
+from neuromas.services.records import events_stream, rollouts_stream
+from neuromas.services.store.base import Document, Kind
 
 FOLLOW = {"accept": "text/event-stream"}
 

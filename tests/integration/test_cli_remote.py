@@ -11,8 +11,8 @@ import pytest
 from api_server import RUN, ApiServer, checkpoint_of, queued_run, running_api, settings_over
 
 from neuromas.cli.main import main
-from services.records import EndpointState
-from services.store.base import Kind
+from neuromas.services.records import EndpointState
+from neuromas.services.store.base import Kind
 
 Say = Callable[..., dict[str, Any]]
 

@@ -12,9 +12,9 @@ from api_server import ApiServer, checkpoint_of, queued_run, running_api
 from dashboard_world import DESKTOP, PHONE, adopt, aside, opened, trained_run
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from services.records import RunState, events_stream, logs_stream, rollouts_stream
-from services.settings import Settings
-from services.store.base import Document, Kind
+from neuromas.services.records import RunState, events_stream, logs_stream, rollouts_stream
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind
 
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>"
 PAGES = ("#/runs", "#/runs/{run}", "#/runs/{run}/grow", "#/new", "#/endpoints", "#/endpoints/solver", "#/key", "#/no")

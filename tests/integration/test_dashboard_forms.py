@@ -13,10 +13,10 @@ from api_server import ApiServer, checkpoint_of, queued_run, running_api
 from dashboard_world import ROOT, answering, aside, opened
 from playwright.sync_api import Browser, Page, Route, expect
 
-from services.keys import make_key
-from services.records import Scope
-from services.settings import Settings
-from services.store.base import Document, Kind, Store
+from neuromas.services.keys import make_key
+from neuromas.services.records import Scope
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind, Store
 
 QUESTION = "f 1 2"
 SECTIONS = {"training": {"steps": 3, "kl_weight": 0.5}, "adapter": {"rank": 2}, "sampling": {"max_tokens": 9}}

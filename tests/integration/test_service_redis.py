@@ -20,11 +20,11 @@ from neuromas.tasks.registry import make_task
 pytestmark = pytest.mark.timeout(1800)
 STEPS = 40
 PARTS = (
-    "services.api",
+    "neuromas.services.api",
     "ray::ServeReplica",
     "ray::ProxyActor",
-    "services.runs.deployments",
-    "services.runs.supervisor",
+    "neuromas.services.runs.deployments",
+    "neuromas.services.runs.supervisor",
 )
 """Words of the command lines of what stands between a question and its answer."""
 
@@ -86,20 +86,20 @@ def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: Red
     headers, steps = {"Idempotency-Key": "the-one-run"}, 60
     body = slow(steps=steps, checkpoint={"every": 5})
     run_id = str(httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30).json()["id"])
-    with service.beside("services.runs.supervisor"), watching(service.url, run_id) as watch:
+    with service.beside("neuromas.services.runs.supervisor"), watching(service.url, run_id) as watch:
         service.wait_for_step(run_id, 3)
         os.kill(service.find("ray::RolloutActor")[0], signal.SIGKILL)
         service.wait_for("the worker is missed", lambda: is_told(service, run_id, "rollout worker 0 was lost"))
-        service.kill("services.api")
+        service.kill("neuromas.services.api")
         service.wait_for_step(run_id, max(watch.steps) + 1)
-        service.kill("services.runs.supervisor")
+        service.kill("neuromas.services.runs.supervisor")
         redis.kill()
         service.wait_for("Redis is missed", lambda: watch.refusals > 0)
         redis.start()
         service.wait_for_step(run_id, max(watch.steps) + 1)
         assert max(watch.steps) < steps
-        service.kill("services.runs.job", run_id)
-        service.kill("services.api")
+        service.kill("neuromas.services.runs.job", run_id)
+        service.kill("neuromas.services.api")
         service.wait_for("the run's end", lambda: watch.steps == list(range(1, steps + 1)))
     assert watch.wrong == []
     assert watch.answers > steps

@@ -15,11 +15,11 @@ import pytest
 from redis_server import RedisServer, running_redis
 from store_place import until
 
-from services.settings import Settings
-from services.store import redis as redis_store
-from services.store import sqlite as sqlite_store
-from services.store.base import Entry, Kind, Store, StoreUnavailableError
-from services.store.open import open_store
+from neuromas.services.settings import Settings
+from neuromas.services.store import redis as redis_store
+from neuromas.services.store import sqlite as sqlite_store
+from neuromas.services.store.base import Entry, Kind, Store, StoreUnavailableError
+from neuromas.services.store.open import open_store
 
 pytestmark = pytest.mark.anyio
 Calls = dict[str, Callable[[], Awaitable[Any]]]

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from neuromas.services.api.allowed import check_allowed
+from neuromas.services.api.problems import ApiError
+from neuromas.services.settings import Settings
 from neuromas.spec.parse import parse_run_spec
-from services.api.allowed import check_allowed
-from services.api.problems import ApiError
-from services.settings import Settings
 
 
 def faults(settings: Settings, **changes: Any) -> dict[str, str]:

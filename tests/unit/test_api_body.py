@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from neuromas.errors import Fault
-from services.api.body import MAX_KEYS, MAX_VALUES, parse_body, parse_json
-from services.api.problems import MAX_FAULTS, ApiError, invalid
-from services.api.schemas.artifact import EndpointRequest
+from neuromas.services.api.body import MAX_KEYS, MAX_VALUES, parse_body, parse_json
+from neuromas.services.api.problems import MAX_FAULTS, ApiError, invalid
+from neuromas.services.api.schemas.artifact import EndpointRequest
 
 
 def refusal(raw: bytes) -> ApiError:

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
+from neuromas.services.api.bounds import (
+    MAX_EDGES,
+    MAX_EDITS,
+    MAX_PLANS,
+    check_built,
+    check_graph,
+    check_plan,
+    check_plans,
+)
+from neuromas.services.api.problems import ApiError
 from neuromas.topology.document import topology_from_document
-from services.api.bounds import MAX_EDGES, MAX_EDITS, MAX_PLANS, check_built, check_graph, check_plan, check_plans
-from services.api.problems import ApiError
 
 
 def paths(check: Any, *arguments: Any) -> list[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from neuromas.base.resolve import resolve_base
+from neuromas.services.api.estimate import draw, report
+from neuromas.services.settings import Settings
 from neuromas.spec.parse import parse_run_spec
 from neuromas.topology.document import topology_from_document
-from services.api.estimate import draw, report
-from services.settings import Settings
 
 DIAMOND = {
     "name": "diamond",

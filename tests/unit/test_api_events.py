@@ -13,11 +13,11 @@ from schemathesis.core.transport import Response
 from schemathesis.specs.openapi.checks import response_schema_conformance
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
+from neuromas.services.api.app import make_app
+from neuromas.services.api.following import EVENTS
+from neuromas.services.settings import Settings
+from neuromas.services.store.open import open_store
 from neuromas.serving.chat import DONE
-from services.api.app import make_app
-from services.api.following import EVENTS
-from services.settings import Settings
-from services.store.open import open_store
 
 CHAT = ("/v1/chat/completions", "POST")
 FOLLOWED = [(f"/v1/runs/{{run_id}}/{name}", "GET") for name in ("events", "logs", "rollouts")]

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from services.api.lanes import Lanes
-from services.api.problems import ApiError
+from neuromas.services.api.lanes import Lanes
+from neuromas.services.api.problems import ApiError
 
 
 def test_each_question_has_a_lane_and_the_last_one_given_back_comes_first() -> None:

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import services
+import neuromas
 
-ROOT = Path(services.__file__).parents[1]
+ROOT = Path(neuromas.__file__).parents[1]
 HEAVY = ("torch", "transformers", "peft", "trl", "vllm", "ray", "accelerate", "datasets", "tokenizers", "safetensors")
 
 
@@ -27,12 +27,12 @@ class Absent:
             raise ModuleNotFoundError(f"{{name}} is not installed here", name=name)
 
 sys.meta_path.insert(0, Absent())
-import services.api.__main__
-from services.api.app import make_app
-from services.api.estimate import report
-from services.api.submission import _stages
-from services.settings import Settings
-from services.store.open import open_store
+import neuromas.services.api.__main__
+from neuromas.services.api.app import make_app
+from neuromas.services.api.estimate import report
+from neuromas.services.api.submission import _stages
+from neuromas.services.settings import Settings
+from neuromas.services.store.open import open_store
 from neuromas.spec.parse import parse_run_spec
 
 settings = Settings(data_dir=Path({str(tmp_path)!r}))
@@ -49,5 +49,5 @@ assert report(spec.topology, spec, graphs, settings)["memory"]["adapter_bytes"] 
 
 
 def test_an_embedded_api_does_not_load_the_redis_client() -> None:
-    done = run("import sys, services.api.__main__; sys.exit('redis' in sys.modules)")
+    done = run("import sys, neuromas.services.api.__main__; sys.exit('redis' in sys.modules)")
     assert done.returncode == 0, done.stderr

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 
-from services.logs import JsonFormatter, TextFormatter, about_run, request_id
+from neuromas.services.logs import JsonFormatter, TextFormatter, about_run, request_id
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:
-    made = logging.LogRecord("services.api", logging.INFO, "file", 1, message, (), None)
+    made = logging.LogRecord("neuromas.services.api", logging.INFO, "file", 1, message, (), None)
     vars(made).update(extra)
     return made
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.api.moves import Verb, change_for
-from services.api.problems import ApiError
-from services.records import ENDED, MOVES, RunState
+from neuromas.services.api.moves import Verb, change_for
+from neuromas.services.api.problems import ApiError
+from neuromas.services.records import ENDED, MOVES, RunState
 
 
 def change(state: str, wanted: str, verb: Verb) -> dict[str, Any] | None:

@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from neuromas.services.api.app import make_app
+from neuromas.services.settings import Settings
+from neuromas.services.store.open import open_store
 from neuromas.spec.parse import parse_run_spec
 from neuromas.topology.document import topology_from_document
-from services.api.app import make_app
-from services.settings import Settings
-from services.store.open import open_store
 
 Operation = tuple[str, str, dict[str, Any]]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.api.references import aliases, with_aliases
-from services.store.base import Document
+from neuromas.services.api.references import aliases, with_aliases
+from neuromas.services.store.base import Document
 
 
 def checkpoint(id: str, stage: int, step: int, accuracy: float | None = None) -> Document:

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import override
 
-from services.api import idempotency
-from services.api.idempotency import _Attempt
-from services.store.sqlite import SqliteStore
+from neuromas.services.api import idempotency
+from neuromas.services.api.idempotency import _Attempt
+from neuromas.services.store.sqlite import SqliteStore
 
 
 def request() -> Request:

@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 from deploy_files import DEPLOY, PROJECT, ROOT, SECRET, VARIABLE, documents, is_pinned, unknown_settings, with_defaults
 
-from services.settings import load_settings
+from neuromas.services.settings import load_settings
 
 FILE = ROOT / "docker-compose.yml"
 (COMPOSE,) = documents(FILE)

@@ -17,7 +17,7 @@ import yaml
 from deploy_files import DEPLOY, ROOT, SECRET, documents, images, is_pinned, pinned_version, unknown_settings
 
 from neuromas.errors import SpecError
-from services.runs.declared import parse
+from neuromas.services.runs.declared import parse
 
 FOLDER = DEPLOY / "kubernetes"
 (KUSTOMIZATION,) = documents(FOLDER / "kustomization.yaml")

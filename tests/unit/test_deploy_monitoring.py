@@ -13,9 +13,9 @@ from typing import Any
 from deploy_files import DEPLOY, ROOT, documents
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.api.instruments import Instruments
-from services.store.base import Kind
-from services.store.sqlite import SqliteStore
+from neuromas.services.api.instruments import Instruments
+from neuromas.services.store.base import Kind
+from neuromas.services.store.sqlite import SqliteStore
 
 (PROMETHEUS,) = documents(DEPLOY / "prometheus" / "prometheus.yml")
 (ALERTS,) = documents(DEPLOY / "prometheus" / "alerts.yml")

@@ -5,13 +5,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import neuromas
 
 ROOT = Path(neuromas.__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 PIN = re.compile(r"([a-z0-9][a-z0-9-]*)==([0-9][0-9a-z.]*) *# ((?:cpu|service|dev)(?: (?:cpu|service|dev))*)")
 PINS = [
     line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
@@ -50,3 +52,9 @@ def test_licence_is_the_whole_apache_licence() -> None:
     assert PROJECT["license"] == "Apache-2.0"
     assert text.strip().startswith("Apache License")
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_one_top_level_package_is_installed_and_the_service_is_in_it() -> None:
+    packages = setuptools.find_packages(str(ROOT), **PYPROJECT["tool"]["setuptools"]["packages"]["find"])
+    assert {name.partition(".")[0] for name in packages} == {"neuromas"}
+    assert {"neuromas.cli", "neuromas.services.api.routes", "neuromas.services.runs"} <= set(packages)

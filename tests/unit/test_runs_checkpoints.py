@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from services.runs.checkpoints import Registrar, checkpoint_id
-from services.runs.lineage import checkpoint_folder, resolve_modules, resolve_parent
-from services.runs.retention import PRUNED_GRACE_S, Retention
-from services.settings import Settings
-from services.store.base import Document, Kind
-from services.store.sqlite import SqliteStore
+from neuromas.services.runs.checkpoints import Registrar, checkpoint_id
+from neuromas.services.runs.lineage import checkpoint_folder, resolve_modules, resolve_parent
+from neuromas.services.runs.retention import PRUNED_GRACE_S, Retention
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind
+from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 RUN = "run_1"
@@ -195,7 +195,7 @@ async def test_a_running_run_keeps_its_checkpoints_and_pruned_ones_for_a_while(
     shutil.rmtree(folder / "checkpoints" / "stage-0-000001")
     await retention(store, tmp_path, retain_checkpoints=1).round()
     assert sorted(await known(store)) == [1, 2]
-    monkeypatch.setattr("services.runs.retention.PRUNED_GRACE_S", -1.0)
+    monkeypatch.setattr("neuromas.services.runs.retention.PRUNED_GRACE_S", -1.0)
     assert PRUNED_GRACE_S > 60
     await retention(store, tmp_path, retain_checkpoints=1).round()
     assert sorted(await known(store)) == [2]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from neuromas.errors import CheckpointError
+from neuromas.services.runs.deployments import Deployments
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind
+from neuromas.services.store.sqlite import SqliteStore
 from neuromas.serving.deployment_status import GraphStatus, GroupStatus, State
 from neuromas.serving.group import EngineGroup, EngineSetup, GraphPlace
 from neuromas.serving.load import Limits
 from neuromas.spec.machine import EngineSpec
-from services.runs.deployments import Deployments
-from services.settings import Settings
-from services.store.base import Document, Kind
-from services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
@@ -162,7 +162,7 @@ async def test_an_endpoint_stays_ready_while_its_replicas_say_nothing(
     await world.add("ab")
     await world.deployments.round()
     assert await world.states() == {"a": "ready", "ab": "deploying"}
-    monkeypatch.setattr("services.runs.deployments.UNCONFIRMED_S", 0.0)
+    monkeypatch.setattr("neuromas.services.runs.deployments.UNCONFIRMED_S", 0.0)
     await world.deployments.round()
     assert await world.states() == {"a": "deploying", "ab": "deploying"}
 
@@ -196,7 +196,7 @@ async def test_a_swap_is_not_blamed_for_what_replicas_say_of_an_earlier_one(worl
 async def test_an_endpoint_that_nobody_serves_any_more_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.add_served("a")
     world.serve.served.clear()
-    monkeypatch.setattr("services.runs.deployments.UNCONFIRMED_S", 0.0)
+    monkeypatch.setattr("neuromas.services.runs.deployments.UNCONFIRMED_S", 0.0)
     await world.deployments.round()
     endpoint = await world.read("a")
     assert (endpoint["state"], endpoint["served"]) == ("deploying", None)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from neuromas import journal
-from services.records import events_stream, logs_stream, rollouts_stream
-from services.runs.forward import Forwarder
-from services.store.sqlite import SqliteStore
+from neuromas.services.records import events_stream, logs_stream, rollouts_stream
+from neuromas.services.runs.forward import Forwarder
+from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 RUN = "run_1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neuromas.events import CheckpointWritten, Evaluated, RunStarted, StageStarted, StepDone
-from services.runs.progress import Progress
+from neuromas.services.runs.progress import Progress
 
 
 def started(**changes: object) -> StageStarted:

@@ -11,15 +11,15 @@ import pytest
 from store_place import until
 
 from neuromas import journal
-from services.records import Wanted, events_stream
-from services.runs.checkpoints import Registrar
-from services.runs.forward import Forwarder
-from services.runs.progress import Progress
-from services.runs.pulse import Pulse, Seat, claim, driver_lease, persistently, release
-from services.runs.state import SupersededError, after_loss, after_stop
-from services.settings import Settings
-from services.store.base import Kind, StoreUnavailableError
-from services.store.sqlite import SqliteStore
+from neuromas.services.records import Wanted, events_stream
+from neuromas.services.runs.checkpoints import Registrar
+from neuromas.services.runs.forward import Forwarder
+from neuromas.services.runs.progress import Progress
+from neuromas.services.runs.pulse import Pulse, Seat, claim, driver_lease, persistently, release
+from neuromas.services.runs.state import SupersededError, after_loss, after_stop
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Kind, StoreUnavailableError
+from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 RUN, JOB = "run_1", "run_1-0"

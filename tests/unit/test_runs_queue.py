@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runs.queue import last_starts, next_run
+from neuromas.services.runs.queue import last_starts, next_run
 
 
 def run(id: str, owner: str, sequence: int = 0, **values: Any) -> dict[str, Any]:

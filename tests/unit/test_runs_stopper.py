@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, threading, time
 from neuromas.run import stopped_by_signal
-from services.records import Wanted
-from services.runs import stopper as module
-from services.runs.stopper import StoppedError, Stopper
+from neuromas.services.records import Wanted
+from neuromas.services.runs import stopper as module
+from neuromas.services.runs.stopper import StoppedError, Stopper
 
 module.CANCEL_GRACE_S = {grace_s}
 stopper, asked = Stopper(), threading.Event()

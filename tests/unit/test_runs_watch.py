@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from services.records import events_stream
-from services.runs.jobs import Job, RayUnavailableError
-from services.runs.pulse import driver_lease
-from services.runs.watch import RunWatch
-from services.settings import Settings
-from services.store.base import Document, Kind
-from services.store.sqlite import SqliteStore
+from neuromas.services.records import events_stream
+from neuromas.services.runs.jobs import Job, RayUnavailableError
+from neuromas.services.runs.pulse import driver_lease
+from neuromas.services.runs.watch import RunWatch
+from neuromas.services.settings import Settings
+from neuromas.services.store.base import Document, Kind
+from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +95,7 @@ async def test_a_run_is_started_as_a_job_of_its_own(world: World) -> None:
     run = await world.run()
     assert (run["state"], run["job"], run["heartbeat"]) == ("running", "run_1-0", None)
     assert run["started"] is not None
-    assert list(world.cluster.commands["run_1-0"][1:]) == ["-m", "services.runs.job", "run_1", "run_1-0"]
+    assert list(world.cluster.commands["run_1-0"][1:]) == ["-m", "neuromas.services.runs.job", "run_1", "run_1-0"]
     assert await world.told() == ["running"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import Settings, SettingsError, load_settings
+from neuromas.services.settings import Settings, SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)

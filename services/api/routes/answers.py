@@ -6,18 +6,18 @@ from typing import Annotated, Any, Final
 
 from fastapi import Path, Request, Response
 
+from neuromas.services.api.auth import ReaderOrServer, Server
+from neuromas.services.api.body import Body, parse_body
+from neuromas.services.api.described import errors, event_of, gives, sends, takes
+from neuromas.services.api.following import EVENTS
+from neuromas.services.api.problems import ApiError
+from neuromas.services.api.route import router
+from neuromas.services.api.schemas.capability import ModelCard, ModelList
+from neuromas.services.api.service import Serviced
+from neuromas.services.api.upstream import ask, find_target
+from neuromas.services.records import EndpointState
+from neuromas.services.store.base import Document, Kind
 from neuromas.serving.chat_request import ChatRequest
-from services.api.auth import ReaderOrServer, Server
-from services.api.body import Body, parse_body
-from services.api.described import errors, event_of, gives, sends, takes
-from services.api.following import EVENTS
-from services.api.problems import ApiError
-from services.api.route import router
-from services.api.schemas.capability import ModelCard, ModelList
-from services.api.service import Serviced
-from services.api.upstream import ask, find_target
-from services.records import EndpointState
-from services.store.base import Document, Kind
 
 routes = router("answers")
 _MAX_MODELS: Final = 1000

@@ -7,21 +7,21 @@ from typing import Any, get_args
 from fastapi import APIRouter
 
 from neuromas import __version__
+from neuromas.services.api.auth import ReaderOrServer
+from neuromas.services.api.bounds import MAX_EDGES
+from neuromas.services.api.described import errors
+from neuromas.services.api.paging import MAX_PAGE, MAX_WAIT_S
+from neuromas.services.api.route import router
+from neuromas.services.api.schemas.artifact import EvaluationRequest
+from neuromas.services.api.schemas.capability import Capabilities
+from neuromas.services.api.schemas.run import run_schema
+from neuromas.services.api.service import Service, Serviced
+from neuromas.services.records import Scope
+from neuromas.services.store.base import Document
 from neuromas.spec.growth import EditSpec
 from neuromas.spec.machine import EngineSpec, RuntimeSpec
 from neuromas.spec.parts import AdapterSpec, TaskSpec
 from neuromas.spec.training import Loss, TrainingSpec
-from services.api.auth import ReaderOrServer
-from services.api.bounds import MAX_EDGES
-from services.api.described import errors
-from services.api.paging import MAX_PAGE, MAX_WAIT_S
-from services.api.route import router
-from services.api.schemas.artifact import EvaluationRequest
-from services.api.schemas.capability import Capabilities
-from services.api.schemas.run import run_schema
-from services.api.service import Service, Serviced
-from services.records import Scope
-from services.store.base import Document
 
 routes: APIRouter = router("service")
 

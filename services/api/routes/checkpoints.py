@@ -10,20 +10,26 @@ from starlette.background import BackgroundTask
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from services.api.archive import MEDIA_TYPES, Form, make_work_folder, pack, remove
-from services.api.auth import Reader, Trainer
-from services.api.described import errors
-from services.api.paging import After, Limit, listing
-from services.api.problems import ApiError, busy
-from services.api.references import aliases, checkpoint_of_run, checkpoints_of, present_checkpoint, with_aliases
-from services.api.route import router
-from services.api.routes.runs import RunId
-from services.api.schemas.artifact import CheckpointView
-from services.api.schemas.view import Deleted, Listing
-from services.api.service import Serviced
-from services.api.submission import checkpoint_folder
-from services.records import ENDED, EndpointState, EvaluationState
-from services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.api.archive import MEDIA_TYPES, Form, make_work_folder, pack, remove
+from neuromas.services.api.auth import Reader, Trainer
+from neuromas.services.api.described import errors
+from neuromas.services.api.paging import After, Limit, listing
+from neuromas.services.api.problems import ApiError, busy
+from neuromas.services.api.references import (
+    aliases,
+    checkpoint_of_run,
+    checkpoints_of,
+    present_checkpoint,
+    with_aliases,
+)
+from neuromas.services.api.route import router
+from neuromas.services.api.routes.runs import RunId
+from neuromas.services.api.schemas.artifact import CheckpointView
+from neuromas.services.api.schemas.view import Deleted, Listing
+from neuromas.services.api.service import Serviced
+from neuromas.services.api.submission import checkpoint_folder
+from neuromas.services.records import ENDED, EndpointState, EvaluationState
+from neuromas.services.store.base import Document, Kind, MissingError, Store
 
 routes = router("checkpoints")
 CheckpointId = Annotated[str, Path(description="Id of a checkpoint.", examples=["ckpt_0123456789abcdef"])]

@@ -8,18 +8,18 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Query, Response
 
 from neuromas.errors import Fault
-from services.api.auth import ReaderOrServer, Server
-from services.api.body import Body, parse_body
-from services.api.described import errors, takes
-from services.api.paging import After, Limit, Text, listing
-from services.api.problems import ApiError, invalid
-from services.api.references import find_checkpoint
-from services.api.route import router
-from services.api.schemas.artifact import EndpointChange, EndpointRequest, EndpointView
-from services.api.schemas.view import Listing
-from services.api.service import Service, Serviced
-from services.records import EndpointState
-from services.store.base import ConflictError, Document, Kind, MissingError, Store
+from neuromas.services.api.auth import ReaderOrServer, Server
+from neuromas.services.api.body import Body, parse_body
+from neuromas.services.api.described import errors, takes
+from neuromas.services.api.paging import After, Limit, Text, listing
+from neuromas.services.api.problems import ApiError, invalid
+from neuromas.services.api.references import find_checkpoint
+from neuromas.services.api.route import router
+from neuromas.services.api.schemas.artifact import EndpointChange, EndpointRequest, EndpointView
+from neuromas.services.api.schemas.view import Listing
+from neuromas.services.api.service import Service, Serviced
+from neuromas.services.records import EndpointState
+from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store
 
 routes = router("endpoints")
 EndpointId = Annotated[

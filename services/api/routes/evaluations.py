@@ -6,17 +6,17 @@ from typing import Annotated
 
 from fastapi import Path, Query, Request
 
-from services.api.auth import Reader, Trainer
-from services.api.body import Body, parse_body
-from services.api.described import errors, takes
-from services.api.paging import After, Limit, Text, listing
-from services.api.references import find_checkpoint
-from services.api.route import router
-from services.api.schemas.artifact import EvaluationRequest, EvaluationView
-from services.api.schemas.view import Listing
-from services.api.service import Serviced, fresh_id
-from services.records import EvaluationState
-from services.store.base import Document, Kind
+from neuromas.services.api.auth import Reader, Trainer
+from neuromas.services.api.body import Body, parse_body
+from neuromas.services.api.described import errors, takes
+from neuromas.services.api.paging import After, Limit, Text, listing
+from neuromas.services.api.references import find_checkpoint
+from neuromas.services.api.route import router
+from neuromas.services.api.schemas.artifact import EvaluationRequest, EvaluationView
+from neuromas.services.api.schemas.view import Listing
+from neuromas.services.api.service import Serviced, fresh_id
+from neuromas.services.records import EvaluationState
+from neuromas.services.store.base import Document, Kind
 
 routes = router("evaluations")
 EvaluationId = Annotated[str, Path(description="Id of an evaluation.", examples=["eval_0123456789abcdef"])]

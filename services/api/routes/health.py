@@ -8,12 +8,12 @@ from typing import Final
 import httpx
 from fastapi import APIRouter, Response
 
-from services.api.auth import Reader
-from services.api.described import errors
-from services.api.schemas.capability import Health
-from services.api.schemas.view import ErrorBody
-from services.api.service import Service, Serviced
-from services.store.base import Document, StoreUnavailableError
+from neuromas.services.api.auth import Reader
+from neuromas.services.api.described import errors
+from neuromas.services.api.schemas.capability import Health
+from neuromas.services.api.schemas.view import ErrorBody
+from neuromas.services.api.service import Service, Serviced
+from neuromas.services.store.base import Document, StoreUnavailableError
 
 routes = APIRouter(tags=["service"])
 _PROBE_S: Final = 3.0

@@ -7,22 +7,22 @@ from typing import Annotated, Any, Final
 
 from fastapi import Path, Query, Request
 
-from services.api.auth import Reader, Trainer
-from services.api.body import Body
-from services.api.described import KEYED, errors, takes
-from services.api.estimate import report_growth
-from services.api.growing import plan_growth
-from services.api.lineage import family_tree
-from services.api.moves import move, tell_state
-from services.api.paging import After, Limit, Text, listing
-from services.api.route import router
-from services.api.schemas.run import RUN_EXAMPLES, Lineage, RunView
-from services.api.schemas.topology import GrowthReport
-from services.api.schemas.view import Listing
-from services.api.service import Serviced, fresh_id
-from services.api.submission import read_spec, submit
-from services.records import RunState
-from services.store.base import Document, Kind
+from neuromas.services.api.auth import Reader, Trainer
+from neuromas.services.api.body import Body
+from neuromas.services.api.described import KEYED, errors, takes
+from neuromas.services.api.estimate import report_growth
+from neuromas.services.api.growing import plan_growth
+from neuromas.services.api.lineage import family_tree
+from neuromas.services.api.moves import move, tell_state
+from neuromas.services.api.paging import After, Limit, Text, listing
+from neuromas.services.api.route import router
+from neuromas.services.api.schemas.run import RUN_EXAMPLES, Lineage, RunView
+from neuromas.services.api.schemas.topology import GrowthReport
+from neuromas.services.api.schemas.view import Listing
+from neuromas.services.api.service import Serviced, fresh_id
+from neuromas.services.api.submission import read_spec, submit
+from neuromas.services.records import RunState
+from neuromas.services.store.base import Document, Kind
 
 routes = router("runs")
 RunId = Annotated[str, Path(description="Id of a run.", examples=["run_0123456789abcdef"])]

@@ -6,16 +6,16 @@ from typing import Annotated, Any, Final
 
 from fastapi import Query, Request
 
-from services.api.auth import Reader
-from services.api.described import errors, event_of, sends
-from services.api.following import EVENTS, follow, page, wants_events
-from services.api.paging import AfterEntry, EntryLimit, Wait
-from services.api.route import router
-from services.api.routes.runs import RunId
-from services.api.schemas.artifact import MetricPage, StreamPage
-from services.api.service import Service, Serviced
-from services.records import events_stream, logs_stream, rollouts_stream
-from services.store.base import Document, Kind
+from neuromas.services.api.auth import Reader
+from neuromas.services.api.described import errors, event_of, sends
+from neuromas.services.api.following import EVENTS, follow, page, wants_events
+from neuromas.services.api.paging import AfterEntry, EntryLimit, Wait
+from neuromas.services.api.route import router
+from neuromas.services.api.routes.runs import RunId
+from neuromas.services.api.schemas.artifact import MetricPage, StreamPage
+from neuromas.services.api.service import Service, Serviced
+from neuromas.services.records import events_stream, logs_stream, rollouts_stream
+from neuromas.services.store.base import Document, Kind
 
 routes = router("streams")
 _SCAN: Final = 500

@@ -7,22 +7,22 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Response
 
+from neuromas.services.api.auth import Reader, Trainer
+from neuromas.services.api.body import Body
+from neuromas.services.api.bounds import check_built, check_graph, check_size
+from neuromas.services.api.described import errors, takes
+from neuromas.services.api.estimate import draw, report
+from neuromas.services.api.paging import After, Limit, Text, listing
+from neuromas.services.api.route import router
+from neuromas.services.api.schemas.run import RUN_EXAMPLES
+from neuromas.services.api.schemas.topology import TOPOLOGY_EXAMPLES, TopologyReport, TopologyView
+from neuromas.services.api.schemas.view import Listing
+from neuromas.services.api.service import Service, Serviced
+from neuromas.services.api.submission import read_spec, topology_document
+from neuromas.services.store.base import Document, Kind
 from neuromas.spec.load import is_topology_document
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
-from services.api.auth import Reader, Trainer
-from services.api.body import Body
-from services.api.bounds import check_built, check_graph, check_size
-from services.api.described import errors, takes
-from services.api.estimate import draw, report
-from services.api.paging import After, Limit, Text, listing
-from services.api.route import router
-from services.api.schemas.run import RUN_EXAMPLES
-from services.api.schemas.topology import TOPOLOGY_EXAMPLES, TopologyReport, TopologyView
-from services.api.schemas.view import Listing
-from services.api.service import Service, Serviced
-from services.api.submission import read_spec, topology_document
-from services.store.base import Document, Kind
 
 routes = router("topologies")
 TopologyId = Annotated[str, Path(description="Id of a topology.", examples=["topo_0123456789abcdef01234567"])]

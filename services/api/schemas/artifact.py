@@ -6,11 +6,11 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from neuromas.services.api.schemas.run import CHECKPOINT_PATTERN
+from neuromas.services.api.schemas.view import Failure, View
+from neuromas.services.records import EndpointState, EvaluationState
 from neuromas.spec.model import SpecModel
 from neuromas.topology.graph import NAME
-from services.api.schemas.run import CHECKPOINT_PATTERN
-from services.api.schemas.view import Failure, View
-from services.records import EndpointState, EvaluationState
 
 MAX_EXAMPLES: Final = 100_000
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from services.api.schemas.view import View
+from neuromas.services.api.schemas.view import View
 
 
 class TokenUsage(View):

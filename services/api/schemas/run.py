@@ -6,13 +6,13 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from neuromas.services.api.schemas.topology import TOPOLOGY_SCHEMA
+from neuromas.services.api.schemas.view import Failure, View
+from neuromas.services.records import RunState, Wanted
 from neuromas.spec.growth import PlanSpec
 from neuromas.spec.model import SpecModel
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import NAME
-from services.api.schemas.topology import TOPOLOGY_SCHEMA
-from services.api.schemas.view import Failure, View
-from services.records import RunState, Wanted
 
 CHECKPOINT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9:@._-]{0,199}$"
 """References of checkpoints: an id, ``<run>@<id, folder, latest or best>``, or within a run the part after the @."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from neuromas.services.api.schemas.view import View
 from neuromas.topology.graph import MAX_NODES, MAX_TEMPERATURE, MAX_TOKENS, NAME
-from services.api.schemas.view import View
 
 _NAME: Final = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 _SETTINGS: Final[dict[str, Any]] = {
