@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -70,6 +71,8 @@ def machine() -> dict[str, Cell]:
             described[package] = version(package)
         except PackageNotFoundError:
             continue
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+        described["gpu"] = torch.cuda.get_device_name()
     return described
 
 

@@ -57,7 +57,14 @@ def build_model(
         BaseModelError: the folder holds no model.
         AdapterError: names or targets are refused.
     """
-    model = get_peft_model(load_base(base_folder, dtype), adapter_config(adapter, names, seed))
+    return attach(load_base(base_folder, dtype), adapter, names, seed)
+
+
+def attach(
+    base: PreTrainedModel, adapter: AdapterSpec, names: Sequence[str], seed: int
+) -> tuple[PeftModel, AdapterBank]:
+    """Return ``base``, frozen, with one fresh adapter per name, and the bank that names them; see ``build_model``."""
+    model = get_peft_model(base, adapter_config(adapter, names, seed))
     # Uni-LoRA's projection is the same on every process; DistributedDataParallel would send it before every forward.
     model._ddp_params_and_buffers_to_ignore = [name for name, _ in model.named_buffers() if "neuromas_" in name]
     return model, AdapterBank(model)

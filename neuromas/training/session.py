@@ -25,7 +25,7 @@ from neuromas.training.checkpoint import Checkpoint, CheckpointWriter, read_chec
 from neuromas.training.evaluate import Accuracy, accuracy, held_out
 from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.sampler import Peers, SamplePlan, StepRollouts, StepSampler
-from neuromas.training.stage_settings import StageSettings
+from neuromas.training.stage_settings import StageSettings, stays_on_cpu
 from neuromas.training.start import check_resume, keep_all, load_moments, load_start
 from neuromas.training.step_plan import Seats
 from neuromas.training.trainer import JointTrainer
@@ -214,7 +214,7 @@ class StageSession:
             decay=plan.decay,
             report_to=spec.tracking.report_to,
             folder=self._shared.folder / "tracking" / plan.name,
-            on_cpu=spec.runtime.gpus_per_learner == 0,
+            on_cpu=stays_on_cpu(spec.runtime),
             processes=self._shared.peers.size,
             name=f"{spec.name}/{plan.name}",
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.errors import TrainingError
+from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.step_plan import Seats
 
@@ -49,6 +50,14 @@ class StageSettings:
     on_cpu: bool
     processes: int = 1
     name: str = "stage"
+
+
+def stays_on_cpu(runtime: RuntimeSpec) -> bool:
+    """Return whether the trainer keeps off the GPU: on Ray where the learner was given none, else never.
+
+    One process that does everything uses the GPU that it sees.
+    """
+    return runtime.type == "ray" and runtime.gpus_per_learner == 0
 
 
 def trl_arguments(spec: TrainingSpec, settings: StageSettings) -> dict[str, Any]:
