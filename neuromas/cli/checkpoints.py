@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import ServerOptions, add_run_id, add_server
 from neuromas.cli.remote import Document, Remote
 from neuromas.errors import CheckpointError, Fault, SpecError
+
+EXAMPLES = """checkpoints list RUN
+checkpoints export RUN@best --out solver.tar"""
+
+
+class Arguments(ServerOptions):
+    """What the command reads."""
+
+    verb: str
+    checkpoint: str
+    out: Path
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    verbs = add_verbs(parser)
+    listed = add_verb(verbs, "list", "list a run's checkpoints, newest first")
+    add_run_id(listed)
+    export = add_verb(verbs, "export", "get a checkpoint's adapters as stock PEFT folders")
+    export.add_argument("checkpoint", metavar="CHECKPOINT", help="its id, RUN@latest or RUN@best")
+    export.add_argument("--out", metavar="FILE", type=Path, required=True, help="new file; .tar or .zip")
+    for each in (listed, export):
+        add_server(each)
 
 
 def run(arguments: Arguments, console: Console) -> int:
@@ -20,7 +46,6 @@ def run(arguments: Arguments, console: Console) -> int:
 
 
 def _export(remote: Remote, arguments: Arguments) -> tuple[str, Document]:
-    assert arguments.out is not None
     form = arguments.out.suffix.removeprefix(".")
     if form not in ("tar", "zip"):
         message = f"got {arguments.out.name}; expected a file that ends in .tar or .zip"

@@ -1,36 +1,121 @@
-"""How one command is added to the command line. Loads nothing but argparse."""
+"""What a command is and how its words are parsed: each module owns its arguments. Loads nothing but argparse."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TypeAlias
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+if TYPE_CHECKING:
+    from neuromas.cli.console import Console
+
+Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def add_command(commands: Commands, name: str, module: str, summary: str, examples: str) -> argparse.ArgumentParser:
-    """Add a command and return its parser.
+class Options(argparse.Namespace):
+    """Options that every command has; a command's own class names what it reads besides."""
 
-    Args:
-        commands: of the program.
-        name: what people type.
-        module: that runs it: a name in this package, or the whole name of a module elsewhere.
-        summary: what it does.
-        examples: one per line, without the program's name.
-    """
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog="examples:\n" + "\n".join(f"  neuromas {line}" for line in examples.splitlines()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(module=module)
+    module: str
+    json: bool
+    verbose: bool
+
+
+class Command(Protocol):
+    """A module of a command."""
+
+    EXAMPLES: str
+    """One per line, without the program's name."""
+
+    def add(self, parser: Parser) -> None:
+        """Add its arguments."""
+
+    def run(self, arguments: Any, console: Console) -> int:
+        """Run it, with arguments of its own class, and return the exit code."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser that says what a mistyped word may have meant."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._options: list[str] = []
+        super().__init__(**settings)
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """Add an argument, as any parser does."""
+        self._options += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 after the usage and one line."""
+        if found := re.match(r"(?s).*invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            message += _suggestion(found[1], re.findall(r"'(.*?)'", found[2]))
+        super().error(message)
+
+    def refuse_unknown(self, words: Sequence[str]) -> None:
+        """Exit where words are left that nobody asked for."""
+        if words:
+            self.error(f"unrecognized arguments: {' '.join(words)}{_suggestion(words[0], self._options)}")
+
+
+class CommandParser(Parser):
+    """Parser of one command, whose module is loaded when it is the command that is meant."""
+
+    def __init__(self, *, module: str = "", **settings: Any) -> None:
+        self._module = module
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        self.set_defaults(module=module)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse what follows the command's name; a command of several verbs that is given none prints its help."""
+        command: Command = import_module(self._module)
+        self.epilog = "examples:\n" + "\n".join(f"  neuromas {line}" for line in command.EXAMPLES.splitlines())
+        command.add(self)
+        if self._subparsers is None:
+            add_output(self)
+        elif not args:
+            self.print_help()
+            self.exit()
+        found, rest = super().parse_known_args(args, namespace)
+        self.refuse_unknown(rest)
+        return found, rest
+
+
+class VerbParser(Parser):
+    """Parser of one verb of a command."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse what follows the verb."""
+        found, rest = super().parse_known_args(args, namespace)
+        self.refuse_unknown(rest)
+        return found, rest
+
+
+def add_verbs(parser: Parser) -> Verbs:
+    """Make a command one of several verbs; the chosen one is ``verb``."""
+    return parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=VerbParser)
+
+
+def add_verb(verbs: Verbs, name: str, summary: str) -> Parser:
+    """Add a verb and return its parser."""
+    parser: Parser = verbs.add_parser(name, help=summary, description=sentence(summary))
     add_output(parser)
     return parser
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
+def add_output(parser: Parser) -> None:
     """Add the options that every command has."""
     parser.add_argument("--json", action="store_true", help="write the result as one JSON document to stdout")
     parser.add_argument("-v", "--verbose", action="store_true", help="show details, tracebacks and library warnings")
+
+
+def sentence(summary: str) -> str:
+    """Return a summary as a sentence."""
+    return summary[0].upper() + summary[1:] + "."
+
+
+def _suggestion(word: str, choices: Sequence[str]) -> str:
+    close = get_close_matches(word, choices, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

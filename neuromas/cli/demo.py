@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from neuromas.cli.command import Options, Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
 from neuromas.comparison.demo import DEMO_FOLDER, demo
 from neuromas.comparison.table import comparison_text
+
+EXAMPLES = """demo
+demo --out runs --jobs 2"""
+
+
+class Arguments(Options):
+    """What the command reads."""
+
+    out: Path
+    jobs: int
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
+    parser.add_argument("--jobs", metavar="N", type=int, default=2, help="runs at a time (default: 2)")
 
 
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
-    assert arguments.out is not None
     document = demo(arguments.out, console.stderr, arguments.jobs)
     console.show(f"{comparison_text(document)}\n{arguments.out / DEMO_FOLDER / 'report.html'}", document)
     return 0

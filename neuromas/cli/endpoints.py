@@ -5,11 +5,47 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import ServerOptions, add_limit, add_server
 from neuromas.cli.remote import Document, Remote, ServerFailedError
 
 _POLL_S: Final = 0.5
+
+EXAMPLES = """endpoints deploy solver RUN@best --wait
+endpoints swap solver RUN@latest
+endpoints delete solver"""
+
+
+class Arguments(ServerOptions):
+    """What the command reads."""
+
+    verb: str
+    name: str
+    checkpoint: str
+    replicas: int | None
+    max_replicas: int | None
+    wait: bool
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    verbs = add_verbs(parser)
+    deploy = add_verb(verbs, "deploy", "serve a checkpoint under a name")
+    swap = add_verb(verbs, "swap", "give an endpoint another checkpoint; no request fails")
+    delete = add_verb(verbs, "delete", "stop an endpoint")
+    listed = add_verb(verbs, "list", "list endpoints")
+    add_limit(listed)
+    for each in (deploy, swap, delete):
+        each.add_argument("name", metavar="NAME", help="of the endpoint: what clients ask for as model")
+    for each in (deploy, swap):
+        each.add_argument("checkpoint", metavar="CHECKPOINT", help="its id, RUN@latest or RUN@best")
+    deploy.add_argument("--replicas", metavar="N", type=int, help="copies that answer (default: the server's)")
+    deploy.add_argument("--max-replicas", metavar="N", type=int, help="copies that a high load may add up to")
+    for each in (deploy, swap, delete):
+        each.add_argument("--wait", action="store_true", help="return when it is so")
+    for each in (deploy, swap, delete, listed):
+        add_server(each)
 
 
 def run(arguments: Arguments, console: Console) -> int:
@@ -27,7 +63,7 @@ def run(arguments: Arguments, console: Console) -> int:
 
 
 def _change(remote: Remote, arguments: Arguments) -> Document:
-    name = str(arguments.name)
+    name = arguments.name
     match arguments.verb:
         case "deploy":
             sizes = {"replicas": arguments.replicas, "max_replicas": arguments.max_replicas}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import MeasureOptions, add_measure
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.events import Event
@@ -17,6 +18,23 @@ from neuromas.result import score
 from neuromas.run import worker_setup
 from neuromas.trained import Trained, find_trained
 from neuromas.training.location import read_topology
+
+EXAMPLES = """eval runs/quickstart
+eval runs/quickstart --examples 1024 --sampled --json"""
+
+
+class Arguments(MeasureOptions):
+    """What the command reads."""
+
+    sampled: bool
+    runtime: Literal["ray", "local"] | None
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_measure(parser)
+    parser.add_argument("--sampled", action="store_true", help="also sample at the run's temperature")
+    parser.add_argument("--runtime", choices=("ray", "local"), help="runtime (default: the run's own)")
 
 
 def run(arguments: Arguments, console: Console) -> int:

@@ -9,15 +9,29 @@ from pathlib import Path
 from neuromas.adapters.export import write_peft_folder
 from neuromas.adapters.ref import PlainLora
 from neuromas.base.resolve import resolve_base
+from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import CheckpointOptions, add_checkpoint
 from neuromas.errors import CheckpointError
 from neuromas.trained import Trained, find_trained
+
+EXAMPLES = "export runs/quickstart --out exported"
+
+
+class Arguments(CheckpointOptions):
+    """What the command reads."""
+
+    out: Path
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_checkpoint(parser)
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="new folder to write to")
 
 
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
-    assert arguments.out is not None
     trained = find_trained(arguments.path)
     folders = export(trained, arguments.out)
     console.show(

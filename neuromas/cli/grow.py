@@ -7,10 +7,12 @@ the parent is the one that is trained.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import CheckpointOptions, RunOptions, add_checkpoint, add_run, add_set
 from neuromas.cli.train import train
 from neuromas.errors import Fault, GrowthError, SpecError
 from neuromas.growth.lineage import describe_plan
@@ -27,6 +29,47 @@ from neuromas.training.location import read_topology
 
 if TYPE_CHECKING:
     from neuromas.growth.search import Ranked
+
+EXAMPLES = """grow runs/small --append 2 --level 5 --steps 40 --out runs
+grow runs/small --plan plan.toml --name large
+grow runs/small --plan deeper.toml --plan wider.toml --trial-steps 20"""
+
+
+class Arguments(CheckpointOptions, RunOptions):
+    """What the command reads."""
+
+    plan: list[Path] | None
+    append: int | None
+    steps: int | None
+    trial_steps: int | None
+    level: int | None
+    name: str | None
+    set: list[str]
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_checkpoint(parser)
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument(
+        "--plan",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        help="growth plan (.toml or .json): edits and inherit; several are tried side by side and the best is trained",
+    )
+    how.add_argument("--append", metavar="N", type=int, help="append N nodes in series after the output")
+    parser.add_argument("--steps", metavar="N", type=int, help="optimizer steps (default: the parent's)")
+    parser.add_argument(
+        "--trial-steps",
+        metavar="N",
+        type=int,
+        help="with several plans: steps of each trial (default: 30, grafts 180)",
+    )
+    parser.add_argument("--level", metavar="L", type=int, help="task level (default: the task's target)")
+    parser.add_argument("--name", metavar="NAME", help="name of the new run (default: the parent's with -grown)")
+    add_set(parser)
+    add_run(parser)
 
 
 def run(arguments: Arguments, console: Console) -> int:
@@ -62,7 +105,6 @@ def _best(trained: Trained, plans: Sequence[PlanSpec], arguments: Arguments, con
     from neuromas.candidates import search_growth
     from neuromas.growth.search import draw_ranking
 
-    assert arguments.out is not None
     spec = parse_run_spec(apply_overrides(trained.as_run().model_dump(mode="json"), arguments.set))
     folder = arguments.out / f"{_child_name(trained, arguments)}-trials"
     trial = TrialSpec(steps=arguments.trial_steps, examples=spec.evaluation.examples)

@@ -8,8 +8,10 @@ from typing import Any
 
 from neuromas.adapters.ref import AdapterRef
 from neuromas.analysis.influence import Influence, message_influence, swap_test
+from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import MeasureOptions as Arguments
+from neuromas.cli.options import add_measure
 from neuromas.cluster.setup import set_threads
 from neuromas.preflight import check_run
 from neuromas.rollout.batch import RolloutBatch
@@ -22,6 +24,14 @@ from neuromas.training.evaluate import held_out
 from neuromas.training.location import read_topology
 
 _SWAP = "adapters exchanged"
+
+EXAMPLES = """influence runs/quickstart
+influence runs/quickstart --examples 256 --json"""
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_measure(parser)
 
 
 def run(arguments: Arguments, console: Console) -> int:

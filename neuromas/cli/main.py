@@ -9,29 +9,27 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol
 
+from neuromas.cli.command import Command, Options
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments, make_parser
+from neuromas.cli.program import make_parser
 from neuromas.errors import NeuroMASError
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-class Command(Protocol):
-    """A module that runs one command."""
-
-    def run(self, arguments: Arguments, console: Console) -> int:
-        """Run the command and return its exit code."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``neuromas`` with the given arguments (None = this process's) and return the exit code."""
-    arguments = make_parser().parse_args(argv, namespace=Arguments())
+    words = sys.argv[1:] if argv is None else argv
+    parser = make_parser()
+    if not words:
+        parser.print_help()
+        return OK
+    arguments = parser.parse_args(words, namespace=Options())
     console = Console(as_json=arguments.json, verbose=arguments.verbose)
     _set_up_logging(arguments.verbose)
     try:
-        command = _load(arguments.module)
+        command: Command = import_module(arguments.module)
         return command.run(arguments, console)
     except NeuroMASError as error:
         return _report(console, error, arguments.verbose)
@@ -51,12 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "" if arguments.verbose else " (run again with -v for the traceback)"
         console.fail("internal", f"{type(error).__name__}: {error}{hint}")
         return FAILED
-
-
-def _load(module: str) -> Command:
-    """Return the module of a command; those that run the service lie above this package and are known by name only."""
-    command: Command = import_module(module if "." in module else f"neuromas.cli.{module}")
-    return command
 
 
 def _report(console: Console, error: NeuroMASError, verbose: bool) -> int:

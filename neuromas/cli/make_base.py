@@ -10,17 +10,39 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from neuromas.base.card import BaseCard
 from neuromas.base.recipe import Recipe
+from neuromas.cli.command import Options, Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import natural
 from neuromas.errors import BaseModelError
 
 if TYPE_CHECKING:
     from neuromas.base.pretrain import Progress as BaseProgress
 
+EXAMPLES = """make-base --out my-base
+make-base --out other-base --seed 1
+make-base --out smoke-base --smoke"""
+
+
+class Arguments(Options):
+    """What the command reads."""
+
+    out: Path
+    seed: int
+    smoke: bool
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("tiny-base"), help="new folder (default: tiny-base)"
+    )
+    parser.add_argument("--seed", metavar="N", type=natural, default=0, help="of weights and questions (default: 0)")
+    parser.add_argument("--smoke", action="store_true", help="a base that takes seconds and knows nothing, for tests")
+
 
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
-    out = arguments.out or Path("tiny-base")
+    out = arguments.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BaseModelError(f"{out} holds something already; make the base in a new folder (--out)")
     recipe = Recipe.smoke() if arguments.smoke else Recipe.tiny()

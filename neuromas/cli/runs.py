@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Final
 
+from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import ServerOptions, add_limit, add_run_id, add_server, add_set
 from neuromas.cli.remote import Document, Remote
 from neuromas.cli.watch import follow
 from neuromas.errors import Fault, SpecError
@@ -15,7 +17,71 @@ from neuromas.spec.overrides import apply_overrides
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.draw import draw_text
 
+_STATES: Final = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
+_MOVES: Final = {
+    "show": "show a run",
+    "watch": "follow a run with a live display",
+    "cancel": "end a run",
+    "pause": "have a run write a checkpoint and free its place",
+    "resume": "have a paused run go on from its checkpoint",
+}
 _SHOWN: Final = ("rollout/reward_mean", "train/loss", "time/step_s")
+
+EXAMPLES = """runs submit examples/quickstart.toml --watch
+runs list --state running
+runs grow RUN --append 2 --set task.hops=7 --steps 40"""
+
+
+class Arguments(ServerOptions):
+    """What the command reads."""
+
+    verb: str
+    path: Path
+    set: list[str]
+    state: str | None
+    plan_file: Path | None
+    append: int | None
+    checkpoint: str
+    name: str | None
+    steps: int | None
+    level: int | None
+    check: bool
+    watch: bool
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    verbs = add_verbs(parser)
+    submit = add_verb(verbs, "submit", "queue a run spec")
+    submit.add_argument("path", metavar="SPEC", type=Path, help="run spec (.toml or .json)")
+    add_set(submit)
+    submit.add_argument("--watch", action="store_true", help="follow the run until it ends")
+    listed = add_verb(verbs, "list", "list runs, newest first")
+    listed.add_argument("--state", choices=_STATES, help="only runs in this state")
+    add_limit(listed)
+    moves = [add_verb(verbs, name, summary) for name, summary in _MOVES.items()]
+    grow = add_verb(verbs, "grow", "make a new, larger run from a checkpoint of a run")
+    for each in (*moves, grow):
+        add_run_id(each)
+    _add_growth(grow)
+    for each in (submit, listed, *moves, grow):
+        add_server(each)
+
+
+def _add_growth(grow: Parser) -> None:
+    how = grow.add_mutually_exclusive_group(required=True)
+    how.add_argument(
+        "--plan", dest="plan_file", metavar="FILE", type=Path, help="growth plan (.toml or .json): edits and inherit"
+    )
+    how.add_argument("--append", metavar="N", type=int, help="append N nodes in series after the output")
+    grow.add_argument("--checkpoint", default="latest", help='"latest" (default), "best", or a checkpoint\'s id')
+    grow.add_argument("--name", help="of the new run (default: the parent's with -grown)")
+    grow.add_argument("--steps", metavar="N", type=int, help="optimizer steps (default: the parent's)")
+    grow.add_argument("--level", metavar="L", type=int, help="task level (default: the task's target)")
+    add_set(grow)
+    until = grow.add_mutually_exclusive_group()
+    until.add_argument("--check", action="store_true", help="show what the graph would become; start nothing")
+    until.add_argument("--watch", action="store_true", help="follow the run until it ends")
 
 
 def run(arguments: Arguments, console: Console) -> int:

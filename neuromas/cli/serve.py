@@ -6,16 +6,38 @@ import ipaddress
 import signal
 import socket
 from contextlib import suppress
+from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
 
+from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine
 from neuromas.endpoint import open_server
 from neuromas.errors import Fault, SpecError
 from neuromas.serving.app import make_app
 from neuromas.trained import find_trained
+
+EXAMPLES = "serve runs/quickstart --port 8000"
+
+
+class Arguments(CheckpointOptions):
+    """What the command reads."""
+
+    host: str
+    port: int
+    name: str | None
+    engine: Literal["vllm", "transformers"] | None
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_checkpoint(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: 127.0.0.1, this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="port (default: 8000; 0 = a free one)")
+    parser.add_argument("--name", metavar="NAME", help="model name (default: the run's name)")
+    add_engine(parser)
 
 
 def run(arguments: Arguments, console: Console) -> int:

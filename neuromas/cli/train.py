@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import RunOptions, SpecOptions, add_run, add_spec
 from neuromas.cli.progress import TrainingDisplay
 from neuromas.errors import NeuroMASError
 from neuromas.parent import Parent
@@ -17,15 +18,28 @@ from neuromas.stage import StageInterruptedError
 
 _INTERRUPTED = 130
 
+EXAMPLES = """train run.toml --out runs
+train run.toml --out runs --resume
+train run.toml --set training.steps=20 --set runtime.type=local"""
+
+
+class Arguments(SpecOptions, RunOptions):
+    """What the command reads."""
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_spec(parser)
+    add_run(parser)
+
 
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
     return train(load_spec(arguments.path, arguments.set), arguments, console)
 
 
-def train(spec: RunSpec, arguments: Arguments, console: Console, parent: Parent | None = None) -> int:
+def train(spec: RunSpec, arguments: RunOptions, console: Console, parent: Parent | None = None) -> int:
     """Train a spec with a display and show the result; returns the exit code."""
-    assert arguments.out is not None
     try:
         with TrainingDisplay(console, show_nodes=arguments.nodes) as display:
             result = run_spec(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import SpecOptions as Arguments
+from neuromas.cli.options import add_spec
 from neuromas.preflight import Preflight, check_run
 from neuromas.result import spec_hash
 from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
@@ -13,6 +15,15 @@ from neuromas.spec.run import RunSpec
 from neuromas.topology.draw import draw_text
 from neuromas.topology.graph import Topology
 from neuromas.training.location import read_topology
+
+EXAMPLES = """validate run.toml
+validate topology.json
+validate run.toml --set topology.chain=7 --json"""
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_spec(parser, "run spec or bare topology (.toml or .json)")
 
 
 def run(arguments: Arguments, console: Console) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Final
 
+from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.cli.options import ServerOptions, add_run_id, add_server
 from neuromas.cli.progress import TrainingDisplay
 from neuromas.cli.remote import Document, Remote
 from neuromas.events import CheckpointWritten, Evaluated, Event, Notice, RunStarted, StageEnded, StageStarted, StepDone
@@ -15,6 +16,22 @@ _KINDS: Final = {
     kind.type: kind for kind in (CheckpointWritten, Evaluated, Notice, RunStarted, StageEnded, StageStarted, StepDone)
 }
 _EXIT_CODES: Final = {"succeeded": 0, "cancelled": 130}
+
+EXAMPLES = """watch run_0123456789abcdef
+watch RUN --nodes --server http://127.0.0.1:8080"""
+
+
+class Arguments(ServerOptions):
+    """What the command reads."""
+
+    nodes: bool
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_run_id(parser)
+    parser.add_argument("--nodes", action="store_true", help="show a line per node with every step shown")
+    add_server(parser)
 
 
 def run(arguments: Arguments, console: Console) -> int:

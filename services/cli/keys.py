@@ -5,14 +5,47 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.cli.console import Console
-from neuromas.cli.parser import Arguments
+from neuromas.services.cli.place import PlaceOptions, add_place
 from neuromas.services.keys import make_key, revoke_key, shown
 from neuromas.services.settings import load_settings
 from neuromas.services.store.base import Document, Kind, Store
 from neuromas.services.store.open import open_store
 
 _LIST: int = 1000
+
+EXAMPLES = """keys create --name laptop --scope read,train,serve
+keys list
+keys revoke key_0123456789abcdef"""
+
+
+class Arguments(PlaceOptions):
+    """What the command reads."""
+
+    verb: str
+    id: str
+    name: str
+    scope: list[str]
+    requests_per_minute: int | None
+    max_queued_runs: int | None
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    verbs = add_verbs(parser)
+    create = add_verb(verbs, "create", "make a key and show it, once")
+    create.add_argument("--name", default="key", help="what you call it (default: key)")
+    create.add_argument(
+        "--scope", action="append", required=True, metavar="S[,S]", help="read, train, serve; may be repeated"
+    )
+    create.add_argument("--requests-per-minute", type=int, metavar="N", help="limit of this key; 0 = none")
+    create.add_argument("--max-queued-runs", type=int, metavar="N", help="limit of this key; 0 = none")
+    listed = add_verb(verbs, "list", "list keys, without their secrets")
+    revoke = add_verb(verbs, "revoke", "make a key invalid for good")
+    revoke.add_argument("id", metavar="KEY", help="id of the key (key_...)")
+    for each in (create, listed, revoke):
+        add_place(each)
 
 
 def run(arguments: Arguments, console: Console) -> int:
@@ -42,7 +75,7 @@ async def _create(store: Store, arguments: Arguments) -> tuple[str, dict[str, An
     limits = {"requests_per_minute": arguments.requests_per_minute, "max_queued_runs": arguments.max_queued_runs}
     quota = {name: limit for name, limit in limits.items() if limit is not None}
     scopes = [part.strip() for text in arguments.scope for part in text.split(",")]
-    document, text = await make_key(store, arguments.name or "key", scopes, quota or None)
+    document, text = await make_key(store, arguments.name, scopes, quota or None)
     lines = [text, f"({document['id']}, {', '.join(document['scopes'])}; it is shown this once: store it now)"]
     return "\n".join(lines), {**shown(document), "key": text}
 

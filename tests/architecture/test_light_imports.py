@@ -52,6 +52,18 @@ for name in {names!r}:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_program_loads_the_module_of_the_command_that_is_asked_for_alone() -> None:
+    script = """
+import sys
+from neuromas.cli.main import make_parser
+make_parser().parse_args(["export", "x", "--out", "y"])
+from neuromas.cli.program import COMMANDS
+sys.exit(" ".join(module for module, _ in COMMANDS.values() if module in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    assert done.stderr.split() == ["neuromas.cli.export"]
+
+
 @pytest.mark.parametrize("name", neuromas.__all__)
 def test_public_names_resolve(name: str) -> None:
     assert getattr(neuromas, name) is not None

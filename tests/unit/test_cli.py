@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from neuromas.cli.main import main
+from neuromas.cli.program import COMMANDS
 
 SPEC = """
 name = "five"
@@ -100,7 +101,7 @@ def test_what_is_not_there_is_bad_input(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["train"], ["grow", "x"], ["serve", "x", "--port", "http"]])
+@pytest.mark.parametrize("arguments", [["fly"], ["train"], ["grow", "x"], ["serve", "x", "--port", "http"]])
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -108,9 +109,39 @@ def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command",
-    ["validate", "train", "eval", "grow", "export", "report", "compare", "demo", "serve", "make-base"],
+    ("arguments", "meant"),
+    [
+        (["trian"], "train"),
+        (["train", "x.toml", "--resme"], "--resume"),
+        (["runs", "lits"], "list"),
+        (["runs", "list", "--state", "runing"], "running"),
+        (["eval", "x", "--engine", "vlm"], "vllm"),
+        (["keys", "list", "--dta", "x"], "--data"),
+    ],
 )
+def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert f"did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n    {name}" in shown for name in COMMANDS)
+
+
+def test_without_a_verb_the_help_of_the_command_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["endpoints"])
+    assert stop.value.code == 0
+    assert "  neuromas endpoints deploy solver RUN@best --wait" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

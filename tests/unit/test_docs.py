@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import neuromas
-from neuromas.cli.parser import Arguments, make_parser
+from neuromas.cli.program import make_parser
 from neuromas.spec.parse import parse_run_spec
 
 ROOT = Path(neuromas.__file__).parents[1]
@@ -39,7 +39,7 @@ def test_commands_of_the_guides_parse(guide: Path) -> None:
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("neuromas ")]
     assert len(commands) >= 6
     for command in commands:
-        assert make_parser().parse_args(command, namespace=Arguments()).module
+        assert make_parser().parse_args(command).module
 
 
 def test_targets_that_pages_name_are_in_the_makefile() -> None:
