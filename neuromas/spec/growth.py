@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from neuromas.spec.model import SpecModel
+from neuromas.schema.model import SpecModel
 
 
 class AppendSpec(SpecModel):

@@ -8,8 +8,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from neuromas.errors import Fault, SpecError
+from neuromas.schema.model import SpecModel
 from neuromas.spec.faults import faults_of, shown
-from neuromas.spec.model import SpecModel
 from neuromas.spec.run import RunSpec
 
 Section = TypeVar("Section", bound=SpecModel)

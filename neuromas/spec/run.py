@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from neuromas.errors import Fault, SpecError, TopologyError
+from neuromas.schema.model import SpecModel
 from neuromas.spec.growth import GrowthSpec
 from neuromas.spec.machine import CheckpointSpec, EngineSpec, EvaluationSpec, RuntimeSpec, TrackingSpec
-from neuromas.spec.model import SpecModel
 from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec, TaskSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.topology.document import topology_from_document

@@ -6,10 +6,10 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.run import CHECKPOINT_PATTERN
 from neuromas.services.api.schemas.view import Failure, View
 from neuromas.services.records import EndpointState, EvaluationState
-from neuromas.spec.model import SpecModel
 from neuromas.topology.graph import NAME
 
 MAX_EXAMPLES: Final = 100_000

@@ -6,11 +6,11 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.topology import TOPOLOGY_SCHEMA
 from neuromas.services.api.schemas.view import Failure, View
 from neuromas.services.records import RunState, Wanted
 from neuromas.spec.growth import PlanSpec
-from neuromas.spec.model import SpecModel
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import NAME
 

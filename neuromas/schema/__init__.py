@@ -1,0 +1,1 @@
+"""What the pydantic models of all sections of a spec share."""
