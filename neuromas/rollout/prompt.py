@@ -188,12 +188,13 @@ class PromptText:
     ) -> str:
         """Return the prompt's text without the cue for the completion; signals are given as they shall appear."""
         layer, index = topology.position(node_id)
-        is_output = node_id == topology.output
+        view = topology.view(node_id)
+        is_output = view.role == "output"
         places = {
             "layer": layer,
             "index": index,
-            "depth": topology.depth,
-            "width": topology.width,
+            "depth": view.depth,
+            "width": view.width,
             "max_tokens": "any number of" if max_tokens is None else max_tokens,
         }
         sections = [(self._output if is_output else self._inner).format(**places)]
@@ -231,7 +232,7 @@ class TextRenderer:
         """Return the prompt of one Node; see ``Renderer.render``."""
         signals = [(sender, self._text.last_tokens(text, self._limit)) for sender, text in signals]
         text = self._body.write(topology, node_id, example, signals, max_tokens)
-        return tuple(self._form(text, node_id == topology.output))
+        return tuple(self._form(text, topology.view(node_id).role == "output"))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell."""

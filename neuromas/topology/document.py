@@ -10,9 +10,10 @@ from neuromas.errors import Fault, TopologyError
 from neuromas.topology import builders
 from neuromas.topology.graph import Node, Topology, find_faults, suggest
 from neuromas.topology.shape import Edge
+from neuromas.topology.view import Role, View
 
 FORMS: Final = ("nodes", "layers", "chain", "tree", "star", "dense", "random")
-NODE_KEYS: Final = ("id", "max_tokens", "temperature", "reads_task", "adapter", "position")
+NODE_KEYS: Final = ("id", "max_tokens", "temperature", "reads_task", "adapter", "position", "view")
 # Settings of a shorthand document that all its nodes get.
 COMMON_KEYS: Final = ("name", "max_tokens", "temperature", "reads_task", "adapter")
 
@@ -92,7 +93,24 @@ class _Reader:
             reads_task=self.take(table, "reads_task", _boolean, "true or false", True, prefix),
             adapter=self.take(table, "adapter", _string, "a name", None, prefix),
             position=self.take(table, "position", _pair_of_integers, "[layer, index]", None, prefix),
+            view=self._view(table.get("view"), f"{prefix}view."),
         )
+
+    def _view(self, entry: object, prefix: str) -> View | None:
+        if entry is None:
+            return None
+        if not isinstance(entry, Mapping):
+            expected = "expected a table such as {role = 'output', depth = 2, width = 1}"
+            self.fault(prefix.removesuffix("."), f"got {_kind(entry)}; {expected}")
+            return None
+        self.known_keys(entry, ("role", "depth", "width"), prefix)
+        role = self.take(entry, "role", _role, "'inner' or 'output'", None, prefix)
+        depth = self.take(entry, "depth", _integer, "an integer", None, prefix)
+        width = self.take(entry, "width", _integer, "an integer", None, prefix)
+        for key in ("role", "depth", "width"):
+            if entry.get(key) is None:
+                self.fault(f"{prefix}{key}", "is missing; a view holds role, depth and width")
+        return None if role is None or depth is None or width is None else View(role, depth, width)
 
 
 def _read_explicit(reader: _Reader, document: Mapping[str, object], form: str) -> Topology | None:
@@ -235,6 +253,10 @@ def _boolean(value: object) -> bool | None:
 
 def _string(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _role(value: object) -> Role | None:
+    return value if value == "inner" or value == "output" else None
 
 
 def _list(value: object) -> Sequence[object] | None:

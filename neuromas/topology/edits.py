@@ -1,7 +1,8 @@
 """Edits: pure functions from a Topology to a larger or smaller one, with what became of every node.
 
-Old nodes keep their ids, their settings and the positions their prompts show; new ones get ids and places that were
-free. Edits know no weights: what a new node starts from is decided by whoever reads ``Edited``.
+Old nodes keep their ids, their settings, and the positions and views that their prompts show: what a trained node reads
+is the same before and after. New ones get ids and places that were free and read the grown graph. Edits know no
+weights: what a new node starts from is decided by whoever reads ``Edited``.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def graft_modules(modules: Sequence[Topology], arrange: Literal["subtrees", "ser
     new: tuple[str, ...] = ()
     if arrange == "subtrees":
         top = next(fresh)
-        nodes.append(replace(modules[0].node(modules[0].output), id=top, adapter=None, position=None))
+        nodes.append(replace(modules[0].node(modules[0].output), id=top, adapter=None, position=None, view=None))
         edges += [(node, top) for node in outputs]
         origin[top] = None
         new = (top,)
@@ -254,13 +255,13 @@ def _built(edit: str, nodes: Iterable[Node], edges: Iterable[Edge], output: str,
 
 
 def _pinned(graph: Topology) -> list[Node]:
-    return [replace(node, position=graph.position(node.id)) for node in graph.nodes]
+    return [replace(node, position=graph.position(node.id), view=graph.view(node.id)) for node in graph.nodes]
 
 
 def _like(graph: Topology, template: Node, node_id: str) -> Node:
     """Return a new node with a template's settings. Where all old nodes share an adapter, so does the new one."""
     adapter = template.adapter if len(graph.adapters) == 1 else None
-    return replace(template, id=node_id, adapter=adapter, position=None)
+    return replace(template, id=node_id, adapter=adapter, position=None, view=None)
 
 
 def _copied_nodes(graph: Topology, copy: Mapping[str, str]) -> list[Node]:
@@ -280,7 +281,7 @@ def _moved(module: Topology, node: Node, renamed: Mapping[str, str]) -> Node:
     adapter = renamed[module.adapter_of(node.id)]
     new_id = renamed[node.id]
     own = None if node.adapter is None and adapter == new_id else adapter
-    return replace(node, id=new_id, adapter=own, position=module.position(node.id))
+    return replace(node, id=new_id, adapter=own, position=module.position(node.id), view=module.view(node.id))
 
 
 def _names(graph: Topology) -> set[str]:

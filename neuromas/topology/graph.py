@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from neuromas.errors import Fault, TopologyError
 from neuromas.topology.shape import Edge, find_cycles, layers_of, neighbours, reaching
+from neuromas.topology.view import ROLES, View
 
 Value = TypeVar("Value")
 
@@ -36,6 +37,7 @@ class Node:
         adapter: name of an adapter that nodes may share; None = its own, named by the id.
         position: (layer, index), both from 1, that its prompt shows; None = computed from the graph. Edits pin the
             positions of old nodes, so that the prompts a trained node has seen keep their form.
+        view: what its prompt says of the graph; None = computed from the graph. Edits pin that of old nodes too.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Node:
     reads_task: bool = True
     adapter: str | None = None
     position: tuple[int, int] | None = None
+    view: View | None = None
 
     def to_document(self) -> dict[str, object]:
         """Return the node as it is written in a topology document, settings at their default left out."""
@@ -58,6 +61,8 @@ class Node:
             document["adapter"] = self.adapter
         if self.position is not None:
             document["position"] = list(self.position)
+        if self.view is not None:
+            document["view"] = self.view.to_document()
         return document
 
 
@@ -117,17 +122,7 @@ class Topology:
         """SHA-256, in hex, of everything that a rollout depends on; equal for documents that mean the same graph."""
         rank = {node: index for index, node in enumerate(self.order)}
         content = {
-            "nodes": [
-                {
-                    "id": node.id,
-                    "max_tokens": node.max_tokens,
-                    "temperature": None if node.temperature is None else float(node.temperature),
-                    "reads_task": node.reads_task,
-                    "adapter": self.adapter_of(node.id),
-                    "position": self.position(node.id),
-                }
-                for node in map(self.node, self.order)
-            ],
+            "nodes": [self._content(self.node(node)) for node in self.order],
             "edges": sorted(self.edges, key=lambda edge: (rank[edge[0]], rank[edge[1]])),
             "output": self.output,
         }
@@ -157,6 +152,10 @@ class Topology:
         """Return (layer, index), from 1, as prompts show it: the pinned one, else the first free place of its layer."""
         return self._known(self._position_of, node_id)
 
+    def view(self, node_id: str) -> View:
+        """Return what a node's prompt says of the graph: the pinned view, else the node's own in this graph."""
+        return self.node(node_id).view or self._own_view(node_id)
+
     def adapter_of(self, node_id: str) -> str:
         """Return the name of the adapter that a node samples with."""
         return self.node(node_id).adapter or node_id
@@ -169,6 +168,23 @@ class Topology:
             "edges": [list(edge) for edge in self.edges],
             "output": self.output,
         }
+
+    def _own_view(self, node_id: str) -> View:
+        return View("output" if node_id == self.output else "inner", self.depth, self.width)
+
+    def _content(self, node: Node) -> dict[str, object]:
+        """Return what of a node the content hash covers; a view only where it says other than the graph itself."""
+        content: dict[str, object] = {
+            "id": node.id,
+            "max_tokens": node.max_tokens,
+            "temperature": None if node.temperature is None else float(node.temperature),
+            "reads_task": node.reads_task,
+            "adapter": self.adapter_of(node.id),
+            "position": self.position(node.id),
+        }
+        if node.view is not None and node.view != self._own_view(node.id):
+            content["view"] = node.view.to_document()
+        return content
 
     def _known(self, table: Mapping[str, Value], node_id: str) -> Value:
         if node_id not in table:
@@ -246,6 +262,11 @@ def _node_faults(node: Node, path: str) -> Iterator[Fault]:
         yield Fault(f"{path}.temperature", f"got {node.temperature}; allowed is above 0 up to {MAX_TEMPERATURE:g}")
     if node.position is not None and min(node.position) < 1:
         yield Fault(f"{path}.position", f"got {list(node.position)}; allowed is [layer, index], both from 1")
+    if node.view is not None and node.view.role not in ROLES:
+        yield Fault(f"{path}.view.role", f"got {node.view.role!r}; {suggest(node.view.role, ROLES)}")
+    if node.view is not None and min(node.view.depth, node.view.width) < 1:
+        message = f"got depth {node.view.depth} and width {node.view.width}; both are at least 1"
+        yield Fault(f"{path}.view", message)
 
 
 def _edge_faults(edges: Sequence[Edge], ids: Sequence[str]) -> Iterator[Fault]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -58,5 +59,8 @@ def check_resume(checkpoint: Checkpoint, name: str, topology: Topology) -> None:
     held = checkpoint.state["name"]
     if held != name:
         raise CheckpointError(f"checkpoint {checkpoint.folder_name} is of stage {held!r}, not of stage {name!r}")
-    if checkpoint.topology.content_hash != topology.content_hash:
+    # Checkpoints of versions that pinned no views hold the graph without them.
+    has_views = any(node.view is not None for node in checkpoint.topology.nodes)
+    nodes = topology.nodes if has_views else tuple(replace(node, view=None) for node in topology.nodes)
+    if checkpoint.topology.content_hash != replace(topology, nodes=nodes).content_hash:
         raise CheckpointError(f"checkpoint {checkpoint.folder_name} holds another graph than stage {name!r} trains")

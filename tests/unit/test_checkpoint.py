@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from neuromas.errors import CheckpointError
+from neuromas.topology.builders import chain
 from neuromas.topology.document import topology_from_document
+from neuromas.topology.edits import append
+from neuromas.topology.graph import Topology
 from neuromas.training.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
 from neuromas.training.location import (
     ADAPTERS,
@@ -20,6 +24,7 @@ from neuromas.training.location import (
     read_topology,
     resolve_checkpoint,
 )
+from neuromas.training.start import check_resume
 
 GRAPH = topology_from_document({"chain": 2})
 
@@ -101,3 +106,12 @@ def test_there_is_no_pickle_in_a_checkpoint(tmp_path: Path) -> None:
 def test_what_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not found"):
         resolve_checkpoint(tmp_path / "nowhere")
+
+
+def test_a_checkpoint_that_pins_no_views_is_resumed(tmp_path: Path) -> None:
+    grown = append(chain(1)).topology
+    old = Topology(tuple(replace(node, view=None) for node in grown.nodes), grown.edges, grown.output)
+    for topology in (old, grown):
+        check_resume(replace(checkpoint(1, 0.5), topology=topology), "main", grown)
+    with pytest.raises(CheckpointError, match="holds another graph"):
+        check_resume(checkpoint(1, 0.5), "main", grown)

@@ -120,3 +120,21 @@ def test_a_document_that_is_no_table() -> None:
     with pytest.raises(TopologyError) as caught:
         topology_from_document([1])  # type: ignore[arg-type]
     assert caught.value.faults == (Fault("", "got the list [1]; expected a table"),)
+
+
+def test_a_view_is_read_back_and_its_faults_are_named() -> None:
+    view = {"role": "output", "depth": 1, "width": 1}
+    document: dict[str, object] = {
+        "nodes": [{"id": "a", "position": [1, 1], "view": view}, {"id": "out"}],
+        "edges": [["a", "out"]],
+        "output": "out",
+    }
+    assert topology_from_document(document).to_document() == document
+    nodes = [{"id": "a", "view": {"role": "king", "depth": 0}}, {"id": "b", "view": 3}]
+    assert faults({"nodes": nodes, "edges": [["a", "b"]]}) == [
+        ("nodes[0].view.role", "got the string 'king'; expected 'inner' or 'output'"),
+        ("nodes[0].view.width", "is missing; a view holds role, depth and width"),
+        ("nodes[1].view", "got the integer 3; expected a table such as {role = 'output', depth = 2, width = 1}"),
+    ]
+    flat = {"nodes": [{"id": "a", "view": view | {"depth": 0}}], "edges": []}
+    assert faults(flat) == [("nodes[0].view", "got depth 0 and width 1; both are at least 1")]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -6,8 +7,10 @@ from hypothesis import strategies as st
 
 from neuromas.errors import GrowthError
 from neuromas.topology import builders, edits
+from neuromas.topology.document import topology_from_document
 from neuromas.topology.edits import Edited
 from neuromas.topology.graph import Node, Topology
+from neuromas.topology.view import View
 
 GRAPHS = st.builds(
     builders.random,
@@ -43,6 +46,7 @@ def test_growth_keeps_old_nodes_and_gives_a_valid_graph(
         for old in graph.nodes:
             kept = grown.node(old.id)
             assert grown.position(old.id) == graph.position(old.id)
+            assert grown.view(old.id) == graph.view(old.id)
             assert (kept.max_tokens, kept.temperature, kept.reads_task) == (
                 old.max_tokens,
                 old.temperature,
@@ -51,6 +55,7 @@ def test_growth_keeps_old_nodes_and_gives_a_valid_graph(
             assert grown.adapter_of(old.id) == graph.adapter_of(old.id)
         positions = [grown.position(node) for node in grown.order]
         assert len(set(positions)) == len(positions)
+        assert topology_from_document(grown.to_document()) == grown
         assert set(edited.twins) <= set(edited.new)
         assert set(edited.twins.values()) <= set(graph.order)
         graph = grown
@@ -65,8 +70,26 @@ def test_append_makes_the_old_output_hidden() -> None:
     assert [grown.position(node) for node in edited.new] == [(4, 1), (4, 2), (5, 1)]
 
 
-def test_appended_chains_are_the_longer_chain() -> None:
-    assert edits.append(builders.chain(3)).topology.content_hash == builders.chain(5).content_hash
+def test_an_appended_chain_is_the_longer_chain_in_which_old_nodes_see_what_they_saw() -> None:
+    grown = edits.append(builders.chain(3)).topology
+    assert [grown.view(node) for node in ("n2", "n3", "n4", "n5")] == [
+        View("inner", 3, 1),
+        View("output", 3, 1),
+        View("inner", 5, 1),
+        View("output", 5, 1),
+    ]
+    as_new = Topology(tuple(replace(node, view=None) for node in grown.nodes), grown.edges, grown.output)
+    assert as_new.content_hash == builders.chain(5).content_hash != grown.content_hash
+
+
+def test_what_a_second_growth_finds_is_what_it_keeps() -> None:
+    twice = edits.graft(edits.append(builders.chain(1)).topology, 0).topology
+    assert [twice.view(node) for node in ("n1", "n2", "n3", "n4")] == [
+        View("output", 1, 1),
+        View("inner", 3, 1),
+        View("output", 3, 1),
+        View("output", 4, 1),
+    ]
 
 
 def test_before_output_leads_all_inputs_of_the_output_through_the_new_layer() -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from neuromas.services.api.schemas.view import View
 from neuromas.topology.graph import MAX_NODES, MAX_TEMPERATURE, MAX_TOKENS, NAME
+from neuromas.topology.view import ROLES
 
 _NAME: Final = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 _SETTINGS: Final[dict[str, Any]] = {
@@ -26,6 +27,17 @@ _FORMS: Final[dict[str, Any]] = {
                 "id": _NAME,
                 **_SETTINGS,
                 "position": {"type": ["array", "null"], "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+                "view": {
+                    "type": ["object", "null"],
+                    "description": "What its prompt says of the graph; growth pins that of trained nodes.",
+                    "properties": {
+                        "role": {"enum": list(ROLES)},
+                        "depth": {"type": "integer", "minimum": 1},
+                        "width": {"type": "integer", "minimum": 1},
+                    },
+                    "required": ["role", "depth", "width"],
+                    "additionalProperties": False,
+                },
             },
             "required": ["id"],
             "additionalProperties": False,
