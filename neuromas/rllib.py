@@ -18,6 +18,7 @@ from neuromas.errors import TaskError
 from neuromas.rollout.prompt import PromptText
 from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.base import Example, Task
+from neuromas.tasks.judge import judge
 from neuromas.topology.graph import Topology
 
 PRINTABLE = frozenset(string.printable)
@@ -113,9 +114,9 @@ class GraphEnv(MultiAgentEnv):  # type: ignore[misc]
 
     def _end(self, example: Example) -> Step:
         nodes = self._topology.order
-        reward = self._task.score(example, self._messages[self._topology.output])
+        reward = judge(self._task, example, self._messages[self._topology.output]).reward
         over = dict.fromkeys(nodes, True) | {"__all__": True}
-        return {}, dict.fromkeys(nodes, float(reward)), over, dict.fromkeys(over, False), {}
+        return {}, dict.fromkeys(nodes, reward), over, dict.fromkeys(over, False), {}
 
     def _prompt(self, node: str) -> str:
         assert self._example is not None

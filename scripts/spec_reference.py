@@ -17,13 +17,12 @@ from pydantic_core import PydanticUndefined
 
 from neuromas.spec import growth, machine, parts, training
 from neuromas.spec.run import RunSpec
+from neuromas.tasks.registry import FAMILIES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "run-spec.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("(top level)", RunSpec),
-    ("task, type = chain", parts.ChainTaskSpec),
-    ("task, type = tree", parts.TreeTaskSpec),
-    ("task, type = file", parts.FileTaskSpec),
+    *((f"task, type = {name}", family) for name, family in FAMILIES.items()),
     ("adapter", parts.AdapterSpec),
     ("prompt", parts.PromptSpec),
     ("sampling", parts.SamplingSpec),

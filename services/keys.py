@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from neuromas.errors import NeuroMASError
+from neuromas.schema.suggest import suggest
 from neuromas.services.records import Scope, new_id
 from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store
-from neuromas.topology.graph import NAME, NAME_RULE, suggest
+from neuromas.topology.graph import NAME, NAME_RULE
 
 ACTIVE: Final = "active"
 REVOKED: Final = "revoked"

@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from neuromas.errors import NeuroMASError
-from neuromas.topology.graph import MAX_NODES, suggest
+from neuromas.schema.suggest import suggest
+from neuromas.topology.graph import MAX_NODES
 
 PREFIX: Final = "NEUROMAS_"
 CLIENT_VARIABLES: Final = frozenset({"NEUROMAS_SERVER", "NEUROMAS_API_KEY"})
@@ -106,6 +107,8 @@ class Settings(BaseSettings):
     """Folders below which specs may name base models; empty = none."""
     task_roots: Folders = ()
     """Folders below which specs may name files of examples; empty = none."""
+    task_code: Names = ()
+    """Code that tasks may name, as "package.module:function"; it runs with the rights of the service. Empty = none."""
 
     serving_replicas: int = Field(default=1, ge=1)
     """Replicas of an endpoint that does not say how many."""
@@ -135,7 +138,7 @@ class Settings(BaseSettings):
     def _split_folders(cls, value: object) -> object:
         return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
 
-    @field_validator("bases", "allowed_hosts", mode="before")
+    @field_validator("bases", "task_code", "allowed_hosts", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value

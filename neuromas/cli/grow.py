@@ -19,10 +19,11 @@ from neuromas.growth.lineage import describe_plan
 from neuromas.parent import Parent
 from neuromas.preflight import check_run
 from neuromas.run import worker_setup
+from neuromas.schema.parse import parse_section
 from neuromas.spec.growth import AppendSpec, PlanSpec, TrialSpec
 from neuromas.spec.load import load_document
 from neuromas.spec.overrides import apply_overrides
-from neuromas.spec.parse import parse_run_spec, parse_section
+from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.trained import Trained, find_trained
 from neuromas.training.location import read_topology

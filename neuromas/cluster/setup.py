@@ -8,7 +8,8 @@ from pathlib import Path
 
 from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import PromptSpec, TaskSpec
+from neuromas.spec.parts import PromptSpec
+from neuromas.tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True, slots=True)

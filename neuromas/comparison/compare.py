@@ -116,6 +116,7 @@ def write_comparison(out: Path, name: str, groups: Sequence[Group], results: Map
         "groups": [
             {
                 "title": group.title,
+                "base": group.spec.base,
                 "task": group.spec.task.model_dump(mode="json"),
                 "seeds": list(group.seeds),
                 "arms": [_arm_document(group, entry, results) for entry in group.arms],

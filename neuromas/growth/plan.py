@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from neuromas.adapters.source import AdapterSource, Origin
 from neuromas.errors import GrowthError
+from neuromas.schema.suggest import suggest
 from neuromas.spec.growth import (
     AppendSpec,
     BeforeOutputSpec,
@@ -23,7 +24,7 @@ from neuromas.spec.growth import (
     WidenSpec,
 )
 from neuromas.topology import edits
-from neuromas.topology.graph import Topology, suggest
+from neuromas.topology.graph import Topology
 
 Place = tuple[int, str]
 """A trained node: (module, node id); module 0 is the graph grown from, k >= 1 the plan's k-th further checkpoint."""

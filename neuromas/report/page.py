@@ -6,10 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from neuromas import journal
+from neuromas.errors import SpecError
 from neuromas.report import graph, sections
 from neuromas.report.data import RunData
 from neuromas.report.markup import Markup, element, join
 from neuromas.runfolder import REPORT_FILE
+from neuromas.tasks.registry import task_spec
 
 
 def write_report(folder: Path) -> Path:
@@ -98,12 +100,7 @@ def _base(data: RunData) -> str:
 
 
 def _task(data: RunData) -> str:
-    task = data.spec.get("task", {})
-    match task.get("type"):
-        case "chain":
-            return f"chains of {task.get('hops')} hops"
-        case "tree":
-            return f"expression trees of depth {task.get('depth')}"
-        case "file":
-            return f"the task in {Path(str(task.get('train'))).name}"
-    return "its task"
+    try:
+        return task_spec(data.spec.get("task", {})).describe()
+    except SpecError:  # of a package that is not installed here
+        return "its task"

@@ -166,11 +166,11 @@ def _grid(figures: Sequence[Markup]) -> Markup | None:
 
 def _caveats(data: RunData) -> list[str]:
     groups = data.comparison.get("groups", ())
-    task = (data.spec or next(iter(groups), {})).get("task", {}).get("type")
+    base = (data.spec or next(iter(groups), {})).get("base")
     notes = []
     if all(len(group["seeds"]) == 1 for group in groups):
         notes.append("One seed. Another seed gives other figures; look at several before you conclude anything.")
-    if task in ("chain", "tree"):
+    if base == "tiny":
         notes.append(
             "The tiny base was pretrained to state one fact and stop. What is shown is one short call against a graph "
             "of equally short calls, not against a single model that may think at length."

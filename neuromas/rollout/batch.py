@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from neuromas.adapters.ref import AdapterRef
 from neuromas.errors import RolloutError
 from neuromas.rollout.record import Provenance
-from neuromas.spec.parts import SamplingSpec, TaskSpec
+from neuromas.spec.parts import SamplingSpec
 from neuromas.tasks.base import Example, Task
 from neuromas.topology.graph import Topology
 
@@ -39,7 +39,7 @@ class RolloutBatch:
     greedy: bool
     seed: int
     provenance: Provenance
-    task: Task | TaskSpec | None = None
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         if self.group_size < 1:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from neuromas.adapters.ref import AdapterRef
+from neuromas.errors import TaskError
 from neuromas.rollout.answer import Answer, AnswerSettings
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.engine import Sampling
 from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import NodeCall, Rollout
 from neuromas.rollout.signal import Signal
-from neuromas.tasks.base import Example, Task
+from neuromas.tasks.base import Example, Score, Task
+from neuromas.tasks.judge import judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,12 @@ class Pass:
         batch = self.plan.batch
         output = self.calls.get(batch.topology.output)
         answer = output.text if output is not None and self.failure is None else ""
+        score = Score(0.0)
+        if self.failure is None:
+            try:
+                score = judge(self.plan.task, self.example, answer)
+            except TaskError as error:
+                self.failure = str(error)
         return Rollout(
             topology_hash=self.plan.topology_hash,
             provenance=batch.provenance,
@@ -113,7 +121,8 @@ class Pass:
             seed=self.seed,
             calls=tuple(self.calls[node_id] for node_id in self.plan.seats if node_id in self.calls),
             answer=answer,
-            reward=0.0 if self.failure is not None else self.plan.task.score(self.example, answer),
+            reward=score.reward,
+            parts=score.parts,
             failure=self.failure,
         )
 

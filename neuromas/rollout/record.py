@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from neuromas.adapters.ref import AdapterRef
@@ -60,7 +61,8 @@ class Rollout:
         calls: one NodeCall per Node in topological order.
         answer: text of the output Node.
         reward: terminal reward, shared by all calls.
-        failure: first reason a call failed; None when all calls finished. A failed rollout keeps its reward (0).
+        failure: first reason a call or the scoring failed; None when all went well. A failed rollout has reward 0.
+        parts: figures that the task gives beside the reward.
     """
 
     topology_hash: str
@@ -72,6 +74,7 @@ class Rollout:
     answer: str
     reward: float
     failure: str | None = None
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

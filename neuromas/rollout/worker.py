@@ -14,9 +14,9 @@ from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Group
 from neuromas.rollout.stats import RolloutStats
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import ChainTaskSpec, FileTaskSpec, PromptSpec, TaskSpec, TreeTaskSpec
-from neuromas.tasks.base import Task
+from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.registry import make_task
+from neuromas.tasks.spec import TaskSpec
 
 # Scoring does not depend on the seed: it selects which examples a task draws, and a batch brings its examples.
 _SCORING_SEED = 0
@@ -51,7 +51,6 @@ class RolloutWorker:
             EngineError: the engine did not start.
         """
         self._renderer = make_renderer(prompt, base_folder)
-        self._task_spec = task
         self._task = make_task(task, _SCORING_SEED)
         self._engine = start_engine(base_folder, engine, engine.max_adapters or max_adapters, max_rank, targets)
         self._engine_type = engine.type
@@ -71,7 +70,7 @@ class RolloutWorker:
     def rollout(self, batch: RolloutBatch) -> list[Group]:
         """Return the Groups of ``batch``, one per example, in their order."""
         flow = Dataflow(self._engine, self._renderer)
-        groups = flow.run(self._scorer(batch.task), batch)
+        groups = flow.run(self._task if batch.task is None else batch.task, batch)
         self._last_stats = flow.stats
         self._total_stats += flow.stats
         return groups
@@ -91,13 +90,6 @@ class RolloutWorker:
     def close(self) -> None:
         """Stop the engine. Safe to call twice."""
         self._engine.close()
-
-    def _scorer(self, task: Task | TaskSpec | None) -> Task:
-        if task is None or task == self._task_spec:
-            return self._task
-        if isinstance(task, ChainTaskSpec | TreeTaskSpec | FileTaskSpec):
-            return make_task(task, _SCORING_SEED)
-        return task
 
 
 def start_engine(

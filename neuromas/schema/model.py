@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class SpecModel(BaseModel):
-    """One section of a run spec. Documents are read with ``neuromas.spec.parse``, whose faults name the way out."""
+    """One section of a run spec. Documents are read with ``neuromas.schema.parse``, whose faults name the way out."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False

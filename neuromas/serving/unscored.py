@@ -13,6 +13,7 @@ class Unscored:
 
     name: str = "served"
     levels: tuple[int, ...] = ()
+    scoring_timeout_s: float | None = None
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
         """Return nothing of use."""

@@ -1,50 +1,12 @@
-"""The sections of a run spec that say what is trained: task, adapter, prompt and sampling."""
+"""The sections of a run spec that say what is trained: adapter, prompt and sampling."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from neuromas.schema.model import SpecModel
-
-
-class ChainTaskSpec(SpecModel):
-    """Follow a random permutation of 8 symbols for ``hops`` steps."""
-
-    type: Literal["chain"]
-    hops: int = Field(default=5, ge=1, le=9)
-    """Target level: number of hops asked for. Levels are 1..hops."""
-    cycles: Literal["one", "any"] = "one"
-    """"one": each permutation is a single cycle, so that no other number of hops below 8 ends at the same symbol and a
-    guess is right for 1 question of 7. "any": 5 hops end where 1 does for 3 questions of 8, a shortcut that pays."""
-
-
-class TreeTaskSpec(SpecModel):
-    """Evaluate a complete binary expression of + and - modulo 10."""
-
-    type: Literal["tree"]
-    depth: int = Field(default=3, ge=1, le=4)
-    """Target level: depth of the expression (3 = 7 gates). Levels are 1..depth."""
-
-
-class FileTaskSpec(SpecModel):
-    """Questions and answers from JSON-lines files."""
-
-    type: Literal["file"]
-    train: str
-    """Path of the training file, absolute or from the working directory: one JSON object a line."""
-    test: str
-    """Path of the held-out file."""
-    question_key: str = "question"
-    answer_key: str = "answer"
-    verifier: Literal["exact", "number", "choice"] = "exact"
-    """How an answer is checked: normalised text, last number in the text, or last letter A-Z named as choice."""
-    level_key: str | None = None
-    """Key of an integer level in each object; None = the task has no levels."""
-
-
-TaskSpec = Annotated[ChainTaskSpec | TreeTaskSpec | FileTaskSpec, Field(discriminator="type")]
 
 
 class AdapterSpec(SpecModel):

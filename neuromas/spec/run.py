@@ -11,8 +11,9 @@ from neuromas.errors import Fault, SpecError, TopologyError
 from neuromas.schema.model import SpecModel
 from neuromas.spec.growth import GrowthSpec
 from neuromas.spec.machine import CheckpointSpec, EngineSpec, EvaluationSpec, RuntimeSpec, TrackingSpec
-from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec, TaskSpec
+from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
+from neuromas.tasks.registry import AnyTaskSpec
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import NAME, Topology
 
@@ -43,7 +44,7 @@ class RunSpec(SpecModel):
     topology: TopologyField
     """A topology document: ``nodes`` and ``edges``, or a shorthand (layers, chain, tree, star, dense, random). The
     spec holds the built, validated Topology."""
-    task: TaskSpec
+    task: AnyTaskSpec
     adapter: AdapterSpec = AdapterSpec()
     prompt: PromptSpec = PromptSpec()
     sampling: SamplingSpec = SamplingSpec()
@@ -84,16 +85,4 @@ def _adapter_faults(spec: RunSpec) -> list[Fault]:
 
 def _level_faults(spec: RunSpec) -> list[Fault]:
     levels = () if spec.growth is None else spec.growth.levels
-    if not levels:
-        return []
-    task = spec.task
-    if task.type == "file":
-        missing = task.level_key is None
-        return [Fault("growth.levels", "the file task has levels only with task.level_key")] if missing else []
-    target, setting = (task.hops, "task.hops") if task.type == "chain" else (task.depth, "task.depth")
-    faults = []
-    if outside := [level for level in levels if not 1 <= level <= target]:
-        faults.append(Fault("growth.levels", f"got {outside}; allowed are 1 to {setting} = {target}"))
-    if levels[-1] != target:
-        faults.append(Fault("growth.levels", f"end at {levels[-1]}; the last must be the target, {setting} = {target}"))
-    return faults
+    return [Fault("growth.levels", message) for message in spec.task.level_faults(levels)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from pydantic import JsonValue
 
 Split = Literal["train", "test"]
 
@@ -17,12 +20,14 @@ class Example:
         prompt: the question as text; what a Node that reads the task sees.
         answer: the canonical right answer as text; never shown to a Node.
         level: difficulty the example was drawn at; None when the task has no levels.
+        info: what else the task needs to score an answer, such as the choices; never shown to a Node.
     """
 
     id: str
     prompt: str
     answer: str
     level: int | None = None
+    info: Mapping[str, JsonValue] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +38,42 @@ class Description:
     correct: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an answer is worth.
+
+    Attributes:
+        reward: the terminal reward, 0 to 1.
+        parts: figures that are logged beside it as ``reward/<name>``, such as what the reward is made of.
+    """
+
+    reward: float
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+
 class Task(Protocol):
-    """A family of verifiable questions. Implementations are frozen dataclasses; all methods are deterministic."""
+    """A family of verifiable questions. All methods are deterministic; instances are picklable.
+
+    A task that derives from this class needs ``example`` and ``score`` alone.
+    """
 
     @property
     def name(self) -> str:
-        """Registry name of the family."""
+        """Name of the family."""
+        return type(self).__name__
 
     @property
     def levels(self) -> tuple[int, ...]:
         """Levels in order of difficulty up to the target level; empty when the task has none."""
+        return ()
+
+    @property
+    def scoring_timeout_s(self) -> float | None:
+        """Seconds that scoring one answer may take, in a process of its own, while the engine goes on.
+
+        None scores in the engine's process: for rules that are quick and cannot crash.
+        """
+        return 10.0
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
         """Return example ``index`` (>= 0) of the split at ``level`` (None = the target level).
@@ -53,9 +84,11 @@ class Task(Protocol):
 
     def size(self, split: Split) -> int | None:
         """Number of examples in the split; None when the stream is endless."""
+        return None
 
-    def score(self, example: Example, text: str) -> float:
+    def score(self, example: Example, text: str) -> float | Score:
         """Terminal reward in [0, 1] of the output Node's text."""
 
     def describe(self, example: Example, text: str) -> Description | None:
         """What a message states about the example, for reports; None when nothing can be read from it."""
+        return None

@@ -11,11 +11,14 @@ import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Split
 from neuromas.tasks.facts import Fact, Rule, derive, describe_fact, score_fact
+from neuromas.tasks.spec import TaskSpec
 
 NUM_SYMBOLS = 8
 HOP_NAMES = "ABCDEFGHI"
@@ -24,6 +27,32 @@ MAX_HOPS = len(HOP_NAMES)
 Cycles = Literal["one", "any"]
 """Whether a permutation is one cycle of all symbols, or any. In a random one k hops often end where fewer do: five end
 where one does for 3 questions of 8, which pays for a guess. In one cycle all hops below eight end apart."""
+
+
+class ChainSpec(TaskSpec):
+    """Follow a random permutation of 8 symbols for ``hops`` steps."""
+
+    target: ClassVar[str | None] = "hops"
+
+    type: Literal["chain"]
+    hops: int = Field(default=5, ge=1, le=MAX_HOPS)
+    """Target level: number of hops asked for. Levels are 1..hops."""
+    cycles: Cycles = "one"
+    """"one": each permutation is a single cycle, so that no other number of hops below 8 ends at the same symbol and a
+    guess is right for 1 question of 7. "any": 5 hops end where 1 does for 3 questions of 8, a shortcut that pays."""
+
+    def make(self, seed: int) -> ChainTask:
+        """Return the task."""
+        return ChainTask(hops=self.hops, seed=seed, cycles=self.cycles)
+
+    def levels(self) -> tuple[int, ...]:
+        """Numbers of hops, the shortest first."""
+        return tuple(range(1, self.hops + 1))
+
+    def describe(self) -> str:
+        """Return what is trained on."""
+        return f"chains of {self.hops} hops"
+
 
 _PAIR = re.compile(r"(\d+): (\d+)")
 _START = re.compile(r"start (\d+) find ([A-Z])=")
@@ -111,6 +140,11 @@ class ChainTask:
     def levels(self) -> tuple[int, ...]:
         """Numbers of hops, the shortest first."""
         return tuple(range(1, self.hops + 1))
+
+    @property
+    def scoring_timeout_s(self) -> None:
+        """Return None: scoring is quick."""
+        return None
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
         """Return example ``index`` (>= 0) of the split at ``level`` hops (None = the target).

@@ -8,14 +8,47 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from random import Random
+from typing import ClassVar, Literal
 
 from neuromas.errors import TaskError
-from neuromas.spec.parts import FileTaskSpec
 from neuromas.tasks.base import Description, Example, Split
+from neuromas.tasks.spec import TaskSpec
 from neuromas.tasks.verify import READERS
 
 # Level of all examples of a file without levels.
 _NO_LEVEL = 0
+
+
+class FileSpec(TaskSpec):
+    """Questions and answers from JSON-lines files."""
+
+    paths: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    level_hint: ClassVar[str] = "; it has them only with task.level_key"
+
+    type: Literal["file"]
+    train: str
+    """Path of the training file, absolute or from the working directory: one JSON object a line."""
+    test: str
+    """Path of the held-out file."""
+    question_key: str = "question"
+    answer_key: str = "answer"
+    verifier: Literal["exact", "number", "choice"] = "exact"
+    """How an answer is checked: normalised text, last number in the text, or last letter A-Z named as choice."""
+    level_key: str | None = None
+    """Key of an integer level in each object; None = the task has no levels."""
+
+    def make(self, seed: int) -> FileTask:
+        """Return the task, with both files read; see ``FileTask.load``."""
+        return FileTask.load(self, seed)
+
+    def levels(self) -> tuple[int, ...] | None:
+        """Return None where the files hold levels: which ones is known once they are read."""
+        return () if self.level_key is None else None
+
+    def describe(self) -> str:
+        """Return what is trained on."""
+        return f"the task in {Path(self.train).name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +68,7 @@ class FileTask:
     seed: int = 0
 
     @classmethod
-    def load(cls, spec: FileTaskSpec, seed: int = 0) -> FileTask:
+    def load(cls, spec: FileSpec, seed: int = 0) -> FileTask:
         """Return the task with both files read and checked.
 
         Raises:
@@ -58,6 +91,11 @@ class FileTask:
     def levels(self) -> tuple[int, ...]:
         """Levels in the files, the lowest first; empty when the spec names no level key."""
         return tuple(sorted(self.examples["train"])) if self.has_levels else ()
+
+    @property
+    def scoring_timeout_s(self) -> None:
+        """Return None: scoring is quick."""
+        return None
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
         """Return example ``index`` (>= 0) of the split at ``level`` (None = the highest).
@@ -97,7 +135,7 @@ def _shuffled(size: int, seed: str) -> tuple[int, ...]:
     return tuple(Random(seed).sample(range(size), size))
 
 
-def _read_file(spec: FileTaskSpec, split: Split, path: Path) -> dict[int, tuple[Example, ...]]:
+def _read_file(spec: FileSpec, split: Split, path: Path) -> dict[int, tuple[Example, ...]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -112,7 +150,7 @@ def _read_file(spec: FileTaskSpec, split: Split, path: Path) -> dict[int, tuple[
     return {level: tuple(examples) for level, examples in by_level.items()}
 
 
-def _read_line(spec: FileTaskSpec, example_id: str, line: str, place: str) -> Example:
+def _read_line(spec: FileSpec, example_id: str, line: str, place: str) -> Example:
     try:
         fields = json.loads(line)
     except json.JSONDecodeError as error:

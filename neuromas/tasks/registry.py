@@ -1,24 +1,110 @@
-"""From the task section of a run spec to the task."""
+"""All families of tasks by the name that a spec gives them: NeuroMAS' own, and those that installed packages add."""
 
 from __future__ import annotations
 
-from neuromas.spec.parts import ChainTaskSpec, TaskSpec, TreeTaskSpec
+from collections.abc import Mapping
+from functools import reduce
+from importlib.metadata import entry_points
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
+
+from neuromas.errors import NeuroMASError, SpecError, TaskError
+from neuromas.schema.model import SpecModel
+from neuromas.schema.parse import parse_section
 from neuromas.tasks.base import Task
-from neuromas.tasks.chain import ChainTask
-from neuromas.tasks.file import FileTask
-from neuromas.tasks.tree import TreeTask
+from neuromas.tasks.chain import ChainSpec
+from neuromas.tasks.file import FileSpec
+from neuromas.tasks.python import PythonSpec
+from neuromas.tasks.spec import TaskSpec
+from neuromas.tasks.tree import TreeSpec
+
+FAMILIES: Final[Mapping[str, type[TaskSpec]]] = {
+    "chain": ChainSpec,
+    "tree": TreeSpec,
+    "file": FileSpec,
+    "python": PythonSpec,
+}
+GROUP: Final = "neuromas.tasks"
+"""Group of the entry points by which an installed package adds a family: its name -> a subclass of ``TaskSpec``."""
+_MEMBERS = ("name", "levels", "example", "size", "score", "describe", "scoring_timeout_s")
+
+
+def family(name: str) -> type[TaskSpec] | None:
+    """Return the spec of a family of that name, own or installed; None where there is none.
+
+    Raises:
+        SpecError: an installed package names it, and does not give a ``TaskSpec``.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    for entry in entry_points(group=GROUP, name=name):
+        try:
+            found = entry.load()
+        except Exception as error:
+            raise SpecError(f"type {name!r} is {entry.value}, which cannot be loaded: {error!r}") from error
+        if not (isinstance(found, type) and issubclass(found, TaskSpec)):
+            raise SpecError(f"type {name!r} is {entry.value}; expected a subclass of neuromas.tasks.spec.TaskSpec")
+        return found
+    return None
+
+
+def installed() -> list[str]:
+    """Return the names of the families that installed packages add; nothing of theirs is imported."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)} - set(FAMILIES))
+
+
+def task_spec(document: Mapping[str, object]) -> TaskSpec:
+    """Return the section ``task`` that a document describes.
+
+    Raises:
+        SpecError: it is not valid, or no family of that name is installed.
+    """
+    return parse_section(_Section, {"task": document}, "the task").task
 
 
 def make_task(spec: TaskSpec, seed: int) -> Task:
     """Return the task that a spec describes; the seed selects its stream of examples.
 
     Raises:
-        TaskError: a file of the task cannot be read or does not hold what the spec says.
+        TaskError: a file of the task cannot be read or does not hold what the spec says, or code of the user's fails.
     """
-    match spec:
-        case ChainTaskSpec():
-            return ChainTask(hops=spec.hops, seed=seed, cycles=spec.cycles)
-        case TreeTaskSpec():
-            return TreeTask(depth=spec.depth, seed=seed)
-        case _:
-            return FileTask.load(spec, seed)
+    try:
+        task = spec.make(seed)
+    except NeuroMASError:
+        raise
+    except Exception as error:
+        raise TaskError(f"making {spec.describe()} failed: {error!r}") from error
+    if lacking := [member for member in _MEMBERS if not hasattr(task, member)]:
+        raise TaskError(
+            f"{spec.describe()} is a {type(task).__name__} without {', '.join(lacking)}; "
+            "derive it from neuromas.tasks.base.Task"
+        )
+    return task
+
+
+def _read(value: object, read_own: ValidatorFunctionWrapHandler) -> TaskSpec:
+    name = value.get("type") if isinstance(value, Mapping) else None
+    if isinstance(value, TaskSpec):
+        return value
+    found = family(name) if isinstance(name, str) and name not in FAMILIES else None
+    if found is None or not isinstance(value, Mapping):
+        own: TaskSpec = read_own(value)
+        return own
+    return parse_section(found, value, "the task")
+
+
+if TYPE_CHECKING:
+    AnyTaskSpec = TaskSpec
+else:
+    AnyTaskSpec = Annotated[
+        Annotated[reduce(or_, FAMILIES.values()), Field(discriminator="type")],
+        WrapValidator(_read),
+        SerializeAsAny(),
+    ]
+"""The section ``task`` of a run spec: the union of all families, told apart by ``type``."""
+
+
+class _Section(SpecModel):
+    task: AnyTaskSpec

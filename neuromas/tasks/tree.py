@@ -11,10 +11,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Split
 from neuromas.tasks.facts import Fact, Rule, derive, describe_fact, score_fact
+from neuromas.tasks.spec import TaskSpec
 
 MODULUS = 10
 OPERATORS = "+-"
@@ -23,6 +27,29 @@ _CHILDREN = {"E": "AB", "F": "CD", "G": "EF", "L": "HI", "M": "JK", "N": "LM", "
 _GATES = {1: "A", 2: "ABE", 3: "ABCDEFG", 4: "ABCDHIJKEFLMGNO"}
 MAX_DEPTH = max(_GATES)
 GATE_NAMES = _GATES[MAX_DEPTH]
+
+
+class TreeSpec(TaskSpec):
+    """Evaluate a complete binary expression of + and - modulo 10."""
+
+    target: ClassVar[str | None] = "depth"
+
+    type: Literal["tree"]
+    depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
+    """Target level: depth of the expression (3 = 7 gates). Levels are 1..depth."""
+
+    def make(self, seed: int) -> TreeTask:
+        """Return the task."""
+        return TreeTask(depth=self.depth, seed=seed)
+
+    def levels(self) -> tuple[int, ...]:
+        """Depths, the shallowest first."""
+        return tuple(range(1, self.depth + 1))
+
+    def describe(self) -> str:
+        """Return what is trained on."""
+        return f"expression trees of depth {self.depth}"
+
 
 _GATE = re.compile(r"([A-Z])= (\w) ([+-])(\w)")
 _ASKED = re.compile(r"find ([A-Z])=")
@@ -125,6 +152,11 @@ class TreeTask:
     def levels(self) -> tuple[int, ...]:
         """Depths, the shallowest first."""
         return tuple(range(1, self.depth + 1))
+
+    @property
+    def scoring_timeout_s(self) -> None:
+        """Return None: scoring is quick."""
+        return None
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
         """Return example ``index`` (>= 0) of the split at depth ``level`` (None = the target).

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from neuromas.errors import Fault, TopologyError
+from neuromas.schema.suggest import suggest
 from neuromas.topology import builders
-from neuromas.topology.graph import Node, Topology, find_faults, suggest
+from neuromas.topology.graph import Node, Topology, find_faults
 from neuromas.topology.shape import Edge
 from neuromas.topology.view import Role, View
 

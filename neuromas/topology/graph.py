@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TypeVar
 
 from neuromas.errors import Fault, TopologyError
+from neuromas.schema.suggest import suggest
 from neuromas.topology.shape import Edge, find_cycles, layers_of, neighbours, reaching
 from neuromas.topology.view import ROLES, View
 
@@ -219,13 +219,6 @@ class Topology:
             free = (place for index in range(1, len(self.nodes) + 1) if (place := (layer, index)) not in taken)
             positions |= {node: next(free) for node in ids if node not in positions}
         return positions
-
-
-def suggest(got: str, allowed: Mapping[str, object] | Sequence[str]) -> str:
-    """Return the end of an error message: the nearest allowed word, if any, and all allowed ones."""
-    near = get_close_matches(got, list(allowed), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}allowed are {', '.join(allowed)}"
 
 
 def find_faults(nodes: Sequence[Node], edges: Sequence[Edge], output: str | None, name: str = "") -> list[Fault]:

@@ -1,7 +1,7 @@
 """Allowed: what specs may name on this service.
 
-Files only below the folders in the settings; no address; no tracker that sends data away. Names are compared before
-any file is touched.
+Files only below the folders in the settings, and code only where they name it; no address; no tracker that
+sends data away. Names are compared before any file is touched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from neuromas.services.api.bounds import MAX_STEPS
 from neuromas.services.api.problems import invalid
 from neuromas.services.settings import Settings
 from neuromas.spec.growth import PlanSpec
-from neuromas.spec.parts import FileTaskSpec
 from neuromas.spec.run import RunSpec
 
 MAX_EXAMPLES: Final = 100_000
@@ -69,10 +68,12 @@ def _base_faults(name: str, settings: Settings) -> Iterator[Fault]:
 
 
 def _task_faults(spec: RunSpec, settings: Settings) -> Iterator[Fault]:
-    if not isinstance(spec.task, FileTaskSpec):
-        return
+    for key, name in spec.task.code().items():
+        if name not in settings.task_code:
+            allowed = ", ".join(settings.task_code) or "none: this service runs no code by name (task_code)"
+            yield Fault(f"task.{key}", f"got {name[:200]!r}; allowed are {allowed}")
     roots = ", ".join(map(str, settings.task_roots)) or "none: this service has no folders of examples (task_roots)"
-    for key, name in (("train", spec.task.train), ("test", spec.task.test)):
+    for key, name in spec.task.files().items():
         if _below(name, settings.task_roots) is None:
             yield Fault(f"task.{key}", f"got {name[:200]!r}; allowed are absolute paths below {roots}")
 

@@ -12,8 +12,8 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from neuromas.errors import Fault
+from neuromas.schema.faults import faults_of
 from neuromas.services.api.problems import MAX_FAULTS, ApiError, invalid
-from neuromas.spec.faults import faults_of
 
 Model = TypeVar("Model", bound=BaseModel)
 Document = dict[str, Any]

@@ -8,9 +8,9 @@ from fastapi.routing import APIRoute
 from typing_extensions import override
 
 from neuromas.errors import Fault
+from neuromas.schema.suggest import suggest
 from neuromas.services.api.idempotency import Handler, answer_once
 from neuromas.services.api.problems import invalid
-from neuromas.topology.graph import suggest
 
 _MAX_NAMED = 20
 

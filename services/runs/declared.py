@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuromas.errors import SpecError
+from neuromas.schema.faults import faults_of
 from neuromas.serving.group import GraphPlace
-from neuromas.spec.faults import faults_of
 
 if TYPE_CHECKING:
     from ray.serve import Application

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from neuromas.errors import CheckpointError
 from neuromas.parent import Parent
+from neuromas.schema.parse import parse_section
 from neuromas.services.store.base import Document, Kind, MissingError, Store
 from neuromas.spec.growth import PlanSpec
-from neuromas.spec.parse import parse_section
 
 _PREFIX: Final = "ckpt_"
 

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from neuromas.errors import TaskError
-from neuromas.spec.parts import ChainTaskSpec, FileTaskSpec, TaskSpec, TreeTaskSpec
 from neuromas.tasks.base import Split, Task
+from neuromas.tasks.chain import ChainSpec
+from neuromas.tasks.file import FileSpec
 from neuromas.tasks.registry import make_task
+from neuromas.tasks.spec import TaskSpec
+from neuromas.tasks.tree import TreeSpec
 
 SPLITS: tuple[Split, Split] = ("train", "test")
 
@@ -16,13 +19,13 @@ SPLITS: tuple[Split, Split] = ("train", "test")
 @pytest.fixture(params=["chain", "tree", "file"])
 def spec(request: pytest.FixtureRequest, tmp_path: Path) -> TaskSpec:
     if request.param == "chain":
-        return ChainTaskSpec(type="chain", hops=3)
+        return ChainSpec(type="chain", hops=3)
     if request.param == "tree":
-        return TreeTaskSpec(type="tree", depth=2)
+        return TreeSpec(type="tree", depth=2)
     path = tmp_path / "sums.jsonl"
     lines = [{"question": f"{n} + {n}?", "answer": 2 * n, "level": 1 + n // 20} for n in range(40)]
     path.write_text("\n".join(map(json.dumps, lines)))
-    return FileTaskSpec(type="file", train=str(path), test=str(path), verifier="number", level_key="level")
+    return FileSpec(type="file", train=str(path), test=str(path), verifier="number", level_key="level")
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Group, NodeCall, Provenance
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import ChainTaskSpec, PromptSpec, SamplingSpec
+from neuromas.spec.parts import PromptSpec, SamplingSpec
+from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.builders import chain
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.timeout(900)
-TASK = ChainTaskSpec(type="chain", hops=3)
+TASK = ChainSpec(type="chain", hops=3)
 GRAPH = chain(3)
 
 

@@ -16,8 +16,8 @@ from neuromas.rollout.record import Provenance
 from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.growth import AppendSpec, BeforeOutputSpec, EditSpec, GraftSpec, InheritanceSpec, PlanSpec
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import AdapterSpec, ChainTaskSpec, PromptSpec, SamplingSpec
-from neuromas.tasks.chain import ChainTask
+from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
+from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 
@@ -32,7 +32,7 @@ Messages = dict[str, list[tuple[int, ...]]]
 @pytest.fixture(scope="module")
 def worker(small_base: Path):
     engine = EngineSpec(type="transformers", max_model_len=128)
-    made = RolloutWorker(small_base, engine, PromptSpec(), ChainTaskSpec(type="chain"), max_adapters=200, max_rank=2)
+    made = RolloutWorker(small_base, engine, PromptSpec(), ChainSpec(type="chain"), max_adapters=200, max_rank=2)
     yield made
     made.close()
 

@@ -3,13 +3,13 @@
 import pytest
 
 from neuromas.errors import TaskError
-from neuromas.spec.parts import ChainTaskSpec
+from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.builders import layered
 
 pytest.importorskip("ray")
 
-TASK = make_task(ChainTaskSpec(type="chain", hops=2), 0)
+TASK = make_task(ChainSpec(type="chain", hops=2), 0)
 GRAPH = layered([2])
 
 

@@ -20,9 +20,10 @@ from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Provenance
 from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import ChainTaskSpec, PromptSpec, SamplingSpec, TreeTaskSpec
+from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.base import Example
-from neuromas.tasks.chain import ChainTask
+from neuromas.tasks.chain import ChainSpec, ChainTask
+from neuromas.tasks.tree import TreeSpec
 from neuromas.topology.builders import chain, layered
 
 pytest.importorskip("torch")
@@ -33,7 +34,7 @@ TASK = ChainTask(hops=3)
 @pytest.fixture(scope="module")
 def worker(small_base: Path) -> Iterator[RolloutWorker]:
     worker = RolloutWorker(
-        small_base, EngineSpec(type="transformers"), PromptSpec(), ChainTaskSpec(type="chain", hops=3), 4, 2
+        small_base, EngineSpec(type="transformers"), PromptSpec(), ChainSpec(type="chain", hops=3), 4, 2
     )
     yield worker
     worker.close()
@@ -107,7 +108,7 @@ class Generous(ChainTask):
 def test_a_batch_may_bring_its_own_task(worker: RolloutWorker) -> None:
     generous = worker.rollout(make_batch(task=Generous(hops=3)))
     assert {rollout.reward for group in generous for rollout in group.rollouts} == {1.0}
-    strict = worker.rollout(make_batch(task=TreeTaskSpec(type="tree", depth=1)))
+    strict = worker.rollout(make_batch(task=TreeSpec(type="tree", depth=1)))
     assert {rollout.reward for group in strict for rollout in group.rollouts} == {0.0}
 
 

@@ -16,10 +16,10 @@ from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
 from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import AdapterSpec, ChainTaskSpec, PromptSpec, SamplingSpec
+from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.tasks.base import Description, Example, Split
-from neuromas.tasks.chain import ChainTask
+from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
@@ -125,9 +125,7 @@ def make_world(
             for key, value in bank.node_parameters(name).items():
                 value.add_(perturb * torch.from_numpy(stream("test", name, key).standard_normal(value.shape)).float())
     engine = EngineSpec(type="transformers")
-    worker = RolloutWorker(
-        base, engine, PromptSpec(), ChainTaskSpec(type="chain"), max_adapters=16, max_rank=adapter.rank
-    )
+    worker = RolloutWorker(base, engine, PromptSpec(), ChainSpec(type="chain"), max_adapters=16, max_rank=adapter.rank)
     tokenizer = AutoTokenizer.from_pretrained(base)
     return World(
         topology, bank, model, LocalRolloutClient(worker), tokenizer, folder, sampling or SamplingSpec(max_tokens=5)

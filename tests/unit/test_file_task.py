@@ -4,14 +4,13 @@ from pathlib import Path
 import pytest
 
 from neuromas.errors import TaskError
-from neuromas.spec.parts import FileTaskSpec
 from neuromas.tasks.base import Description, Example
-from neuromas.tasks.file import FileTask
+from neuromas.tasks.file import FileSpec, FileTask
 
 SUMS = [{"question": f"{n}+1?", "answer": f"{n}+1\n#### {n + 1}", "level": 1 + n % 2} for n in range(6)]
 
 
-def spec(folder: Path, *, train: object = None, test: object = None, **settings: object) -> FileTaskSpec:
+def spec(folder: Path, *, train: object = None, test: object = None, **settings: object) -> FileSpec:
     for name, lines in (("train", train or SUMS), ("test", test or SUMS)):
         text = lines if isinstance(lines, str) else "\n".join(map(json.dumps, lines)) + "\n"
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
@@ -21,7 +20,7 @@ def spec(folder: Path, *, train: object = None, test: object = None, **settings:
         "test": str(folder / "test.jsonl"),
         "verifier": "number",
     }
-    return FileTaskSpec.model_validate(document | settings)
+    return FileSpec.model_validate(document | settings)
 
 
 def test_test_examples_come_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 import pytest
 
 from neuromas.errors import Fault, SpecError
+from neuromas.schema.parse import parse_section
 from neuromas.spec.growth import PlanSpec
-from neuromas.spec.parse import parse_run_spec, parse_section
+from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.builders import chain
 
+FAMILIES = "chain, tree, file, python"
 SMALLEST: Mapping[str, object] = {"topology": {"chain": 3}, "task": {"type": "chain", "hops": 7}}
 
 
@@ -74,7 +76,7 @@ def test_faults_of_all_sections_come_at_once() -> None:
         "engine",
     }
     assert found["topology.edges"] == "hold the cycle a -> b -> a; remove one of its edges"
-    assert found["task"] == "got type = 'tre'; did you mean 'tree'? allowed are chain, tree, file"
+    assert found["task"] == "got type = 'tre'; did you mean 'tree'? allowed are " + FAMILIES
     assert found["trainning"].startswith("unknown key; did you mean 'training'? allowed are name, seed,")
     assert found["training.steps"] == "got '10'; expected an integer"
     assert found["training.los"].startswith("unknown key; did you mean 'loss'?")
@@ -88,7 +90,7 @@ def test_missing_sections_say_what_they_are() -> None:
         parse_run_spec({})
     assert caught.value.faults == (
         Fault("topology", "is missing"),
-        Fault("task", "is missing; it is a table whose type is one of chain, tree, file"),
+        Fault("task", "is missing; it is a table whose type is one of " + FAMILIES),
     )
 
 
@@ -96,7 +98,7 @@ def test_an_unknown_key_of_a_variant_names_the_keys_of_that_variant() -> None:
     assert faults(task={"type": "chain", "hop": 3}) == {
         "task.hop": "unknown key; did you mean 'hops'? allowed are type, hops, cycles"
     }
-    assert faults(task={"hops": 3}) == {"task": "the key type is missing; allowed are chain, tree, file"}
+    assert faults(task={"hops": 3}) == {"task": "the key type is missing; allowed are " + FAMILIES}
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from neuromas.services.records import Scope
 from neuromas.services.store.base import Document
 from neuromas.spec.growth import EditSpec
 from neuromas.spec.machine import EngineSpec, RuntimeSpec
-from neuromas.spec.parts import AdapterSpec, TaskSpec
+from neuromas.spec.parts import AdapterSpec
 from neuromas.spec.training import Loss, TrainingSpec
+from neuromas.tasks.registry import FAMILIES
 
 routes: APIRouter = router("service")
 
@@ -34,7 +35,7 @@ async def read_capabilities(caller: ReaderOrServer, service: Serviced) -> Docume
     return {
         "object": "capabilities",
         "version": __version__,
-        "tasks": _tags(TaskSpec, "type"),
+        "tasks": _tasks(service),
         "bases": [*settings.bases, *(f"{root}/..." for root in settings.base_roots)],
         "adapters": _choices(AdapterSpec, "type"),
         "losses": list(get_args(Loss)),
@@ -48,6 +49,11 @@ async def read_capabilities(caller: ReaderOrServer, service: Serviced) -> Docume
         "limits": _limits(service),
         "run_schema": schema | {"$defs": parts},
     }
+
+
+def _tasks(service: Service) -> list[str]:
+    """Return the families that a spec may name; what is code by name only where the settings allow some."""
+    return [name for name, family in FAMILIES.items() if service.settings.task_code or not family.runs_code]
 
 
 def _limits(service: Service) -> dict[str, Any]:

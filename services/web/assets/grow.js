@@ -41,6 +41,7 @@ class GrowPage {
       this.topologies = new Map(events.data.filter((one) => one.type === "stage_started").map((one) => [one.stage, one.topology]));
       this.defs = offer.run_schema.$defs;
       this.kinds = variants(resolve(resolve({ $ref: "/PlanSpec" }, this.defs).properties.edits.items, this.defs), this.defs);
+      this.tasks = variants(offer.run_schema.properties.task, this.defs).byTag;
       this.build();
     } catch (error) {
       putPage(this.element, pageHead("Grow", this.id), problemPanel(error, () => this.open()));
@@ -84,9 +85,9 @@ class GrowPage {
   /** Return the field of the task's target level: a grown graph is often to learn a harder task. */
   taskTarget() {
     const { task } = this.run.spec;
-    const schema = resolve({ $ref: `/${{ chain: "ChainTaskSpec", tree: "TreeTaskSpec" }[task.type] || ""}` }, this.defs);
-    if (!schema.properties) return null;
-    return new Fields(schema, this.defs, { base: "spec.task.", skip: ["type"], given: task, usual: task });
+    const schema = this.tasks.get(task.type);
+    const target = schema && schema["x-target"];
+    return target ? new Fields(schema, this.defs, { base: "spec.task.", only: [target], given: task, usual: task }) : null;
   }
 
   addEdit(kind) {

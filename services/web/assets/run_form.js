@@ -23,6 +23,7 @@ export class RunForm {
       autocomplete: "off", spellcheck: "false", oninput: onChange });
     this.baseField = labelled("Base", this.base, "The frozen model under all nodes.");
     const bases = h("datalist", { id: "bases" }, capabilities.bases.filter((name) => !name.endsWith("/...")).map((name) => h("option", { value: name })));
+    this.offered = capabilities.tasks;
     this.task = this.taskPart(given.task || {});
     this.adapter = this.section("adapter", ADAPTER, given);
     this.training = this.section("training", TRAINING, given);
@@ -57,7 +58,7 @@ export class RunForm {
     const { tag, byTag } = variants(this.schema.properties.task, this.defs);
     const place = h("div", { class: "part" });
     const choice = h("select", { onchange: () => { show({}); this.onChange(); } },
-      [...byTag.keys()].map((name) => h("option", { value: name, selected: name === given[tag] }, name)));
+      [...byTag.keys()].filter((name) => this.offered.includes(name)).map((name) => h("option", { value: name, selected: name === given[tag] }, name)));
     const note = h("p", { class: "note" });
     const part = { fields: null, element: h("div", {}, note, h("div", { class: "fields" }, labelled("Task", choice), place)) };
     const show = (values) => {

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from neuromas.errors import Fault, SpecError
-from neuromas.topology.graph import suggest
+from neuromas.schema.suggest import suggest
 
 _EXPECTED = {
     "int_type": "an integer",
