@@ -12,9 +12,9 @@ COMMANDS: Final = {
     "validate": ("neuromas.cli.validate", "check a run spec or a topology and show what it needs"),
     "train": ("neuromas.cli.train", "train a run spec, growing the graph where the spec says so"),
     "eval": ("neuromas.cli.evaluate", "measure a checkpoint's accuracy on held-out examples"),
-    "influence": (
-        "neuromas.cli.influence",
-        "measure what each node contributes: accuracy without its message, and with the adapters exchanged",
+    "analyze": (
+        "neuromas.cli.analyze",
+        "measure what a trained graph has learned: what each node and edge is worth, what nodes say",
     ),
     "grow": ("neuromas.cli.grow", "grow a trained graph into a larger one and train it as a new run"),
     "export": ("neuromas.cli.export", "write a checkpoint's adapters as stock PEFT LoRA folders"),

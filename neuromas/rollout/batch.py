@@ -14,6 +14,21 @@ from neuromas.topology.graph import Topology
 
 
 @dataclass(frozen=True, slots=True)
+class Substitution:
+    """What one Node reads in place of another's message; the message itself is sampled and recorded as ever.
+
+    Attributes:
+        sender: whose message is replaced.
+        reader: who reads the other text.
+        texts: example id -> the text; examples that are not in it keep the message.
+    """
+
+    sender: str
+    reader: str
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutBatch:
     """``group_size`` rollouts of each example on one Topology.
 
@@ -29,6 +44,7 @@ class RolloutBatch:
         seed: with the provenance, the example and the Node it makes every call's own seed.
         provenance: copied to every Rollout.
         task: scores the answers; None leaves that to the task the worker was made with.
+        substitutions: what is read in place of messages, at most one for each edge.
     """
 
     topology: Topology
@@ -40,6 +56,7 @@ class RolloutBatch:
     seed: int
     provenance: Provenance
     task: Task | None = None
+    substitutions: tuple[Substitution, ...] = ()
 
     def __post_init__(self) -> None:
         if self.group_size < 1:
@@ -49,6 +66,9 @@ class RolloutBatch:
             raise RolloutError(
                 f"no version given for the adapters {', '.join(missing)}; name an AdapterRef, or None for the bare base"
             )
+        for entry in self.substitutions:
+            if entry.sender not in self.topology.predecessors(entry.reader):
+                raise RolloutError(f"a message is replaced on {entry.sender} -> {entry.reader}, which is not an edge")
 
     @property
     def num_calls(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from neuromas.adapters.ref import AdapterRef
@@ -30,7 +31,10 @@ class Seat:
 
 @dataclass(slots=True)
 class Plan:
-    """A batch, its scorer, its renderer and its seats in topological order."""
+    """A batch, its scorer, its renderer and its seats in topological order.
+
+    ``replaced`` holds, by (sender, reader), what is read in place of messages, by example id.
+    """
 
     batch: RolloutBatch
     task: Task
@@ -38,6 +42,7 @@ class Plan:
     settings: AnswerSettings
     seats: dict[str, Seat]
     topology_hash: str
+    replaced: Mapping[tuple[str, str], Mapping[str, str]]
 
     @classmethod
     def of(cls, batch: RolloutBatch, task: Task, renderer: Renderer, settings: AnswerSettings) -> Plan:
@@ -62,7 +67,8 @@ class Plan:
                     top_p=1.0 if batch.greedy else batch.sampling.top_p,
                 ),
             )
-        return cls(batch, task, renderer, settings, seats, topology.content_hash)
+        replaced = {(entry.sender, entry.reader): entry.texts for entry in batch.substitutions}
+        return cls(batch, task, renderer, settings, seats, topology.content_hash, replaced)
 
     def answer(self) -> Answer | None:
         """Return what follows the answer of one rollout, None when nobody wants to."""
@@ -85,8 +91,13 @@ class Pass:
     failure: str | None = None
 
     def signals(self, seat: Seat) -> list[Signal]:
-        """Return what the predecessors of ``seat`` have said."""
-        return [Signal(sender, self.calls[sender].text) for sender in seat.predecessors]
+        """Return what ``seat`` reads: what its predecessors have said, or what the batch puts in its place."""
+        return [Signal(sender, self._heard(sender, seat.id)) for sender in seat.predecessors]
+
+    def _heard(self, sender: str, reader: str) -> str:
+        text = self.calls[sender].text
+        texts = self.plan.replaced.get((sender, reader))
+        return text if texts is None else texts.get(self.example.id, text)
 
     def unlock(self, seat: Seat) -> list[Seat]:
         """Return the successors of ``seat`` whose last missing input was its message."""

@@ -113,14 +113,27 @@ def test_grow_trains_a_child_with_its_lineage(runs: Path, capsys: pytest.Capture
     assert len(json.loads((runs / "small" / "spec.resolved.json").read_text())["topology"]["nodes"]) == 2
 
 
-def test_influence_lists_every_hidden_node_and_the_exchange(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["influence", str(runs / "small"), "--examples", "4", "--json"]) == 0
+def test_analysis_covers_every_node_edge_and_the_exchange(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(runs / "small"), "--examples", "4", "--json"]) == 0
     found = document_of(capsys)
-    assert [entry["change"] for entry in found["without_message"]] == ["n1"]
-    assert found["without_message"][0]["examples"] == 4
-    swap = found["adapters_exchanged"]
-    assert swap["change"] == "n1 <- n2, n2 <- n1"
-    assert swap["effect"]["wins"] + swap["effect"]["losses"] <= 4
+    assert found["examples"] == 4
+    changes = {node["node"]: sorted(node["changes"]) for node in found["nodes"]}
+    assert changes == {"n1": ["cut", "shuffled", "untrained"], "n2": ["untrained"]}
+    assert [entry["change"] for entry in found["edges"]] == ["n1 -> n2"]
+    exchanged = found["exchanged"]
+    assert exchanged["change"] == "n1 <- n2, n2 <- n1"
+    assert exchanged["effect"]["wins"] + exchanged["effect"]["losses"] <= 4
+    assert found["similarity"]["n1"]["n1"] == pytest.approx(1)
+    assert found["similarity"]["n1"]["n2"] == found["similarity"]["n2"]["n1"]
+
+
+def test_analysis_reads_as_lines_that_fit_a_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(runs / "small"), "--examples", "4"]) == 0
+    said = capsys.readouterr()
+    assert "  7/7 exchanged n1 <- n2, n2 <- n1" in said.err
+    titles = [line.split()[:3] for line in said.out.splitlines()]
+    assert titles[3] == ["n1", "cut", "off"]
+    assert "what the nodes say:" in said.out
 
 
 def test_of_several_plans_none_is_trained_when_none_beats_the_parent(

@@ -1,13 +1,15 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.analysis.influence import knock_out, message_influence, swap_test
+from neuromas.analysis.analyze import analyze, num_changes
+from neuromas.analysis.influence import Changes, knock_out
 from neuromas.base.symbols import symbols
 from neuromas.engines.scripted import ScriptedEngine
-from neuromas.errors import TopologyError
+from neuromas.errors import RolloutError, TopologyError
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import Ticket
 from neuromas.rollout.dataflow import Dataflow
@@ -18,6 +20,7 @@ from neuromas.rollout.stats import RolloutStats
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import chain
+from neuromas.topology.document import topology_from_document
 
 WORDS = symbols()
 TASK = ChainTask(hops=2)
@@ -94,16 +97,57 @@ def test_a_knocked_out_node_has_room_for_one_token() -> None:
 
 
 def test_cutting_off_a_message_on_the_only_way_costs_everything(client: EngineClient) -> None:
-    effects = {entry.change: entry.effect.gain for entry in message_influence(client, batch())}
-    assert effects == {"n1": -1.0, "n2": -1.0}
+    changes = Changes(client, batch())
+    assert changes.accuracy.value == 1.0
+    assert changes.hidden == ("n1", "n2")
+    assert [changes.cut(node).effect.gain for node in changes.hidden] == [-1.0, -1.0]
+
+
+def test_what_was_said_about_another_question_is_wrong_for_this_one(client: EngineClient) -> None:
+    changes = Changes(client, batch())
+    answers = [group.example.answer for group in changes.groups]
+    right = sum(one == other for one, other in zip(answers, (answers[-1], *answers[:-1]), strict=True))
+    assert changes.shuffled("n2").accuracy.value == right / len(answers)
+
+
+def test_the_bare_base_says_nothing_here(client: EngineClient) -> None:
+    changes = Changes(client, batch())
+    assert [changes.untrained(node).effect.gain for node in ("n1", "n2", "n3")] == [-1.0, -1.0, -1.0]
+
+
+def test_a_silent_edge_changes_what_its_reader_reads_and_not_what_was_said(client: EngineClient) -> None:
+    changes = Changes(client, batch())
+    assert changes.edge("n1", "n2").effect.gain == -1.0
+    told = [call.text for group in client.groups for call in group.rollouts[0].calls if call.node == "n1"]
+    assert told == [call.text for group in changes.groups for call in group.rollouts[0].calls if call.node == "n1"]
+    with pytest.raises(RolloutError, match="n1 -> n3, which is not an edge"):
+        changes.edge("n1", "n3")
 
 
 def test_exchanged_adapters_cost_everything_where_nodes_have_specialised(client: EngineClient) -> None:
-    found = swap_test(client, batch())
+    found = Changes(client, batch()).exchanged()
     assert found.change == "n1 <- n2, n2 <- n3, n3 <- n1"
     assert found.effect.gain == pytest.approx(-1.0)
 
 
 def test_exchange_of_unknown_adapters_is_refused(client: EngineClient) -> None:
     with pytest.raises(TopologyError, match="n9"):
-        swap_test(client, batch(), {"n1": "n9"})
+        Changes(client, batch()).exchanged({"n1": "n9"})
+
+
+def test_analysis_names_the_node_that_nobody_needs(client: EngineClient) -> None:
+    # n1 -> n2 -> n3, and "spare", which n3 reads too and which says nothing.
+    graph = topology_from_document(
+        {
+            "nodes": [{"id": "n1"}, {"id": "spare"}, {"id": "n2"}, {"id": "n3"}],
+            "edges": [["n1", "n2"], ["n2", "n3"], ["spare", "n3"]],
+        }
+    )
+    asked = replace(batch(), topology=graph, adapters={**REFS, "spare": None})
+    done: list[str] = []
+    loras = {name: PlainLora(1, {}) for name in REFS}
+    found = analyze(client, asked, TASK, loras, done.append)
+    assert len(done) == num_changes(asked) == 15
+    assert [node["node"] for node in found["nodes"] if node["is_idle"]] == ["spare"]
+    says = {node["node"]: [label["label"] for label in node["says"]] for node in found["nodes"]}
+    assert says == {"n1": ["A"], "spare": [], "n2": ["B"], "n3": ["B"]}
