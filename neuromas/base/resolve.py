@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,16 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
         raise BaseModelError(
-            f"base {name!r} is neither a folder nor in the local hub cache, and could not be downloaded: {e}"
+            f"base {name!r} is neither a folder nor in the local hub cache, and could not be downloaded: "
+            f"{_download_fault(e)}. Without a way to the hub, copy the model's folder here and give its path"
         ) from e
+
+
+def _download_fault(error: Exception) -> str:
+    """Return what kept the hub from answering, without its advice."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set"
+    return str(error).strip().partition("\n")[0].removeprefix("Got: ").rstrip(".")
 
 
 def read_base(folder: Path) -> BaseInfo:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console as RichConsole
 
 from neuromas.errors import NeuroMASError, SpecError
+
+_PAIRS: Final = '─- ━- │| ┃| ▶> ◀< ·- …. –- −- →> ×x “" ”" ’\' ╸- ╺- ╴- ╶-'
+_ASCII: Final = {pair[0]: pair[1] for pair in _PAIRS.split()}
+"""Stand-ins of the same width; what is left of the box-drawing characters joins lines: +."""
+_ERRORS: Final = "neuromas-ascii"
 
 
 class Console:
@@ -22,6 +29,8 @@ class Console:
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            write_what_is_possible(stream)
         self.as_json = as_json
         self.verbose = verbose
         self.stderr = RichConsole(stderr=True, highlight=False, soft_wrap=True)
@@ -38,7 +47,7 @@ class Console:
     def show(self, text: str, document: Mapping[str, Any]) -> None:
         """Write the result: ``text`` for people, ``document`` with --json."""
         if self.as_json:
-            sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
+            sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=not _writes_unicode(), default=str) + "\n")
             sys.stdout.flush()
         else:
             self._stdout.print(text, markup=False)
@@ -55,3 +64,21 @@ class Console:
         if isinstance(error, SpecError):
             faults = tuple({"path": fault.path, "message": fault.message} for fault in error.faults)
         self.fail(error.code, str(error), faults)
+
+
+def write_what_is_possible(stream: object) -> None:
+    """Have a stream write stand-ins for the characters that its encoding lacks, rather than fail."""
+    codecs.register_error(_ERRORS, _stand_in)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors=_ERRORS)
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(_ASCII.get(char, "+" if "─" <= char <= "╿" else "?") for char in lost), error.end
+
+
+def _writes_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16")

@@ -7,6 +7,7 @@ the parent is the one that is trained.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,8 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
-    trained = find_trained(arguments.path)
     plans = _plans(arguments)
+    trained = find_trained(arguments.path)
     plan = plans[0] if len(plans) == 1 else _best(trained, plans, arguments, console)
     parent = Parent(trained.checkpoint, plan, arguments.level)
     grown = parent.grow()
@@ -90,6 +91,9 @@ def run(arguments: Arguments, console: Console) -> int:
 
 def _plans(arguments: Arguments) -> list[PlanSpec]:
     if arguments.plan:
+        if len(arguments.plan) > 1 and find_spec("ray") is None:
+            message = f"got {len(arguments.plan)}; trying several needs Ray, which is not installed: name one plan"
+            raise SpecError("the growth cannot start", [Fault("--plan", message)])
         return [parse_section(PlanSpec, load_document(path), f"the growth plan {path}") for path in arguments.plan]
     count = arguments.append or 0
     if count < 1:

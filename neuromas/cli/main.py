@@ -72,5 +72,8 @@ def _set_up_logging(verbose: bool) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for name in ("transformers", "datasets", "trl", "peft", "vllm", "ray", "torch", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # torch sets the levels of its loggers anew when it is imported.
+    logging.getLogger("torch._library.triton").disabled = True

@@ -124,3 +124,11 @@ def natural(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"got {number}; allowed are whole numbers from 0 on")
     return number
+
+
+def port_number(text: str) -> int:
+    """Return a port."""
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"got {number}; allowed are 0 (a free one) to 65535")
+    return number

@@ -9,6 +9,7 @@ from typing import Final
 from neuromas.cli.command import CommandParser, Parser, sentence
 
 COMMANDS: Final = {
+    "examples": ("neuromas.cli.examples", "write the example specs and topologies into a folder"),
     "validate": ("neuromas.cli.validate", "check a run spec or a topology and show what it needs"),
     "train": ("neuromas.cli.train", "train a run spec, growing the graph where the spec says so"),
     "eval": ("neuromas.cli.evaluate", "measure a checkpoint's accuracy on held-out examples"),

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
-from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine
+from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine, port_number
 from neuromas.endpoint import open_server
 from neuromas.errors import Fault, SpecError
 from neuromas.serving.app import make_app
@@ -35,7 +35,7 @@ def add(parser: Parser) -> None:
     """Add the arguments."""
     add_checkpoint(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: 127.0.0.1, this machine only)")
-    parser.add_argument("--port", type=int, default=8000, help="port (default: 8000; 0 = a free one)")
+    parser.add_argument("--port", type=port_number, default=8000, help="port (default: 8000; 0 = a free one)")
     parser.add_argument("--name", metavar="NAME", help="model name (default: the run's name)")
     add_engine(parser)
 
@@ -76,6 +76,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        fault = Fault("--host, --port", f"got {host}:{port}, which cannot be bound: {error.strerror or error}")
+        reason = error.strerror or str(error)
+        message = f"got {host}:{port}, which cannot be bound: {reason}; choose another --port, 0 for a free one"
+        fault = Fault("--host, --port", message)
         raise SpecError("the server cannot start", [fault]) from error
     return listener

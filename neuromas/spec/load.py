@@ -24,10 +24,15 @@ def load_document(path: Path) -> Document:
     Raises:
         SpecError: the file cannot be read, or is not a table in the format that its suffix names.
     """
+    if path.is_dir():
+        inside = ", ".join(sorted(entry.name for entry in path.iterdir() if entry.suffix in _READERS))
+        raise SpecError(f"{path} is a folder; name a file{f' in it: {inside}' if inside else ' (.toml or .json)'}")
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SpecError(f"{path} does not exist; name a spec file (.toml or .json)") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from error
+        raise SpecError(f"{path} cannot be read: {error}") from error
     if path.suffix not in _READERS:
         raise SpecError(f"{path}: got suffix {path.suffix!r}, allowed are {' and '.join(_READERS)}")
     try:

@@ -46,9 +46,23 @@ def resolve_checkpoint(name: str | Path) -> Path:
         found = read_alias(root, alias)
         if found is not None:
             return found
-    if path.is_dir():
-        raise CheckpointError(f"checkpoint {path}: {MANIFEST} is missing, so it was never finished; use an earlier one")
-    raise CheckpointError(f"checkpoint {path}: not found; name its folder, or the run's folder for the latest one")
+    raise CheckpointError(f"checkpoint {path}: {_missing(path)}")
+
+
+def _missing(path: Path) -> str:
+    """Return why there is no checkpoint, and what to name instead."""
+    if not path.exists():
+        return "not found; name its folder, or the run's folder for the latest one"
+    if not path.is_dir():
+        return "this is a file; name the folder of a trained run, or of one of its checkpoints"
+    if runs := sorted(entry.name for entry in path.iterdir() if list_checkpoints(entry / FOLDER)):
+        shown = ", ".join(runs[:8]) + (", ..." if len(runs) > 8 else "")
+        return f"this is a folder of several runs; name one of them: {shown}"
+    if (path / FOLDER).is_dir():
+        return "the run has written no checkpoint yet; wait for its first one, or go on with --resume"
+    if any((path / name).is_file() for name in FILES):
+        return f"{MANIFEST} is missing, so it was never finished; use an earlier one"
+    return "this is not the folder of a run or of a checkpoint"
 
 
 def read_alias(root: Path, alias: str) -> Path | None:

@@ -135,6 +135,6 @@ def listen(settings: Settings) -> socket.socket:
         reason = error.strerror or error
         raise SettingsError(
             f"NEUROMAS_HOST, NEUROMAS_PORT: {settings.host}:{settings.port} cannot be listened on ({reason}); "
-            "choose another port, 0 for a free one"
+            "choose another with --port, 0 for a free one"
         ) from error
     return listener

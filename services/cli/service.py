@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
+from neuromas.cli.options import port_number
 from neuromas.services.cli.place import PlaceOptions, add_place
 from neuromas.services.local import local_service, summary
 from neuromas.services.settings import load_settings
@@ -24,7 +25,7 @@ class Arguments(PlaceOptions):
 def add(parser: Parser) -> None:
     """Add the arguments."""
     parser.add_argument("--host", help="address to bind (default: 127.0.0.1, this machine only)")
-    parser.add_argument("--port", type=int, help="port (default: 8080; 0 = a free one)")
+    parser.add_argument("--port", type=port_number, help="port (default: 8080; 0 = a free one)")
     parser.add_argument("--with-keys", action="store_true", help="ask for keys on this machine too")
     add_place(parser)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,20 @@ def test_a_default_run_trains_and_trainer_and_engine_agree(tmp_path: Path) -> No
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert max(line["parity/logprob_diff_max"] for line in lines) < 1e-4
     assert "Traceback" not in done.stderr
+
+
+def test_libraries_keep_quiet_where_the_engine_shares_the_terminal(tmp_path: Path) -> None:
+    spec = tmp_path / "run.toml"
+    spec.write_text(
+        'name = "run"\ntopology = { chain = 1 }\ntask = { type = "chain", hops = 1 }\nruntime = { type = "local" }\n'
+        "training = { steps = 1, prompts_per_step = 2, group_size = 2 }\nevaluation = { examples = 2 }\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "neuromas", "train", str(spec), "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    strange = re.compile(r"triton|numa|warn|^\[?[WIE]\d{4} ", re.IGNORECASE)
+    assert [line for line in done.stderr.splitlines() if strange.search(line)] == []

@@ -1,6 +1,7 @@
 """The command line: what it accepts, what it prints, and its exit codes. Nothing here loads a model."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_what_only_this_machine_can_tell_is_reported_with_its_path(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "missing.toml"], "cannot be read"),
+        (["train", "missing.toml"], "does not exist"),
         (["eval", "nowhere"], "not found"),
         (["export", "nowhere", "--out", "exported"], "not found"),
         (["serve", "nowhere"], "not found"),
@@ -160,3 +161,80 @@ def test_json_goes_to_stdout_and_everything_else_to_stderr(spec_file: Path) -> N
     assert done.returncode == 0
     assert json.loads(done.stdout)["run"] == "five"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_unicode_gets_stand_ins(spec_file: Path, encoding: str) -> None:
+    def validate(*more: str) -> bytes:
+        return subprocess.run(
+            [sys.executable, "-m", "neuromas", "validate", str(spec_file), "--set", "topology={layers=[2,1]}", *more],
+            capture_output=True,
+            check=True,
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+            cwd=Path(__file__).parents[2],
+        ).stdout
+
+    drawing = validate().decode(encoding).split("\n\n")[0].splitlines()
+    assert drawing == ["n1 -+", "    +-> n3 ---> n4", "n2 -+"]
+    assert json.loads(validate("--json").decode(encoding))["order"] == ["n1", "n2", "n3", "n4"]
+
+
+def test_what_is_no_checkpoint_is_answered_with_what_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = tmp_path / "comparison" / "five-graph-s0" / "checkpoints" / "stage-0-000004"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").write_text('{"sequence": 1}')
+    (tmp_path / "comparison" / "comparison.json").write_text("{}")
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run.toml").write_text(SPEC)
+    for path, message in {
+        tmp_path / "comparison": "a folder of several runs; name one of them: five-graph-s0",
+        tmp_path / "begun": "no checkpoint yet",
+        tmp_path / "run.toml": "this is a file",
+        tmp_path: "not the folder of a run",
+    }.items():
+        assert main(["eval", str(path)]) == 2
+        assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("port", ["65536", "-1"])
+def test_a_port_is_one_that_exists(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["serve", "x"], ["service"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--port", port])
+        assert stop.value.code == 2
+        assert f"got {port}; allowed are 0 (a free one) to 65535" in capsys.readouterr().err
+
+
+def test_trying_several_plans_without_ray_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as Python knows a package that is not installed
+    assert main(["grow", "x", "--plan", "a.toml", "--plan", "b.toml"]) == 2
+    assert "--plan: got 2; trying several needs Ray" in capsys.readouterr().err
+
+
+def test_examples_are_written_where_there_is_no_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["examples"]) == 0
+    assert "examples/topologies/diamond.json" in capsys.readouterr().out.splitlines()
+    assert main(["validate", "examples/quickstart.toml", "--set", "engine.type=transformers"]) == 0
+    assert main(["examples"]) == 2
+
+
+def test_a_base_that_cannot_be_had_offline_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(SPEC)
+    done = subprocess.run(
+        [sys.executable, "-m", "neuromas", "validate", str(tmp_path / "run.toml"), "--set", "base=owner/model"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == [
+        "  base: base 'owner/model' is neither a folder nor in the local hub cache, and could not be downloaded: "
+        "HF_HUB_OFFLINE is set. Without a way to the hub, copy the model's folder here and give its path"
+    ]

@@ -159,5 +159,5 @@ def test_an_image_gets_the_source_and_nothing_else() -> None:
     rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     kept = {rule[1:] for rule in rules if rule.startswith("!")}
     assert rules[1] == "*"
-    assert kept == {"LICENSE", "README.md", "constraints.txt", "pyproject.toml", "neuromas", "services"}
+    assert kept == {"LICENSE", "README.md", "constraints.txt", "examples", "pyproject.toml", "neuromas", "services"}
     assert all((ROOT / name).exists() for name in kept)

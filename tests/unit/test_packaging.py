@@ -58,3 +58,11 @@ def test_one_top_level_package_is_installed_and_the_service_is_in_it() -> None:
     packages = setuptools.find_packages(str(ROOT), **PYPROJECT["tool"]["setuptools"]["packages"]["find"])
     assert {name.partition(".")[0] for name in packages} == {"neuromas"}
     assert {"neuromas.cli", "neuromas.services.api.routes", "neuromas.services.runs"} <= set(packages)
+
+
+def test_what_the_package_reads_at_run_time_is_installed(tmp_path: Path) -> None:
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["neuromas"]
+    shipped = {
+        str(path.relative_to(ROOT / "neuromas")) for pattern in patterns for path in (ROOT / "neuromas").glob(pattern)
+    }
+    assert {"examples/quickstart.toml", "examples/topologies/diamond.json", "base/tiny/model.safetensors"} <= shipped

@@ -54,5 +54,12 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, text: st
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"run\.toml: cannot be read"):
+    with pytest.raises(SpecError, match=r"run\.toml does not exist; name a spec file"):
         load_document(tmp_path / "run.toml")
+
+
+def test_a_folder_is_answered_with_the_specs_in_it(tmp_path: Path) -> None:
+    for name in ("b.toml", "a.json", "notes.txt"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(SpecError, match=r"is a folder; name a file in it: a\.json, b\.toml$"):
+        load_document(tmp_path)

@@ -1,0 +1,38 @@
+"""``neuromas examples``: writes the example specs and topologies that ship with the package."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import neuromas
+from neuromas.cli.command import Options, Parser
+from neuromas.cli.console import Console
+from neuromas.errors import Fault, SpecError
+
+EXAMPLES = """examples
+examples --out my-specs"""
+
+
+class Arguments(Options):
+    """What the command reads."""
+
+    out: Path
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("examples"), help="new folder (default: examples)"
+    )
+
+
+def run(arguments: Arguments, console: Console) -> int:
+    """Run the command."""
+    out = arguments.out
+    if out.exists():
+        raise SpecError("the examples are not written", [Fault("--out", f"{out} exists already; name a new folder")])
+    shutil.copytree(Path(neuromas.__file__).with_name("examples"), out)
+    written = sorted(path for path in out.rglob("*") if path.is_file())
+    console.show("\n".join(map(str, written)), {"files": list(map(str, written))})
+    return 0
