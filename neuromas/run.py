@@ -22,7 +22,7 @@ from neuromas.growth.request import Notice as GrowthNotice
 from neuromas.growth.schedule import ScheduleResult
 from neuromas.parent import Parent
 from neuromas.preflight import Preflight, check_run
-from neuromas.result import Figures, Score, Seconds, result_document, score, spec_hash
+from neuromas.result import Figures, Seconds, result_document, score, spec_hash
 from neuromas.runfolder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, locked
 from neuromas.spec.run import RunSpec
 from neuromas.stage import StageBook, StageInterruptedError, StageRunner
@@ -31,7 +31,6 @@ from neuromas.training.location import read_topology
 from neuromas.walk import walk_stages
 
 logger = logging.getLogger(__name__)
-_ROLE_EXAMPLES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ def run(
                 ready = time.monotonic()
                 schedule = _train(spec, preflight, runtime, book, parent, tell)
                 trained = time.monotonic()
-                figures = _measure(spec, preflight, runtime, book, schedule)
+                figures = _measure(spec, runtime, schedule)
             finally:
                 runtime.close()
             seconds = Seconds(
@@ -166,27 +165,21 @@ def _train(
         return walk_stages(spec, preflight.controller, StageRunner(runtime, book), parent, notify)
 
 
-def _measure(
-    spec: RunSpec, preflight: Preflight, runtime: Runtime, book: StageBook, schedule: ScheduleResult
-) -> Figures:
-    """Evaluate the final graph at the task's target level, trained and untrained."""
+def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult) -> Figures:
+    """Evaluate the final graph, trained and untrained, on test questions of the task's target level."""
     checkpoint, examples = schedule.outcome.checkpoint, spec.evaluation.examples
 
-    def evaluate(source: Path | Topology, count: int, *, greedy: bool = True) -> Evaluation:
-        return runtime.evaluate(EvaluationRequest(source, None, count, greedy))
+    def evaluate(source: Path | Topology, *, greedy: bool = True) -> Evaluation:
+        return runtime.evaluate(EvaluationRequest(source, None, examples, "test", greedy))
 
-    untrained = score(evaluate(schedule.topology, examples))
-    untrained_sampled = score(evaluate(schedule.topology, examples, greedy=False))
-    last = next(record for record in book.records if record.checkpoint == checkpoint.name)
-    if last.level in (None, *preflight.task.levels[-1:]):  # the stage's own evaluation was at the target
-        greedy = Score(last.accuracy * last.examples, last.examples)
-        sampled = Score(last.sampled_accuracy * last.examples, last.examples)
-        roles = evaluate(checkpoint, min(examples, _ROLE_EXAMPLES)).roles
-    else:
-        found = evaluate(checkpoint, examples)
-        greedy, roles = score(found), found.roles
-        sampled = score(evaluate(checkpoint, examples, greedy=False))
-    return Figures(greedy, sampled, untrained, untrained_sampled, roles)
+    found = evaluate(checkpoint)
+    return Figures(
+        greedy=score(found),
+        sampled=score(evaluate(checkpoint, greedy=False)),
+        untrained=score(evaluate(schedule.topology)),
+        untrained_sampled=score(evaluate(schedule.topology, greedy=False)),
+        roles=found.roles,
+    )
 
 
 @contextmanager

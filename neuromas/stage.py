@@ -142,7 +142,7 @@ class StageRunner:
 
     def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[float, ...]:
         """Return, per held-out example of the level, the reward of the greedy answer."""
-        return self._runtime.evaluate(EvaluationRequest(checkpoint, level, examples)).accuracy.rewards
+        return self._runtime.evaluate(EvaluationRequest(checkpoint, level, examples, "validation")).accuracy.rewards
 
     def topology(self, checkpoint: str) -> Topology:
         """Return the graph of another checkpoint, named by a graft."""

@@ -18,9 +18,9 @@ from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
 from neuromas.run import worker_setup
 from neuromas.tasks.base import Task
+from neuromas.tasks.held_out import held_out
 from neuromas.tasks.registry import make_task
 from neuromas.trained import Trained, find_trained
-from neuromas.training.evaluate import held_out
 from neuromas.training.location import read_topology
 
 _ALIKE = 3
@@ -107,7 +107,7 @@ def _batch(
     spec = trained.spec
     return RolloutBatch(
         topology=trained.topology,
-        examples=held_out(task, level, examples),
+        examples=held_out(task, level, examples, "test"),
         group_size=1,
         adapters=refs,
         sampling=spec.sampling,

@@ -58,7 +58,7 @@ def run(arguments: Arguments, console: Console) -> int:
 
 
 def _evaluate(runtime: Runtime, trained: Trained, level: int | None, examples: int, mode: str) -> Evaluation:
-    return runtime.evaluate(EvaluationRequest(trained.checkpoint, level, examples, greedy=mode == "greedy"))
+    return runtime.evaluate(EvaluationRequest(trained.checkpoint, level, examples, "test", greedy=mode == "greedy"))
 
 
 def _document(trained: Trained, level: int | None, found: dict[str, Evaluation]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from neuromas.rollout.record import Group
 from neuromas.tasks.base import Task
+from neuromas.tasks.held_out import Part
 from neuromas.topology.graph import Topology
 from neuromas.training.evaluate import Accuracy, NodeRole, accuracy, node_roles
 from neuromas.training.location import read_topology
@@ -20,13 +21,15 @@ class EvaluationRequest:
     Attributes:
         source: a checkpoint, or a graph to run untrained on the bare base.
         level: task level; None = the task's target.
-        examples: how many held-out examples, from the first on.
+        examples: how many held-out examples, from the first of the part on.
+        part: "test" for figures to report, "validation" for decisions.
         greedy: else sampled as in training.
     """
 
     source: Path | Topology
     level: int | None
     examples: int
+    part: Part
     greedy: bool = True
 
 
@@ -41,13 +44,15 @@ class Evaluation:
 class Evaluating(Protocol):
     """What an evaluation needs of the learner."""
 
-    def rollouts(self, source: Path | Topology, level: int | None, examples: int, greedy: bool = True) -> list[Group]:
-        """Return one rollout of each held-out example."""
+    def rollouts(
+        self, source: Path | Topology, level: int | None, examples: int, part: Part, greedy: bool = True
+    ) -> list[Group]:
+        """Return one rollout of each held-out example of the part."""
 
 
 def evaluate(learner: Evaluating, task: Task, request: EvaluationRequest) -> Evaluation:
     """Roll the graph out on held-out examples and count."""
-    groups = learner.rollouts(request.source, request.level, request.examples, request.greedy)
+    groups = learner.rollouts(request.source, request.level, request.examples, request.part, request.greedy)
     graph = request.source if isinstance(request.source, Topology) else read_topology(request.source)
     positions = {node: graph.position(node) for node in graph.order}
     return Evaluation(accuracy(groups), tuple(node_roles(groups, task, positions)))

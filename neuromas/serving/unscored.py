@@ -19,7 +19,7 @@ class Unscored:
         """Return nothing of use."""
         return Example(f"{split}-{index}", "", "", level)
 
-    def size(self, split: Split) -> int | None:
+    def size(self, split: Split, level: int | None = None) -> int | None:
         """Return 0: there are no examples."""
         return 0
 

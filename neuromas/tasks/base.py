@@ -55,6 +55,8 @@ class Task(Protocol):
     """A family of verifiable questions. All methods are deterministic; instances are picklable.
 
     A task that derives from this class needs ``example`` and ``score`` alone.
+
+    The splits of a level have no question text in common, whatever the seed.
     """
 
     @property
@@ -82,8 +84,8 @@ class Task(Protocol):
             TaskError: the level is not one of ``levels``, or the split has no such example.
         """
 
-    def size(self, split: Split) -> int | None:
-        """Number of examples in the split; None when the stream is endless."""
+    def size(self, split: Split, level: int | None = None) -> int | None:
+        """Number of examples of the split at ``level`` (None = the target level); None when the stream is endless."""
         return None
 
     def score(self, example: Example, text: str) -> float | Score:

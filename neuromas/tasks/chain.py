@@ -162,7 +162,7 @@ class ChainTask:
         answer = Fact(problem.asked, derive(problem.rules)[problem.asked])
         return Example(f"chain-{hops}/{self.seed}/{split}/{index}", problem.question, str(answer), hops)
 
-    def size(self, split: Split) -> int | None:
+    def size(self, split: Split, level: int | None = None) -> int | None:
         """Return None: the streams are endless."""
         return None
 

@@ -103,22 +103,29 @@ class FileTask:
         Raises:
             TaskError: the level is not one of ``levels``, or the test file has no such example.
         """
-        chosen = max(self.examples[split]) if level is None else level
-        if level is not None and level not in self.levels:
-            raise TaskError(f"file task: got level {level}, allowed are {self.levels or 'none without task.level_key'}")
-        pool = self.examples[split][chosen]
+        pool = self._pool(split, level)
         if split == "test":
             if index >= len(pool):
                 raise TaskError(f"file task: got test example {index}, the file has {len(pool)} at this level")
             return pool[index]
         turn, place = divmod(index, len(pool))
+        chosen = max(self.examples[split]) if level is None else level
         example = pool[_shuffled(len(pool), f"file/{self.seed}/{chosen}/{turn}")[place]]
         # Every pass has ids of its own: ids seed the sampling, and one step may see two passes.
         return Example(f"{example.id}/pass{turn}", example.prompt, example.answer, example.level)
 
-    def size(self, split: Split) -> int | None:
-        """Return None for the endless training split; else how many test examples every level has at least."""
-        return None if split == "train" else min(map(len, self.examples[split].values()))
+    def size(self, split: Split, level: int | None = None) -> int | None:
+        """Return None for the endless training split; else how many test examples the level has (None = the highest).
+
+        Raises:
+            TaskError: the level is not one of ``levels``.
+        """
+        return None if split == "train" else len(self._pool(split, level))
+
+    def _pool(self, split: Split, level: int | None) -> tuple[Example, ...]:
+        if level is not None and level not in self.levels:
+            raise TaskError(f"file task: got level {level}, allowed are {self.levels or 'none without task.level_key'}")
+        return self.examples[split][max(self.examples[split]) if level is None else level]
 
     def score(self, example: Example, text: str) -> float:
         """Return 1.0 when the text gives the right answer, else 0.0."""

@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from itertools import product
 from random import Random
 from typing import ClassVar, Literal
 
@@ -117,6 +120,11 @@ class TreeProblem:
         return f"{' '.join(map(str, self.gates))} find {self.asked}="
 
     @property
+    def is_held_out(self) -> bool:
+        """Whether the question belongs to the quarter of all that is never trained on."""
+        return blake2b(self.question.encode()).digest()[0] % 4 == 0
+
+    @property
     def asked(self) -> str:
         """Name of the root gate."""
         return self.gates[-1].name
@@ -130,6 +138,9 @@ class TreeProblem:
 @dataclass(frozen=True, slots=True)
 class TreeTask:
     """Expression trees of up to ``depth`` layers of gates. A level is a depth; the target level is ``depth``.
+
+    A quarter of the questions of each level, chosen by their text, is held out. Depth 1 has 200 questions in all, so
+    its test split is a list of the 58 held-out ones; depth 2 has 80,000 and every deeper one at least 1e10.
 
     Attributes:
         depth: layers of gates at the target level, 1 to 4 (1, 3, 7 or 15 gates).
@@ -162,18 +173,31 @@ class TreeTask:
         """Return example ``index`` (>= 0) of the split at depth ``level`` (None = the target).
 
         Raises:
-            TaskError: the level is not one of ``levels``.
+            TaskError: the level is not one of ``levels``, or its test split has no such example.
         """
         depth = self.depth if level is None else level
         if depth not in self.levels:
             raise TaskError(f"tree task: got level {level}, allowed are {self.levels}; raise depth= for deeper trees")
-        problem = TreeProblem.draw(Random(f"tree/{self.seed}/{split}/{depth}/{index}"), depth)
+        problem = self._draw(split, index, depth)
         answer = Fact(problem.asked, derive(problem.rules)[problem.asked])
         return Example(f"tree-{depth}/{self.seed}/{split}/{index}", problem.question, str(answer), depth)
 
-    def size(self, split: Split) -> int | None:
-        """Return None: the streams are endless."""
-        return None
+    def size(self, split: Split, level: int | None = None) -> int | None:
+        """Return the number of held-out questions of depth 1; None for the other streams, which are endless."""
+        depth = self.depth if level is None else level
+        return len(_held_out_gates()) if split == "test" and depth == 1 else None
+
+    def _draw(self, split: Split, index: int, depth: int) -> TreeProblem:
+        size = self.size(split, depth)
+        if size is not None:
+            if index >= size:
+                raise TaskError(f"tree task: got test example {index}, depth {depth} has {size} held-out questions")
+            return Random(f"tree/{self.seed}/{split}/{depth}").sample(_held_out_gates(), size)[index]
+        rng = Random(f"tree/{self.seed}/{split}/{depth}/{index}")
+        problem = TreeProblem.draw(rng, depth)
+        while problem.is_held_out != (split == "test"):
+            problem = TreeProblem.draw(rng, depth)
+        return problem
 
     def score(self, example: Example, text: str) -> float:
         """Return 1.0 when the last fact in the text is the root's, with the right value, else 0.0."""
@@ -182,6 +206,14 @@ class TreeTask:
     def describe(self, example: Example, text: str) -> Description | None:
         """Return which gate a message states and whether that is true; None when it states nothing."""
         return describe_fact(derive(TreeProblem.parse(example.prompt).rules), text)
+
+
+@cache
+def _held_out_gates() -> tuple[TreeProblem, ...]:
+    """Return the held-out questions of depth 1."""
+    digits, name = range(MODULUS), _GATES[1]
+    gates = (Gate(name, str(left), sign, str(right)) for left, sign, right in product(digits, OPERATORS, digits))
+    return tuple(problem for gate in gates if (problem := TreeProblem((gate,))).is_held_out)
 
 
 def _combine(sign: int) -> Callable[[int, int], int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neuromas.rollout.record import Group
-from neuromas.tasks.base import Example, Task
+from neuromas.tasks.base import Task
 from neuromas.training.statistics import Interval, wilson_interval
 
 
@@ -55,12 +55,6 @@ class NodeRole:
     said: tuple[Said, ...]
     correct: float
     tokens: float
-
-
-def held_out(task: Task, level: int | None, count: int) -> tuple[Example, ...]:
-    """Return the first ``count`` held-out examples of a level, fewer where the task has fewer."""
-    size = task.size("test")
-    return tuple(task.example("test", index, level) for index in range(count if size is None else min(count, size)))
 
 
 def accuracy(groups: Sequence[Group]) -> Accuracy:

@@ -19,10 +19,11 @@ from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import RolloutClient
 from neuromas.rollout.record import Group, Provenance
 from neuromas.spec.run import RunSpec
+from neuromas.tasks.base import Example
+from neuromas.tasks.held_out import Part, held_out
 from neuromas.tasks.registry import make_task
 from neuromas.topology.graph import Topology
 from neuromas.training.checkpoint import CheckpointWriter, read_checkpoint
-from neuromas.training.evaluate import held_out
 from neuromas.training.location import FOLDER
 from neuromas.training.peers import find_peers
 from neuromas.training.plan import StagePlan, StageResult
@@ -105,22 +106,21 @@ class Learner:
         """End the running stage after its current step, with a checkpoint; may be called from any thread."""
         self._place.stopping.set()
 
-    def evaluate(self, checkpoint: Path, level: int | None, examples: int, greedy: bool = True) -> tuple[float, ...]:
-        """Return the reward of a checkpoint on each of the first held-out examples of a level, one rollout each."""
-        groups = self.rollouts(checkpoint, level, examples, greedy=greedy)
-        return tuple(group.rollouts[0].reward for group in groups)
-
-    def rollouts(self, source: Path | Topology, level: int | None, examples: int, greedy: bool = True) -> list[Group]:
-        """Return one rollout of each of the first held-out examples, for evaluation.
+    def rollouts(
+        self, source: Path | Topology, level: int | None, examples: int, part: Part, greedy: bool = True
+    ) -> list[Group]:
+        """Return one rollout of each of the first held-out examples of a part, for evaluation.
 
         Args:
             source: a checkpoint; or a graph, to run it untrained on the bare base.
             level: task level; None = the task's target.
             examples: how many.
+            part: which of the held-out questions.
             greedy: else sampled as in training.
         """
+        questions = held_out(self._task, level, examples, part)
         if isinstance(source, Topology):
-            return self._roll_out(source, dict.fromkeys(source.adapters), level, examples, greedy)
+            return self._roll_out(source, dict.fromkeys(source.adapters), questions, greedy)
         checkpoint = read_checkpoint(source)
         _, bank = self._build(checkpoint.topology)
         for name in bank.names:
@@ -131,17 +131,17 @@ class Learner:
         weights = bank.export_all()
         self._place.client.publish({ref: weights[name] for name, ref in refs.items()})
         try:
-            return self._roll_out(checkpoint.topology, refs, level, examples, greedy)
+            return self._roll_out(checkpoint.topology, refs, questions, greedy)
         finally:
             self._place.client.publish({}, tuple(refs.values()))
 
     def _roll_out(
-        self, topology: Topology, refs: Mapping[str, AdapterRef | None], level: int | None, examples: int, greedy: bool
+        self, topology: Topology, refs: Mapping[str, AdapterRef | None], examples: tuple[Example, ...], greedy: bool
     ) -> list[Group]:
         spec = self._place.spec
         batch = RolloutBatch(
             topology=topology,
-            examples=held_out(self._task, level, examples),
+            examples=examples,
             group_size=1,
             adapters=refs,
             sampling=spec.sampling,

@@ -21,8 +21,9 @@ from neuromas.rollout.client import RolloutClient
 from neuromas.rollout.record import Group, Provenance
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Task
+from neuromas.tasks.held_out import held_out
 from neuromas.training.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
-from neuromas.training.evaluate import Accuracy, accuracy, held_out
+from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.sampler import Peers, SamplePlan, StepRollouts, StepSampler
 from neuromas.training.stage_settings import StageSettings, stays_on_cpu
@@ -303,12 +304,12 @@ class StageSession:
         self._progress.spending += Spending(check_calls=answers * len(self._plan.topology.nodes))
 
     def _evaluate(self, mode: str, examples: int, purpose: str) -> Accuracy | None:
-        """Evaluate the published version on held-out examples; None in processes that do not report."""
+        """Evaluate the published version on validation questions; None in processes that do not report."""
         if self._shared.peers.rank != 0:
             return None
         found = accuracy(
             self._sampler.rollouts(
-                held_out(self._task, self._plan.level, examples),
+                held_out(self._task, self._plan.level, examples, "validation"),
                 greedy=mode == "greedy",
                 step=0,
                 seed=self._shared.spec.evaluation.seed,

@@ -145,7 +145,7 @@ def _name(source: str, mode: str) -> str:
 
 
 def _evaluate(runtime: Runtime, source: Path | Topology, level: int | None, examples: int, mode: str) -> Evaluation:
-    return runtime.evaluate(EvaluationRequest(source, level, examples, greedy=mode == "greedy"))
+    return runtime.evaluate(EvaluationRequest(source, level, examples, "test", greedy=mode == "greedy"))
 
 
 def _ignore(event: Event) -> None:

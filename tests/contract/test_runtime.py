@@ -66,8 +66,8 @@ def observe(name: str, folder: Path) -> Observed:
     try:
         plan = StagePlan("stage-0", 0, spec.topology, STEPS, decay=False)
         result = runtime.train_stage(plan)
-        greedy = runtime.evaluate(EvaluationRequest(result.checkpoint, None, 8))
-        untrained = runtime.evaluate(EvaluationRequest(spec.topology, None, 8))
+        greedy = runtime.evaluate(EvaluationRequest(result.checkpoint, None, 8, "test"))
+        untrained = runtime.evaluate(EvaluationRequest(spec.topology, None, 8, "test"))
     finally:
         runtime.close()
     assert [thread.name for thread in threading.enumerate() if thread.name == "ray-train"] == []

@@ -21,11 +21,12 @@ def spec(request: pytest.FixtureRequest, tmp_path: Path) -> TaskSpec:
     if request.param == "chain":
         return ChainSpec(type="chain", hops=3)
     if request.param == "tree":
-        return TreeSpec(type="tree", depth=2)
-    path = tmp_path / "sums.jsonl"
-    lines = [{"question": f"{n} + {n}?", "answer": 2 * n, "level": 1 + n // 20} for n in range(40)]
-    path.write_text("\n".join(map(json.dumps, lines)))
-    return FileSpec(type="file", train=str(path), test=str(path), verifier="number", level_key="level")
+        return TreeSpec(type="tree", depth=4)
+    for split, numbers in (("train", range(40)), ("test", range(40, 80))):
+        lines = [{"question": f"{n} + {n}?", "answer": 2 * n, "level": 1 + n % 2} for n in numbers]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    paths = {split: str(tmp_path / f"{split}.jsonl") for split in SPLITS}
+    return FileSpec.model_validate({"type": "file", "verifier": "number", "level_key": "level", **paths})
 
 
 @pytest.fixture
@@ -54,9 +55,28 @@ def test_examples_are_the_same_for_the_same_seed(spec: TaskSpec, task: Task) -> 
 
 def test_ids_are_unique_within_split_and_level(task: Task) -> None:
     for split in SPLITS:
-        size = task.size(split) or 100
         for level in task.levels:
+            size = task.size(split, level) or 100
             assert len({task.example(split, index, level).id for index in range(size)}) == size
+
+
+def test_no_held_out_question_is_trained_on(task: Task) -> None:
+    for level in task.levels:
+        train, test = (
+            [task.example(split, index, level) for index in range(task.size(split, level) or 2000)] for split in SPLITS
+        )
+        assert test
+        assert not {example.id for example in train} & {example.id for example in test}
+        assert not {example.prompt for example in train} & {example.prompt for example in test}
+
+
+def test_the_size_is_that_of_the_level(task: Task) -> None:
+    for split in SPLITS:
+        assert task.size(split) == task.size(split, task.levels[-1])
+        for level in task.levels:
+            if (size := task.size(split, level)) is not None:
+                with pytest.raises(TaskError, match=f"{size}"):
+                    task.example(split, size, level)
 
 
 def test_the_right_answer_scores_1_and_another_0(task: Task) -> None:

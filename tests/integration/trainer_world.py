@@ -45,7 +45,7 @@ class DigitTask:
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
         return ChainTask(hops=3, seed=0).example(split, index, None)
 
-    def size(self, split: Split) -> int | None:
+    def size(self, split: Split, level: int | None = None) -> int | None:
         return None
 
     def score(self, example: Example, text: str) -> float:

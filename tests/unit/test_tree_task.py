@@ -60,6 +60,24 @@ def test_streams_of_splits_are_distinct_and_repeatable() -> None:
     assert task.size("test") is None
 
 
+def test_the_200_questions_of_depth_1_are_divided_between_the_splits() -> None:
+    task = TreeTask(depth=3)
+    assert [task.size("test", level) for level in (1, 2, 3)] == [58, None, None]
+    test = [task.example("test", index, level=1).prompt for index in range(58)]
+    train = {task.example("train", index, level=1).prompt for index in range(3000)}
+    assert len(set(test)) == 58
+    assert len(train) == 142
+    assert not train & set(test)
+    with pytest.raises(TaskError, match="got test example 58, depth 1 has 58"):
+        task.example("test", 58, level=1)
+
+
+def test_what_is_held_out_does_not_depend_on_the_seed() -> None:
+    test = {TreeTask(depth=2, seed=1).example("test", index).prompt for index in range(2000)}
+    train = {TreeTask(depth=2, seed=2).example("train", index).prompt for index in range(2000)}
+    assert not train & test
+
+
 def test_scores_and_descriptions_follow_the_answer() -> None:
     task = TreeTask(depth=3)
     example = task.example("test", 0)
