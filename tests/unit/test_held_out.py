@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from neuromas.errors import TaskError
-from neuromas.spec.parts import FileTaskSpec
 from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.chain import ChainTask
-from neuromas.tasks.file import FileTask
+from neuromas.tasks.file import FileSpec, FileTask
 from neuromas.tasks.held_out import Part, held_out, part_sizes
 from neuromas.tasks.tree import TreeTask
 
@@ -20,7 +19,7 @@ def file_task(folder: Path, test: Sequence[str]) -> FileTask:
     for split, questions in (("train", ["0?"]), ("test", test)):
         lines = [json.dumps({"question": question, "answer": "1"}) for question in questions]
         (folder / f"{split}.jsonl").write_text("\n".join(lines))
-    return FileTask.load(FileTaskSpec(type="file", train=str(folder / "train.jsonl"), test=str(folder / "test.jsonl")))
+    return FileTask.load(FileSpec(type="file", train=str(folder / "train.jsonl"), test=str(folder / "test.jsonl")))
 
 
 def prompts(task: Task, part: Part, examples: int = 10**6, level: int | None = None) -> list[str]:
