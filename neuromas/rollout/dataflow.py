@@ -8,6 +8,7 @@ same engine gives the same calls in the same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from hashlib import blake2b
 from time import perf_counter
@@ -19,8 +20,9 @@ from neuromas.rollout.engine import Engine, EngineCall, EngineResult, Sampling
 from neuromas.rollout.passage import Flight, Pass, Plan, Seat
 from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Group, NodeCall, Provenance, Rollout
+from neuromas.rollout.scorer import Scorer, pack
 from neuromas.rollout.stats import RolloutStats
-from neuromas.tasks.base import Task
+from neuromas.tasks.base import Score, Task
 
 _SEED_MASK = 2**63 - 1
 
@@ -52,9 +54,17 @@ def run_dataflow(engine: Engine, renderer: Renderer, task: Task, batch: RolloutB
 class Dataflow:
     """Passes through graphs on one engine: added at any time, advanced one engine step at a time."""
 
-    def __init__(self, engine: Engine, renderer: Renderer | None = None) -> None:
-        """Take an engine; ``renderer`` None means that every batch brings its own."""
+    def __init__(self, engine: Engine, renderer: Renderer | None = None, scorer: Scorer | None = None) -> None:
+        """Set up a dataflow with nothing under way.
+
+        Args:
+            engine: samples the calls.
+            renderer: None means that every batch brings its own.
+            scorer: judges the answers of tasks that want it; None scores all in place.
+        """
         self._engine = engine
+        self._scorer = scorer
+        self._scoring: dict[int, tuple[Pass, Future[Score]]] = {}
         self._renderer = renderer
         self._flights: dict[str, Flight] = {}
         self._ready: list[tuple[Pass, Seat]] = []
@@ -72,7 +82,7 @@ class Dataflow:
     @property
     def has_unfinished(self) -> bool:
         """Whether a rollout that was added has not been returned."""
-        return bool(self._passes)
+        return bool(self._passes or self._scoring)
 
     def run(self, task: Task, batch: RolloutBatch) -> list[Group]:
         """Return the Groups of ``batch``; see ``run_dataflow``. Nothing else may be under way."""
@@ -112,6 +122,8 @@ class Dataflow:
         if renderer is None:
             raise RolloutError("the batch brings no renderer, and the dataflow was made without one")
         plan = Plan.of(batch, task, renderer, settings)
+        if self._scorer is not None and task.scoring_timeout_s is not None:
+            plan.packed = pack(task)
         missing = {seat.id: len(seat.predecessors) for seat in plan.seats.values()}
         sources = [plan.seats[node_id] for node_id, count in missing.items() if not count]
         first = self._num_passes
@@ -132,17 +144,18 @@ class Dataflow:
         """
         began = perf_counter()
         self._submit()
-        if self._passes and not self._engine.has_unfinished():
-            raise RolloutError(f"{len(self._passes)} rollouts wait for an engine that has no call under way")
-        before_step = perf_counter()
-        results = self._engine.step()
-        step_s = perf_counter() - before_step
-        if self._num_watched:
-            results += self._watch()
-        finished = [rollout for rollout in self._absorb(results) if rollout.is_finished]
-        for rollout in finished:
-            del self._passes[rollout.key]
-        done = [(rollout.key, rollout.finish()) for rollout in sorted(finished, key=lambda rollout: rollout.key)]
+        step_s = 0.0
+        done = []
+        if self._passes or not self._scoring:
+            before_step = perf_counter()
+            results = self._step()
+            step_s = perf_counter() - before_step
+            if self._num_watched:
+                results += self._watch()
+            done = self._finish([rollout for rollout in self._absorb(results) if rollout.is_finished])
+        else:
+            wait([score for _, score in self._scoring.values()], return_when=FIRST_COMPLETED)
+        done = sorted(done + self._scored(), key=lambda item: item[0])
         stats = self._stats
         stats.rollouts += len(done)
         stats.failed_rollouts += sum(rollout.failure is not None for _, rollout in done)
@@ -150,6 +163,30 @@ class Dataflow:
         stats.engine_s += step_s
         stats.total_s += perf_counter() - began
         return done
+
+    def _step(self) -> list[EngineResult]:
+        if self._passes and not self._engine.has_unfinished():
+            raise RolloutError(f"{len(self._passes)} rollouts wait for an engine that has no call under way")
+        return self._engine.step()
+
+    def _finish(self, finished: Sequence[Pass]) -> list[tuple[int, Rollout]]:
+        """Score what has finished, or have it scored; return what is done with."""
+        done = []
+        for rollout in finished:
+            del self._passes[rollout.key]
+            plan = rollout.plan
+            if rollout.failure is None and self._scorer is not None and plan.packed is not None:
+                score = self._scorer.submit(plan.task, plan.packed, rollout.example, rollout.answer_text)
+                self._scoring[rollout.key] = rollout, score
+            else:
+                done.append((rollout.key, rollout.finish(rollout.judge)))
+        return done
+
+    def _scored(self) -> list[tuple[int, Rollout]]:
+        """Return the rollouts whose scores have come."""
+        ready = [key for key, (_, score) in self._scoring.items() if score.done()]
+        scored = [(key, *self._scoring.pop(key)) for key in ready]
+        return [(key, rollout.finish(score.result)) for key, rollout, score in scored]
 
     def pieces(self) -> list[tuple[int, str]]:
         """Return (key, text) of what streamed answers have gained since this was last called, in order.
@@ -163,6 +200,9 @@ class Dataflow:
         """Forget rollouts and take their calls out of the engine; keys of finished or unknown ones are ignored."""
         for rollout in [self._passes.pop(key) for key in dict.fromkeys(keys) if key in self._passes]:
             self._leave_engine(rollout)
+        for key in keys:
+            if key in self._scoring:
+                self._scoring.pop(key)[1].cancel()
 
     def abort(self) -> None:
         """Forget everything under way and take its calls out of the engine."""
@@ -170,6 +210,9 @@ class Dataflow:
             self._engine.abort(list(self._flights))
         self._flights.clear()
         self._ready.clear()
+        for _, score in self._scoring.values():
+            score.cancel()
+        self._scoring.clear()
         self._passes.clear()
         self._pieces.clear()
         self._num_watched = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from neuromas.adapters.ref import AdapterRef
@@ -34,6 +34,7 @@ class Plan:
     """A batch, its scorer, its renderer and its seats in topological order.
 
     ``replaced`` holds, by (sender, reader), what is read in place of messages, by example id.
+    ``packed`` is the task for a scorer, None where answers are scored in place.
     """
 
     batch: RolloutBatch
@@ -43,6 +44,7 @@ class Plan:
     seats: dict[str, Seat]
     topology_hash: str
     replaced: Mapping[tuple[str, str], Mapping[str, str]]
+    packed: bytes | None = None
 
     @classmethod
     def of(cls, batch: RolloutBatch, task: Task, renderer: Renderer, settings: AnswerSettings) -> Plan:
@@ -113,15 +115,23 @@ class Pass:
         """Whether nothing more will happen."""
         return self.failure is not None or len(self.calls) == len(self.plan.seats)
 
-    def finish(self) -> Rollout:
-        """Return the record of the rollout."""
-        batch = self.plan.batch
-        output = self.calls.get(batch.topology.output)
-        answer = output.text if output is not None and self.failure is None else ""
-        score = Score(0.0)
+    @property
+    def answer_text(self) -> str:
+        """What the output Node has said; empty where the rollout has failed."""
+        output = self.calls.get(self.plan.batch.topology.output)
+        return output.text if output is not None and self.failure is None else ""
+
+    def judge(self) -> Score:
+        """Return what the answer is worth; raises TaskError where that cannot be said."""
+        return judge(self.plan.task, self.example, self.answer_text)
+
+    def finish(self, score: Callable[[], Score]) -> Rollout:
+        """Return the record of the rollout; ``score`` returns what its answer is worth, or raises TaskError."""
+        batch, answer = self.plan.batch, self.answer_text
+        worth = Score(0.0)
         if self.failure is None:
             try:
-                score = judge(self.plan.task, self.example, answer)
+                worth = score()
             except TaskError as error:
                 self.failure = str(error)
         return Rollout(
@@ -132,8 +142,8 @@ class Pass:
             seed=self.seed,
             calls=tuple(self.calls[node_id] for node_id in self.plan.seats if node_id in self.calls),
             answer=answer,
-            reward=score.reward,
-            parts=score.parts,
+            reward=worth.reward,
+            parts=worth.parts,
             failure=self.failure,
         )
 

@@ -12,6 +12,7 @@ from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import Engine
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Group
+from neuromas.rollout.scorer import Scorer
 from neuromas.rollout.stats import RolloutStats
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec
@@ -53,6 +54,7 @@ class RolloutWorker:
         self._renderer = make_renderer(prompt, base_folder)
         self._task = make_task(task, _SCORING_SEED)
         self._engine = start_engine(base_folder, engine, engine.max_adapters or max_adapters, max_rank, targets)
+        self._scorer = Scorer()
         self._engine_type = engine.type
         self._base_folder = base_folder
         self._last_stats = RolloutStats()
@@ -69,7 +71,7 @@ class RolloutWorker:
 
     def rollout(self, batch: RolloutBatch) -> list[Group]:
         """Return the Groups of ``batch``, one per example, in their order."""
-        flow = Dataflow(self._engine, self._renderer)
+        flow = Dataflow(self._engine, self._renderer, self._scorer)
         groups = flow.run(self._task if batch.task is None else batch.task, batch)
         self._last_stats = flow.stats
         self._total_stats += flow.stats
@@ -89,6 +91,7 @@ class RolloutWorker:
 
     def close(self) -> None:
         """Stop the engine. Safe to call twice."""
+        self._scorer.close()
         self._engine.close()
 
 
