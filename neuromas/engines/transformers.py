@@ -209,7 +209,7 @@ class TransformersEngine:
                 use_cache=True,
                 logits_to_keep=1,
             )
-        logits: Tensor = output.logits[:, -1].float().cpu()
+        logits: Tensor = output.logits[:, -1].float()
         samplings = [row.call.sampling for row in cohort.rows]
         sampled, logprobs = sample_rows(logits, samplings, [row.generator for row in cohort.rows])
         results, keep = [], []

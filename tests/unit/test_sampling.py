@@ -1,0 +1,57 @@
+"""Sampling of the engine on transformers: frequencies, independence of neighbours, what must never be drawn."""
+
+import pytest
+import torch
+
+from neuromas.engines.sampling import sample_rows
+from neuromas.rollout.engine import Sampling
+
+SHARES = torch.tensor([0.5, 0.0, 0.3, 0.15, 0.05])
+LOGITS = SHARES.log()
+
+
+def draw(logits: torch.Tensor, sampling: Sampling, seeds: range) -> tuple[list[int], list[float]]:
+    rows = len(seeds)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return sample_rows(logits.expand(rows, -1), [sampling] * rows, generators)
+
+
+def shares(tokens: list[int]) -> torch.Tensor:
+    return torch.bincount(torch.tensor(tokens), minlength=len(SHARES)) / len(tokens)
+
+
+def test_tokens_come_as_often_as_they_are_probable_with_their_logprobs() -> None:
+    tokens, logprobs = draw(LOGITS, Sampling(1, 1.0, 1.0), range(4000))
+    # Three standard errors of the most uncertain share, .5, are .024.
+    assert (shares(tokens) - SHARES).abs().max() < 0.024
+    assert shares(tokens)[1] == 0
+    assert logprobs == pytest.approx([float(LOGITS[token]) for token in tokens])
+
+
+def test_temperature_and_nucleus_change_the_distribution_that_is_reported() -> None:
+    tokens, logprobs = draw(LOGITS, Sampling(1, 0.5, 1.0), range(4000))
+    sharper = SHARES**2 / (SHARES**2).sum()
+    assert (shares(tokens) - sharper).abs().max() < 0.024
+    assert logprobs == pytest.approx([float(sharper[token].log()) for token in tokens])
+    tokens, logprobs = draw(LOGITS, Sampling(1, 1.0, 0.7), range(400))
+    assert set(tokens) == {0, 2}
+    assert sorted(set(logprobs)) == pytest.approx([float(torch.tensor(share).log()) for share in (0.375, 0.625)])
+
+
+def test_a_row_draws_the_same_whoever_its_neighbours_are() -> None:
+    wide = torch.randn(6, 1000, generator=torch.Generator().manual_seed(0))
+    samplings = [Sampling(1, 1.0, 1.0)] * 5 + [Sampling(1, 0.0, 1.0)]
+    together, _ = sample_rows(wide, samplings, [torch.Generator().manual_seed(k) for k in range(6)])
+    alone = [
+        sample_rows(wide[k : k + 1], samplings[k : k + 1], [torch.Generator().manual_seed(k)])[0][0] for k in range(6)
+    ]
+    assert together == alone
+    assert together[5] == int(wide[5].argmax())
+
+
+def test_the_last_token_is_the_last_even_when_rounding_reaches_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    nearly_one = torch.tensor(1 - 2**-53, dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: nearly_one)
+    certain_but_last = torch.tensor([0.7, 0.3, 0.0]).log()
+    tokens, _ = sample_rows(certain_but_last[None], [Sampling(1, 1.0, 1.0)], [torch.Generator()])
+    assert tokens == [1]
