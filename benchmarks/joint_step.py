@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -22,7 +21,9 @@ from torch import Tensor, nn
 from benchmarks.measure import Cell, interleave, ratio, report
 from benchmarks.small_model import VOCABULARY, save_model
 from neuromas.adapters.build import build_model, load_base
-from neuromas.spec.parts import AdapterSpec
+from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.families.lora.spec import LoraSpec
+from neuromas.adapters.families.unilora.spec import UniLoraSpec
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -42,7 +43,7 @@ def measure(
     base: Path, nodes: list[int], spec: AdapterSpec, rows: int, tokens: int, repeats: int
 ) -> list[dict[str, Cell]]:
     ids = torch.randint(0, VOCABULARY, (rows, tokens))
-    stock = stock_adapter(base, spec.rank)
+    stock = stock_adapter(base, spec.served_rank)
     alternatives: dict[str, Callable[[], None]] = {"stock": partial(forward_backward, stock, ids)}
     for count in nodes:
         model, bank = build_model(base, spec, [f"n{k}" for k in range(count)], seed=0)
@@ -71,14 +72,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    kind: Literal["lora", "unilora"] = "unilora" if arguments.unilora else "lora"
-    spec = AdapterSpec(type=kind, rank=arguments.rank, dimension=arguments.unilora, targets=TARGETS)
+    spec: AdapterSpec = LoraSpec(rank=arguments.rank, targets=TARGETS)
+    if arguments.unilora:
+        spec = UniLoraSpec(rank=arguments.rank, dimension=arguments.unilora, targets=TARGETS)
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), hidden_size=256, head_dim=64)
         rows = measure(Path(folder), arguments.nodes, spec, arguments.rows, arguments.tokens, arguments.repeats)
     title = (
-        f"joint step, {kind} r={arguments.rank}, {arguments.rows} rows x {arguments.tokens} tokens, time over one "
-        "stock PEFT LoRA (1 = the price of one adapter)"
+        f"joint step, {spec.title} r={arguments.rank}, {arguments.rows} rows x {arguments.tokens} tokens, time over "
+        "one stock PEFT LoRA (1 = the price of one adapter)"
     )
     report(title, rows, arguments.json)
 

@@ -23,7 +23,7 @@ from benchmarks.joint_step import TARGETS, stock_adapter
 from benchmarks.measure import Cell, interleave, ratio, report
 from benchmarks.small_model import VOCABULARY, save_model
 from neuromas.adapters.build import build_model
-from neuromas.spec.parts import AdapterSpec
+from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.training.packing import Bucket, pack
 from neuromas.training.scoring import add_scoring, score_bucket
 
@@ -78,7 +78,7 @@ def packed_step(model: nn.Module, set_routes: Callable[[Tensor], None], buckets:
 
 
 def measure(base: Path, arguments: argparse.Namespace) -> list[dict[str, Cell]]:
-    spec = AdapterSpec(rank=arguments.rank, targets=TARGETS)
+    spec = LoraSpec(rank=arguments.rank, targets=TARGETS)
     results: list[dict[str, Cell]] = []
     for count in arguments.nodes:
         rows = make_rows(count, arguments.shared, arguments.own, arguments.completion, np.random.default_rng(0))

@@ -20,6 +20,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.measure import Cell, interleave, ratio, report
+from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import resolve_base
@@ -30,14 +31,14 @@ from neuromas.rollout.engine import EngineCall, Sampling
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.rollout.record import Group, Provenance
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
+from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import chain, layered
 from neuromas.topology.graph import Topology
 
 BASE = resolve_base("tiny")
 TASK = ChainTask(hops=5)
-TARGETS = AdapterSpec().targets
+TARGETS = LoraSpec().targets
 """The layers a run adapts by default."""
 SAMPLING = SamplingSpec(max_tokens=12)
 SPEC = EngineSpec(kv_cache_gib=0.1, max_model_len=192)
@@ -47,10 +48,10 @@ def random_lora(rank: int, seed: int) -> PlainLora:
     """Return an adapter strong enough to change how long messages are."""
     rng = np.random.default_rng(seed)
     modules = {}
-    for path, (size_out, size_in) in linear_shapes(BASE, TARGETS).items():
-        a = rng.normal(0, size_in**-0.5, (rank, size_in)).astype(np.float32)
-        b = rng.normal(0, 0.3 / rank**0.5, (size_out, rank)).astype(np.float32)
-        modules[path] = (a, b)
+    for shape in linear_shapes(BASE, TARGETS):
+        a = rng.normal(0, shape.in_features**-0.5, (rank, shape.in_features)).astype(np.float32)
+        b = rng.normal(0, 0.3 / rank**0.5, (shape.out_features, rank)).astype(np.float32)
+        modules[shape.path] = (a, b)
     return PlainLora(rank, modules)
 
 

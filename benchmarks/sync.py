@@ -24,7 +24,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from benchmarks.measure import Cell, report, resident_bytes
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import adapter_config
-from neuromas.spec.parts import AdapterSpec
+from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.families.lora.spec import LoraSpec
+from neuromas.adapters.families.unilora.spec import UniLoraSpec
 
 
 def make_base(layers: int, hidden: int) -> nn.Module:
@@ -52,7 +54,7 @@ def measure(spec: AdapterSpec, count: int, layers: int, hidden: int, repeats: in
     before = resident_bytes()
     bank = AdapterBank(get_peft_model(base, adapter_config(spec, [f"n{k}" for k in range(count)], seed=0)))
     for stack in bank.stacks():
-        stack.parameter.data += 0.0  # touch every page
+        stack.tensor.data += 0.0  # touch every page
     gc.collect()
     grown = resident_bytes() - before
     seconds = []
@@ -62,7 +64,7 @@ def measure(spec: AdapterSpec, count: int, layers: int, hidden: int, repeats: in
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds[1:])
     return {
-        "adapter": spec.type if spec.dimension is None else f"unilora d={spec.dimension}",
+        "adapter": spec.title,
         "nodes": count,
         "export_all_s": median,
         "s_per_node": median / count,
@@ -84,8 +86,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     specs = (
-        AdapterSpec(rank=arguments.rank),
-        AdapterSpec(type="unilora", rank=arguments.rank, dimension=arguments.dimension),
+        LoraSpec(rank=arguments.rank),
+        UniLoraSpec(rank=arguments.rank, dimension=arguments.dimension),
     )
     sizes = (arguments.layers, arguments.hidden, arguments.repeats, arguments.threads)
     spawn = multiprocessing.get_context("spawn")

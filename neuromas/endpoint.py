@@ -28,7 +28,7 @@ def engine_setup(trained: Trained) -> EngineSetup:
     return EngineSetup(
         base_folder=resolve_base(spec.base),
         engine=spec.engine.model_copy(update={"max_adapters": None}),
-        rank=spec.adapter.rank,
+        rank=spec.adapter.served_rank,
         targets=tuple(sorted(spec.adapter.targets)),
         gpus=spec.runtime.gpus_per_rollout_worker,
     )

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from itertools import product
 
 from neuromas.adapters.export import engine_rank
+from neuromas.adapters.families.contract import ModuleShape, Parameters
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_base, resolve_base
 from neuromas.errors import Fault, NeuroMASError, SpecError
@@ -27,6 +28,7 @@ from neuromas.topology.graph import Topology
 
 _TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
 """Packages of which one is enough, where they are not called as the tracker is."""
+_FLOAT_BYTES = 4
 
 ReadTopology = Callable[[str], Topology]
 """From the name of a checkpoint to the graph in it."""
@@ -41,7 +43,8 @@ class Preflight:
         task: the task, at its target level.
         graphs: every graph that the run may train, the first one first.
         controller: of the growth schedule; None for a run of one stage.
-        adapter_parameters: trained numbers of one adapter.
+        parameters: trained numbers of the adapters.
+        served_rank: rank of the LoRAs that engines get.
         adapter_bytes: what one publish of one adapter moves to an engine.
         longest_call: tokens of the longest prompt and completion together, for the examples looked at.
     """
@@ -50,7 +53,8 @@ class Preflight:
     task: Task
     graphs: tuple[Topology, ...]
     controller: Controller | None
-    adapter_parameters: int
+    parameters: Parameters
+    served_rank: int
     adapter_bytes: int
     longest_call: int
 
@@ -104,9 +108,10 @@ def check_run(spec: RunSpec, read_topology: ReadTopology) -> Preflight:
         faults.raise_any()
         raise AssertionError("a missing base or task is a fault")
     _check_engine(spec, base, faults)
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: tuple[ModuleShape, ...] = ()
     with faults.at("adapter.targets"):
         shapes = linear_shapes(base.folder, spec.adapter.targets)
+    faults.found += [Fault(f"adapter.{fault.path}", fault.message) for fault in spec.adapter.faults(shapes) if shapes]
     controller: Controller | None = None
     graphs: tuple[Topology, ...] = (spec.topology,)
     with faults.at("growth"):
@@ -115,9 +120,9 @@ def check_run(spec: RunSpec, read_topology: ReadTopology) -> Preflight:
     with faults.at(""):
         longest = _longest_call(spec, base, task, graphs)
     faults.raise_any()
-    sizes = sum(outputs + inputs for outputs, inputs in shapes.values())
-    parameters = spec.adapter.dimension or spec.adapter.rank * sizes
-    return Preflight(base, task, graphs, controller, parameters, 4 * spec.adapter.rank * sizes, longest)
+    rank = spec.adapter.served_rank
+    moved = _FLOAT_BYTES * rank * sum(shape.width for shape in shapes)
+    return Preflight(base, task, graphs, controller, spec.adapter.num_parameters(shapes), rank, moved, longest)
 
 
 def _check_packages(spec: RunSpec, faults: _Faults) -> None:
@@ -138,7 +143,7 @@ def _check_engine(spec: RunSpec, base: BaseInfo, faults: _Faults) -> None:
         with faults.at("engine"):
             check_vllm_cpu(base, spec.engine.block_size)
     with faults.at("adapter"):
-        engine_rank(spec.adapter.rank)
+        engine_rank(spec.adapter.served_rank)
 
 
 def _plan_growth(

@@ -103,7 +103,7 @@ def result_document(
             "untrained_sampled": figures.untrained_sampled.to_document(),
         },
         "adapters": adapters,
-        "trainable_parameters": adapters * preflight.adapter_parameters,
+        "trainable_parameters": preflight.parameters.total(adapters),
         "steps": total.steps,
         "spending": asdict(total) | {"tokens": total.tokens},
         "seconds": asdict(seconds) | {"total": round(sum(asdict(seconds).values()), 3)},

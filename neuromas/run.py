@@ -16,7 +16,7 @@ from typing import Any
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
-from neuromas.errors import CheckpointError
+from neuromas.errors import CheckpointError, SpecError
 from neuromas.events import Event, Notice, Observer, RunEnded, RunStarted
 from neuromas.growth.request import Notice as GrowthNotice
 from neuromas.growth.schedule import ScheduleResult
@@ -24,6 +24,7 @@ from neuromas.parent import Parent
 from neuromas.preflight import Preflight, check_run
 from neuromas.result import Figures, Seconds, result_document, score, spec_hash
 from neuromas.runfolder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, locked
+from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.stage import StageBook, StageInterruptedError, StageRunner
 from neuromas.topology.graph import Topology
@@ -116,7 +117,15 @@ def _finished(folder: RunFolder, spec: RunSpec) -> dict[str, Any] | None:
     if not (folder.path / RESULT_FILE).is_file():
         return None
     document: dict[str, Any] = folder.read_json(RESULT_FILE)
-    return document if document.get("spec_hash") == spec_hash(spec) else None
+    return document if _is_of(folder, spec) else None
+
+
+def _is_of(folder: RunFolder, spec: RunSpec) -> bool:
+    """Whether a folder's run has this spec, however its file writes it."""
+    try:
+        return parse_run_spec(folder.read_json(SPEC_FILE)) == spec
+    except SpecError:
+        return False
 
 
 def worker_setup(spec: RunSpec, preflight: Preflight) -> WorkerSetup:
@@ -127,7 +136,7 @@ def worker_setup(spec: RunSpec, preflight: Preflight) -> WorkerSetup:
         prompt=spec.prompt,
         task=spec.task,
         max_adapters=preflight.max_adapters,
-        max_rank=spec.adapter.rank,
+        max_rank=preflight.served_rank,
         targets=spec.adapter.targets,
     )
 
@@ -137,7 +146,7 @@ def _open_folder(folder: RunFolder, spec: RunSpec, *, resume: bool, overwrite: b
     if not (resume and folder.is_started):
         folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
         return StageBook(folder)
-    if folder.read_json(SPEC_FILE) != spec.model_dump(mode="json"):
+    if not _is_of(folder, spec):
         raise CheckpointError(
             f"{folder.path / SPEC_FILE} differs from the spec to resume; a run is resumed with the spec it began with "
             "(see the differences there), or begun anew under another name or with --overwrite"

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from neuromas.adapters.families.registry import FAMILIES as ADAPTERS
 from neuromas.spec import growth, machine, parts, training
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import FAMILIES
@@ -23,7 +24,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "run-spec.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("(top level)", RunSpec),
     *((f"task, type = {name}", family) for name, family in FAMILIES.items()),
-    ("adapter", parts.AdapterSpec),
+    *((f"adapter, type = {name}", family) for name, family in ADAPTERS.items()),
     ("prompt", parts.PromptSpec),
     ("sampling", parts.SamplingSpec),
     ("training", training.TrainingSpec),

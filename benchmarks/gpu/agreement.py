@@ -22,11 +22,11 @@ from benchmarks.gpu.shapes import SHAPES, TARGETS, make_model
 from benchmarks.measure import Cell, report
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import build_model
+from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.ref import AdapterRef
 from neuromas.engines.transformers import TransformersEngine
 from neuromas.rollout.engine import EngineCall, EngineResult, Sampling
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import AdapterSpec
 from neuromas.training.packing import pack
 from neuromas.training.scoring import add_scoring, score_bucket
 
@@ -57,7 +57,7 @@ def measure(place: Device, folder: Path, dtype: Format, arguments: argparse.Name
     place.dtype = DTYPES[dtype]
     spec = EngineSpec(type="transformers", dtype=dtype, max_model_len=arguments.prompt + arguments.completion)
     names = [f"n{k}" for k in range(arguments.nodes)]
-    model, bank = build_model(folder, AdapterSpec(rank=arguments.rank, targets=TARGETS), names, 0, place.dtype)
+    model, bank = build_model(folder, LoraSpec(rank=arguments.rank, targets=TARGETS), names, 0, place.dtype)
     model = model.to(place.device)
     add_scoring(model.get_base_model())
     perturb(bank)

@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks.gpu.shapes import SHAPES, TARGETS, Shape, make_model, peak_flops, step_flops, twin
 from benchmarks.measure import Cell, interleave, ratio, report
 from neuromas.adapters.build import attach
-from neuromas.spec.parts import AdapterSpec
+from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.training.packing import Bucket, pack
 from neuromas.training.scoring import score_bucket
 
@@ -145,7 +145,7 @@ def measure(place: Device, shape: Shape, arguments: argparse.Namespace) -> list[
     runs: dict[str, Callable[[], None]] = {"stock": partial(stock, place, one, padded)}
     for nodes in arguments.nodes:
         names = [f"n{k}" for k in range(nodes)]
-        model, bank = attach(twin(base), AdapterSpec(rank=arguments.rank, targets=TARGETS), names, seed=0)
+        model, bank = attach(twin(base), LoraSpec(rank=arguments.rank, targets=TARGETS), names, seed=0)
         owner = node_of_group(arguments.groups, nodes)
 
         def route(groups: np.ndarray, bank: object = bank, owner: np.ndarray = owner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,9 +11,11 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from neuromas.adapters.bank import AdapterBank
+from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.place import Place, as_places
 from neuromas.adapters.tuner import NodeAdapterConfig
 from neuromas.errors import BaseModelError
-from neuromas.spec.parts import AdapterSpec
+from neuromas.topology.graph import Topology
 
 
 def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -27,15 +30,12 @@ def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMod
     return model.requires_grad_(False)
 
 
-def adapter_config(adapter: AdapterSpec, names: Sequence[str], seed: int) -> NodeAdapterConfig:
-    """Return the PEFT config of the adapters of ``names``: what TRL's ``peft_config=`` takes."""
+def adapter_config(adapter: AdapterSpec, adapters: Sequence[str | Place] | Topology, seed: int) -> NodeAdapterConfig:
+    """Return the PEFT config of these adapters: what TRL's ``peft_config=`` takes."""
     return NodeAdapterConfig(
         task_type="CAUSAL_LM",
-        names=list(names),
-        method=adapter.type,
-        r=adapter.rank,
-        alpha=adapter.alpha,
-        dimension=adapter.dimension,
+        places=[asdict(place) for place in as_places(adapters)],
+        adapter=adapter.model_dump(mode="json"),
         seed=seed,
         target_modules=list(adapter.targets),
     )
@@ -44,27 +44,34 @@ def adapter_config(adapter: AdapterSpec, names: Sequence[str], seed: int) -> Nod
 def build_model(
     base_folder: Path,
     adapter: AdapterSpec,
-    names: Sequence[str],
+    adapters: Sequence[str | Place] | Topology,
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[PeftModel, AdapterBank]:
-    """Return the base with one fresh adapter per name, and the bank that names them.
+    """Return the base with fresh adapters, and the bank that names them.
 
-    Every adapter starts as the base. Its random part depends on (seed, its name, module) alone, so the same name
-    starts the same in a larger graph. Adapters are float32 whatever the base's ``dtype``.
+    The random part of an adapter depends on (seed, its name, module) alone, so the same name starts the same in a
+    larger graph. Adapters are float32 whatever the base's ``dtype``.
+
+    Args:
+        base_folder: of the base.
+        adapter: family and sizes of all adapters.
+        adapters: those of a graph; or names, for adapters that stand in none.
+        seed: of the starts and projections.
+        dtype: of the base.
 
     Raises:
         BaseModelError: the folder holds no model.
-        AdapterError: names or targets are refused.
+        AdapterError: names, targets or sizes are refused.
     """
-    return attach(load_base(base_folder, dtype), adapter, names, seed)
+    return attach(load_base(base_folder, dtype), adapter, adapters, seed)
 
 
 def attach(
-    base: PreTrainedModel, adapter: AdapterSpec, names: Sequence[str], seed: int
+    base: PreTrainedModel, adapter: AdapterSpec, adapters: Sequence[str | Place] | Topology, seed: int
 ) -> tuple[PeftModel, AdapterBank]:
-    """Return ``base``, frozen, with one fresh adapter per name, and the bank that names them; see ``build_model``."""
-    model = get_peft_model(base, adapter_config(adapter, names, seed))
-    # Uni-LoRA's projection is the same on every process; DistributedDataParallel would send it before every forward.
+    """Return ``base``, frozen, with fresh adapters, and the bank that names them; see ``build_model``."""
+    model = get_peft_model(base, adapter_config(adapter, adapters, seed))
+    # What is fixed is the same on every process; DistributedDataParallel would send it before every forward pass.
     model._ddp_params_and_buffers_to_ignore = [name for name, _ in model.named_buffers() if "neuromas_" in name]
     return model, AdapterBank(model)

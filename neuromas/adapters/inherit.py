@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from neuromas.adapters.families.contract import SHARED
 from neuromas.adapters.initial import stream
-from neuromas.adapters.source import AdapterSource, Origin
+from neuromas.adapters.source import AdapterSource, Origin, Roles
 from neuromas.errors import AdapterError
 
 State = Mapping[str, Tensor]
@@ -16,33 +17,51 @@ State = Mapping[str, Tensor]
 
 
 def inherit(
-    modules: Sequence[State], sources: Mapping[str, AdapterSource], fresh: State, seed: int
+    modules: Sequence[State], sources: Mapping[str, AdapterSource], fresh: State, roles: Roles, seed: int
 ) -> dict[str, Tensor]:
-    """Return the state of every adapter named in ``sources``, ready for ``AdapterBank.load``.
+    """Return the state of every adapter named in ``sources``, ready for ``AdapterBank.load_all``.
 
     - keep: the trained tensors, bit for bit, under the new name.
     - fresh: the start that a new model gives the name. The base's behaviour.
-    - zero: A of the origin, B = 0. The base's behaviour too, but the first steps move B in the input subspace that
-      the origin has learned. A Uni-LoRA vector cannot hold A and drop B: there "zero" is theta = 0, which is "fresh".
+    - zero: the origin with all tensors at zero that change the base's behaviour. Of a LoRA A stays and B = 0: the
+      first steps move B in the input subspace that the origin has learned. Of one vector nothing stays.
     - copy: the origin plus noise * std(tensor) * N(0, 1) per tensor, drawn from (seed, name, tensor). The origin's
-      behaviour while noise is 0; a tensor that is all one value (an untrained B) gets no noise.
+      behaviour while noise is 0; a tensor that is all one value (an untrained B) gets no noise, nor does a fixed one.
     - interpolate: mean of the origins, tensor by tensor. The mean of factors is not the mean of the updates B @ A:
-      origins that share a start (copies, Uni-LoRA vectors) stay close to it, others give a new point between them.
+      origins that share a start (copies, vectors of one projection) stay close to it, others give a new point between
+      them. Fixed tensors have no mean: origins must agree in them.
+
+    Tensors that all adapters share are those of module 0.
 
     Args:
         modules: trained states; an origin's ``module`` is the index here.
         sources: for each adapter of the grown graph, where its weights come from.
         fresh: ``AdapterBank.state()`` of the grown model as it was built.
+        roles: what the tensors are for.
         seed: of the noise of "copy".
 
     Raises:
-        AdapterError: an origin is not in its module, or origins of one adapter have different tensors.
+        AdapterError: an origin is not in its module, or origins of one adapter have different tensors, or modules
+            differ in what their adapters share.
     """
-    state: dict[str, Tensor] = {}
+    state = _shared(modules)
     for name, source in sources.items():
-        tensors = _start(modules, source, fresh, name, seed)
+        tensors = _start(modules, source, fresh, name, roles, seed)
         state.update({f"{name}/{key}": tensor for key, tensor in tensors.items()})
     return state
+
+
+def _shared(modules: Sequence[State]) -> dict[str, Tensor]:
+    first, *others = (
+        {key: tensor for key, tensor in module.items() if key.startswith(f"{SHARED}/")} for module in modules
+    )
+    for other in others:
+        if differing := sorted(key for key in first if key not in other or not torch.equal(first[key], other[key])):
+            raise AdapterError(
+                f"the graphs to be joined differ in {differing[0]}, which their adapters share: they were trained on "
+                "different bases, or each has trained it in its own way; such graphs cannot be joined"
+            )
+    return {key: tensor.clone() for key, tensor in first.items()}
 
 
 def adapter_state(state: State, name: str) -> dict[str, Tensor]:
@@ -59,7 +78,9 @@ def adapter_state(state: State, name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _start(modules: Sequence[State], source: AdapterSource, fresh: State, name: str, seed: int) -> dict[str, Tensor]:
+def _start(
+    modules: Sequence[State], source: AdapterSource, fresh: State, name: str, roles: Roles, seed: int
+) -> dict[str, Tensor]:
     if source.kind == "fresh":
         return adapter_state(fresh, name)
     origins = [_origin(modules, origin) for origin in source.origins]
@@ -67,21 +88,19 @@ def _start(modules: Sequence[State], source: AdapterSource, fresh: State, name: 
     if source.kind == "keep":
         return {key: tensor.clone() for key, tensor in first.items()}
     if source.kind == "zero":
-        return {key: torch.zeros_like(tensor) if _is_update(key) else tensor.clone() for key, tensor in first.items()}
+        return {
+            key: torch.zeros_like(tensor) if key in roles.updates else tensor.clone() for key, tensor in first.items()
+        }
     if source.kind == "copy":
-        return {key: _noisy(tensor, source.noise, seed, name, key) for key, tensor in first.items()}
-    return _mean(origins, name)
+        noise = {key: 0.0 if key in roles.fixed else source.noise for key in first}
+        return {key: _noisy(tensor, noise[key], seed, name, key) for key, tensor in first.items()}
+    return _mean(origins, roles, name)
 
 
 def _origin(modules: Sequence[State], origin: Origin) -> dict[str, Tensor]:
     if not 0 <= origin.module < len(modules):
         raise AdapterError(f"origin {origin.adapter!r}: got module {origin.module}, there are {len(modules)}")
     return adapter_state(modules[origin.module], origin.adapter)
-
-
-def _is_update(key: str) -> bool:
-    """Whether zeroing the tensor makes the adapter act as the base."""
-    return key.endswith("/B") or key == "theta"
 
 
 def _noisy(tensor: Tensor, noise: float, seed: int, name: str, key: str) -> Tensor:
@@ -91,7 +110,7 @@ def _noisy(tensor: Tensor, noise: float, seed: int, name: str, key: str) -> Tens
     return tensor + noise * tensor.std() * drawn
 
 
-def _mean(origins: Sequence[Mapping[str, Tensor]], name: str) -> dict[str, Tensor]:
+def _mean(origins: Sequence[Mapping[str, Tensor]], roles: Roles, name: str) -> dict[str, Tensor]:
     first = origins[0]
     mean: dict[str, Tensor] = {}
     for key, tensor in first.items():
@@ -99,10 +118,10 @@ def _mean(origins: Sequence[Mapping[str, Tensor]], name: str) -> dict[str, Tenso
         tensors = [other for other in others if other is not None and other.shape == tensor.shape]
         if len(tensors) != len(origins):
             raise AdapterError(f"adapter {name!r}: its origins differ in {key}; they must share type, rank and targets")
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and key not in roles.fixed:
             mean[key] = torch.stack(tensors).mean(0)
         elif all(torch.equal(tensor, other) for other in tensors):
             mean[key] = tensor.clone()
         else:
-            raise AdapterError(f"adapter {name!r}: its origins differ in {key}; vectors of two projections do not mix")
+            raise AdapterError(f"adapter {name!r}: its origins differ in {key}, which has no mean; use 'copy'")
     return mean

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from neuromas.adapters.families.map import AdapterMap
 from neuromas.adapters.kernels import add_update
-from neuromas.adapters.maps.contract import AdapterMap
 from neuromas.adapters.route import Route
 from neuromas.errors import AdapterError
 
@@ -28,7 +28,7 @@ class NodeAdapterLinear(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         adapter_map: AdapterMap,
         route: Route,
         scale: float,
-        parameters: Mapping[str, nn.ParameterDict],
+        owned: Mapping[str, nn.Module],
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
@@ -39,9 +39,10 @@ class NodeAdapterLinear(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         # The map and the route are plain objects shared by all layers of one model, not submodules.
         self._map = adapter_map
         self._route = route
-        self.adapter_layer_names = tuple(parameters)
-        for name, tensors in parameters.items():
-            self.add_module(name, tensors)
+        # PEFT makes trainable what it finds under these names.
+        self.adapter_layer_names = tuple(name for name, part in owned.items() if isinstance(part, nn.ParameterDict))
+        for name, part in owned.items():
+            self.add_module(name, part)
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
 

@@ -19,6 +19,19 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Roles:
+    """What the tensors of an adapter are for, by key.
+
+    Attributes:
+        updates: those that make the adapter act as the base when they are zero.
+        fixed: those that training leaves alone.
+    """
+
+    updates: frozenset[str]
+    fixed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterSource:
     """What an Adapter starts from.
 

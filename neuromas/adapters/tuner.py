@@ -16,10 +16,10 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 from transformers import PreTrainedModel
 
+from neuromas.adapters.families.map import SLOT, AdapterMap
+from neuromas.adapters.families.registry import adapter_spec
 from neuromas.adapters.layer import MERGE_REFUSED, NodeAdapterLinear
-from neuromas.adapters.maps.contract import SLOT, AdapterMap, ModuleShape
-from neuromas.adapters.maps.lora import LoraMap
-from neuromas.adapters.maps.unilora import UniLoraMap
+from neuromas.adapters.place import Place
 from neuromas.adapters.route import Route
 from neuromas.errors import AdapterError
 from neuromas.topology.graph import NAME
@@ -31,42 +31,32 @@ METHOD = "NEUROMAS"
 class NodeAdapterConfig(PeftConfig):  # type: ignore[misc]
     """What PEFT stores in ``adapter_config.json``; everything needed to rebuild the model around saved weights."""
 
-    names: list[str] = field(default_factory=list, metadata={"help": "Adapter names, in stacking order."})
-    method: str = field(default="lora", metadata={"help": "lora or unilora."})
-    r: int = field(default=1, metadata={"help": "Rank of the pairs."})
-    alpha: float | None = field(default=None, metadata={"help": "Scale is alpha / r; None = r."})
-    dimension: int | None = field(default=None, metadata={"help": "unilora: length of each adapter's vector."})
-    seed: int = field(default=0, metadata={"help": "Seed of the starts and of unilora's projection."})
+    places: list[dict[str, Any]] = field(default_factory=list, metadata={"help": "Adapters, in stacking order."})
+    adapter: dict[str, Any] = field(default_factory=dict, metadata={"help": "The section of the run spec."})
+    seed: int = field(default=0, metadata={"help": "Seed of starts and projections."})
     target_modules: list[str] = field(default_factory=list, metadata={"help": "Names of linear layers."})
 
     def __post_init__(self) -> None:
         """Check what does not need the base model."""
         super().__post_init__()
         self.peft_type = METHOD
-        faults = [name for name in self.names if not NAME.fullmatch(name)]
-        if not self.names or faults or len(set(self.names)) != len(self.names):
+        names = self.names
+        faults = [name for name in names if not NAME.fullmatch(name)]
+        if not names or faults or len(set(names)) != len(names):
             raise AdapterError(
-                f"adapter names: got {list(self.names)}, expected at least one, all different, of lower-case letters, "
-                "digits, '.', '_' and '-' (at most 63); they come from the node ids of the topology"
+                f"adapter names: got {names}, expected at least one, all different, of lower-case letters, digits, "
+                "'.', '_' and '-' (at most 63); they come from the node ids of the topology"
             )
-        if self.method not in ("lora", "unilora"):
-            raise AdapterError(f"adapter method: got {self.method!r}, allowed are 'lora' and 'unilora' (adapter.type)")
-        if self.r < 1 or (self.method == "unilora") != (self.dimension is not None):
-            raise AdapterError(
-                f"adapter: got method {self.method!r}, rank {self.r}, dimension {self.dimension}; rank must be at "
-                "least 1, and dimension is required for 'unilora' and refused for 'lora'"
-            )
+        self.spec = adapter_spec(self.adapter)
 
     @property
-    def scale(self) -> float:
-        """Factor of ``B @ A``."""
-        return 1.0 if self.alpha is None else self.alpha / self.r
+    def names(self) -> list[str]:
+        """Names of the adapters, in stacking order."""
+        return [str(place["name"]) for place in self.places]
 
     def make_map(self) -> AdapterMap:
         """Return a map without modules."""
-        if self.dimension is not None:
-            return UniLoraMap(len(self.names), self.r, self.dimension, self.seed)
-        return LoraMap(self.names, self.r, self.seed)
+        return self.spec.make_map([Place(**place) for place in self.places], self.seed)
 
 
 class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
@@ -115,9 +105,8 @@ class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
             raise AdapterError(
                 f"adapter.targets: {current_key} is a {type(target).__name__}, allowed are plain linear layers"
             )
-        shape = ModuleShape(current_key, target.in_features, target.out_features)
-        parameters = self.adapter_map.add_module(shape, target.weight.device)
-        layer = NodeAdapterLinear(target, current_key, self.adapter_map, self.route, config.scale, parameters)
+        owned = self.adapter_map.add_module(current_key, target)
+        layer = NodeAdapterLinear(target, current_key, self.adapter_map, self.route, config.spec.scale, owned)
         self._replace_module(parent, target_name, layer, target)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:

@@ -7,14 +7,15 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from neuromas.adapters.families.contract import ModuleShape
 from neuromas.errors import BaseModelError
 
 _WEIGHT = ".weight"
 _MAX_HEADER_BYTES = 100_000_000
 
 
-def linear_shapes(folder: Path, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return module path -> (out_features, in_features) of the layers that adapters with these targets sit on.
+def linear_shapes(folder: Path, targets: Sequence[str]) -> tuple[ModuleShape, ...]:
+    """Return the layers that adapters with these targets sit on, by path.
 
     Args:
         folder: of the base.
@@ -25,12 +26,16 @@ def linear_shapes(folder: Path, targets: Sequence[str]) -> dict[str, tuple[int, 
     """
     matrices = dict(_matrices(folder))
     wanted = set(targets)
-    shapes = {path: shape for path, shape in sorted(matrices.items()) if path.rpartition(".")[2] in wanted}
-    missing = [target for target in targets if not any(path.rpartition(".")[2] == target for path in shapes)]
+    shapes = tuple(
+        ModuleShape(path, in_features, out_features)
+        for path, (out_features, in_features) in sorted(matrices.items())
+        if path.rpartition(".")[2] in wanted
+    )
+    missing = wanted - {shape.path.rpartition(".")[2] for shape in shapes}
     if missing:
         known = sorted({path.rpartition(".")[2] for path in matrices if ".layers." in path})
         raise BaseModelError(
-            f"got {', '.join(missing)}, which base {folder.name} does not have; it has {', '.join(known)}"
+            f"got {', '.join(sorted(missing))}, which base {folder.name} does not have; it has {', '.join(known)}"
         )
     return shapes
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from neuromas.adapters.export import ENGINE_RANKS
 from neuromas.errors import Fault, SpecError
 from neuromas.growth.controller import Controller
 from neuromas.growth.schedule import check_schedule
@@ -19,7 +20,6 @@ from neuromas.topology.builders import chain
 from neuromas.topology.graph import Topology
 
 SHARED_ADAPTER = "shared"
-MAX_RANK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +111,18 @@ def _grown(spec: RunSpec) -> RunSpec:
 
 
 def _with_pooled_rank(spec: RunSpec) -> RunSpec:
-    """Give one adapter the size of all; alpha grows with the rank, so that the scale alpha / rank stays."""
-    num, adapter = len(spec.topology.adapters), spec.adapter
-    if adapter.rank * num > MAX_RANK:
-        message = f"{num} adapters of rank {adapter.rank} pooled in one exceed rank {MAX_RANK}; lower it for this arm"
+    """Give one adapter the size of all."""
+    num = len(spec.topology.adapters)
+    try:
+        pooled = spec.adapter.pooled(num)
+    except SpecError as error:
+        faults = [Fault(f"adapter.{fault.path}", fault.message) for fault in error.faults]
+        raise SpecError("the comparison cannot run", faults) from error
+    if pooled.served_rank > ENGINE_RANKS[-1]:
+        own, most = spec.adapter.served_rank, ENGINE_RANKS[-1]
+        message = f"{num} adapters of rank {own} pooled in one exceed rank {most}; lower it for this arm"
         raise SpecError("the comparison cannot run", [Fault("adapter.rank", message)])
-    pooled = {
-        "rank": adapter.rank * num,
-        "alpha": None if adapter.alpha is None else adapter.alpha * num,
-        "dimension": None if adapter.dimension is None else adapter.dimension * num,
-    }
-    return _update(spec, adapter=adapter.model_copy(update=pooled))
+    return _update(spec, adapter=pooled)
 
 
 def _levels_only(spec: RunSpec) -> GrowthSpec:

@@ -63,7 +63,7 @@ def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
         "run": spec.name,
         "spec_hash": spec_hash(spec),
         "base": str(preflight.base.folder),
-        "trainable_parameters": adapters * preflight.adapter_parameters,
+        "trainable_parameters": preflight.parameters.total(adapters),
         "adapter_bytes": adapters * preflight.adapter_bytes,
         "longest_call_tokens": preflight.longest_call,
         "rollouts_per_step": rollouts,

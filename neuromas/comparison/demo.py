@@ -26,7 +26,7 @@ QUICKSTART = {
     "seed": 0,
     "topology": {"chain": 5},
     "task": {"type": "chain", "hops": 5},
-    "adapter": {"type": "lora", "rank": 1},
+    "adapter": {"rank": 1},
     "training": {"steps": 60, **_TRAINING},
 }
 GROWTH = {

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from neuromas import journal
+from neuromas.adapters.families.registry import FAMILIES
 from neuromas.errors import SpecError
 from neuromas.report import graph, sections
 from neuromas.report.data import RunData
@@ -86,11 +87,13 @@ def _summary(data: RunData) -> str:
         size += f", grown from {len(first.nodes)},"
     steps = sum(stage.steps for stage in data.stages)
     adapter = data.spec.get("adapter", {})
-    method = {"lora": "LoRA", "unilora": "Uni-LoRA"}.get(str(adapter.get("type")), "adapter")
+    family = FAMILIES.get(str(adapter.get("type")))
+    method = "an adapter" if family is None else f"a {family.title} adapter"
+    sizes = [f"{name} {value}" for name, value in adapter.items() if type(value) is int]
     return (
-        f"{size} on one frozen base ({_base(data)}), each with a {method} adapter of rank "
-        f"{adapter.get('rank', '?')}, trained jointly for {steps} steps on {_task(data)} from one shared terminal "
-        f"reward. Seed {data.spec.get('seed', '?')}."
+        f"{size} on one frozen base ({_base(data)}), each with {method} of "
+        f"{' and '.join(sizes) or 'unknown size'}, trained jointly for {steps} steps on {_task(data)} from one "
+        f"shared terminal reward. Seed {data.spec.get('seed', '?')}."
     )
 
 

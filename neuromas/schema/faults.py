@@ -128,7 +128,7 @@ def _variants(annotation: Any) -> Mapping[str, type[BaseModel]]:
         for member in get_args(annotation)
         if isinstance(member, type) and issubclass(member, BaseModel)
         for field in member.model_fields.values()
-        if field.is_required() and get_origin(field.annotation) is Literal
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
         for tag in get_args(field.annotation)
     }
 

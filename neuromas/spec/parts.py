@@ -1,34 +1,12 @@
-"""The sections of a run spec that say what is trained: adapter, prompt and sampling."""
+"""The sections of a run spec that say how nodes read and speak: prompt and sampling."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from neuromas.schema.model import SpecModel
-
-
-class AdapterSpec(SpecModel):
-    """The trainable weights that each adapter name gets."""
-
-    type: Literal["lora", "unilora"] = "lora"
-    rank: int = Field(default=1, ge=1, le=512)
-    """LoRA rank r (Uni-LoRA: rank of the pairs its vector is projected to)."""
-    alpha: float | None = Field(default=None, gt=0)
-    """LoRA scale is alpha / rank; None = rank, a scale of 1."""
-    dimension: int | None = Field(default=None, ge=1)
-    """Uni-LoRA only: length d of the trained vector."""
-    targets: tuple[str, ...] = ("q_proj", "v_proj", "up_proj", "down_proj")
-    """Names of the linear layers that carry adapters."""
-
-    @model_validator(mode="after")
-    def _dimension_belongs_to_unilora(self) -> AdapterSpec:
-        if (self.type == "unilora") != (self.dimension is not None):
-            raise ValueError("dimension is required for type 'unilora' and refused for type 'lora'")
-        if not self.targets:
-            raise ValueError("targets must name at least one linear layer")
-        return self
 
 
 class PromptSpec(SpecModel):

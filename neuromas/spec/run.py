@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
+from neuromas.adapters.families.registry import AnyAdapterSpec, default_adapter
 from neuromas.errors import Fault, SpecError, TopologyError
 from neuromas.schema.model import SpecModel
 from neuromas.spec.growth import GrowthSpec
 from neuromas.spec.machine import CheckpointSpec, EngineSpec, EvaluationSpec, RuntimeSpec, TrackingSpec
-from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
+from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.tasks.registry import AnyTaskSpec
 from neuromas.topology.document import topology_from_document
@@ -45,7 +46,7 @@ class RunSpec(SpecModel):
     """A topology document: ``nodes`` and ``edges``, or a shorthand (layers, chain, tree, star, dense, random). The
     spec holds the built, validated Topology."""
     task: AnyTaskSpec
-    adapter: AdapterSpec = AdapterSpec()
+    adapter: AnyAdapterSpec = default_adapter()
     prompt: PromptSpec = PromptSpec()
     sampling: SamplingSpec = SamplingSpec()
     training: TrainingSpec = TrainingSpec()

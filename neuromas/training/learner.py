@@ -91,7 +91,7 @@ class Learner:
                 topology=plan.topology.to_document(),
                 level=plan.level,
                 steps=plan.steps,
-                trainable_parameters=sum(bank.num_trainable(name) for name in bank.names),
+                trainable_parameters=sum(owned.tensor.numel() for owned in bank.trained()),
                 first_step=session.first_step,
             )
         )
@@ -123,8 +123,7 @@ class Learner:
             return self._roll_out(source, dict.fromkeys(source.adapters), questions, greedy)
         checkpoint = read_checkpoint(source)
         _, bank = self._build(checkpoint.topology)
-        for name in bank.names:
-            bank.load(name, checkpoint.adapters)
+        bank.load_all(checkpoint.adapters)
         self._evaluations += 1
         namespace = f"{self._place.spec.name}/evaluation-{self._evaluations}"
         refs = {name: AdapterRef(name, 0, namespace) for name in bank.names}
@@ -154,7 +153,7 @@ class Learner:
 
     def _build(self, topology: Topology) -> tuple[torch.nn.Module, AdapterBank]:
         spec = self._place.spec
-        return build_model(self._base, spec.adapter, topology.adapters, spec.seed, DTYPES[spec.engine.dtype])
+        return build_model(self._base, spec.adapter, topology, spec.seed, DTYPES[spec.engine.dtype])
 
 
 def _ignore(event: object) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuromas.adapters.build import build_model
+from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.ref import PlainLora
-from neuromas.spec.parts import AdapterSpec
 from neuromas.training.checkpoint import read_checkpoint
 
 
@@ -16,15 +16,14 @@ def plain_loras(checkpoint: Path, base_folder: Path, adapter: AdapterSpec, seed:
     Args:
         checkpoint: folder of the checkpoint.
         base_folder: the base that it was trained on.
-        adapter: kind and sizes of its adapters.
-        seed: of the run, from which Uni-LoRA's projection is drawn.
+        adapter: family and sizes of its adapters.
+        seed: of the run, from which projections are drawn.
 
     Raises:
         CheckpointError: the checkpoint is incomplete or altered.
         AdapterError: its adapters are of another kind or size.
     """
     held = read_checkpoint(checkpoint)
-    _, bank = build_model(base_folder, adapter, held.topology.adapters, seed)
-    for name in bank.names:
-        bank.load(name, held.adapters)
+    _, bank = build_model(base_folder, adapter, held.topology, seed)
+    bank.load_all(held.adapters)
     return bank.export_all()

@@ -164,8 +164,7 @@ class StageSession:
     def _resume(self, checkpoint: Checkpoint) -> int:
         """Take over weights and progress of the stage's own checkpoint; returns the cursor."""
         check_resume(checkpoint, self._plan.name, self._plan.topology)
-        for name in self._bank.names:
-            self._bank.load(name, checkpoint.adapters)
+        self._bank.load_all(checkpoint.adapters)
         state = checkpoint.state
         self._progress.step = int(state["step"])
         self._progress.checks = tuple(Check(int(step), *values) for step, *values in state["checks"])

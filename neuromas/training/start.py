@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from neuromas.adapters.bank import AdapterBank
+from neuromas.adapters.families.contract import SHARED
 from neuromas.adapters.inherit import inherit
 from neuromas.adapters.source import AdapterSource, Origin
 from neuromas.errors import CheckpointError
@@ -25,13 +26,14 @@ def load_start(
         AdapterError: a source names an adapter that its checkpoint does not hold.
     """
     states = [start.adapters, *(module.adapters for module in modules)]
-    state = inherit(states, plan, bank.state(), seed)
-    for name in bank.names:
-        bank.load(name, state)
+    bank.load_all(inherit(states, plan, bank.state(), bank.roles(), seed))
 
 
 def load_moments(optimizer: NodeAdamW, start: Checkpoint, plan: Mapping[str, AdapterSource]) -> None:
-    """Carry over the moments of adapters that are kept from ``start``; all others begin with none."""
+    """Carry over the moments of adapters that are kept from ``start`` and of what they share; others have none."""
+    if SHARED in start.counts:
+        shared = {key: value for key, value in start.moments.items() if key.startswith(f"{SHARED}/")}
+        optimizer.restore(shared, {SHARED: start.counts[SHARED]})
     for name, source in plan.items():
         origin = source.origins[0] if source.origins else None
         if source.kind != "keep" or origin is None or origin.module != 0 or origin.adapter not in start.counts:

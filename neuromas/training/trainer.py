@@ -304,12 +304,12 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
     # -- the optimizer
 
     def create_optimizer(self, model: nn.Module | None = None) -> NodeAdamW:
-        """Create the optimizer over the bank's stacks, once."""
+        """Create the optimizer over all that the bank trains, once."""
         if not self._has_optimizer:
             self._has_optimizer = True
             self.optimizer = self.nodes_optimizer = NodeAdamW(
-                self.bank.stacks(),
-                self.bank.names,
+                self.bank.trained(),
+                self.bank.groups,
                 lr=self._spec.learning_rate,
                 betas=self._spec.adam_betas,
                 weight_decay=self._spec.weight_decay,
@@ -335,18 +335,20 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         plan = self._planned()
         trained = torch.zeros(len(self.bank.names), device=self.accelerator.device)
         trained[plan.routes[np.concatenate([bucket.groups for bucket in plan.buckets])]] = 1
-        active = active & (self.accelerator.reduce(trained, reduction="sum") > 0).cpu()
-        self.bank.scale_gradients_(active.to(self.accelerator.device, torch.float32))
+        moved = active & (self.accelerator.reduce(trained, reduction="sum") > 0).cpu()
+        if len(self.bank.groups) > len(self.bank.names):  # what all share moves even those that must be held still
+            moved = torch.cat([moved, (active.all() & moved.any())[None]])
+        self.bank.scale_gradients_(moved.to(self.accelerator.device, torch.float32))
         limit = self._spec.max_node_grad_norm
         norms = self.bank.grad_norms() if limit is None else self.bank.clip_(limit)
-        for name, norm in zip(self.bank.names, norms.tolist(), strict=True):
+        for name, norm in zip(self.bank.groups, norms.tolist(), strict=True):
             if not math.isfinite(norm):
                 raise TrainingError(
                     f"step {self.state.global_step}: the gradient of adapter {name!r} is not finite; "
                     "lower training.learning_rate"
                 )
             self._meter.add(f"train/grad_norm/{name}", norm)
-        self.nodes_optimizer.set_active(active)
+        self.nodes_optimizer.set_active(moved)
 
     # -- metrics
 

@@ -1,7 +1,7 @@
 """Archives: a checkpoint as plain LoRAs in PEFT's layout, packed to one file. No torch in this process.
 
-The adapters of type "lora" are written as they lie in the checkpoint. Other types are maps that torch evaluates: there
-the command line's export runs as a process of its own, where torch is installed.
+Adapters whose family makes plain LoRAs of what lies in the checkpoint are written here. Others are maps that torch
+evaluates on the base: there the command line's export runs as a process of its own, where torch is installed.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ async def pack(checkpoint: Path, work: Path, name: str, form: Form) -> Path:
     trained = await asyncio.to_thread(find_trained, checkpoint)
     await asyncio.to_thread(verify, checkpoint)
     folder = work / name
-    if trained.spec.adapter.type == "lora":
-        await asyncio.to_thread(_export_lora, trained, folder)
+    if await asyncio.to_thread(_export_here, trained, folder):
+        pass
     elif find_spec("torch") is None:
         kind = trained.spec.adapter.type
         raise unsupported("id", f"adapters of type {kind!r} are exported where torch is installed: `neuromas export`")
@@ -73,30 +73,29 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _export_lora(trained: Trained, folder: Path) -> None:
-    import numpy as np
+def _export_here(trained: Trained, folder: Path) -> bool:
+    """Write the checkpoint's adapters; returns whether their family can be written without its map."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    from neuromas.adapters.ref import PlainLora
     from neuromas.cli.export import write_export
 
     adapter = trained.spec.adapter
-    scale = np.float32(1 if adapter.alpha is None else adapter.alpha / adapter.rank)
     try:
         state = load_file(trained.checkpoint / ADAPTERS)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"checkpoint {trained.checkpoint.name}: its weights cannot be read") from error
     loras = {}
     for name in trained.topology.adapters:
-        # Keys are <adapter>/<module>/A and /B; names of adapters have no slash.
-        paths = sorted(key[len(name) + 1 : -2] for key in state if key.startswith(f"{name}/") and key.endswith("/A"))
-        pairs = {path: (state[f"{name}/{path}/A"], state[f"{name}/{path}/B"] * scale) for path in paths}
-        loras[name] = PlainLora(adapter.rank, pairs)
+        lora = adapter.plain_lora(name, state)
+        if lora is None:
+            return False
+        loras[name] = lora
     try:
         write_export(trained, loras, folder)
     except AdapterError as error:
         raise CheckpointError(f"checkpoint {trained.checkpoint.name}: {error}") from error
+    return True
 
 
 async def _export_by_command(checkpoint: Path, folder: Path) -> None:

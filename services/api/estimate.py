@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from neuromas.adapters.families.contract import AdapterSpec, ModuleShape
+from neuromas.adapters.families.registry import default_adapter
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import TINY, resolve_base
 from neuromas.errors import BaseModelError
@@ -16,7 +18,7 @@ from neuromas.growth.plan import Grown
 from neuromas.services.api.allowed import base_folder
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
-from neuromas.spec.parts import AdapterSpec, SamplingSpec
+from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.draw import draw_mermaid, draw_text
 from neuromas.topology.graph import Topology
@@ -52,7 +54,7 @@ class Assumptions:
         """Return those of a run spec; None = of a run spec that says nothing but the graph."""
         base = TINY if spec is None else spec.base
         folder = resolve_base(TINY) if base == TINY else base_folder(base, settings)
-        adapter = AdapterSpec() if spec is None else spec.adapter
+        adapter = default_adapter() if spec is None else spec.adapter
         sampling = SamplingSpec() if spec is None else spec.sampling
         signal = None if spec is None else spec.prompt.max_signal_tokens
         return Assumptions(base, folder, adapter, sampling.max_tokens, signal)
@@ -147,11 +149,14 @@ def _critical_path(topology: Topology, budgets: Mapping[str, int]) -> list[str]:
 
 
 def _weights(topology: Topology, assumed: Assumptions, tokens: int) -> tuple[int | None, dict[str, int | None]]:
-    sizes = None if assumed.folder is None else _base_sizes(assumed.folder, assumed.adapter.targets)
+    adapter, sizes = assumed.adapter, None
+    if assumed.folder is not None:
+        sizes = _base_sizes(assumed.folder, adapter.targets)
     if sizes is None:
         return None, dict.fromkeys(("adapter_bytes", "training_bytes", "base_bytes", "kv_cache_bytes"))
-    adapters, plain = len(topology.adapters), assumed.adapter.rank * sizes.adapted
-    trained = adapters * (assumed.adapter.dimension or plain)
+    adapters = len(topology.adapters)
+    plain = adapter.served_rank * sum(shape.width for shape in sizes.adapted)
+    trained = adapter.num_parameters(sizes.adapted).total(adapters)
     return trained, {
         "adapter_bytes": adapters * plain * _FLOAT_BYTES,
         "training_bytes": trained * _FLOAT_BYTES * _TRAINING_COPIES,
@@ -162,9 +167,9 @@ def _weights(topology: Topology, assumed: Assumptions, tokens: int) -> tuple[int
 
 @dataclass(frozen=True, slots=True)
 class _BaseSizes:
-    """Sizes of a base: rows and columns of its adapted layers, bytes of its files, bytes of a token's key and value."""
+    """Sizes of a base: its adapted layers, bytes of its files, bytes of a token's key and value."""
 
-    adapted: int
+    adapted: tuple[ModuleShape, ...]
     file_bytes: int
     kv_per_token: int | None
 
@@ -177,9 +182,8 @@ def _base_sizes(folder: Path, targets: tuple[str, ...]) -> _BaseSizes | None:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (BaseModelError, OSError, ValueError):
         return None
-    adapted = sum(outputs + inputs for outputs, inputs in shapes.values())
     files = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return _BaseSizes(adapted, files, _kv_bytes(config.get("text_config", config)))
+    return _BaseSizes(shapes, files, _kv_bytes(config.get("text_config", config)))
 
 
 def _kv_bytes(config: Mapping[str, Any]) -> int | None:

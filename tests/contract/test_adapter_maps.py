@@ -1,70 +1,89 @@
-"""What every AdapterMap promises, over all of them."""
+"""What the map of every family promises."""
 
 import pytest
 import torch
+from families import SPECS
 from peft.tuners.unilora import UniLoraModel
-from torch import nn
+from torch import Tensor, nn
 
-from neuromas.adapters.maps.contract import AdapterMap, ModuleShape
-from neuromas.adapters.maps.lora import LoraMap
-from neuromas.adapters.maps.unilora import UniLoraMap, balanced_index
+from neuromas.adapters.families.contract import AdapterSpec, ModuleShape
+from neuromas.adapters.families.map import AdapterMap
+from neuromas.adapters.families.registry import FAMILIES
+from neuromas.adapters.families.unilora.map import UniLoraMap, balanced_index
+from neuromas.adapters.place import Place
 from neuromas.errors import AdapterError
 
 CPU = torch.device("cpu")
 SHAPES = (ModuleShape("x.q_proj", 6, 10), ModuleShape("x.up_proj", 6, 4))
-RANK = 2
-LENGTH = RANK * sum(shape.in_features + shape.out_features for shape in SHAPES)
+LENGTH = 2 * sum(shape.width for shape in SHAPES)
+NAMES = ("a", "b", "c")
+
+
+def layer(shape: ModuleShape) -> nn.Linear:
+    linear = nn.Linear(shape.in_features, shape.out_features, bias=False)
+    values = torch.randn(linear.weight.shape, generator=torch.Generator().manual_seed(len(shape.path)))
+    linear.weight.data.copy_(values)
+    return linear
 
 
 def finished(adapter_map: AdapterMap) -> AdapterMap:
     for shape in SHAPES:
-        adapter_map.add_module(shape, CPU)
+        adapter_map.add_module(shape.path, layer(shape))
     adapter_map.finish(CPU)
     return adapter_map
 
 
-MAPS = {
-    "lora": lambda names=("a", "b", "c"): finished(LoraMap(names, RANK, seed=3)),
-    "unilora": lambda names=("a", "b", "c"): finished(UniLoraMap(len(names), RANK, dimension=20, seed=3)),
-}
+@pytest.fixture(params=list(SPECS))
+def spec(request) -> AdapterSpec:
+    return SPECS[request.param]
 
 
-@pytest.fixture(params=list(MAPS))
-def make(request):
-    return MAPS[request.param]
+@pytest.fixture
+def make(spec: AdapterSpec):
+    return lambda names=NAMES: finished(spec.make_map([Place(name) for name in names], seed=3))
 
 
 def scramble(adapter_map: AdapterMap) -> AdapterMap:
     generator = torch.Generator().manual_seed(0)
-    for stack in adapter_map.stacks():
-        stack.parameter.data = torch.randn(stack.parameter.shape, generator=generator)
+    for owned in adapter_map.tensors():
+        if owned.is_trained:
+            owned.tensor.data = torch.randn(owned.tensor.shape, generator=generator)
     return adapter_map
 
 
-def test_pairs_have_the_shapes_of_their_module(make):
+def updates(adapter_map: AdapterMap) -> list[Tensor]:
+    return [b @ a for a, b in (adapter_map.pair(shape.path, None) for shape in SHAPES)]
+
+
+def test_every_family_is_in_the_suite():
+    assert {spec.type for spec in SPECS.values()} == set(FAMILIES)
+
+
+def test_pairs_have_the_shapes_of_their_module(make, spec: AdapterSpec):
     for shape in SHAPES:
         a, b = make().pair(shape.path, None)
-        assert a.shape == (3, RANK, shape.in_features)
-        assert b.shape == (3, shape.out_features, RANK)
+        assert a.shape == (3, spec.served_rank, shape.in_features)
+        assert b.shape == (3, shape.out_features, spec.served_rank)
         assert a.dtype == b.dtype == torch.float32
 
 
 def test_every_adapter_starts_as_the_base_with_a_gradient(make):
     adapter_map = make()
-    for shape in SHAPES:
-        a, b = adapter_map.pair(shape.path, None)
-        assert not b.any()
-        assert a.abs().amax((1, 2)).min() > 0
-        (b @ a).sum().backward()
-    for stack in adapter_map.stacks():
-        if not stack.key.endswith("/A"):
-            assert stack.rows(stack.parameter.grad).flatten(1).norm(dim=1).min() > 0
+    for update in updates(adapter_map):
+        assert not update.any()
+        (update * torch.arange(update[0].numel()).view(update[0].shape)).sum().backward()
+    squares = torch.zeros(len(NAMES))
+    for owned in adapter_map.tensors():
+        if owned.is_trained and owned.dim is not None and owned.tensor.grad is not None:
+            squares += owned.rows(owned.tensor.grad).flatten(1).square().sum(1)
+    assert squares.min() > 0
 
 
 def test_starts_do_not_depend_on_the_number_or_order_of_adapters(make):
     alone, among = make(("b",)), make(("z", "b", "y"))
     for shape in SHAPES:
-        assert torch.equal(alone.pair(shape.path, None)[0][0], among.pair(shape.path, None)[0][1])
+        for one, other in zip(alone.pair(shape.path, None), among.pair(shape.path, None), strict=True):
+            assert torch.equal(one[0], other[1])
 
 
 def test_the_adapters_present_are_slices_of_all(make):
@@ -81,21 +100,41 @@ def test_absent_adapters_get_exactly_no_gradient(make):
     for shape in SHAPES:
         a, b = adapter_map.pair(shape.path, torch.tensor([1]))
         (b @ a).square().sum().backward()
-    for stack in adapter_map.stacks():
-        norms = stack.rows(stack.parameter.grad).flatten(1).norm(dim=1)
-        assert norms[0] == norms[2] == 0
-        assert norms[1] > 0
+    for owned in adapter_map.tensors():
+        if owned.is_trained and owned.dim is not None:
+            norms = owned.rows(owned.tensor.grad).flatten(1).norm(dim=1)
+            assert norms[0] == norms[2] == 0
+            assert norms[1] > 0
 
 
-def test_stacks_count_adapters_along_their_dimension(make):
-    for stack in make().stacks():
-        assert stack.rows(stack.parameter).shape[0] == 3
-        assert isinstance(stack.parameter, nn.Parameter)
+def test_the_base_is_left_as_it_is(spec: AdapterSpec):
+    adapter_map = spec.make_map([Place("a")], seed=3)
+    layers = {shape.path: layer(shape) for shape in SHAPES}
+    for path, linear in layers.items():
+        adapter_map.add_module(path, linear)
+    adapter_map.finish(CPU)
+    for update in updates(scramble(adapter_map)):
+        update.sum().backward()
+    for shape in SHAPES:
+        assert torch.equal(layers[shape.path].weight, layer(shape).weight)
+        assert layers[shape.path].weight.grad is None
 
 
-@pytest.mark.parametrize(("name", "numbers"), [("lora", LENGTH), ("unilora", 20)])
-def test_trainable_numbers_per_adapter(name, numbers):
-    assert sum(stack.parameter.numel() for stack in MAPS[name]().stacks()) == 3 * numbers
+def test_tensors_count_adapters_along_their_dimension(make):
+    for owned in make().tensors():
+        assert owned.rows(owned.tensor).shape[0] == (1 if owned.dim is None else 3)
+
+
+def test_the_formula_of_trained_numbers_is_their_count(make, spec: AdapterSpec):
+    trained = [owned for owned in make().tensors() if owned.is_trained]
+    own = sum(owned.tensor.numel() for owned in trained if owned.dim is not None)
+    shared = sum(owned.tensor.numel() for owned in trained if owned.dim is None)
+    assert (own, shared) == (3 * spec.num_parameters(SHAPES).per_adapter, spec.num_parameters(SHAPES).shared)
+
+
+def test_a_pooled_adapter_has_at_least_the_numbers_of_all_and_not_many_more(spec: AdapterSpec):
+    one, pooled = (each.num_parameters(SHAPES).total(1) for each in (spec, spec.pooled(3)))
+    assert 3 * one <= pooled <= 4 * one
 
 
 @pytest.mark.parametrize(("total", "dimension", "seed"), [(52, 20, 3), (40, 20, 0), (1000, 7, 42), (5, 5, 1)])
@@ -105,9 +144,8 @@ def test_the_projection_index_equals_pefts(total, dimension, seed):
 
 
 def test_the_projection_is_an_isometry():
-    adapter_map = finished(UniLoraMap(2, RANK, dimension=20, seed=3))
-    scramble(adapter_map)
-    theta = adapter_map.stacks()[0].parameter.detach()
+    adapter_map = scramble(finished(UniLoraMap(NAMES[:2], 2, dimension=20, seed=3)))
+    theta = adapter_map.tensors()[0].tensor.detach()
     pairs = [adapter_map.pair(shape.path, None) for shape in SHAPES]
     stacked = torch.cat([tensor.detach().flatten(1) for pair in pairs for tensor in pair], dim=1)
     assert stacked.shape == (2, LENGTH)
@@ -117,10 +155,10 @@ def test_the_projection_is_an_isometry():
 
 def test_a_vector_longer_than_what_it_fills_is_refused():
     with pytest.raises(AdapterError, match=rf"allowed are 1\.\.{LENGTH}"):
-        finished(UniLoraMap(1, RANK, dimension=LENGTH + 1, seed=0))
+        finished(UniLoraMap(NAMES[:1], 2, dimension=LENGTH + 1, seed=0))
 
 
 def test_vectors_of_different_projections_can_be_told_apart():
-    one, other = (finished(UniLoraMap(1, RANK, 20, seed)).constants()["projection"] for seed in (1, 2))
+    one, other = (finished(UniLoraMap(NAMES[:1], 2, 20, seed)).constants()["projection"] for seed in (1, 2))
     assert one.tolist() == [1, LENGTH, 20]
     assert not torch.equal(one, other)

@@ -33,7 +33,7 @@ def main(out: Path, settings: dict[str, object]) -> None:
 
     def capture(self: session.StageSession, step: int) -> torch.Tensor:
         for stack in self._bank.stacks():
-            gradients[f"{step}/{stack.key}"] = stack.parameter.grad.clone()
+            gradients[f"{step}/{stack.key}"] = stack.tensor.grad.clone()
         return original(self, step)
 
     session.StageSession._before_optimizer_step = capture  # type: ignore[method-assign]

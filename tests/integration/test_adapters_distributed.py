@@ -12,11 +12,13 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from neuromas.adapters.build import build_model
-from neuromas.spec.parts import AdapterSpec
+from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.families.lora.spec import LoraSpec
+from neuromas.adapters.families.unilora.spec import UniLoraSpec
 
 NAMES = ("a", "b", "c")
 ROUTES = [0, 1, 2, 2, 0, 0]  # the second process has no row of "b"
-SPECS = {"lora": AdapterSpec(rank=3), "unilora": AdapterSpec(type="unilora", rank=3, dimension=100)}
+SPECS = {"lora": LoraSpec(rank=3), "unilora": UniLoraSpec(rank=3, dimension=100)}
 pytestmark = pytest.mark.timeout(900)  # two more processes that each import the whole stack
 CASES = ("lora-replicated", "lora-sharded", "unilora-replicated", "unilora-sharded")
 
@@ -38,12 +40,12 @@ def alone(model: PeftModel) -> torch.nn.Module:
 def gradients(base: Path, spec: AdapterSpec, rows: slice, wrap) -> dict[str, torch.Tensor]:
     model, bank = build_model(base, spec, NAMES, seed=0)
     for stack in bank.stacks():
-        stack.parameter.data += 0.2 * torch.randn(stack.parameter.shape, generator=torch.Generator().manual_seed(1))
+        stack.tensor.data += 0.2 * torch.randn(stack.tensor.shape, generator=torch.Generator().manual_seed(1))
     module = wrap(model)
     ids = torch.randint(0, 40, (len(ROUTES), 9), generator=torch.Generator().manual_seed(2))[rows]
     bank.set_routes(ROUTES[rows])
     module(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-    found = {stack.key: stack.rows(stack.parameter.grad) for stack in bank.stacks()}
+    found = {stack.key: stack.rows(stack.tensor.grad) for stack in bank.stacks()}
     return {key: grad.full_tensor() if isinstance(grad, DTensor) else grad for key, grad in found.items()}
 
 

@@ -9,20 +9,22 @@ from peft import PeftModel
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import build_model, load_base
 from neuromas.adapters.export import write_peft_folder
-from neuromas.adapters.maps.unilora import balanced_index
+from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.families.lora.spec import LoraSpec
+from neuromas.adapters.families.unilora.map import balanced_index
+from neuromas.adapters.families.unilora.spec import UniLoraSpec
 from neuromas.errors import AdapterError
-from neuromas.spec.parts import AdapterSpec
 
 NAMES = ("a", "b", "c", "d")
 ROUTES = [2, 0, 3, 0, 2, 2, 3]  # shuffled rows, uneven counts, no row of "b"
-LORA = AdapterSpec(rank=3, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
-UNILORA = AdapterSpec(type="unilora", rank=2, dimension=200)
+LORA = LoraSpec(rank=3, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
+UNILORA = UniLoraSpec(rank=2, dimension=200)
 
 
 def scramble(bank: AdapterBank) -> None:
     generator = torch.Generator().manual_seed(1)
     for stack in bank.stacks():
-        stack.parameter.data += 0.2 * torch.randn(stack.parameter.shape, generator=generator)
+        stack.tensor.data += 0.2 * torch.randn(stack.tensor.shape, generator=generator)
 
 
 def batch(rows: int = len(ROUTES), tokens: int = 12) -> torch.Tensor:
@@ -42,7 +44,7 @@ def weights() -> torch.Tensor:
 def joint_gradient(bank: AdapterBank, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     bank.set_routes(ROUTES)
     (row_losses(model, batch()) * weights()).sum().backward()
-    return {stack.key: stack.rows(stack.parameter.grad).clone() for stack in bank.stacks()}
+    return {stack.key: stack.rows(stack.tensor.grad).clone() for stack in bank.stacks()}
 
 
 def stock_node(bank: AdapterBank, name: str, base: Path, folder: Path) -> PeftModel:
@@ -135,7 +137,7 @@ def test_trainable_parameters_are_the_stacks_and_nothing_else(small_base: Path):
     for spec in (LORA, UNILORA):
         model, bank = build_model(small_base, spec, NAMES, seed=0)
         trainable = {id(p) for p in model.parameters() if p.requires_grad}
-        assert trainable == {id(stack.parameter) for stack in bank.stacks()}
+        assert trainable == {id(stack.tensor) for stack in bank.stacks()}
 
 
 def test_per_node_clipping_touches_only_the_nodes_above_the_limit(small_base: Path):
@@ -150,7 +152,7 @@ def test_per_node_clipping_touches_only_the_nodes_above_the_limit(small_base: Pa
     untouched = int(norms[[0, 2, 3]].argmin())
     k = (0, 2, 3)[untouched]
     for stack in bank.stacks():
-        assert torch.equal(stack.rows(stack.parameter.grad)[k], gradients[stack.key][k])
+        assert torch.equal(stack.rows(stack.tensor.grad)[k], gradients[stack.key][k])
 
 
 def test_a_route_of_another_length_is_refused(small_base: Path):
@@ -192,7 +194,7 @@ def test_routes_may_change_before_backward_when_activations_are_stored(small_bas
                 losses[-1].backward()
         if order == "together":
             torch.stack(losses).sum().backward()
-        gradients.append([stack.parameter.grad for stack in bank.stacks()])
+        gradients.append([stack.tensor.grad for stack in bank.stacks()])
     for together, apart in zip(*gradients, strict=True):
         torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-6)
 

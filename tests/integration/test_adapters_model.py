@@ -12,15 +12,16 @@ from safetensors.torch import load_file, save_file
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import adapter_config, build_model, load_base
 from neuromas.adapters.export import padded, write_peft_folder
-from neuromas.adapters.maps.contract import ModuleShape
-from neuromas.adapters.maps.unilora import UniLoraMap
+from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.families.lora.spec import LoraSpec
+from neuromas.adapters.families.unilora.map import UniLoraMap
+from neuromas.adapters.families.unilora.spec import UniLoraSpec
 from neuromas.errors import AdapterError, BaseModelError
-from neuromas.spec.parts import AdapterSpec
 
 NAMES = ("a", "b", "c")
 SPECS = {
-    "lora": AdapterSpec(rank=3, alpha=6.0),
-    "unilora": AdapterSpec(type="unilora", rank=2, dimension=200, alpha=6.0),
+    "lora": LoraSpec(rank=3, alpha=6.0),
+    "unilora": UniLoraSpec(rank=2, dimension=200, alpha=6.0),
 }
 
 
@@ -33,7 +34,7 @@ def scrambled(folder: Path, spec: AdapterSpec, names=NAMES) -> tuple[PeftModel, 
     model, bank = build_model(folder, spec, names, seed=0)
     generator = torch.Generator().manual_seed(1)
     for stack in bank.stacks():
-        stack.parameter.data += 0.2 * torch.randn(stack.parameter.shape, generator=generator)
+        stack.tensor.data += 0.2 * torch.randn(stack.tensor.shape, generator=generator)
     return model.eval(), bank
 
 
@@ -68,7 +69,7 @@ def test_disabling_the_adapter_gives_the_base_and_enabling_gives_it_back(small_b
     with model.disable_adapter():
         assert torch.equal(logits(model, batch(2)), logits(load_base(small_base), batch(2)))
     assert torch.equal(logits(model, batch(2)), before)
-    assert all(stack.parameter.requires_grad for stack in bank.stacks())
+    assert all(stack.tensor.requires_grad for stack in bank.stacks())
 
 
 def test_node_logits_equal_its_exported_folder_in_stock_peft(small_base: Path, spec: AdapterSpec, tmp_path: Path):
@@ -96,7 +97,7 @@ def test_export_all_equals_each_export_and_is_a_snapshot(small_base: Path, spec:
             np.testing.assert_array_equal(every[name].modules[path][0], a)
             np.testing.assert_array_equal(every[name].modules[path][1], b)
     for stack in bank.stacks():
-        stack.parameter.data.zero_()
+        stack.tensor.data.zero_()
     for name in NAMES:
         for path, (a, b) in every[name].modules.items():
             assert a.dtype == b.dtype == np.float32
@@ -109,17 +110,17 @@ def test_unilora_pairs_equal_pefts_at_the_same_vector_and_seed(small_base: Path)
     targets = ["q_proj", "v_proj", "up_proj", "down_proj"]
     config = UniLoraConfig(r=2, theta_d_length=200, proj_seed=5, target_modules=targets, task_type="CAUSAL_LM")
     theirs = get_peft_model(load_base(small_base), config)
-    ours = UniLoraMap(1, rank=2, dimension=200, seed=5, offset=False)
+    ours = UniLoraMap(["a"], rank=2, dimension=200, seed=5, offset=False)
     layers = {
         path.removeprefix("base_model.model."): layer
         for path, layer in theirs.named_modules()
         if path.rpartition(".")[2] in targets
     }
     for path, layer in layers.items():
-        ours.add_module(ModuleShape(path, layer.in_features, layer.out_features), torch.device("cpu"))
+        ours.add_module(path, layer)
     ours.finish(torch.device("cpu"))
     vector = theirs.base_model.unilora_theta_d["default"]
-    ours.stacks()[0].parameter.data.copy_(vector[:, None])
+    ours.tensors()[0].tensor.data.copy_(vector[:, None])
     assert len(layers) == 8
     for path, layer in layers.items():
         a, b = ours.pair(path, None)
@@ -161,10 +162,10 @@ def test_a_copied_model_has_its_own_weights_and_route(small_base: Path, spec: Ad
     before = logits(model, batch(2))
     twin_bank = AdapterBank(twin)
     for stack in twin_bank.stacks():
-        stack.parameter.data.zero_()
+        stack.tensor.data.zero_()
     twin_bank.set_routes([0])
     assert torch.equal(logits(model, batch(2)), before)
-    assert {id(s.parameter) for s in bank.stacks()}.isdisjoint(id(s.parameter) for s in twin_bank.stacks())
+    assert {id(s.tensor) for s in bank.stacks()}.isdisjoint(id(s.tensor) for s in twin_bank.stacks())
 
 
 def test_generate_keeps_rows_on_their_adapters(small_base: Path):
@@ -191,7 +192,7 @@ def test_masters_stay_float32_over_a_bfloat16_base(small_base: Path, spec: Adapt
     out = model(input_ids=batch(2)).logits
     out.float().sum().backward()
     assert out.dtype == torch.bfloat16
-    assert all(stack.parameter.dtype == stack.parameter.grad.dtype == torch.float32 for stack in bank.stacks())
+    assert all(stack.tensor.dtype == stack.tensor.grad.dtype == torch.float32 for stack in bank.stacks())
 
 
 @pytest.mark.parametrize("names", [("a",), NAMES, tuple(f"n{k}" for k in range(9))])
@@ -259,7 +260,7 @@ def test_a_second_peft_adapter_is_refused_and_leaves_no_trace(small_base: Path):
 def test_targets_that_cannot_carry_adapters_are_refused(small_base: Path, target: str):
     allowed = "'down_proj', 'gate_proj', 'k_proj', 'o_proj', 'q_proj', 'up_proj', 'v_proj'"
     with pytest.raises(AdapterError, match=rf"got \['{target}'\], allowed are \[{allowed}\]"):
-        build_model(small_base, AdapterSpec(targets=("q_proj", target)), NAMES, seed=0)
+        build_model(small_base, LoraSpec(targets=("q_proj", target)), NAMES, seed=0)
 
 
 @pytest.mark.parametrize("names", [(), ("a", "a"), ("A",), ("a/b",)])

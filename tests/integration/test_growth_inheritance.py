@@ -8,6 +8,7 @@ import torch
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import build_model
+from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.inherit import inherit
 from neuromas.adapters.ref import AdapterRef
 from neuromas.growth.plan import Grown, apply_plan
@@ -16,7 +17,7 @@ from neuromas.rollout.record import Provenance
 from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.growth import AppendSpec, BeforeOutputSpec, EditSpec, GraftSpec, InheritanceSpec, PlanSpec
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
+from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
@@ -24,7 +25,7 @@ from neuromas.topology.graph import Topology
 CHAIN = topology_from_document({"chain": 3})
 TREE = topology_from_document({"layers": [2]})
 TASK = ChainTask(hops=5)
-ADAPTER = AdapterSpec(rank=2)
+ADAPTER = LoraSpec(rank=2)
 
 Messages = dict[str, list[tuple[int, ...]]]
 
@@ -52,7 +53,7 @@ def grow(
 ) -> tuple[Grown, AdapterBank]:
     grown = apply_plan(graph, PlanSpec(edits=(edit,), inherit=InheritanceSpec(**settings)))
     _, larger = build_model(base, ADAPTER, grown.topology.adapters, seed=0)
-    state = inherit([bank.state()], grown.sources, larger.state(), seed=0)
+    state = inherit([bank.state()], grown.sources, larger.state(), larger.roles(), seed=0)
     for name in larger.names:
         larger.load(name, state)
     return grown, larger

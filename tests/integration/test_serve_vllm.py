@@ -14,6 +14,7 @@ import openai
 import pytest
 from served_app import served
 
+from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.linears import linear_shapes
 from neuromas.rollout.batch import RolloutBatch
@@ -24,7 +25,7 @@ from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
+from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import layered
 from neuromas.topology.graph import Topology
@@ -45,11 +46,11 @@ def weights(base: Path, topology: Topology, version: int) -> dict[str, PlainLora
     for place, name in enumerate(topology.adapters):
         rng = np.random.default_rng([version, place])
         modules = {
-            path: (
-                rng.normal(0, 0.2, (2, size_in)).astype(np.float32),
-                rng.normal(0, 0.2, (size_out, 2)).astype(np.float32),
+            shape.path: (
+                rng.normal(0, 0.2, (2, shape.in_features)).astype(np.float32),
+                rng.normal(0, 0.2, (shape.out_features, 2)).astype(np.float32),
             )
-            for path, (size_out, size_in) in linear_shapes(base, AdapterSpec().targets).items()
+            for shape in linear_shapes(base, LoraSpec().targets)
         }
         loras[name] = PlainLora(2, modules)
     return loras
@@ -83,7 +84,7 @@ def world(small_base: Path) -> Iterator[World]:
     from neuromas.engines.vllm import VllmEngine
 
     spec = EngineSpec(max_model_len=96, max_num_seqs=128, max_num_batched_tokens=1024, kv_cache_gib=0.1)
-    engine = VllmEngine(small_base, spec, SLOTS, 2, AdapterSpec().targets)
+    engine = VllmEngine(small_base, spec, SLOTS, 2, LoraSpec().targets)
     renderer = make_renderer(PromptSpec(), small_base)
     expected: dict[str, list[dict[str, str]]] = {name: [] for name in GRAPHS}
     for name, topology in GRAPHS.items():

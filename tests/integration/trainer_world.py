@@ -11,12 +11,14 @@ from transformers import AutoTokenizer
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import build_model
+from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.initial import stream
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
 from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import AdapterSpec, PromptSpec, SamplingSpec
+from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.tasks.base import Description, Example, Split
 from neuromas.tasks.chain import ChainSpec, ChainTask
@@ -27,7 +29,7 @@ from neuromas.training.stage_settings import StageSettings
 from neuromas.training.step_plan import Seats
 from neuromas.training.trainer import JointTrainer
 
-ADAPTER = AdapterSpec(rank=2)
+ADAPTER = LoraSpec(rank=2)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def make_world(
 def gradients(bank: AdapterBank) -> dict[str, torch.Tensor]:
     """Gradient of every adapter's tensors by ``<adapter>/<key>``."""
     return {
-        f"{name}/{stack.key}": stack.rows(stack.parameter.grad)[bank.index(name)].clone()
+        f"{name}/{stack.key}": stack.rows(stack.tensor.grad)[bank.index(name)].clone()
         for stack in bank.stacks()
         for name in bank.names
     }

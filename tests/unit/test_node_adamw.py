@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuromas.adapters.maps.contract import Stack
+from neuromas.adapters.families.map import Owned
 from neuromas.errors import CheckpointError
 from neuromas.training.optimizer import NodeAdamW
 
@@ -14,32 +14,32 @@ NAMES = ("a", "b", "c")
 SETTINGS = {"lr": 0.01, "betas": (0.9, 0.95), "weight_decay": 0.1}
 
 
-def make() -> tuple[list[Stack], NodeAdamW]:
+def make() -> tuple[list[Owned], NodeAdamW]:
     generator = torch.Generator().manual_seed(0)
     first = nn.Parameter(torch.randn(3, 2, 4, generator=generator))
     second = nn.Parameter(torch.randn(5, 3, generator=generator))  # adapters last, as a Uni-LoRA vector
-    stacks = [Stack("m/A", first, 0), Stack("theta", second, 1)]
+    stacks = [Owned("m/A", first, 0), Owned("theta", second, 1)]
     return stacks, NodeAdamW(stacks, NAMES, **SETTINGS)
 
 
-def give_gradients(stacks: list[Stack], step: int) -> None:
+def give_gradients(stacks: list[Owned], step: int) -> None:
     generator = torch.Generator().manual_seed(step)
     for stack in stacks:
-        stack.parameter.grad = torch.randn(stack.parameter.shape, generator=generator)
+        stack.tensor.grad = torch.randn(stack.tensor.shape, generator=generator)
 
 
 def test_equals_torch_when_all_are_active() -> None:
     stacks, ours = make()
-    copies = [nn.Parameter(stack.parameter.detach().clone()) for stack in stacks]
+    copies = [nn.Parameter(stack.tensor.detach().clone()) for stack in stacks]
     theirs = torch.optim.AdamW(copies, **SETTINGS)
     for step in range(6):
         give_gradients(stacks, step)
         for copy, stack in zip(copies, stacks, strict=True):
-            copy.grad = stack.parameter.grad.clone()
+            copy.grad = stack.tensor.grad.clone()
         ours.step()
         theirs.step()
     for copy, stack in zip(copies, stacks, strict=True):
-        assert torch.allclose(stack.parameter, copy, atol=1e-6)
+        assert torch.allclose(stack.tensor, copy, atol=1e-6)
 
 
 def test_an_adapter_at_rest_keeps_every_bit_and_goes_on_as_if_no_step_had_been() -> None:
@@ -49,13 +49,13 @@ def test_an_adapter_at_rest_keeps_every_bit_and_goes_on_as_if_no_step_had_been()
     give_gradients(other_stacks, 0)
     optimizer.step()
     other.step()
-    before = [stack.rows(stack.parameter.detach())[1].clone() for stack in stacks]
+    before = [stack.rows(stack.tensor.detach())[1].clone() for stack in stacks]
     optimizer.set_active(torch.tensor([True, False, True]))
     for step in (1, 2):
         give_gradients(stacks, step)
         optimizer.step()
     for stack, value in zip(stacks, before, strict=True):
-        assert torch.equal(stack.rows(stack.parameter.detach())[1], value)
+        assert torch.equal(stack.rows(stack.tensor.detach())[1], value)
     assert optimizer.counts.tolist() == [3, 1, 3]
     optimizer.set_active(torch.tensor([True, True, True]))
     give_gradients(stacks, 3)
@@ -63,7 +63,7 @@ def test_an_adapter_at_rest_keeps_every_bit_and_goes_on_as_if_no_step_had_been()
     optimizer.step()
     other.step()
     for stack, twin in zip(stacks, other_stacks, strict=True):
-        assert torch.equal(stack.rows(stack.parameter.detach())[1], twin.rows(twin.parameter.detach())[1])
+        assert torch.equal(stack.rows(stack.tensor.detach())[1], twin.rows(twin.tensor.detach())[1])
 
 
 def test_moments_travel_by_name() -> None:

@@ -110,7 +110,7 @@ def test_an_unknown_key_of_a_variant_names_the_keys_of_that_variant() -> None:
         ({"training": None}, "training", "got null; expected a table"),
         ({"sampling": {"temperature": float("nan")}}, "sampling.temperature", "expected a finite number"),
         ({"engine": {"block_size": 40}}, "engine.block_size", "multiples of 16"),
-        ({"adapter": {"type": "unilora"}}, "adapter", "dimension is required"),
+        ({"adapter": {"type": "unilora"}}, "adapter.dimension", "is missing; it is an integer"),
         ({"adapter": {"targets": "q_proj"}}, "adapter.targets", "got 'q_proj'; expected a list"),
         ({"training": {"importance_sampling": "token_mask"}}, "training", "needs old_logprobs = 'trainer'"),
         ({"training": {"baseline_decay": 0.5}}, "training", "needs estimator = 'reinforce'"),

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from fastapi import APIRouter
 
 from neuromas import __version__
+from neuromas.adapters.families.registry import FAMILIES as ADAPTERS
 from neuromas.services.api.auth import ReaderOrServer
 from neuromas.services.api.bounds import MAX_EDGES
 from neuromas.services.api.described import errors
@@ -20,7 +21,6 @@ from neuromas.services.records import Scope
 from neuromas.services.store.base import Document
 from neuromas.spec.growth import EditSpec
 from neuromas.spec.machine import EngineSpec, RuntimeSpec
-from neuromas.spec.parts import AdapterSpec
 from neuromas.spec.training import Loss, TrainingSpec
 from neuromas.tasks.registry import FAMILIES
 
@@ -37,7 +37,7 @@ async def read_capabilities(caller: ReaderOrServer, service: Serviced) -> Docume
         "version": __version__,
         "tasks": _tasks(service),
         "bases": [*settings.bases, *(f"{root}/..." for root in settings.base_roots)],
-        "adapters": _choices(AdapterSpec, "type"),
+        "adapters": list(ADAPTERS),
         "losses": list(get_args(Loss)),
         "estimators": _choices(TrainingSpec, "estimator"),
         "engines": _choices(EngineSpec, "type"),

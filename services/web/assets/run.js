@@ -175,7 +175,7 @@ function wish(run) {
 
 function aboutOf(run) {
   const { spec, parent } = run;
-  const parts = [`${run.task} task on the base ${run.base}`, `${spec.adapter.type} of rank ${spec.adapter.rank} per node`,
+  const parts = [`${run.task} task on the base ${run.base}`, `${sized(spec.adapter)} per node`,
     `seed ${spec.seed}`, `submitted ${moment(run.created)}`];
   if (run.attempt > 1) parts.push(`attempt ${run.attempt} of ${run.max_attempts}`);
   return [parts.join(", "), parent && [". Grown from ", h("a", { href: `#/runs/${parent.run}` }, parent.run), `: ${planWords(parent.plan)}`], "."];
@@ -224,4 +224,10 @@ class Tiles {
     say(figure.value, value);
     say(figure.what, what || "\u00a0");
   }
+}
+
+/** Return an adapter section as words: its type and its numbers. */
+function sized({ type, ...sizes }) {
+  const numbers = Object.entries(sizes).filter(([, value]) => typeof value === "number").map(([name, value]) => `${name} ${value}`);
+  return [type, ...numbers].join(", ");
 }

@@ -6,10 +6,9 @@ import { labelled } from "./parts.js";
 import { readJson } from "./shorthand.js";
 
 const TRAINING = ["steps", "prompts_per_step", "group_size", "learning_rate"];
-const ADAPTER = ["type", "rank", "dimension"];
-const LABELS = { prompts_per_step: "Examples per step", group_size: "Rollouts per example", steps: "Steps", type: "Method" };
+const LABELS = { prompts_per_step: "Examples per step", group_size: "Rollouts per example", steps: "Steps" };
 // What the fields above the JSON say; the rest of a given spec goes there.
-const SHOWN = { training: TRAINING, adapter: ADAPTER, engine: ["type"], runtime: ["type"] };
+const SHOWN = { training: TRAINING, engine: ["type"], runtime: ["type"] };
 
 /** The fields of a run spec beside its topology. */
 export class RunForm {
@@ -23,9 +22,8 @@ export class RunForm {
       autocomplete: "off", spellcheck: "false", oninput: onChange });
     this.baseField = labelled("Base", this.base, "The frozen model under all nodes.");
     const bases = h("datalist", { id: "bases" }, capabilities.bases.filter((name) => !name.endsWith("/...")).map((name) => h("option", { value: name })));
-    this.offered = capabilities.tasks;
-    this.task = this.taskPart(given.task || {});
-    this.adapter = this.section("adapter", ADAPTER, given);
+    this.task = this.variantPart("task", "Task", given, capabilities.tasks);
+    this.adapter = this.variantPart("adapter", "Method", given, capabilities.adapters);
     this.training = this.section("training", TRAINING, given);
     this.engine = this.section("engine", ["type"], given, { type: "Engine" });
     this.runtime = this.section("runtime", ["type"], given, { type: "Runtime" });
@@ -35,7 +33,7 @@ export class RunForm {
     this.extra.value = Object.keys(rest).length ? JSON.stringify(rest, null, 1) : "";
     this.extraField = labelled("More settings, as JSON", this.extra,
       "Any section of a run spec, such as growth, sampling or checkpoint; it goes over what the fields say.");
-    this.groups = [this.general, this.adapter, this.training, this.engine, this.runtime];
+    this.groups = [this.general, this.training, this.engine, this.runtime];
     const part = (title, ...content) => h("fieldset", {}, h("legend", {}, title), content);
     this.element = h("div", { class: "run-form" },
       part("Run", h("div", { class: "fields" }, this.general.element, this.baseField), bases),
@@ -54,16 +52,19 @@ export class RunForm {
     return this.fields(resolve(this.schema.properties[name], this.defs), `${name}.`, { only, given: given[name] || {}, labels });
   }
 
-  taskPart(given) {
-    const { tag, byTag } = variants(this.schema.properties.task, this.defs);
+  /** Return a section that comes in variants: a choice of those offered, and the fields of the one chosen. */
+  variantPart(name, label, whole, offered) {
+    const section = this.schema.properties[name];
+    const given = whole[name] || section.default || {};
+    const { tag, byTag } = variants(section, this.defs);
     const place = h("div", { class: "part" });
     const choice = h("select", { onchange: () => { show({}); this.onChange(); } },
-      [...byTag.keys()].filter((name) => this.offered.includes(name)).map((name) => h("option", { value: name, selected: name === given[tag] }, name)));
+      [...byTag.keys()].filter((option) => offered.includes(option)).map((option) => h("option", { value: option, selected: option === given[tag] }, option)));
     const note = h("p", { class: "note" });
-    const part = { fields: null, element: h("div", {}, note, h("div", { class: "fields" }, labelled("Task", choice), place)) };
+    const part = { fields: null, element: h("div", {}, note, h("div", { class: "fields" }, labelled(label, choice), place)) };
     const show = (values) => {
       const schema = byTag.get(choice.value);
-      part.fields = this.fields(schema, "task.", { skip: [tag], given: values });
+      part.fields = this.fields(schema, `${name}.`, { skip: [tag], given: values });
       note.textContent = schema.description.replaceAll("``", "");
       put(place, part.fields.element);
     };
@@ -94,7 +95,7 @@ export class RunForm {
         this.baseField.setFault(message);
         return false;
       }
-      if ([...this.groups, this.task.fields].some((group) => group.setFault(path, message))) return false;
+      if ([...this.groups, this.task.fields, this.adapter.fields].some((group) => group.setFault(path, message))) return false;
       if (!this.extra.value.trim() || !path) return true;
       this.extraField.setFault(`${path}: ${message}`);
       return false;
@@ -109,14 +110,14 @@ export class RunForm {
   clearFaults() {
     this.baseField.setFault("");
     this.extraField.setFault("");
-    for (const group of [...this.groups, this.task.fields]) group.clearFaults();
+    for (const group of [...this.groups, this.task.fields, this.adapter.fields]) group.clearFaults();
   }
 
   /** Return what a given spec says beside what has a field, without what is the default anyway. */
   rest(given) {
     const found = {};
     for (const [name, value] of Object.entries(given)) {
-      if (["name", "seed", "base", "topology", "task"].includes(name)) continue;
+      if (["name", "seed", "base", "topology", "task", "adapter"].includes(name)) continue;
       const schema = resolve(this.schema.properties[name] || {}, this.defs);
       const usual = schema.default;
       const part = isTable(value) ? differing(value, usual, SHOWN[name] || []) : value;

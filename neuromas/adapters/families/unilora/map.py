@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuromas.adapters.families.contract import ModuleShape
+from neuromas.adapters.families.map import SLOT, AdapterMap, Owned
 from neuromas.adapters.initial import down_projection
-from neuromas.adapters.maps.contract import SLOT, ModuleShape, Stack
 from neuromas.errors import AdapterError
 
 
@@ -61,51 +62,37 @@ class Projection(nn.Module):
         self.register_buffer("offset", offset, persistent=False)
 
 
-class UniLoraMap:
+class UniLoraMap(AdapterMap):
     """theta (d, N) -> pairs, by two gathers per module.
 
     theta is stored slot-major because gathering rows of N numbers is several times faster than gathering columns.
-    Trainable numbers per adapter: d.
     """
 
-    def __init__(self, num_adapters: int, rank: int, dimension: int, seed: int, offset: bool = True) -> None:
+    def __init__(self, names: Sequence[str], rank: int, dimension: int, seed: int, offset: bool = True) -> None:
         """Create the map.
 
         Args:
-            num_adapters: N.
+            names: of the adapters.
             rank: rank r of the pairs.
             dimension: length d of each adapter's vector.
             seed: fixes P and A0; adapters can be exchanged only between maps of one seed.
-            offset: False leaves A0 out (the paper's form); theta must then not start at zero, see ``stacks``.
+            offset: False leaves A0 out (the paper's form); theta must then not start at zero.
         """
-        self._num_adapters = num_adapters
-        self._rank = rank
+        super().__init__(names, rank)
         self._dimension = dimension
         self._seed = seed
         self._has_offset = offset
-        self._shapes: dict[str, ModuleShape] = {}
         self._spans: dict[str, tuple[int, int]] = {}
         self._length = 0
         self._offset_length = 0
         self._theta = nn.ParameterDict()
         self._projection: Projection | None = None
 
-    @property
-    def num_adapters(self) -> int:
-        """Number of adapters in the stacks."""
-        return self._num_adapters
-
-    @property
-    def rank(self) -> int:
-        """Common rank r of all pairs."""
-        return self._rank
-
-    def add_module(self, shape: ModuleShape, device: torch.device) -> Mapping[str, nn.ParameterDict]:
+    def _make(self, shape: ModuleShape, linear: nn.Linear) -> Mapping[str, nn.Module]:
         """Give the module its span of the LoRA vector; its layer owns nothing."""
-        self._shapes[shape.path] = shape
         self._spans[shape.path] = (self._length, self._offset_length)
-        self._length += self._rank * (shape.in_features + shape.out_features)
-        self._offset_length += self._rank * shape.in_features
+        self._length += self.rank * shape.width
+        self._offset_length += self.rank * shape.in_features
         return {}
 
     def finish(self, device: torch.device) -> Mapping[str, nn.Module]:
@@ -123,12 +110,12 @@ class UniLoraMap:
         offset = torch.zeros(0)
         if self._has_offset:
             starts = [
-                down_projection(self._seed, "", shape.path, self._rank, shape.in_features).flatten()
+                down_projection(self._seed, "", shape.path, self.rank, shape.in_features).flatten()
                 for shape in self._shapes.values()
             ]
             offset = torch.cat(starts)
         self._projection = Projection(index, self._dimension, offset).to(device)
-        self._theta[SLOT] = nn.Parameter(torch.zeros(self._dimension, self._num_adapters, device=device))
+        self._theta[SLOT] = nn.Parameter(torch.zeros(self._dimension, self.num_adapters, device=device))
         return {"neuromas_theta": self._theta, "neuromas_projection": self._projection}
 
     def pair(self, path: str, present: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -136,7 +123,7 @@ class UniLoraMap:
         projection = self._shared()
         shape = self._shapes[path]
         start, offset_start = self._spans[path]
-        size_a, size_b = self._rank * shape.in_features, self._rank * shape.out_features
+        size_a, size_b = self.rank * shape.in_features, self.rank * shape.out_features
         theta = self._theta[SLOT]
         if present is not None:
             theta = theta.index_select(1, present)
@@ -145,16 +132,12 @@ class UniLoraMap:
         flat_a, flat_b = entries.t().split((size_a, size_b), dim=1)
         if self._has_offset:
             flat_a = flat_a + projection.offset[offset_start : offset_start + size_a]
-        a = flat_a.reshape(-1, self._rank, shape.in_features)
-        return a, flat_b.reshape(-1, shape.out_features, self._rank)
+        a = flat_a.reshape(-1, self.rank, shape.in_features)
+        return a, flat_b.reshape(-1, shape.out_features, self.rank)
 
-    def modules(self) -> Sequence[ModuleShape]:
-        """Modules in the order in which they were added."""
-        return tuple(self._shapes.values())
-
-    def stacks(self) -> Sequence[Stack]:
+    def tensors(self) -> Sequence[Owned]:
         """The one trained tensor, theta (d, N)."""
-        return (Stack("theta", self._theta[SLOT], 1),)
+        return (Owned("theta", self._theta[SLOT], 1, is_update=True),)
 
     def constants(self) -> Mapping[str, Tensor]:
         """Seed, D and d of the projection that a vector belongs to."""

@@ -1,0 +1,107 @@
+"""What every family says about itself in a run spec: its own fields, its sizes, its map. Loads no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from pydantic import Field
+
+from neuromas.adapters.ref import Array, PlainLora
+from neuromas.errors import Fault
+from neuromas.schema.model import SpecModel
+
+if TYPE_CHECKING:
+    from neuromas.adapters.families.map import AdapterMap
+    from neuromas.adapters.place import Place
+
+SHARED = "@shared"
+"""Stands for an adapter's name where a tensor belongs to all of them; no adapter can have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleShape:
+    """A linear layer that carries adapters: its ``path`` in the base and its sizes."""
+
+    path: str
+    in_features: int
+    out_features: int
+
+    @property
+    def width(self) -> int:
+        """Numbers of a LoRA of rank 1 on the layer."""
+        return self.in_features + self.out_features
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Trained numbers: those that each adapter has for itself, and those that all adapters of a graph share."""
+
+    per_adapter: int
+    shared: int = 0
+
+    def total(self, adapters: int) -> int:
+        """Return how many a graph with this many adapters trains."""
+        return self.per_adapter * adapters + self.shared
+
+
+class AdapterSpec(SpecModel, ABC):
+    """The trainable weights that each adapter name gets; ``type`` chooses their family, and each has its own keys.
+
+    Whatever the family, an adapter acts as a low-rank pair (A, B) per layer: it is served and exported as a LoRA.
+    """
+
+    title: ClassVar[str]
+    """Name of the family for people."""
+
+    type: str
+    targets: tuple[str, ...] = Field(default=("q_proj", "v_proj", "up_proj", "down_proj"), min_length=1)
+    """Names of the linear layers that carry adapters."""
+
+    @property
+    @abstractmethod
+    def served_rank(self) -> int:
+        """Rank of the LoRA that engines get."""
+
+    @property
+    def scale(self) -> float:
+        """Factor of ``B @ A``."""
+        return 1.0
+
+    @abstractmethod
+    def num_parameters(self, shapes: Sequence[ModuleShape]) -> Parameters:
+        """Return what is trained on layers of these shapes. The one formula: checks, estimates and reports use it."""
+
+    def faults(self, shapes: Sequence[ModuleShape]) -> Iterator[Fault]:
+        """Yield what cannot work on layers of these shapes, with paths within the section."""
+        yield from ()
+
+    def notes(self, adapters: int) -> Iterator[str]:
+        """Yield what someone should know who trains a graph with this many adapters, in sentences."""
+        yield from ()
+
+    @abstractmethod
+    def pooled(self, count: int) -> Self:
+        """Return adapters of the same family each with about the trained numbers of ``count`` of these, never fewer.
+
+        Raises:
+            SpecError: the family has no such adapter.
+        """
+
+    @abstractmethod
+    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+        """Return a map without modules for one adapter per place. Loads torch."""
+
+    def plain_lora(self, name: str, state: Mapping[str, Array]) -> PlainLora | None:
+        """Return one adapter of a checkpoint as engines take it, without torch and without the base.
+
+        Args:
+            name: the adapter.
+            state: tensors of the checkpoint, ``<adapter>/<key>``.
+
+        Returns:
+            None where the family's pairs can only be made by its map on the base.
+        """
+        return None

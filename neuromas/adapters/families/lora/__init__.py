@@ -1,0 +1,1 @@
+"""LoRA: the pairs themselves are trained."""

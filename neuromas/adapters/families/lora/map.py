@@ -1,0 +1,47 @@
+"""LoRA: the pairs themselves are trained. Source: arXiv:2106.09685."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from neuromas.adapters.families.contract import ModuleShape
+from neuromas.adapters.families.map import SLOT, AdapterMap, Owned, of_present, trained
+from neuromas.adapters.initial import down_projection
+
+
+class LoraMap(AdapterMap):
+    """The identity map: per module stacked A (N, r, in) and B (N, out, r).
+
+    A starts random from (seed, adapter name, module), B starts at zero, so every adapter starts as the base
+    and has a gradient from the first step on.
+    """
+
+    def __init__(self, names: Sequence[str], rank: int, seed: int) -> None:
+        super().__init__(names, rank)
+        self._seed = seed
+        self._tensors: dict[str, tuple[nn.ParameterDict, nn.ParameterDict]] = {}
+
+    def _make(self, shape: ModuleShape, linear: nn.Linear) -> Mapping[str, nn.Module]:
+        """Create A and B of one module, owned by its layer (so that per-layer sharding finds them there)."""
+        device = linear.weight.device
+        starts = [down_projection(self._seed, name, shape.path, self.rank, shape.in_features) for name in self.names]
+        a = trained(torch.stack(starts).to(device))
+        b = trained(torch.zeros(self.num_adapters, shape.out_features, self.rank, device=device))
+        self._tensors[shape.path] = (a, b)
+        return {"neuromas_a": a, "neuromas_b": b}
+
+    def pair(self, path: str, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the module's stacks, or their slices of the adapters present."""
+        a, b = (tensors[SLOT] for tensors in self._tensors[path])
+        return of_present(a, present), of_present(b, present)
+
+    def tensors(self) -> Sequence[Owned]:
+        """A and B of every module."""
+        return tuple(
+            Owned(f"{path}/{letter}", tensors[SLOT], is_update=letter == "B")
+            for path, pair in self._tensors.items()
+            for letter, tensors in zip("AB", pair, strict=True)
+        )

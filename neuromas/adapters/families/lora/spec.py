@@ -1,0 +1,68 @@
+"""LoRA in a run spec. Source: arXiv:2106.09685."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
+from neuromas.adapters.ref import Array, PlainLora
+
+if TYPE_CHECKING:
+    from neuromas.adapters.families.map import AdapterMap
+    from neuromas.adapters.place import Place
+
+
+class LoraSpec(AdapterSpec):
+    """LoRA: the pairs A and B themselves are trained."""
+
+    title: ClassVar[str] = "LoRA"
+
+    type: Literal["lora"] = "lora"
+    rank: int = Field(default=1, ge=1, le=512)
+    """Rank r of the pairs."""
+    alpha: float | None = Field(default=None, gt=0)
+    """The update is scaled by alpha / rank; None = rank, a scale of 1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_unused_key(cls, value: object) -> object:
+        # The spec.json of earlier runs has every key of the section, this one as null.
+        if isinstance(value, Mapping) and value.get("dimension", 0) is None:
+            return {key: item for key, item in value.items() if key != "dimension"}
+        return value
+
+    @property
+    def served_rank(self) -> int:
+        """The rank itself."""
+        return self.rank
+
+    @property
+    def scale(self) -> float:
+        """Alpha / rank."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+    def num_parameters(self, shapes: Sequence[ModuleShape]) -> Parameters:
+        """Return r * sum over layers of (in + out)."""
+        return Parameters(self.rank * sum(shape.width for shape in shapes))
+
+    def pooled(self, count: int) -> Self:
+        """Return adapters of ``count`` times the rank; alpha grows with it, so that the scale stays."""
+        alpha = None if self.alpha is None else self.alpha * count
+        return self.model_copy(update={"rank": self.rank * count, "alpha": alpha})
+
+    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+        """Return the map; see ``LoraMap``."""
+        from neuromas.adapters.families.lora.map import LoraMap
+
+        return LoraMap([place.name for place in places], self.rank, seed)
+
+    def plain_lora(self, name: str, state: Mapping[str, Array]) -> PlainLora:
+        """Return A and B as they lie in the state, scaled."""
+        paths = sorted(key[len(name) + 1 : -2] for key in state if key.startswith(f"{name}/") and key.endswith("/A"))
+        scale = np.float32(self.scale)
+        pairs = {path: (state[f"{name}/{path}/A"], state[f"{name}/{path}/B"] * scale) for path in paths}
+        return PlainLora(self.rank, pairs)

@@ -1,0 +1,132 @@
+"""The map of a family: trained tensors of all adapters of a model -> the low-rank pair (A, B) of each module."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuromas.adapters.families.contract import ModuleShape
+
+SLOT = "default"
+"""Name of the one PEFT adapter that holds all node adapters; TRL and PEFT look for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """One tensor that adapters are made of, and whose it is.
+
+    Attributes:
+        key: its name within an adapter's state (``model.layers.0.self_attn.q_proj/A``, ``theta``).
+        tensor: float32 where trained; a parameter then, else a buffer.
+        dim: its dimension that counts adapters; None = all adapters share the tensor.
+        is_update: whether zeroing the tensor makes the adapter act as the base.
+    """
+
+    key: str
+    tensor: Tensor
+    dim: int | None = 0
+    is_update: bool = False
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training moves it; what stays is stored with the adapter all the same."""
+        return isinstance(self.tensor, nn.Parameter)
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """Return ``tensor`` (the value, gradient or moment of this one) viewed with adapters first, or one row."""
+        return tensor[None] if self.dim is None else tensor.movedim(self.dim, 0)
+
+    def of_groups(self, values: Tensor, num_adapters: int) -> Tensor:
+        """Return the entries of ``values``, one per group, that stand for the rows of this tensor.
+
+        Groups are the adapters in stacking order and, where they share trained tensors, all of these as the last one.
+        """
+        return values[num_adapters:] if self.dim is None else values[:num_adapters]
+
+
+class Fixed(nn.Module):
+    """A tensor that training leaves alone: a buffer that moves between devices and is saved with the model."""
+
+    tensor: Tensor
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("tensor", tensor)
+
+
+class AdapterMap(ABC):
+    """theta -> {(A_m, B_m)}, for all adapters of a model at once.
+
+    A map is evaluated lazily: each layer asks for its own pair inside its forward pass. One big tensor sliced per
+    module would make every slice's backward allocate the whole of it.
+
+    Attributes:
+        names: of the adapters, in stacking order.
+        rank: common rank r of all pairs.
+    """
+
+    def __init__(self, names: Sequence[str], rank: int) -> None:
+        self.names = tuple(names)
+        self.rank = rank
+        self._shapes: dict[str, ModuleShape] = {}
+
+    @property
+    def num_adapters(self) -> int:
+        """Number of adapters in the stacks."""
+        return len(self.names)
+
+    def modules(self) -> Sequence[ModuleShape]:
+        """Modules in the order in which they were added."""
+        return tuple(self._shapes.values())
+
+    def add_module(self, path: str, linear: nn.Linear) -> Mapping[str, nn.Module]:
+        """Make room for one module; returns what its layer must own, by attribute name.
+
+        Args:
+            path: of the module in the base.
+            linear: the base's layer; its weight W0 may be read, and must be left as it is.
+        """
+        shape = self._shapes[path] = ModuleShape(path, linear.in_features, linear.out_features)
+        return self._make(shape, linear)
+
+    @abstractmethod
+    def _make(self, shape: ModuleShape, linear: nn.Linear) -> Mapping[str, nn.Module]:
+        """Create what ``add_module`` returns, at the start of every adapter."""
+
+    def finish(self, device: torch.device) -> Mapping[str, nn.Module]:
+        """Called once after the last module; returns what the root of the model must own, by attribute name."""
+        return {}
+
+    @abstractmethod
+    def pair(self, path: str, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return A (present, r, in) and B (present, out, r) of a module, float32 and differentiable.
+
+        Args:
+            path: the module.
+            present: indices of the adapters wanted, shape (present,); None = all.
+        """
+
+    @abstractmethod
+    def tensors(self) -> Sequence[Owned]:
+        """Return all that is kept of the adapters; the trained ones are every trainable parameter of the model."""
+
+    def constants(self) -> Mapping[str, Tensor]:
+        """Numbers that an adapter's state is meaningless without (a projection's seed); checked on load."""
+        return {}
+
+    def refresh(self) -> None:  # noqa: B027 - most maps derive nothing
+        """Compute anew what is derived from fixed tensors; called after they were loaded."""
+
+
+def trained(tensor: Tensor) -> nn.ParameterDict:
+    """Return a parameter in the form in which PEFT finds it."""
+    return nn.ParameterDict({SLOT: nn.Parameter(tensor)})
+
+
+def of_present(stack: Tensor, present: Tensor | None) -> Tensor:
+    """Return the rows of a stack (adapters first) of the adapters present."""
+    return stack if present is None else stack.index_select(0, present)

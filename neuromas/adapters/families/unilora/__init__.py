@@ -1,0 +1,1 @@
+"""Uni-LoRA: one vector per adapter, spread over all pairs."""

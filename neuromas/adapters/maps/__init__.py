@@ -1,1 +1,0 @@
-"""Adapter methods: maps from trained parameters to the low-rank pair of each module."""

@@ -1,0 +1,54 @@
+"""Where an adapter stands in its graph. Pure data; loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neuromas.topology.graph import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An adapter and the position of the first node that uses it.
+
+    Attributes:
+        name: of the adapter.
+        depth: layer of the node over the layers of the graph, in (0, 1]; 0 = not in a graph.
+        index: position in its layer over the layer's width, in (0, 1].
+        fan_in: messages that the node reads.
+        fan_out: nodes that read its message.
+        is_output: whether its message is the answer.
+    """
+
+    name: str
+    depth: float = 0.0
+    index: float = 0.0
+    fan_in: int = 0
+    fan_out: int = 0
+    is_output: bool = False
+
+
+def places_of(topology: Topology) -> tuple[Place, ...]:
+    """Return the place of every adapter of a graph, in the order of ``topology.adapters``."""
+    layer_of = {node: (depth, layer) for depth, layer in enumerate(topology.layers, 1) for node in layer}
+    places: dict[str, Place] = {}
+    for node in topology.order:
+        depth, layer = layer_of[node]
+        place = Place(
+            topology.adapter_of(node),
+            depth / len(topology.layers),
+            (layer.index(node) + 1) / len(layer),
+            len(topology.predecessors(node)),
+            len(topology.successors(node)),
+            node == topology.output,
+        )
+        places.setdefault(place.name, place)
+    return tuple(places[name] for name in topology.adapters)
+
+
+def as_places(adapters: Sequence[str | Place] | Topology) -> tuple[Place, ...]:
+    """Return places of a graph's adapters, or of names that stand in no graph."""
+    if isinstance(adapters, Topology):
+        return places_of(adapters)
+    return tuple(Place(entry) if isinstance(entry, str) else entry for entry in adapters)
