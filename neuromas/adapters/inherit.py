@@ -88,6 +88,8 @@ def _start(
     if source.kind == "keep":
         return {key: tensor.clone() for key, tensor in first.items()}
     if source.kind == "zero":
+        if not roles.updates:
+            raise AdapterError(f"adapter {name!r}: adapters of this type cannot start at zero; use 'fresh' or 'copy'")
         return {
             key: torch.zeros_like(tensor) if key in roles.updates else tensor.clone() for key, tensor in first.items()
         }

@@ -70,6 +70,7 @@ def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
         "calls_per_step": rollouts * len(spec.topology.nodes),
         "steps": training.steps,
         "stages": [len(graph.nodes) for graph in preflight.graphs],
+        "notes": list(spec.adapter.notes(adapters)),
     }
 
 
@@ -96,6 +97,7 @@ def _text(topology: Topology, facts: dict[str, Any]) -> str:
     for key, label in _LABELS.items():
         if key in facts:
             lines.append(f"{label + ':':<24}{_value(facts[key])}")
+    lines += ["", *facts["notes"]] if facts.get("notes") else []
     return "\n".join([*lines, "", "valid"])
 
 

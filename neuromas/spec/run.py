@@ -78,10 +78,18 @@ def _budget_faults(spec: RunSpec) -> list[Fault]:
 
 
 def _adapter_faults(spec: RunSpec) -> list[Fault]:
+    faults = []
     slots, needed = spec.engine.max_adapters, len(spec.topology.adapters)
-    if slots is None or slots >= needed:
-        return []
-    return [Fault("engine.max_adapters", f"got {slots}; this topology has {needed} adapters; leave it out to fit")]
+    if slots is not None and slots < needed:
+        message = f"got {slots}; this topology has {needed} adapters; leave it out to fit"
+        faults.append(Fault("engine.max_adapters", message))
+    allowed = spec.adapter.starts
+    for index, plan in enumerate(spec.growth.plans if spec.growth is not None else ()):
+        if plan.inherit.new not in allowed:
+            kind, words = spec.adapter.type, ", ".join(sorted(allowed))
+            message = f"got {plan.inherit.new!r}; adapters of type {kind!r} allow {words}"
+            faults.append(Fault(f"growth.plans[{index}].inherit.new", message))
+    return faults
 
 
 def _level_faults(spec: RunSpec) -> list[Fault]:

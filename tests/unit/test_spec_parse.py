@@ -144,3 +144,12 @@ def test_one_section_alone() -> None:
 def test_a_document_that_is_no_table() -> None:
     with pytest.raises(SpecError, match=r"got a list of 30|got \[1\]"):
         parse_run_spec([1])  # type: ignore[arg-type]
+
+
+def test_a_section_of_adapters_without_a_type_is_a_lora_and_earlier_runs_are_read() -> None:
+    document = {"topology": {"chain": 2}, "task": {"type": "chain"}}
+    bare = parse_run_spec({**document, "adapter": {"rank": 4}})
+    recorded = {"type": "lora", "rank": 4, "alpha": None, "dimension": None, "targets": list(bare.adapter.targets)}
+    assert bare.adapter.type == "lora"
+    assert bare.adapter.served_rank == 4
+    assert parse_run_spec({**document, "adapter": recorded}) == bare

@@ -55,6 +55,8 @@ class AdapterSpec(SpecModel, ABC):
 
     title: ClassVar[str]
     """Name of the family for people."""
+    starts: ClassVar[frozenset[str]] = frozenset({"fresh", "zero", "copy", "interpolate"})
+    """What the adapter of a new node may start from at growth (``inherit.new``)."""
 
     type: str
     targets: tuple[str, ...] = Field(default=("q_proj", "v_proj", "up_proj", "down_proj"), min_length=1)

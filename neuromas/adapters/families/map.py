@@ -53,9 +53,10 @@ class Fixed(nn.Module):
 
     tensor: Tensor
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, *, is_derived: bool = False) -> None:
+        """Hold the tensor; a derived one is not saved."""
         super().__init__()
-        self.register_buffer("tensor", tensor)
+        self.register_buffer("tensor", tensor, persistent=not is_derived)
 
 
 class AdapterMap(ABC):

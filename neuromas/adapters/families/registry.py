@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
+from neuromas.adapters.families.adamss.spec import AdamssSpec
 from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.families.hyper.spec import HyperSpec
+from neuromas.adapters.families.loft.spec import LoftSpec
 from neuromas.adapters.families.lora.spec import LoraSpec
+from neuromas.adapters.families.ssf.spec import SsfSpec
 from neuromas.adapters.families.unilora.spec import UniLoraSpec
 
 FAMILIES: Final[Mapping[str, type[AdapterSpec]]] = {
     "lora": LoraSpec,
     "unilora": UniLoraSpec,
+    "loft": LoftSpec,
+    "ssf": SsfSpec,
+    "adamss": AdamssSpec,
+    "hyper": HyperSpec,
 }
 DEFAULT: Final = "lora"
 """Family of a section that names none."""

@@ -115,8 +115,17 @@ class UniLoraMap(AdapterMap):
             ]
             offset = torch.cat(starts)
         self._projection = Projection(index, self._dimension, offset).to(device)
+        return {**self._make_vectors(device), "neuromas_projection": self._projection}
+
+    def _make_vectors(self, device: torch.device) -> Mapping[str, nn.Module]:
+        """Create what the vectors are made of, such that they are zero; returns what the root must own of it."""
         self._theta[SLOT] = nn.Parameter(torch.zeros(self._dimension, self.num_adapters, device=device))
-        return {"neuromas_theta": self._theta, "neuromas_projection": self._projection}
+        return {"neuromas_theta": self._theta}
+
+    def _vectors(self, present: Tensor | None) -> Tensor:
+        """Return the vectors of the adapters present, shape (d, present)."""
+        theta: Tensor = self._theta[SLOT]
+        return theta if present is None else theta.index_select(1, present)
 
     def pair(self, path: str, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gather the module's pairs from theta."""
@@ -124,12 +133,10 @@ class UniLoraMap(AdapterMap):
         shape = self._shapes[path]
         start, offset_start = self._spans[path]
         size_a, size_b = self.rank * shape.in_features, self.rank * shape.out_features
-        theta = self._theta[SLOT]
-        if present is not None:
-            theta = theta.index_select(1, present)
-        entries = (theta * projection.scale).index_select(0, projection.index[start : start + size_a + size_b])
+        slots = projection.index[start : start + size_a + size_b]
+        entries = (self._vectors(present) * projection.scale).index_select(0, slots)
         # split, not slices: its backward writes one gradient instead of a zero-padded one per slice
-        flat_a, flat_b = entries.t().split((size_a, size_b), dim=1)
+        flat_a, flat_b = entries.t().split((size_a, size_b), dim=1)  # type: ignore[no-untyped-call]
         if self._has_offset:
             flat_a = flat_a + projection.offset[offset_start : offset_start + size_a]
         a = flat_a.reshape(-1, self.rank, shape.in_features)

@@ -1,0 +1,1 @@
+"""LOFT: a rotation of each layer's input inside a small subspace."""

@@ -1,0 +1,65 @@
+"""LOFT in a run spec. Source: arXiv:2605.11872; the transform is a Cayley map, as in PSOFT (arXiv:2505.11235)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
+from neuromas.errors import Fault
+
+if TYPE_CHECKING:
+    from neuromas.adapters.families.map import AdapterMap
+    from neuromas.adapters.place import Place
+
+Support = Literal["principal", "coordinate", "random"]
+
+
+class LoftSpec(AdapterSpec):
+    """LOFT: the input of each layer is rotated inside a subspace, so that W W^T of the layer stays as it is."""
+
+    title: ClassVar[str] = "LOFT"
+
+    type: Literal["loft"] = "loft"
+    rank: int = Field(default=8, ge=2, le=512)
+    """Dimension r of the subspace; r (r - 1) / 2 numbers are trained per layer."""
+    support: Support = "principal"
+    """The subspace: "principal", the layer's leading right singular vectors; "coordinate", the inputs whose columns
+    have the largest norm; "random", one of its own for every adapter."""
+
+    @property
+    def served_rank(self) -> int:
+        """The subspace's dimension."""
+        return self.rank
+
+    def num_parameters(self, shapes: Sequence[ModuleShape]) -> Parameters:
+        """Return r (r - 1) / 2 per layer."""
+        return Parameters(len(shapes) * _rotations(self.rank))
+
+    def faults(self, shapes: Sequence[ModuleShape]) -> Iterator[Fault]:
+        """Yield a subspace that is larger than the space it lies in."""
+        for shape in shapes:
+            largest = min(shape.in_features, shape.out_features) if self.support == "principal" else shape.in_features
+            if self.rank > largest:
+                yield Fault("rank", f"got {self.rank}; layer {shape.path} allows at most {largest}")
+                return
+
+    def pooled(self, count: int) -> Self:
+        """Return adapters with the smallest subspace that has the rotations of ``count`` of these."""
+        rank = self.rank
+        while _rotations(rank) < count * _rotations(self.rank):
+            rank += 1
+        return self.model_copy(update={"rank": rank})
+
+    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+        """Return the map; see ``LoftMap``."""
+        from neuromas.adapters.families.loft.map import LoftMap
+
+        return LoftMap([place.name for place in places], self.rank, self.support, seed)
+
+
+def _rotations(rank: int) -> int:
+    """Return the dimension of the rotations of a space of this dimension."""
+    return rank * (rank - 1) // 2

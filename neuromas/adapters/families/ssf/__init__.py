@@ -1,0 +1,1 @@
+"""SSF-k: a few channels of each layer are scaled."""
