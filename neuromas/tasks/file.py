@@ -1,46 +1,88 @@
-"""The file task: questions and answers from JSON-lines files, with a checker for the answers."""
+"""The file task: questions and answers from files of rows, with a checker for the answers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from random import Random
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from neuromas.errors import TaskError
-from neuromas.tasks.base import Description, Example, Split
+from neuromas.tasks.base import Description, Example, Score, Split
+from neuromas.tasks.code import CODE, load_code
+from neuromas.tasks.row import Layout, read_example
+from neuromas.tasks.rows import read_rows
 from neuromas.tasks.spec import TaskSpec
+from neuromas.tasks.template import names_in
 from neuromas.tasks.verify import READERS
 
 # Level of all examples of a file without levels.
 _NO_LEVEL = 0
 
 
+def _template(text: str) -> str:
+    names_in(text)
+    return text
+
+
+def _verifier(name: str) -> str:
+    if name not in READERS and not re.fullmatch(CODE, name):
+        raise ValueError(f"got {name[:80]!r}; allowed are {', '.join(READERS)}, or code as package.module:function")
+    return name
+
+
+Template = Annotated[str, AfterValidator(_template)]
+_VERIFIERS = {"anyOf": [{"type": "string", "enum": list(READERS)}, {"type": "string"}]}
+
+
 class FileSpec(TaskSpec):
-    """Questions and answers from JSON-lines files."""
+    """Questions and answers from files: JSON lines, .csv, .tsv or .parquet."""
 
     paths: ClassVar[tuple[str, ...]] = ("train", "test")
-
     level_hint: ClassVar[str] = "; it has them only with task.level_key"
 
     type: Literal["file"]
     train: str
-    """Path of the training file, absolute or from the working directory: one JSON object a line."""
+    """Path of the training file, absolute or from the folder of the spec's file: one row for each question."""
     test: str
     """Path of the held-out file."""
     question_key: str = "question"
+    """Name of the question: text, or a list of chat messages with role and content."""
+    question_template: Template | None = None
+    """Text of the question with {name} for the row's values, such as "{question}\\n{choices}"; replaces the key."""
     answer_key: str = "answer"
-    verifier: Literal["exact", "number", "choice"] = "exact"
-    """How an answer is checked: normalised text, last number in the text, or last letter A-Z named as choice."""
+    """Name of the right answer: text or a number; a list of them, each of which is right; or with choices their
+    number, from 0."""
+    answer_template: Template | None = None
+    """Text of the right answer with {name} for the row's values; replaces the key."""
+    choices_key: str | None = None
+    """Name of the list of choices, for templates and for the verifier "choice", whose answer may be a choice's text."""
+    verifier: Annotated[str, AfterValidator(_verifier), WithJsonSchema(_VERIFIERS)] = "exact"
+    """How an answer is checked: "exact" the normalised text, "number" the last number in it, "choice" the last letter
+    A-Z named as choice; or a function of yours as "package.module:function", see docs/extending.md."""
+    verifier_timeout_s: float = Field(default=10.0, ge=0, le=3600)
+    """Seconds that a function of yours may take for one answer, in a process of its own; 0 = no limit, and in the
+    engine's process: for functions that are quick and cannot crash."""
     level_key: str | None = None
-    """Key of an integer level in each object; None = the task has no levels."""
+    """Name of an integer level in each row; None = the task has no levels."""
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> FileSpec:
+        if not self.code() and not self.is_default("verifier_timeout_s"):
+            raise ValueError("verifier_timeout_s needs a verifier of yours, named as package.module:function")
+        for key in ("question", "answer"):
+            if getattr(self, f"{key}_template") is not None and not self.is_default(f"{key}_key"):
+                raise ValueError(f"{key}_key does nothing beside {key}_template; name it in the template")
+        return self
 
     def make(self, seed: int) -> FileTask:
-        """Return the task, with both files read; see ``FileTask.load``."""
-        return FileTask.load(self, seed)
+        """Return the task; its files are read when they are needed."""
+        return FileTask(self, seed)
 
     def levels(self) -> tuple[int, ...] | None:
         """Return None where the files hold levels: which ones is known once they are read."""
@@ -50,37 +92,45 @@ class FileSpec(TaskSpec):
         """Return what is trained on."""
         return f"the task in {Path(self.train).name}"
 
+    def code(self) -> Mapping[str, str]:
+        """Return the verifier where it is a function of the user's."""
+        return {} if self.verifier in READERS else {"verifier": self.verifier}
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def layout(self) -> Layout:
+        """Where in a row question, answer, choices and level are."""
+        return Layout(
+            question=self.question_key,
+            question_template=self.question_template,
+            answer=self.answer_key,
+            answer_template=self.answer_template,
+            choices=self.choices_key,
+            level=self.level_key,
+            verifier=self.verifier,
+        )
+
+
+Pools = Mapping[int, tuple[Example, ...]]
+"""Level -> the file's examples at that level, in the order of its rows."""
+
+
+@dataclass(frozen=True)
 class FileTask:
     """Questions from files. The training split is an endless stream that passes over its file in ever new orders.
 
+    Each file is read when its first example is asked for; scoring reads none.
+
     Attributes:
-        verifier: name of the reader (see ``neuromas.tasks.verify``) that finds the answer in a text.
-        has_levels: whether the examples carry levels.
-        examples: split -> level -> the file's examples at that level, in the order of its lines.
+        spec: which files, and what is where in them.
         seed: selects the orders in which the training file is passed over.
     """
 
-    verifier: str
-    has_levels: bool
-    examples: Mapping[Split, Mapping[int, tuple[Example, ...]]]
+    spec: FileSpec
     seed: int = 0
 
-    @classmethod
-    def load(cls, spec: FileSpec, seed: int = 0) -> FileTask:
-        """Return the task with both files read and checked.
-
-        Raises:
-            TaskError: a file cannot be read, a line does not hold what the spec says, or a level lacks examples.
-        """
-        examples: dict[Split, Mapping[int, tuple[Example, ...]]] = {
-            "train": _read_file(spec, "train", Path(spec.train)),
-            "test": _read_file(spec, "test", Path(spec.test)),
-        }
-        if lacking := sorted(set(examples["train"]) ^ set(examples["test"])):
-            raise TaskError(f"{spec.train} and {spec.test}: levels {lacking} have examples in one of the files only")
-        return cls(spec.verifier, spec.level_key is not None, examples, seed)
+    def __reduce__(self) -> tuple[type[FileTask], tuple[FileSpec, int]]:
+        # Without the examples: tasks travel with every batch, and whoever scores it needs none of them.
+        return FileTask, (self.spec, self.seed)
 
     @property
     def name(self) -> str:
@@ -89,19 +139,24 @@ class FileTask:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Levels in the files, the lowest first; empty when the spec names no level key."""
-        return tuple(sorted(self.examples["train"])) if self.has_levels else ()
+        """Levels in the test file, the lowest first; empty when the spec names no level key.
+
+        Raises:
+            TaskError: the file cannot be read.
+        """
+        return () if self.spec.level_key is None else tuple(sorted(self._test))
 
     @property
-    def scoring_timeout_s(self) -> None:
-        """Return None: scoring is quick."""
-        return None
+    def scoring_timeout_s(self) -> float | None:
+        """Seconds for one answer where the verifier is the user's code, else None: scoring is quick."""
+        return self.spec.verifier_timeout_s or None if self.spec.code() else None
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
         """Return example ``index`` (>= 0) of the split at ``level`` (None = the highest).
 
         Raises:
-            TaskError: the level is not one of ``levels``, or the test file has no such example.
+            TaskError: a file cannot be read, a row does not hold what the spec says, the level is not one of
+                ``levels``, or the test file has no such example.
         """
         pool = self._pool(split, level)
         if split == "test":
@@ -109,10 +164,10 @@ class FileTask:
                 raise TaskError(f"file task: got test example {index}, the file has {len(pool)} at this level")
             return pool[index]
         turn, place = divmod(index, len(pool))
-        chosen = max(self.examples[split]) if level is None else level
+        chosen = max(self._train) if level is None else level
         example = pool[_shuffled(len(pool), f"file/{self.seed}/{chosen}/{turn}")[place]]
         # Every pass has ids of its own: ids seed the sampling, and one step may see two passes.
-        return Example(f"{example.id}/pass{turn}", example.prompt, example.answer, example.level)
+        return Example(f"{example.id}/pass{turn}", example.prompt, example.answer, example.level, example.info)
 
     def size(self, split: Split, level: int | None = None) -> int | None:
         """Return None for the endless training split; else how many test examples the level has (None = the highest).
@@ -122,19 +177,45 @@ class FileTask:
         """
         return None if split == "train" else len(self._pool(split, level))
 
-    def _pool(self, split: Split, level: int | None) -> tuple[Example, ...]:
-        if level is not None and level not in self.levels:
-            raise TaskError(f"file task: got level {level}, allowed are {self.levels or 'none without task.level_key'}")
-        return self.examples[split][max(self.examples[split]) if level is None else level]
+    def all(self, split: Split, level: int | None = None) -> tuple[Example, ...]:
+        """Return the rows of a split at a level (None = the highest), each once, in the order of the file."""
+        return self._pool(split, level)
 
-    def score(self, example: Example, text: str) -> float:
-        """Return 1.0 when the text gives the right answer, else 0.0."""
-        return float(READERS[self.verifier](text) == example.answer)
+    def score(self, example: Example, text: str) -> float | Score:
+        """Return 1.0 when the text gives a right answer, else 0.0; or what the user's verifier returns."""
+        if self.spec.code():
+            verify: Callable[[Example, str], Any] = load_code(self.spec.verifier, "task.verifier")
+            score: float | Score = verify(example, text)
+            return score
+        return float(self._is_right(example, READERS[self.spec.verifier](text)))
 
     def describe(self, example: Example, text: str) -> Description | None:
         """Return the answer a message gives and whether it is right; None when it gives none."""
-        answer = READERS[self.verifier](text)
-        return None if answer is None else Description(label=answer, correct=answer == example.answer)
+        answer = None if self.spec.code() else READERS[self.spec.verifier](text)
+        return None if answer is None else Description(label=answer, correct=self._is_right(example, answer))
+
+    def _is_right(self, example: Example, answer: str | None) -> bool:
+        further = example.info.get("answers")
+        return answer == example.answer or (isinstance(further, list) and answer in further)
+
+    def _pool(self, split: Split, level: int | None) -> tuple[Example, ...]:
+        if level is not None and level not in self.levels:
+            raise TaskError(f"file task: got level {level}, allowed are {self.levels or 'none without task.level_key'}")
+        pools = self._train if split == "train" else self._test
+        return pools[max(pools) if level is None else level]
+
+    @cached_property
+    def _train(self) -> Pools:
+        pools = _read_file(self.spec, "train", self.spec.train)
+        if lacking := sorted(set(pools) ^ set(self._test)):
+            raise TaskError(
+                f"{self.spec.train} and {self.spec.test}: levels {lacking} have examples in one of the files only"
+            )
+        return pools
+
+    @cached_property
+    def _test(self) -> Pools:
+        return _read_file(self.spec, "test", self.spec.test)
 
 
 @lru_cache(maxsize=64)
@@ -142,47 +223,15 @@ def _shuffled(size: int, seed: str) -> tuple[int, ...]:
     return tuple(Random(seed).sample(range(size), size))
 
 
-def _read_file(spec: FileSpec, split: Split, path: Path) -> dict[int, tuple[Example, ...]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"task.{split}: {path} cannot be read: {error}") from error
+def _read_file(spec: FileSpec, split: Split, name: str) -> Pools:
     by_level: dict[int, list[Example]] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            example = _read_line(spec, f"{split}/{number}", line, f"{path}, line {number}")
-            by_level.setdefault(_NO_LEVEL if example.level is None else example.level, []).append(example)
-    if not by_level:
-        raise TaskError(f"task.{split}: {path} holds no example; expected one JSON object a line")
-    return {level: tuple(examples) for level, examples in by_level.items()}
-
-
-def _read_line(spec: FileSpec, example_id: str, line: str, place: str) -> Example:
+    path, layout = Path(name), spec.layout
     try:
-        fields = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise TaskError(f"{place}: not valid JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise TaskError(f"{place}: got {line[:40]!r}, expected a JSON object")
-    question = _text(fields, spec.question_key, "task.question_key", place)
-    raw_answer = _text(fields, spec.answer_key, "task.answer_key", place)
-    answer = READERS[spec.verifier](raw_answer)
-    if answer is None:
-        raise TaskError(f"{place}: the verifier {spec.verifier!r} reads no answer from {raw_answer[-60:]!r}")
-    if spec.level_key is None:
-        return Example(example_id, question, answer)
-    level = fields.get(spec.level_key)
-    if not isinstance(level, int) or isinstance(level, bool):
-        raise TaskError(f"{place}: got {level!r} for the key {spec.level_key!r} (task.level_key), expected an integer")
-    return Example(example_id, question, answer, level)
-
-
-def _text(fields: Mapping[str, object], key: str, setting: str, place: str) -> str:
-    if key not in fields:
-        raise TaskError(f"{place}: no key {key!r} ({setting}); this line has {', '.join(fields)}")
-    value = fields[key]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise TaskError(f"{place}: got {value!r} for the key {key!r} ({setting}), expected text or a number")
-    return value
+        for number, (place, row) in enumerate(read_rows(path), start=1):
+            example = read_example(layout, f"{split}/{number}", row, f"{path}, {place}")
+            by_level.setdefault(_NO_LEVEL if example.level is None else example.level, []).append(example)
+    except TaskError as error:
+        raise TaskError(f"task.{split}: {error}") from error
+    if not by_level:
+        raise TaskError(f"task.{split}: {path} holds no example; expected one row for each question")
+    return {level: tuple(examples) for level, examples in by_level.items()}

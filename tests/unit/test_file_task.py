@@ -23,8 +23,14 @@ def spec(folder: Path, *, train: object = None, test: object = None, **settings:
     return FileSpec.model_validate(document | settings)
 
 
+def load(settings: FileSpec, seed: int = 0) -> FileTask:
+    task = FileTask(settings, seed)
+    task.example("train", 0)
+    return task
+
+
 def test_test_examples_come_in_the_order_of_the_file(tmp_path: Path) -> None:
-    task = FileTask.load(spec(tmp_path))
+    task = load(spec(tmp_path))
     assert task.example("test", 2) == Example("test/3", "2+1?", "3")
     assert (task.size("test"), task.size("train"), task.levels) == (6, None, ())
     with pytest.raises(TaskError, match="got test example 6, the file has 6"):
@@ -32,17 +38,17 @@ def test_test_examples_come_in_the_order_of_the_file(tmp_path: Path) -> None:
 
 
 def test_every_pass_over_the_training_file_has_each_line_once_in_a_new_order(tmp_path: Path) -> None:
-    task = FileTask.load(spec(tmp_path), seed=3)
+    task = load(spec(tmp_path), seed=3)
     passes = [[task.example("train", 6 * turn + place) for place in range(6)] for turn in range(3)]
     prompts = [[example.prompt for example in one] for one in passes]
     assert all(sorted(one) == [f"{n}+1?" for n in range(6)] for one in prompts)
     assert len({tuple(one) for one in prompts}) == 3
     assert len({example.id for one in passes for example in one}) == 18
-    assert [FileTask.load(spec(tmp_path), seed=3).example("train", index) for index in range(6)] == passes[0]
+    assert [load(spec(tmp_path), seed=3).example("train", index) for index in range(6)] == passes[0]
 
 
 def test_levels_select_examples_and_the_highest_is_the_target(tmp_path: Path) -> None:
-    task = FileTask.load(spec(tmp_path, level_key="level"))
+    task = load(spec(tmp_path, level_key="level"))
     assert task.levels == (1, 2)
     assert [task.example("test", index, level=1).prompt for index in range(3)] == ["0+1?", "2+1?", "4+1?"]
     assert task.example("test", 0) == Example("test/2", "1+1?", "2", level=2)
@@ -52,7 +58,7 @@ def test_levels_select_examples_and_the_highest_is_the_target(tmp_path: Path) ->
 
 
 def test_answers_are_scored_and_described(tmp_path: Path) -> None:
-    task = FileTask.load(spec(tmp_path))
+    task = load(spec(tmp_path))
     example = task.example("test", 3)
     assert task.score(example, "so it is 4.") == 1.0
     assert task.score(example, "so it is 5.") == 0.0
@@ -64,7 +70,7 @@ def test_answers_are_scored_and_described(tmp_path: Path) -> None:
 
 def test_keys_can_be_named_and_answers_may_be_numbers(tmp_path: Path) -> None:
     lines = [{"q": "1+1?", "a": 2}]
-    task = FileTask.load(spec(tmp_path, train=lines, test=lines, question_key="q", answer_key="a"))
+    task = load(spec(tmp_path, train=lines, test=lines, question_key="q", answer_key="a"))
     assert task.example("test", 0).answer == "2"
 
 
@@ -81,18 +87,18 @@ def test_keys_can_be_named_and_answers_may_be_numbers(tmp_path: Path) -> None:
 )
 def test_a_fault_names_the_file_and_the_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TaskError, match=message):
-        FileTask.load(spec(tmp_path, train=text))
+        load(spec(tmp_path, train=text))
 
 
 def test_levels_must_be_integers_and_in_both_files(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"line 1: got 'x' for the key 'level' \(task.level_key\)"):
-        FileTask.load(spec(tmp_path, train=[{**SUMS[0], "level": "x"}], level_key="level"))
+        load(spec(tmp_path, train=[{**SUMS[0], "level": "x"}], level_key="level"))
     with pytest.raises(TaskError, match=r"levels \[2\] have examples in one of the files only"):
-        FileTask.load(spec(tmp_path, train=SUMS[:1], level_key="level"))
+        load(spec(tmp_path, train=SUMS[:1], level_key="level"))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     settings = spec(tmp_path)
     (tmp_path / "test.jsonl").unlink()
     with pytest.raises(TaskError, match=r"task\.test: .*test\.jsonl cannot be read"):
-        FileTask.load(settings)
+        load(settings)
