@@ -25,7 +25,8 @@ from transformers import AutoTokenizer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.measure import Cell, ratio, report
-from neuromas.adapters.build import build_model, load_base
+from neuromas.adapters.build import build_model
+from neuromas.adapters.frozen_base import load_base
 from neuromas.base.resolve import resolve_base
 from neuromas.events import StepDone
 from neuromas.rollout.client import LocalRolloutClient

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from benchmarks.measure import Cell, interleave, ratio, report
 from benchmarks.small_model import VOCABULARY, save_model
-from neuromas.adapters.build import build_model, load_base
+from neuromas.adapters.build import build_model
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.families.unilora.spec import UniLoraSpec
+from neuromas.adapters.frozen_base import load_base
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

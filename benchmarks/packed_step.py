@@ -73,7 +73,7 @@ def packed_step(model: nn.Module, set_routes: Callable[[Tensor], None], buckets:
     model.zero_grad(set_to_none=True)
     for bucket in buckets:
         set_routes(torch.from_numpy(bucket.groups))
-        scores = score_bucket(model, bucket, torch.ones(len(bucket.groups)), CPU, torch.float32)
+        scores = score_bucket(model, bucket, torch.ones(len(bucket.groups)), CPU)
         torch.autograd.backward(-scores.logprobs.sum())
 
 

@@ -14,6 +14,7 @@ from itertools import product
 
 from neuromas.adapters.export import engine_rank
 from neuromas.adapters.families.contract import ModuleShape, Parameters
+from neuromas.base.attention import check_attention
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_base, resolve_base
 from neuromas.errors import Fault, NeuroMASError, SpecError
@@ -137,6 +138,8 @@ def _check_packages(spec: RunSpec, faults: _Faults) -> None:
 
 
 def _check_engine(spec: RunSpec, base: BaseInfo, faults: _Faults) -> None:
+    with faults.at("base"):
+        check_attention(base.folder, packed=spec.training.forward == "packed")
     with faults.at("engine"):
         check_length(base, spec.engine.max_model_len)
     if spec.engine.type == "vllm" and spec.runtime.gpus_per_rollout_worker == 0:

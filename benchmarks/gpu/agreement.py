@@ -85,7 +85,7 @@ def measure(place: Device, folder: Path, dtype: Format, arguments: argparse.Name
     for bucket in buckets:
         bank.set_routes(torch.from_numpy(bucket.groups % len(names)))
         with torch.no_grad():
-            scores = score_bucket(model, bucket, torch.ones(len(bucket.groups)), place.device, place.dtype)
+            scores = score_bucket(model, bucket, torch.ones(len(bucket.groups)), place.device)
         for row, step, value in zip(bucket.call_rows, bucket.steps, scores.logprobs.tolist(), strict=True):
             found[row][step] = value
     apart = np.abs(np.concatenate(found) - np.concatenate([np.array(result.logprobs) for result in results]))

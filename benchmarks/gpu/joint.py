@@ -74,7 +74,7 @@ def forward_backward(place: Device, model: nn.Module, buckets: Sequence[Bucket])
     """Score the buckets and accumulate gradients."""
     for bucket in buckets:
         ones = torch.ones(len(bucket.groups))
-        scores = score_bucket(model, bucket, ones, place.device, place.dtype)
+        scores = score_bucket(model, bucket, ones, place.device)
         torch.autograd.backward(-scores.logprobs.sum())
 
 

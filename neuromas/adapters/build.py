@@ -1,4 +1,4 @@
-"""Loads a base and puts node adapters on it."""
+"""Puts node adapters on a base."""
 
 from __future__ import annotations
 
@@ -8,26 +8,14 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.frozen_base import load_base
 from neuromas.adapters.place import Place, as_places
 from neuromas.adapters.tuner import NodeAdapterConfig
-from neuromas.errors import BaseModelError
 from neuromas.topology.graph import Topology
-
-
-def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Return the frozen base of a local folder.
-
-    Raises:
-        BaseModelError: the folder does not hold a model.
-    """
-    if not (folder / "config.json").is_file():
-        raise BaseModelError(f"base: {folder} holds no config.json; give the folder of a transformers model (run.base)")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    return model.requires_grad_(False)
 
 
 def adapter_config(adapter: AdapterSpec, adapters: Sequence[str | Place] | Topology, seed: int) -> NodeAdapterConfig:

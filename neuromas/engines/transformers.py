@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import DynamicCache
 from transformers.utils import logging as transformers_logging
 
+from neuromas.adapters.frozen_base import DTYPES, load_base
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.resolve import check_length, read_base
 from neuromas.engines.admission import refusal
@@ -22,8 +23,6 @@ from neuromas.errors import EngineError
 from neuromas.rollout.engine import EngineCall, EngineResult, Partial
 from neuromas.rollout.record import FinishReason
 from neuromas.spec.machine import EngineSpec
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(slots=True)
@@ -86,10 +85,8 @@ class TransformersEngine:
         check_length(info, spec.max_model_len)
         transformers_logging.disable_progress_bar()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(
-            base_folder, dtype=_DTYPES[spec.dtype], local_files_only=True, attn_implementation="sdpa"
-        )
-        self._model = model.to(self._device).eval().requires_grad_(False)
+        model: nn.Module = load_base(base_folder, DTYPES[spec.dtype])
+        self._model = model.to(self._device).eval()
         self._stop_token_ids = frozenset(info.stop_token_ids)
         self._vocab_size = info.vocab_size
         self._max_model_len = spec.max_model_len

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import build_model
+from neuromas.adapters.frozen_base import DTYPES
 from neuromas.adapters.ref import AdapterRef
 from neuromas.base.resolve import resolve_base
 from neuromas.events import Observer, StageEnded, StageStarted
@@ -29,8 +30,6 @@ from neuromas.training.peers import find_peers
 from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.sampler import Peers
 from neuromas.training.session import StageSession
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)

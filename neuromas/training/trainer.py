@@ -37,7 +37,7 @@ from neuromas.training.optimizer import NodeAdamW
 from neuromas.training.packing import Bucket
 from neuromas.training.sampler import StepRollouts
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
-from neuromas.training.scoring import add_scoring, score_bucket
+from neuromas.training.scoring import add_scoring, check_scoring, score_bucket
 from neuromas.training.stage_settings import TRACKED_PROJECT, StageSettings, trl_arguments
 from neuromas.training.step_metrics import count_rollouts, describe_nan, measure_bucket
 from neuromas.training.step_plan import StepPlan, plan_step
@@ -112,6 +112,8 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         self.remove_callback(PrinterCallback)
         add_scoring(model.get_base_model())
+        with model.disable_adapter():
+            check_scoring(model.get_base_model(), spec.parity_tolerance, packed=spec.forward == "packed")
         # Set here and not in the config, where TRL would make a second adapter its reference: ours is the bare base.
         self.beta = spec.kl_weight  # k3 times the ratio: the unbiased reverse-KL gradient, arXiv:2512.02556
         self.aux_loss_enabled = False  # routers of a mixture of experts are frozen with the base
@@ -119,7 +121,6 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._corrected = spec.old_logprobs == "trainer"
         self._scores_calls = self._corrected or self.beta > 0
         self.use_vllm = self._corrected  # TRL then corrects for the sampler, whichever it is
-        self._mask_dtype = next(model.get_base_model().parameters()).dtype
         self._attention_scale = 4 * int(model.config.get_text_config().hidden_size)
 
     def _send_telemetry(self) -> None:
@@ -224,7 +225,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         with self.accelerator.autocast():
             for bucket in self._active:
                 self.bank.set_routes(plan.routes[bucket.groups])
-                scores = score_bucket(model, bucket, plan.temperatures[bucket.groups], device, self._mask_dtype)
+                scores = score_bucket(model, bucket, plan.temperatures[bucket.groups], device)
                 places = self._place[bucket.call_rows] * logits_to_keep + torch.from_numpy(bucket.steps)
                 logprobs = logprobs.index_copy(0, places.to(device), scores.logprobs)
                 entropies = entropies.index_copy(0, places.to(device), scores.entropies)

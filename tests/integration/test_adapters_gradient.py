@@ -7,12 +7,13 @@ import torch
 from peft import PeftModel
 
 from neuromas.adapters.bank import AdapterBank
-from neuromas.adapters.build import build_model, load_base
+from neuromas.adapters.build import build_model
 from neuromas.adapters.export import write_peft_folder
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.families.unilora.map import balanced_index
 from neuromas.adapters.families.unilora.spec import UniLoraSpec
+from neuromas.adapters.frozen_base import load_base
 from neuromas.errors import AdapterError
 
 NAMES = ("a", "b", "c", "d")

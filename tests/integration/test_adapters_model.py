@@ -10,12 +10,13 @@ from peft import PeftModel, UniLoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from neuromas.adapters.bank import AdapterBank
-from neuromas.adapters.build import adapter_config, build_model, load_base
+from neuromas.adapters.build import adapter_config, build_model
 from neuromas.adapters.export import padded, write_peft_folder
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.families.unilora.map import UniLoraMap
 from neuromas.adapters.families.unilora.spec import UniLoraSpec
+from neuromas.adapters.frozen_base import load_base
 from neuromas.errors import AdapterError, BaseModelError
 
 NAMES = ("a", "b", "c")
