@@ -15,7 +15,7 @@ from gymnasium.spaces import Dict, Space, Text
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from neuromas.errors import TaskError
-from neuromas.rollout.prompt import PromptText
+from neuromas.rollout.prompt_text import PromptText
 from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.base import Example, Task
 from neuromas.tasks.judge import judge

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from neuromas.base_record import check_base, record_base
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
@@ -76,11 +77,13 @@ def run(
     """
     began = time.monotonic()
     preflight = check_run(spec, read_topology)
+    if parent is not None:
+        check_base(RunFolder(parent.checkpoint.resolve().parents[1]), spec.base)
     folder = RunFolder(out / spec.name)
     with locked(folder.path) as lock:
         if resume and (document := _finished(folder, spec)) is not None:
             return RunResult(folder.path, document)
-        book = _open_folder(folder, spec, resume=resume, overwrite=overwrite)
+        book = _open_folder(folder, spec, preflight.base.folder, resume=resume, overwrite=overwrite)
         with _told(folder, lock, on_event) as tell:
             resumed = bool(book.records) or book.unfinished()[0] is not None
             tell(
@@ -141,11 +144,13 @@ def worker_setup(spec: RunSpec, preflight: Preflight) -> WorkerSetup:
     )
 
 
-def _open_folder(folder: RunFolder, spec: RunSpec, *, resume: bool, overwrite: bool) -> StageBook:
+def _open_folder(folder: RunFolder, spec: RunSpec, base: Path, *, resume: bool, overwrite: bool) -> StageBook:
     """Make the folder, or take it over where the run left it."""
     if not (resume and folder.is_started):
         folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
+        record_base(folder, base)
         return StageBook(folder)
+    check_base(folder, spec.base)
     if not _is_of(folder, spec):
         raise CheckpointError(
             f"{folder.path / SPEC_FILE} differs from the spec to resume; a run is resumed with the spec it began with "

@@ -1,6 +1,7 @@
 """The folder of one run: what lies where, who may write, and what a resumed run keeps. Loads no torch.
 
 - ``spec.resolved.json``: the RunSpec with every default filled in
+- ``base.json``: the base model it began with, by content hash
 - ``metrics.jsonl``: one object per optimizer step
 - ``rollouts.jsonl``: sampled rollouts with every Node's message
 - ``events.jsonl``: everything else that happened, in order
@@ -29,6 +30,7 @@ from neuromas.errors import CheckpointError
 from neuromas.events import Event, RolloutsSampled, StepDone
 
 SPEC_FILE = "spec.resolved.json"
+BASE_FILE = "base.json"
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FILE = "rollouts.jsonl"
 EVENTS_FILE = "events.jsonl"
@@ -39,7 +41,7 @@ CHECKPOINTS_FOLDER = "checkpoints"
 TRACKING_FOLDER = "tracking"
 LOCK_FILE = "run.lock"
 _OWN_FILES = (
-    SPEC_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REPORT_FILE, LOCK_FILE,
+    SPEC_FILE, BASE_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REPORT_FILE, LOCK_FILE,
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from neuromas.base_record import check_base
 from neuromas.errors import CheckpointError
 from neuromas.runfolder import SPEC_FILE, RunFolder
 from neuromas.spec.parse import parse_run_spec
@@ -51,7 +52,9 @@ def find_trained(path: Path) -> Trained:
     """Return the trained graph of a run folder (its latest checkpoint), a checkpoint, or an alias.
 
     Raises:
-        CheckpointError: there is no checkpoint, it is altered, or it does not lie in a run folder.
+        CheckpointError: there is no checkpoint, it is altered, it does not lie in a run folder, or the run's base was
+            changed since.
+        BaseModelError: the run's base is not there any more.
         SpecError: the run's spec is not valid any more.
     """
     checkpoint = resolve_checkpoint(path)
@@ -61,4 +64,6 @@ def find_trained(path: Path) -> Trained:
             f"checkpoint {checkpoint} does not lie in the folder of a run: {run_folder.path / SPEC_FILE} is missing, "
             "which says what base and adapters it was trained with"
         )
-    return Trained(checkpoint, read_topology(checkpoint), parse_run_spec(run_folder.read_json(SPEC_FILE)))
+    spec = parse_run_spec(run_folder.read_json(SPEC_FILE))
+    check_base(run_folder, spec.base)
+    return Trained(checkpoint, read_topology(checkpoint), spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from neuromas.adapters.families.contract import ModuleShape
 from neuromas.errors import BaseModelError
 
 _WEIGHT = ".weight"
+_IN_LAYER = re.compile(r"\.\d+\.")
 _MAX_HEADER_BYTES = 100_000_000
 
 
@@ -24,7 +26,8 @@ def linear_shapes(folder: Path, targets: Sequence[str]) -> tuple[ModuleShape, ..
     Raises:
         BaseModelError: there are no safetensors files, or a target names no linear layer of the base.
     """
-    matrices = dict(_matrices(folder))
+    # Embedding and head lie outside the layers: the engine does not serve adapters on them.
+    matrices = {path: shape for path, shape in _matrices(folder) if _IN_LAYER.search(path)}
     wanted = set(targets)
     shapes = tuple(
         ModuleShape(path, in_features, out_features)
@@ -33,9 +36,10 @@ def linear_shapes(folder: Path, targets: Sequence[str]) -> tuple[ModuleShape, ..
     )
     missing = wanted - {shape.path.rpartition(".")[2] for shape in shapes}
     if missing:
-        known = sorted({path.rpartition(".")[2] for path in matrices if ".layers." in path})
+        known = sorted({path.rpartition(".")[2] for path in matrices})
         raise BaseModelError(
-            f"got {', '.join(sorted(missing))}, which base {folder.name} does not have; it has {', '.join(known)}"
+            f"got {', '.join(sorted(missing))}, which no layer of base {folder.name} has; "
+            f"allowed are {', '.join(known)}"
         )
     return shapes
 

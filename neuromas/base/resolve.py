@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from neuromas.base.documents import read_json
+from neuromas.base.end_tokens import end_token_ids
 from neuromas.errors import BaseModelError
 
 TINY = "tiny"
@@ -29,7 +29,7 @@ class BaseInfo:
         head_dim: width of one attention head.
         vocab_size: number of token ids.
         max_positions: longest sequence the model was made for, tokens; None when it does not say.
-        stop_token_ids: tokens that end a message; at least one.
+        stop_token_ids: tokens that end a message; at least one. See ``end_tokens``.
         renderer: prompt format that ``neuromas.json`` declares, None when there is no such file or entry.
     """
 
@@ -96,12 +96,10 @@ def read_base(folder: Path) -> BaseInfo:
     """Return what the files of a base folder say about it.
 
     Raises:
-        BaseModelError: a file is missing or not valid, or no end-of-sequence token is declared.
+        BaseModelError: a file is missing or not valid, or no end token is declared.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     text = config.get("text_config", config)
-    generation = _read_json(folder / "generation_config.json", optional=True)
-    own = _read_json(folder / "neuromas.json", optional=True)
     try:
         heads, hidden, vocab_size = text["num_attention_heads"], text["hidden_size"], text["vocab_size"]
     except KeyError as e:
@@ -112,8 +110,8 @@ def read_base(folder: Path) -> BaseInfo:
         head_dim=text.get("head_dim") or hidden // heads,
         vocab_size=vocab_size,
         max_positions=text.get("max_position_embeddings"),
-        stop_token_ids=_stop_token_ids(folder, (generation, config, text)),
-        renderer=_declared_renderer(folder, own),
+        stop_token_ids=end_token_ids(folder, vocab_size),
+        renderer=declared_renderer(folder),
     )
 
 
@@ -146,30 +144,13 @@ def check_vllm_cpu(base: BaseInfo, block_size: int) -> None:
         raise BaseModelError(f"engine.block_size is {block_size}; vLLM on CPU takes multiples of 32")
 
 
-def _read_json(path: Path, optional: bool = False) -> Mapping[str, Any]:
-    if not path.is_file():
-        if optional:
-            return {}
-        raise BaseModelError(f"{path} is missing; a base folder holds config.json, model.safetensors and a tokenizer")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise BaseModelError(f"{path} is not valid JSON: {e}") from e
-    if not isinstance(document, dict):
-        raise BaseModelError(f"{path} holds a {type(document).__name__}, expected an object")
-    return document
+def declared_renderer(folder: Path) -> RendererName | None:
+    """Return the prompt format that ``neuromas.json`` in a base folder declares, None where it declares none.
 
-
-def _stop_token_ids(folder: Path, documents: tuple[Mapping[str, Any], ...]) -> tuple[int, ...]:
-    for document in documents:
-        value = document.get("eos_token_id")
-        if value is not None:
-            return tuple(value) if isinstance(value, list) else (int(value),)
-    raise BaseModelError(f"{folder}: neither generation_config.json nor config.json has an eos_token_id")
-
-
-def _declared_renderer(folder: Path, own: Mapping[str, Any]) -> RendererName | None:
-    name = own.get("renderer")
+    Raises:
+        BaseModelError: it declares one that does not exist.
+    """
+    name = read_json(folder / "neuromas.json", optional=True).get("renderer")
     if name is None or name == "compact" or name == "plain" or name == "chat":
         return name
     raise BaseModelError(f"{folder / 'neuromas.json'}: renderer is {name!r}; allowed: compact, plain, chat")

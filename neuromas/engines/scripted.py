@@ -31,6 +31,12 @@ class _Stream:
         return Partial(self.result.id, self.result.token_ids[new], self.result.logprobs[new])
 
 
+def _stopped(token_ids: tuple[int, ...], stop_token_ids: frozenset[int]) -> tuple[int, ...]:
+    """Return the tokens up to and with the first that ends a completion."""
+    end = next((place for place, token_id in enumerate(token_ids) if token_id in stop_token_ids), len(token_ids) - 1)
+    return token_ids[: end + 1]
+
+
 class ScriptedEngine:
     """Answers each call with ``respond(call)`` after ``delay(call)`` steps; keeps a history of what it was asked.
 
@@ -127,7 +133,7 @@ class ScriptedEngine:
         if room < 1:
             return EngineResult(call.id, (), (), "error", f"prompt of {len(call.prompt_token_ids)} tokens is too long")
         try:
-            token_ids = (*self._respond(call), self._stop_token_id)
+            token_ids = _stopped((*self._respond(call), self._stop_token_id), call.stop_token_ids)
         except EngineError as e:
             return EngineResult(call.id, (), (), "error", str(e))
         kept = token_ids[:room]

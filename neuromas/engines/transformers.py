@@ -225,7 +225,8 @@ class TransformersEngine:
         return results
 
     def _finish_reason(self, row: _Row) -> FinishReason | None:
-        if row.token_ids[-1] in self._stop_token_ids:
+        last = row.token_ids[-1]
+        if last in self._stop_token_ids or last in row.call.stop_token_ids:
             return "stop"
         return "length" if len(row.token_ids) >= row.room else None
 

@@ -58,6 +58,7 @@ class VllmEngine:
 
         self._engine = start_vllm(base, spec, max_adapters, engine_rank(max_rank), targets)
         self._stop_token_ids = list(base.stop_token_ids)
+        self._stop_lists: dict[frozenset[int], list[int]] = {}
         self._vocab_size = base.vocab_size
         self._max_model_len = spec.max_model_len
         self._versions = VersionTable(max_adapters, max_rank)
@@ -87,7 +88,7 @@ class VllmEngine:
                 self._running().add_request(
                     call.id,
                     tokens_input(list(call.prompt_token_ids)),
-                    self._params(call.sampling, is_streamed=call.is_streamed),
+                    self._params(call),
                     lora_request=None if call.adapter is None else self._requests[call.adapter],
                 )
             except (ValueError, VLLMClientError) as e:  # about this call, not about the engine
@@ -197,22 +198,29 @@ class VllmEngine:
             raise EngineError("the engine is closed")
         return self._engine
 
-    def _params(self, sampling: Sampling, *, is_streamed: bool) -> SamplingParams:
+    def _params(self, call: EngineCall) -> SamplingParams:
         # Not from vllm itself, which looks the name up anew for every call.
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+        sampling = call.sampling
         return SamplingParams(
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
-            stop_token_ids=self._stop_token_ids,
+            stop_token_ids=self._stops(call.stop_token_ids),
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
-            output_kind=RequestOutputKind.CUMULATIVE if is_streamed else RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.CUMULATIVE if call.is_streamed else RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
         )
+
+    def _stops(self, further: frozenset[int]) -> list[int]:
+        """Return the tokens that end a call; those of a run are put together once."""
+        if further not in self._stop_lists:
+            self._stop_lists[further] = [*self._stop_token_ids, *sorted(further.difference(self._stop_token_ids))]
+        return self._stop_lists[further]
 
 
 def _spare_the_collector() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuromas.rollout.engine import EngineResult, Partial
 from neuromas.rollout.text_stream import TextStream
 
 
@@ -33,14 +32,12 @@ AS_TRAINED = AnswerSettings()
 
 
 class Answer:
-    """The answer of one rollout under way: its tokens so far, its text, and the end that a stop text makes of it."""
+    """The answer of one rollout under way: its text so far, and the end that a stop text makes of it."""
 
     def __init__(self, stream: TextStream, stop: Sequence[str]) -> None:
         self._stream = stream
         self._stop = stop
         self._longest_stop = max(map(len, stop), default=0)
-        self._token_ids: list[int] = []
-        self._logprobs: list[float] = []
         self._told: list[str] = []
         self._open = ""
         self._cut: str | None = None
@@ -50,15 +47,9 @@ class Answer:
         """Whether a stop text has appeared."""
         return self._cut is not None
 
-    def push(self, partial: Partial) -> str:
+    def push(self, token_ids: Sequence[int]) -> str:
         """Add tokens and return the text that is certain now. Not called any more when the answer has stopped."""
-        self._token_ids += partial.token_ids
-        self._logprobs += partial.logprobs
-        return self._tell(self._stream.push(partial.token_ids))
-
-    def result(self, call_id: str) -> EngineResult:
-        """Return the call as it stands: what a stopped answer leaves behind."""
-        return EngineResult(call_id, tuple(self._token_ids), tuple(self._logprobs), "stop")
+        return self._tell(self._stream.push(token_ids))
 
     def finish(self, text: str) -> tuple[str, str]:
         """Return the last piece and the whole text of the answer.

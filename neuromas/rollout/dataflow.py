@@ -241,20 +241,21 @@ class Dataflow:
         call_id = f"{rollout.key}.{seat.id}"
         flight = self._flights[call_id] = Flight(rollout, seat, prompt, perf_counter())
         rollout.in_engine.add(call_id)
-        is_watched = flight.answer is not None
-        self._num_watched += is_watched
-        return EngineCall(call_id, prompt, sampling, seat.adapter, is_watched)
+        self._num_watched += flight.is_watched
+        stops = rollout.plan.renderer.stops.token_ids
+        return EngineCall(call_id, prompt, sampling, seat.adapter, flight.is_watched, stops)
 
     def _watch(self) -> list[EngineResult]:
-        """Follow the answers that are being sampled and return the results of those that met a stop text."""
+        """Follow the messages that are being sampled and return the results of those that met a stop text."""
         stopped = []
         for partial in self._engine.partials():
             flight = self._flights[partial.id]
+            flight.take(partial)
             answer = flight.answer
-            assert answer is not None, "only followed answers are streamed"
-            self._tell(flight.rollout, answer.push(partial))
-            if answer.is_stopped:
-                stopped.append(answer.result(partial.id))
+            if answer is not None:
+                self._tell(flight.rollout, answer.push(partial.token_ids))
+            if flight.is_stopped:
+                stopped.append(EngineResult(partial.id, tuple(flight.token_ids), tuple(flight.logprobs), "stop"))
         if stopped:
             self._engine.abort([result.id for result in stopped])
         return stopped
@@ -269,7 +270,7 @@ class Dataflow:
         landed = []
         for result in results:
             flight = self._flights.pop(result.id)
-            self._num_watched -= flight.answer is not None
+            self._num_watched -= flight.is_watched
             landed.append((flight, result, flight.rollout.plan.renderer.decode(result.token_ids)))
         now = perf_counter()
         landed.sort(key=lambda item: (item[0].seat.place, item[0].rollout.key))
@@ -281,6 +282,8 @@ class Dataflow:
             if rollout.failure is not None:  # failed in this very step: what came with it is not recorded
                 continue
             touched[rollout.key] = rollout
+            if rollout.plan.renderer.stops.is_met(result.token_ids):
+                result = replace(result, finish_reason="stop")
             if flight.answer is not None:
                 result, text = self._end_answer(rollout, flight.answer, result, text)
             rollout.calls[seat.id] = _node_call(flight, result, text, now)
@@ -316,7 +319,7 @@ class Dataflow:
         if call_ids:
             self._engine.abort(call_ids)
         for call_id in call_ids:
-            self._num_watched -= self._flights.pop(call_id).answer is not None
+            self._num_watched -= self._flights.pop(call_id).is_watched
 
 
 def _node_call(flight: Flight, result: EngineResult, text: str, now_s: float) -> NodeCall:

@@ -31,7 +31,8 @@ class Sampling:
 class EngineCall:
     """One request: ``id`` is unique among the unfinished calls; ``adapter`` None is the bare base.
 
-    With ``is_streamed`` the tokens can be had while they are sampled, see ``Engine.partials``; that costs a little.
+    ``stop_token_ids`` end the completion beside the base's own end tokens, and are its last token like those. With
+    ``is_streamed`` the tokens can be had while they are sampled, see ``Engine.partials``; that costs a little.
     """
 
     id: str
@@ -39,6 +40,7 @@ class EngineCall:
     sampling: Sampling
     adapter: AdapterRef | None = None
     is_streamed: bool = False
+    stop_token_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

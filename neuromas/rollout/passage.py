@@ -9,7 +9,7 @@ from neuromas.adapters.ref import AdapterRef
 from neuromas.errors import TaskError
 from neuromas.rollout.answer import Answer, AnswerSettings
 from neuromas.rollout.batch import RolloutBatch
-from neuromas.rollout.engine import Sampling
+from neuromas.rollout.engine import Partial, Sampling
 from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import NodeCall, Rollout
 from neuromas.rollout.signal import Signal
@@ -74,7 +74,9 @@ class Plan:
 
     def answer(self) -> Answer | None:
         """Return what follows the answer of one rollout, None when nobody wants to."""
-        return Answer(self.renderer.text_stream(), self.settings.stop) if self.settings.is_watched else None
+        if not self.settings.is_watched:
+            return None
+        return Answer(self.renderer.text_stream(), (*self.settings.stop, *self.renderer.stops.texts))
 
 
 @dataclass(slots=True)
@@ -148,14 +150,32 @@ class Pass:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flight:
-    """A call that is in the engine."""
+    """A call that is in the engine, with the tokens that have been seen of it where it is watched."""
 
     rollout: Pass
     seat: Seat
     prompt: tuple[int, ...]
     entered_s: float
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    def take(self, partial: Partial) -> None:
+        """Add tokens that have come."""
+        self.token_ids += partial.token_ids
+        self.logprobs += partial.logprobs
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether its tokens must be seen before it has ended."""
+        return self.answer is not None or self.rollout.plan.renderer.stops.is_watched
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop text has come: one of the run's, or of whoever asked for the answer."""
+        is_answered = self.answer is not None and self.answer.is_stopped
+        return is_answered or self.rollout.plan.renderer.stops.is_met(self.token_ids)
 
     @property
     def answer(self) -> Answer | None:

@@ -17,6 +17,9 @@ from neuromas.topology.graph import Topology
 
 Document = dict[str, object]
 
+_SHIPPED = RunSpec.model_fields["base"].default
+"""Name of the base that is no path, whatever lies beside the spec."""
+
 
 def load_document(path: Path) -> Document:
     """Return the table that a TOML or JSON file holds, unchecked.
@@ -47,10 +50,14 @@ def load_document(path: Path) -> Document:
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
     """Return the run spec in a file, after overrides such as ``training.steps=10``.
 
+    A base that is a path is made absolute, so that a run finds it wherever it goes on: the file's own path is relative
+    to the file, that of an override to the working directory.
+
     Raises:
         SpecError: with everything that is wrong.
     """
-    return parse_run_spec(apply_overrides(load_document(path), overrides))
+    document = _with_base_at(path.parent, load_document(path))
+    return parse_run_spec(_with_base_at(Path(), apply_overrides(document, overrides)))
 
 
 def load_topology(path: Path, overrides: Sequence[str] = ()) -> Topology:
@@ -65,6 +72,14 @@ def load_topology(path: Path, overrides: Sequence[str] = ()) -> Topology:
 def is_topology_document(document: Mapping[str, object]) -> bool:
     """Whether a document is a bare topology rather than a run spec."""
     return "topology" not in document and any(form in document for form in FORMS)
+
+
+def _with_base_at(folder: Path, document: Document) -> Document:
+    """Return the document with a base that lies in ``folder`` named by its absolute path."""
+    base = document.get("base")
+    if not isinstance(base, str) or base in ("", _SHIPPED) or not (folder / base).exists():
+        return document
+    return document | {"base": str((folder / base).resolve())}
 
 
 def _read_json(text: str) -> object:

@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from neuromas.schema.model import SpecModel
+
+
+class DemonstrationSpec(SpecModel):
+    """A worked example."""
+
+    question: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    level: int | None = None
+    """Shown with questions of this level only; None = with all."""
 
 
 class PromptSpec(SpecModel):
     """The text a Node reads. Role-free: the defaults hold positions, the task and signals, never a persona."""
 
     renderer: Literal["auto", "compact", "plain", "chat"] = "auto"
-    """"auto" takes the base's own declaration, else "chat" where its tokenizer has a chat template, else "plain"."""
+    """"auto" takes the base's own declaration, else "chat" where its tokenizer has a chat template, else "plain".
+    "compact" is for bases whose vocabulary is a list of words; of this section it uses ``stop`` and
+    ``max_signal_tokens`` alone."""
     instruction: str | None = None
-    """Replaces the renderer's default text about position and answer format; may use {layer}, {index}, {depth},
-    {width} and {max_tokens}. Not used by "compact"."""
+    """Replaces the default text about position and answer format, "" leaves it out; may use {layer}, {index}, {depth},
+    {width} and {max_tokens}."""
     answer_format: str = ""
-    """What the output Node is asked for, e.g. "the final number after ####". Not used by "compact"."""
+    """What the output Node is asked for, e.g. "the final number after ####"."""
+    template: str | None = None
+    """Replaces the whole text, {question} included; may use the fields of ``instruction`` and {messages} (all of them,
+    with their senders), {messages[ID]} (the text of one sender) and {demonstrations}. Nothing but these names is read:
+    no attributes, no formats."""
+    demonstrations: tuple[DemonstrationSpec, ...] = ()
+    """Worked examples, shown before the task. One that is the very question asked is left out there."""
+    drawn_demonstrations: int = Field(default=0, ge=0, le=64)
+    """Worked examples drawn from the training questions instead, as many for each level; never from held-out ones. They
+    are written into ``demonstrations`` when a run starts."""
+    cue: str | None = None
+    """Text that the completion continues; None = "Answer:" or "Message:" in plain text, nothing in chats, where it
+    begins the assistant's turn."""
+    stop: tuple[str, ...] = Field(default=(), max_length=16)
+    """Texts that end every message, e.g. "\\n", in training and in serving; what follows from there on is cut off."""
+    system: str | None = Field(default=None, min_length=1)
+    """Text of a system turn; chats only. None = none of ours (a template may have a text of its own)."""
+    template_kwargs: Mapping[str, bool | int | str] = {}
+    """Variables of the base's chat template, e.g. {enable_thinking = false}; chats only."""
     max_signal_tokens: int | None = Field(default=None, ge=1)
     """Longest signal a Node reads, in tokens of the base; longer ones keep their end. None = no limit."""
+
+    @model_validator(mode="after")
+    def _settings_that_go_together(self) -> PromptSpec:
+        if self.template is not None and (self.instruction is not None or self.answer_format):
+            raise ValueError("template replaces instruction and answer_format; leave those out")
+        if self.demonstrations and self.drawn_demonstrations:
+            raise ValueError("demonstrations are given or drawn (drawn_demonstrations), not both")
+        if "" in self.stop:
+            raise ValueError("stop holds an empty text")
+        return self
 
 
 class SamplingSpec(SpecModel):

@@ -14,7 +14,7 @@ from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import build_model
 from neuromas.adapters.frozen_base import DTYPES
 from neuromas.adapters.ref import AdapterRef
-from neuromas.base.resolve import resolve_base
+from neuromas.base.resolve import read_base, resolve_base
 from neuromas.events import Observer, StageEnded, StageStarted
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import RolloutClient
@@ -69,6 +69,9 @@ class Learner:
         self._base = resolve_base(spec.base)
         self._task = make_task(spec.task, spec.seed)
         self._tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True)
+        if self._tokenizer.eos_token_id is None:  # TRL pads with it, and takes it for the end of a message
+            end = read_base(self._base).stop_token_ids[0]
+            self._tokenizer.eos_token = self._tokenizer.convert_ids_to_tokens(end)
         keep = spec.checkpoint
         self._writer = CheckpointWriter(folder / FOLDER, keep.keep_last, keep.keep_best) if found.rank == 0 else None
         self._evaluations = 0

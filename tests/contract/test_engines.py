@@ -373,3 +373,15 @@ def test_logprobs_are_those_of_the_distribution_sampled_from(model_engine: Engin
     for token_id, probability in probabilities.items():
         share = np.mean([result.token_ids[0] == token_id for result in results.values()])
         assert share == pytest.approx(probability, abs=0.1)
+
+
+def test_a_call_may_bring_tokens_that_end_it(engine: Engine) -> None:
+    free = run(engine, [EngineCall("free", PROMPTS[0], Sampling(8, seed=3))])["free"]
+    end = free.token_ids[-1]
+    first = free.token_ids.index(end)
+    call = EngineCall("bound", PROMPTS[0], Sampling(8, seed=3), stop_token_ids=frozenset({end, 2}))
+    bound = run(engine, [call, EngineCall("beside", PROMPTS[0], Sampling(8, seed=3))])
+    assert bound["bound"].token_ids == free.token_ids[: first + 1]
+    assert bound["bound"].logprobs == pytest.approx(free.logprobs[: first + 1], abs=1e-4)
+    assert bound["bound"].finish_reason == "stop"
+    assert bound["beside"].token_ids == free.token_ids

@@ -63,3 +63,24 @@ def test_a_folder_is_answered_with_the_specs_in_it(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     with pytest.raises(SpecError, match=r"is a folder; name a file in it: a\.json, b\.toml$"):
         load_document(tmp_path)
+
+
+def test_a_base_that_is_a_path_is_relative_to_its_file_and_made_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("specs/bases/own", "specs/tiny", "work/bases/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    file = tmp_path / "specs" / "run.toml"
+    text = 'base = "BASE"\ntopology = {chain = 1}\ntask = {type = "chain"}\n'
+    monkeypatch.chdir(tmp_path / "work")
+
+    def base(written: str, *overrides: str) -> str:
+        file.write_text(text.replace("BASE", written))
+        return load_spec(file, overrides).base
+
+    assert base("bases/own") == base("./bases/own") == str(tmp_path / "specs/bases/own")
+    assert base("tiny") == "tiny"
+    assert base("owner/model") == "owner/model"
+    assert base("bases/other") == str(tmp_path / "work/bases/other")
+    assert base("tiny", "base=bases/other") == str(tmp_path / "work/bases/other")
+    assert base("tiny", "base=../specs/bases/own") == str(tmp_path / "specs/bases/own")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from neuromas.rollout.prompt import _TokenText
+from neuromas.rollout.token_text import TokenText
 
 SPECIALS = ["<eos>", "<eos>x", "<a", ">>"]
 ALPHABET = "ab <>eosx\n\té中😀�"
@@ -50,10 +50,10 @@ for _tokenizer in TOKENIZERS.values():
     _tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIALS])
 
 
-TEXTS = {kind: _TokenText(tokenizer) for kind, tokenizer in TOKENIZERS.items()}
+TEXTS = {kind: TokenText(tokenizer) for kind, tokenizer in TOKENIZERS.items()}
 
 
-def stream(text: _TokenText, token_ids: Sequence[int], cuts: Sequence[int] = ()) -> list[str]:
+def stream(text: TokenText, token_ids: Sequence[int], cuts: Sequence[int] = ()) -> list[str]:
     """The pieces of a message whose tokens come one by one, or in lots that end at ``cuts``."""
     spoken = text.stream()
     ends = (
