@@ -61,10 +61,13 @@ class FileSpec(TaskSpec):
     answer_template: Template | None = None
     """Text of the right answer with {name} for the row's values; replaces the key."""
     choices_key: str | None = None
-    """Name of the list of choices, for templates and for the verifier "choice", whose answer may be a choice's text."""
+    """Name of the list of choices, for templates and for the verifiers "label" and "choice", whose answer may be a
+    choice's text."""
     verifier: Annotated[str, AfterValidator(_verifier), WithJsonSchema(_VERIFIERS)] = "exact"
-    """How an answer is checked: "exact" the normalised text, "number" the last number in it, "choice" the last letter
-    A-Z named as choice; or a function of yours as "package.module:function", see docs/extending.md."""
+    """How an answer is checked: "exact" the normalised text, "number" a number, "choice" a letter, "label" one of the
+    row's choices by its text. What is boxed or announced ("the answer is") comes first, else the last one in the text;
+    a right answer must be readable as a whole. Or a function of yours as "package.module:function", see
+    docs/extending.md."""
     verifier_timeout_s: float = Field(default=10.0, ge=0, le=3600)
     """Seconds that a function of yours may take for one answer, in a process of its own; 0 = no limit, and in the
     engine's process: for functions that are quick and cannot crash."""
@@ -75,6 +78,8 @@ class FileSpec(TaskSpec):
     def _every_setting_counts(self) -> FileSpec:
         if not self.code() and not self.is_default("verifier_timeout_s"):
             raise ValueError("verifier_timeout_s needs a verifier of yours, named as package.module:function")
+        if self.verifier == "label" and self.choices_key is None:
+            raise ValueError("the verifier 'label' needs choices_key: the name of the choices it tells apart")
         for key in ("question", "answer"):
             if getattr(self, f"{key}_template") is not None and not self.is_default(f"{key}_key"):
                 raise ValueError(f"{key}_key does nothing beside {key}_template; name it in the template")
@@ -187,12 +192,16 @@ class FileTask:
             verify: Callable[[Example, str], Any] = load_code(self.spec.verifier, "task.verifier")
             score: float | Score = verify(example, text)
             return score
-        return float(self._is_right(example, READERS[self.spec.verifier](text)))
+        return float(self._is_right(example, self._read(example, text)))
 
     def describe(self, example: Example, text: str) -> Description | None:
         """Return the answer a message gives and whether it is right; None when it gives none."""
-        answer = None if self.spec.code() else READERS[self.spec.verifier](text)
+        answer = None if self.spec.code() else self._read(example, text)
         return None if answer is None else Description(label=answer, correct=self._is_right(example, answer))
+
+    def _read(self, example: Example, text: str) -> str | None:
+        choices = example.info.get("choices")
+        return READERS[self.spec.verifier](text, tuple(map(str, choices)) if isinstance(choices, list) else ())
 
     def _is_right(self, example: Example, answer: str | None) -> bool:
         further = example.info.get("answers")

@@ -12,7 +12,7 @@ from neuromas.errors import TaskError
 from neuromas.tasks.base import Example
 from neuromas.tasks.rows import Row, number_text, shown, to_json
 from neuromas.tasks.template import fill
-from neuromas.tasks.verify import READERS
+from neuromas.tasks.verify import GOLD_READERS, READERS
 
 _SPEAKERS: Final = {"system": "", "user": "User: ", "assistant": "Assistant: "}
 
@@ -71,11 +71,11 @@ def _canonical(layout: Layout, value: Any, choices: list[str], labels: list[str]
         return text
     if layout.verifier == "choice" and choices:
         text = _letter(value, text, choices, labels)
-    answer = READERS[layout.verifier](text)
+    answer = GOLD_READERS[layout.verifier](text, choices)
     if layout.verifier == "choice" and choices and (answer is None or answer not in ascii_uppercase[: len(choices)]):
         raise TaskError(f"{place}: got the answer {shown(text)}; the row has {len(choices)} choices")
     if answer is None:
-        raise TaskError(f"{place}: the verifier {layout.verifier!r} reads no answer from {text[-60:]!r}")
+        raise TaskError(f"{place}: the verifier {layout.verifier!r} cannot read all of the answer {text[-60:]!r}")
     return answer
 
 

@@ -57,6 +57,31 @@ def test_levels_select_examples_and_the_highest_is_the_target(tmp_path: Path) ->
         task.example("train", 0, level=3)
 
 
+def test_a_label_is_told_from_the_choices_of_its_row(tmp_path: Path) -> None:
+    lines = [
+        {"question": "Back at the start?", "answer": "True", "choices": ["True", "False"]},
+        {"question": "Which colour?", "answer": "dark red", "choices": ["red", "dark red"]},
+    ]
+    task = load(spec(tmp_path, train=lines, test=lines, verifier="label", choices_key="choices"))
+    first, second = (task.example("test", index) for index in range(2))
+    assert task.score(first, "Two steps there and two back, so True.") == 1.0
+    assert task.score(first, "True? No: false") == 0.0
+    assert (task.score(second, "It is dark red"), task.score(second, "It is red")) == (1.0, 0.0)
+    assert task.describe(second, "red") == Description("red", correct=False)
+    with pytest.raises(ValueError, match="'label' needs choices_key"):
+        spec(tmp_path, verifier="label")
+    with pytest.raises(TaskError, match="line 1: the verifier 'label' cannot read all of the answer 'Maybe'"):
+        load(
+            spec(
+                tmp_path,
+                train=[lines[0] | {"answer": "Maybe"}],
+                test=lines,
+                verifier="label",
+                choices_key="choices",
+            )
+        )
+
+
 def test_answers_are_scored_and_described(tmp_path: Path) -> None:
     task = load(spec(tmp_path))
     example = task.example("test", 3)
@@ -81,7 +106,8 @@ def test_keys_can_be_named_and_answers_may_be_numbers(tmp_path: Path) -> None:
         ("[1]", r"line 1: got '\[1\]', expected a JSON object"),
         ('\n{"question": "a"}', r"line 2: no key 'answer' \(task.answer_key\); this line has question"),
         ('{"question": ["a"], "answer": "1"}', r"line 1: got \['a'\] for the key 'question'"),
-        ('{"question": "a", "answer": "one"}', "line 1: the verifier 'number' reads no answer from 'one'"),
+        ('{"question": "a", "answer": "one"}', "line 1: the verifier 'number' cannot read all of the answer 'one'"),
+        ('{"question": "a", "answer": "5 or 6"}', "line 1: the verifier 'number' cannot read all of the answer '5 or"),
         ("\n\n", r"train\.jsonl holds no example"),
     ],
 )

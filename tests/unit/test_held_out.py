@@ -19,7 +19,7 @@ def file_task(folder: Path, test: Sequence[str]) -> FileTask:
     for split, questions in (("train", ["0?"]), ("test", test)):
         lines = [json.dumps({"question": question, "answer": "1"}) for question in questions]
         (folder / f"{split}.jsonl").write_text("\n".join(lines))
-    return FileTask.load(FileSpec(type="file", train=str(folder / "train.jsonl"), test=str(folder / "test.jsonl")))
+    return FileSpec(type="file", train=str(folder / "train.jsonl"), test=str(folder / "test.jsonl")).make(0)
 
 
 def prompts(task: Task, part: Part, examples: int = 10**6, level: int | None = None) -> list[str]:
