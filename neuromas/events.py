@@ -100,7 +100,9 @@ class Evaluated(Event):
         level: task level evaluated; None = the task's target.
         mode: how completions were decoded.
         correct: sum of rewards over the examples.
-        examples: how many there were.
+        examples: how many were asked.
+        bootstrap: 95 % interval of the mean of graded rewards; None where all are 0 or 1 and Wilson's applies.
+        unasked: examples that could not be asked.
         purpose: "check" decides when a stage ends, "evaluation" is reported.
     """
 
@@ -111,6 +113,8 @@ class Evaluated(Event):
     mode: Literal["greedy", "sampled"]
     correct: float
     examples: int
+    bootstrap: tuple[float, float] | None = None
+    unasked: int = 0
     purpose: Literal["check", "evaluation"] = "evaluation"
 
 

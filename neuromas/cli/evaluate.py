@@ -73,7 +73,7 @@ def _document(trained: Trained, level: int | None, found: dict[str, Evaluation])
 def _text(document: dict[str, Any]) -> str:
     lines = [
         f"accuracy, {mode + ':':<10}{figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}] "
-        f"of {figure['examples']}"
+        f"of {figure['examples']}{_aside(figure)}"
         for mode, figure in document["accuracy"].items()
     ]
     lines.append("what the nodes say (greedy):")
@@ -81,6 +81,13 @@ def _text(document: dict[str, Any]) -> str:
         said = ", ".join(f"{entry['label']} {entry['share']:.0%}" for entry in role["said"][:3])
         lines.append(f"  {role['node']:<12}{said or 'nothing the task can read'}; correct {role['correct']:.0%}")
     return "\n".join(lines)
+
+
+def _aside(figure: dict[str, Any]) -> str:
+    notes = ["interval by bootstrap"] if figure["interval"] == "bootstrap" else []
+    if figure["unasked"]:
+        notes.append(f"{figure['unasked']} more could not be asked")
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _ignore(event: Event) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from neuromas.training.statistics import wilson_interval
 
 
@@ -31,7 +33,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def proportion(correct: float, total: int) -> tuple[str, str, str]:
-    """Return accuracy, its 95 % Wilson interval and the counts, as three texts."""
-    interval = wilson_interval(correct, total)
-    return percent(interval.value), f"{percent(interval.low)} to {percent(interval.high)}", f"{correct:g} of {total}"
+def proportion(correct: float, total: int, bootstrap: Sequence[float] | None = None) -> tuple[str, str, str]:
+    """Return accuracy, its 95 % interval (Wilson's unless a bootstrap's ends are given) and the counts, as texts."""
+    low, high = bootstrap or (wilson_interval(correct, total).low, wilson_interval(correct, total).high)
+    return percent(correct / total), f"{percent(low)} to {percent(high)}", f"{correct:g} of {total}"

@@ -65,18 +65,23 @@ def nodes(data: RunData) -> Markup:
 
 def accuracy(data: RunData) -> Markup:
     """Return held-out accuracies with their 95 % intervals, one row per stage and decoding."""
-    rows = {}
+    rows, unasked = {}, 0
     for event in data.events_of("evaluated"):
         if event.get("purpose") != "check" and event.get("examples"):
             key = (event["stage"], event.get("level"), event["mode"])
-            rows[key] = (float(event["correct"]), int(event["examples"]))
+            rows[key] = (float(event["correct"]), int(event["examples"]), event.get("bootstrap"))
+            unasked = max(unasked, int(event.get("unasked", 0)))
     names = {stage.index: stage for stage in data.stages}
     cells = [
-        (_stage_name(names.get(stage), stage), _dash(level), mode, *proportion(correct, total))
-        for (stage, level, mode), (correct, total) in sorted(rows.items(), key=str)
+        (_stage_name(names.get(stage), stage), _dash(level), mode, *proportion(correct, total, bootstrap))
+        for (stage, level, mode), (correct, total, bootstrap) in sorted(rows.items(), key=str)
     ]
     head = ("stage", "level", "decoding", "accuracy", "95 % interval", "correct")
-    return section("Held-out accuracy", table(head, cells, numeric=3), note="Wilson intervals over held-out examples.")
+    graded = any(bootstrap for _, _, bootstrap in rows.values())
+    note = f"{'Bootstrap' if graded else 'Wilson'} intervals over held-out examples."
+    if unasked:
+        note += f" Up to {unasked} could not be asked and count neither as right nor as wrong."
+    return section("Held-out accuracy", table(head, cells, numeric=3), note=note)
 
 
 def growth(data: RunData) -> Markup:

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuromas.rollout.record import Group
+from neuromas.errors import RolloutError
+from neuromas.rollout.record import Group, Rollout
 from neuromas.tasks.base import Task
-from neuromas.training.statistics import Interval, wilson_interval
+from neuromas.training.statistics import Interval, reward_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +17,19 @@ class Accuracy:
     """Rewards on held-out examples, one rollout each.
 
     Attributes:
-        rewards: terminal reward per example, in the examples' order.
-        interval: their mean with its 95 % Wilson interval (exact for rewards of 0 and 1).
+        rewards: terminal reward per example, in the examples' order; 0 for those that could not be asked.
+        interval: mean of those that could, with its 95 % interval.
+        unasked: examples that could not be asked, such as those whose prompt is longer than the context.
     """
 
     rewards: tuple[float, ...]
     interval: Interval
+    unasked: int = 0
+
+    @property
+    def examples(self) -> int:
+        """How many examples were asked."""
+        return len(self.rewards) - self.unasked
 
     @property
     def value(self) -> float:
@@ -58,9 +66,23 @@ class NodeRole:
 
 
 def accuracy(groups: Sequence[Group]) -> Accuracy:
-    """Return the accuracy of groups of one rollout."""
-    rewards = tuple(group.rollouts[0].reward for group in groups)
-    return Accuracy(rewards, wilson_interval(sum(rewards), len(rewards)))
+    """Return the accuracy of groups of one rollout.
+
+    Raises:
+        RolloutError: none of the examples could be asked.
+    """
+    rollouts = [group.rollouts[0] for group in groups]
+    asked = [rollout.reward for rollout in rollouts if not _is_unasked(rollout)]
+    if not asked:
+        reasons = {rollout.failure for rollout in rollouts}
+        raise RolloutError(f"none of {len(rollouts)} held-out examples could be asked; {next(iter(reasons), '')}")
+    rewards = tuple(rollout.reward for rollout in rollouts)
+    return Accuracy(rewards, reward_interval(asked), len(rollouts) - len(asked))
+
+
+def _is_unasked(rollout: Rollout) -> bool:
+    """Whether the engine refused a call; an answer that was given and could not be scored is wrong."""
+    return any(call.finish_reason == "error" for call in rollout.calls)
 
 
 def node_roles(groups: Sequence[Group], task: Task, positions: dict[str, tuple[int, int]]) -> list[NodeRole]:

@@ -321,7 +321,9 @@ class StageSession:
                 level=self._plan.level,
                 mode="greedy" if mode == "greedy" else "sampled",
                 correct=sum(found.rewards),
-                examples=len(found.rewards),
+                examples=found.examples,
+                bootstrap=found.interval.bootstrap,
+                unasked=found.unasked,
                 purpose="check" if purpose == "check" else "evaluation",
             )
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal."""
@@ -13,11 +14,17 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with the ends of its 95 % interval."""
+    """An estimate with the ends of its 95 % interval, and the method that gives them."""
 
     value: float
     low: float
     high: float
+    method: Literal["wilson", "bootstrap"] = "wilson"
+
+    @property
+    def bootstrap(self) -> tuple[float, float] | None:
+        """The ends where they were found by bootstrap."""
+        return (self.low, self.high) if self.method == "bootstrap" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,31 @@ def wilson_interval(correct: float, examples: int, z: float = Z_95) -> Interval:
     spread = z * math.sqrt(share * (1 - share) / examples + z * z / (4 * examples * examples))
     scale = 1 + z * z / examples
     return Interval(share, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+
+
+def bootstrap_interval(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Interval:
+    """Return the percentile interval of a mean. Source: Efron 1979, Annals of Statistics 7(1).
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("bootstrap_interval: got no values; expected at least 1")
+    random = Random(seed)
+    means = sorted(_mean(random.choices(values, k=len(values))) for _ in range(resamples))
+    low, high = means[int(0.025 * resamples)], means[min(resamples - 1, int(0.975 * resamples))]
+    return Interval(_mean(values), low, high, "bootstrap")
+
+
+def reward_interval(rewards: Sequence[float]) -> Interval:
+    """Return the interval of a mean reward: Wilson's where all are 0 or 1, else by bootstrap.
+
+    Raises:
+        ValueError: no rewards.
+    """
+    if all(reward in (0, 1) for reward in rewards):
+        return wilson_interval(sum(rewards), len(rewards))
+    return bootstrap_interval(rewards)
 
 
 def exact_mcnemar(wins: int, losses: int) -> float:

@@ -1,0 +1,110 @@
+"""A task and a verifier from a package outside the project, trained on from the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# The task: one file of the user's.
+TASK = """
+from typing import Literal
+from neuromas.tasks.base import Example, Score, Task
+from neuromas.tasks.spec import TaskSpec
+
+class Echo(Task):
+    def __init__(self, symbols: str, seed: int):
+        self.symbols, self.seed = symbols, seed
+    def example(self, split, index, level=None):
+        offset = self.seed if split == "train" else 1000
+        symbol = self.symbols[(offset + index) % len(self.symbols)]
+        return Example(f"{split}/{index}", f"{index} {symbol} {'+' if split == 'train' else '-'}", symbol)
+    def score(self, example, text):
+        return Score(0.5 * (example.answer in text) + 0.5 * (len(text) < 20), {"right": example.answer in text})
+
+class EchoSpec(TaskSpec):
+    type: Literal["echo"]
+    symbols: str = "12345"
+    def make(self, seed):
+        return Echo(self.symbols, seed)
+
+def make(seed, symbols="12345"):
+    return Echo(symbols, seed)
+
+def nearly(example, text):
+    return 1.0 if example.info["answer"] in text else 0.25
+"""
+ENTRY = "[neuromas.tasks]\necho = echo_task:EchoSpec\n"
+COMMON = """
+name = "own"
+topology = { chain = 2 }
+adapter = { type = "lora", targets = ["q_proj"] }
+training = { steps = 2, prompts_per_step = 2, group_size = 2 }
+evaluation = { examples = 4 }
+engine = { type = "transformers" }
+runtime = { type = "local" }
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
+    (folder / "echo_task-1.0.dist-info").mkdir(parents=True)
+    (folder / "echo_task.py").write_text(TASK)
+    (folder / "echo_task-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: echo-task\nVersion: 1.0\n"
+    )
+    (folder / "echo_task-1.0.dist-info" / "entry_points.txt").write_text(ENTRY)
+    for split in ("train", "test"):
+        rows = [{"question": f"{split} {n}", "answer": str(n)} for n in range(8)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def neuromas(package: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), *sys.path])}
+    command = [sys.executable, "-m", "neuromas", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=package.parent)
+
+
+@pytest.mark.parametrize(
+    ("task", "rewards"),
+    [
+        ('{ type = "echo", symbols = "123" }', {0.0, 0.5, 1.0}),
+        ('{ type = "python", factory = "echo_task:make", options = { symbols = "123" } }', {0.0, 0.5, 1.0}),
+        ('{ type = "file", train = "train.jsonl", test = "test.jsonl", verifier = "echo_task:nearly" }', {0.25, 1.0}),
+    ],
+    ids=["entry point", "factory", "verifier"],
+)  # fmt: skip
+def test_two_steps_on_a_task_of_ones_own(package: Path, task: str, rewards: set[float]) -> None:
+    spec = package.parent / "run.toml"
+    spec.write_text(COMMON + f"task = {task}\n")
+    done = neuromas(package, "train", spec, "--out", package.parent / "runs")
+    assert done.returncode == 0, done.stderr
+    folder = package.parent / "runs" / "own"
+    lines = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
+    assert {line["reward"] for line in lines} <= rewards
+    assert {line["failure"] for line in lines} == {None}
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(steps) == 2
+    if len(rewards) == 3:
+        assert all(0 <= step["reward/right"] <= 1 for step in steps)
+    accuracy = json.loads((folder / "result.json").read_text())["accuracy"]["greedy"]
+    assert accuracy["interval"] == "bootstrap"
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+
+
+def test_a_task_that_is_not_installed_is_unknown_and_one_that_fails_says_why(package: Path) -> None:
+    spec = package.parent / "run.toml"
+    spec.write_text(COMMON + 'task = { type = "echo" }\n')
+    elsewhere = package.parent / "nothing"
+    elsewhere.mkdir()
+    assert "task: got type = 'echo'" in neuromas(elsewhere, "validate", spec).stderr
+    spec.write_text(COMMON + 'task = { type = "echo", symbol = "1" }\n')
+    assert "task.symbol: unknown key; did you mean 'symbols'?" in neuromas(package, "validate", spec).stderr
+    spec.write_text(COMMON + 'task = { type = "python", factory = "echo_task:made" }\n')
+    assert "task.factory: echo_task has no function made" in neuromas(package, "validate", spec).stderr
+    spec.write_text(COMMON + 'task = { type = "python", factory = "echo_task:make", options = { size = 3 } }\n')
+    assert "making the task of echo_task:make failed: TypeError" in neuromas(package, "validate", spec).stderr
