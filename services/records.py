@@ -68,6 +68,10 @@ MOVES: Final = {
 """Legal moves of a run. running -> queued: its driver died and it waits to be resumed from its checkpoint."""
 
 
+CLUSTER: Final = "cluster"
+"""Id of the service's record of its Ray cluster: ``fault`` (empty = it lives) and ``seen``, unix seconds."""
+
+
 def new_id(prefix: str) -> str:
     """Return a fresh id such as ``run_3f9c0d1e2b7a4c58``; prefixes are run, ckpt, ep, eval, key."""
     return f"{prefix}_{secrets.token_hex(8)}"

@@ -21,8 +21,8 @@ from neuromas.schema.suggest import suggest
 from neuromas.topology.graph import MAX_NODES
 
 PREFIX: Final = "NEUROMAS_"
-CLIENT_VARIABLES: Final = frozenset({"NEUROMAS_SERVER", "NEUROMAS_API_KEY"})
-"""Read by the command line as a client of a server; no settings of one."""
+CLIENT_VARIABLES: Final = frozenset({"NEUROMAS_SERVER", "NEUROMAS_API_KEY", "NEUROMAS_SERVE_TOKEN"})
+"""Read by the command line as a client of a server, and by clusters that serve alone; no settings of a service."""
 _STORES: Final = ("redis", "rediss", "unix")
 
 Folders = Annotated[tuple[Path, ...], NoDecode]

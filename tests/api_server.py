@@ -17,6 +17,7 @@ import pytest
 from redis_server import RedisServer
 
 from neuromas.services.api.server import Server, listen, make_server
+from neuromas.services.api.service import Service
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document, Kind, Store
 from neuromas.services.store.open import open_store
@@ -40,6 +41,12 @@ class ApiServer:
         self.url = url
         self.client = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self._server = server
+
+    @property
+    def service(self) -> Service:
+        """What the routes share."""
+        service: Service = self._server.config.app.state.service  # type: ignore[union-attr]
+        return service
 
     def at(self, place: str) -> str:
         """Return the address of a page of the dashboard."""

@@ -20,6 +20,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 START_S = 420.0
+TOKEN = "what replicas ask for"
+"""Of the replicas."""
 Document = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ def main(port: int) -> None:
     from neuromas.serving.load import Limits
 
     ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
-    door = ServeDoor(ServeAddress(port=port), CheckpointOpener())
+    door = ServeDoor(ServeAddress(port=port), CheckpointOpener(), TOKEN)
     for line in sys.stdin:
         order = json.loads(line)
         answer: Document = {}

@@ -17,6 +17,7 @@ from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine, 
 from neuromas.endpoint import open_server
 from neuromas.errors import Fault, SpecError
 from neuromas.serving.app import make_app
+from neuromas.serving.http_server import HttpServer
 from neuromas.trained import find_trained
 
 EXAMPLES = "serve runs/quickstart --port 8000"
@@ -53,7 +54,7 @@ def run(arguments: Arguments, console: Console) -> int:
         if not ipaddress.ip_address(host).is_loopback:
             console.warn(f"{host} can be reached from other machines, and nobody is asked for a key")
         console.show(f"serving model {name!r} at {address}/v1", {"model": name, "url": f"{address}/v1", "port": port})
-        _run(make_app(server), listener, server.limits.drain_s)
+        _run(make_app(server, loopback_only=ipaddress.ip_address(host).is_loopback), listener, server.limits.drain_s)
     finally:
         server.close()
         listener.close()
@@ -65,7 +66,7 @@ def _run(app: FastAPI, listener: socket.socket, drain_s: float) -> None:
     # uvicorn raises the signal that stopped it once more; SIGTERM would end the process before the engine is closed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        HttpServer(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

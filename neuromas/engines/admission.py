@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from neuromas.engines.versions import VersionTable
 from neuromas.rollout.engine import EngineCall, EngineResult
+from neuromas.topology.graph import MIN_TEMPERATURE, MIN_TOP_P
 
 
 def refusal(call: EngineCall, versions: VersionTable, max_model_len: int, vocab_size: int) -> EngineResult | None:
@@ -16,7 +17,8 @@ def _reason(call: EngineCall, versions: VersionTable, max_model_len: int, vocab_
     prompt, sampling = call.prompt_token_ids, call.sampling
     if call.adapter is not None and call.adapter not in versions:
         return f"adapter {call.adapter} is not published"
-    if sampling.max_tokens < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
+    is_cold = 0 < sampling.temperature < MIN_TEMPERATURE or sampling.temperature < 0
+    if sampling.max_tokens < 1 or is_cold or not MIN_TOP_P <= sampling.top_p <= 1:
         return f"sampling settings out of range: {sampling}"
     if not 1 <= len(prompt) < max_model_len:
         return f"prompt of {len(prompt)} tokens does not fit engine.max_model_len = {max_model_len} with an answer"

@@ -18,7 +18,8 @@ def sample_rows(
     """Return one sampled token per row and its log-probability.
 
     A row's token depends on its own logits, settings and generator only, not on its neighbours. At temperature 0 the
-    token is the most probable one and its log-probability that of the unscaled distribution, as vLLM reports it.
+    token is the most probable one and its log-probability that of the unscaled distribution, as vLLM reports it. A row
+    whose logits are no numbers gets token 0 and the log-probability NaN; the others are sampled all the same.
 
     Args:
         logits: (rows, vocabulary), float32, on any device; what is as long as the vocabulary stays there.
@@ -31,6 +32,8 @@ def sample_rows(
     masses = torch.tensor([sampling.top_p for sampling in samplings], device=device)
     if bool((masses < 1).any()):
         logprobs = _nucleus(logprobs, masses)
+    is_broken = logprobs.isnan().any(-1)
+    logprobs = logprobs.masked_fill(is_broken[:, None], 0.0)
     sampled = logprobs.argmax(-1)
     drawn = torch.tensor([sampling.temperature > 0 for sampling in samplings], device=device)
     if bool(drawn.any()):
@@ -39,7 +42,8 @@ def sample_rows(
             for sampling, generator in zip(samplings, generators, strict=True)
         ]
         sampled = torch.where(drawn, _inverse(logprobs, torch.stack(uniform).to(device, torch.float64)), sampled)
-    chosen = logprobs.gather(-1, sampled[:, None])[:, 0]
+    sampled = sampled.masked_fill(is_broken, 0)
+    chosen = logprobs.gather(-1, sampled[:, None])[:, 0].masked_fill(is_broken, torch.nan)
     return sampled.tolist(), chosen.tolist()
 
 

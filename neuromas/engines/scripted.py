@@ -75,6 +75,11 @@ class ScriptedEngine:
         self.history: list[tuple[int, EngineCall]] = []
         """(step at which it was submitted, call), in order of submission."""
 
+    @property
+    def max_model_len(self) -> int | None:
+        """Longest prompt + completion, in tokens."""
+        return self._max_model_len
+
     def submit(self, calls: Sequence[EngineCall]) -> None:
         """Queue calls; see ``Engine.submit``."""
         for call in calls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 
 import torch
@@ -98,6 +99,11 @@ class TransformersEngine:
         self._refused: list[EngineResult] = []
         self._cohorts: list[_Cohort] = []
         self._ids: set[str] = set()
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest prompt + completion, in tokens."""
+        return self._max_model_len
 
     def submit(self, calls: Sequence[EngineCall]) -> None:
         """Queue calls; see ``Engine.submit``."""
@@ -211,6 +217,10 @@ class TransformersEngine:
         sampled, logprobs = sample_rows(logits, samplings, [row.generator for row in cohort.rows])
         results, keep = [], []
         for place, (row, token_id, logprob) in enumerate(zip(cohort.rows, sampled, logprobs, strict=True)):
+            if isnan(logprob):
+                self._versions.leave(row.call.adapter)
+                results.append(EngineResult(row.call.id, (), (), "error", "the model's logits are not numbers"))
+                continue
             row.token_ids.append(token_id)
             row.logprobs.append(logprob)
             reason = self._finish_reason(row)

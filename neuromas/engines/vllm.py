@@ -71,6 +71,11 @@ class VllmEngine:
         self._warm_up()
         _spare_the_collector()
 
+    @property
+    def max_model_len(self) -> int:
+        """Longest prompt + completion, in tokens."""
+        return self._max_model_len
+
     def submit(self, calls: Sequence[EngineCall]) -> None:
         """Queue calls; see ``Engine.submit``."""
         from vllm.exceptions import VLLMClientError

@@ -61,6 +61,10 @@ class CompactRenderer:
             raise TopologyError(f"node {node_id!r} is at layer {layer}, position {index}; the base has no word for it")
         return token_ids
 
+    def fits(self, text: str, limit: int) -> bool:
+        """Whether a text may have as few as ``limit`` tokens; see ``Renderer.fits``."""
+        return self._text.fits(text, limit)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell."""
         return self._text.decode(tuple(token_ids))

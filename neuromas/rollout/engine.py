@@ -70,6 +70,10 @@ class Partial:
 class Engine(Protocol):
     """Serves calls of many adapters in one continuous batch; the caller drives it with ``step``."""
 
+    @property
+    def max_model_len(self) -> int | None:
+        """Longest prompt + completion, in tokens; None = no limit."""
+
     def submit(self, calls: Sequence[EngineCall]) -> None:
         """Queue calls. A call that cannot run (too long, unknown adapter version) comes back as an "error" result."""
 

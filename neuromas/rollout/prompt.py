@@ -48,6 +48,9 @@ class Renderer(Protocol):
             max_tokens: budget of the completion, for instructions that state it.
         """
 
+    def fits(self, text: str, limit: int) -> bool:
+        """Whether a text may have as few as ``limit`` tokens. Costs what so many tokens do, however long it is."""
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell, up to a stop text: no special tokens, no outer white space."""
 
@@ -119,6 +122,10 @@ class TextRenderer:
             return self._text.framed(self._turn.before, text.strip(), self._turn.after)
         cue = self._body.cue(topology, node_id)
         return (*self._text.begin, *self._text.framed("", f"{text}\n\n{cue}" if cue else text, ""))
+
+    def fits(self, text: str, limit: int) -> bool:
+        """Whether a text may have as few as ``limit`` tokens; see ``Renderer.fits``."""
+        return self._text.fits(text, limit)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _CACHED_TEXTS = 65_536
+_PIECE = 4096
+"""Characters that are read at a time where a text may be far too long."""
+_CUT = 16
+"""Tokens that a cut between two pieces may add: a word is then read as two halves."""
 
 
 class TokenText:
@@ -60,6 +64,21 @@ class TokenText:
         if self._num_controls(ids) == self._num_controls((*self._frame_ids(before), *self._frame_ids(after))):
             return ids
         return (*self._frame_ids(before), *self.encode(text), *self._frame_ids(after))
+
+    def fits(self, text: str, limit: int) -> bool:
+        """Whether a text may have as few as ``limit`` tokens; it is read piece by piece and no further than needed."""
+        if len(text) > limit * (self._longest_token + 1):  # and a space before each
+            return False
+        num_tokens = 0
+        for begin in range(0, len(text), _PIECE):
+            num_tokens += len(self.frame(text[begin : begin + _PIECE]))
+            if num_tokens > limit + _CUT * (begin // _PIECE):
+                return False
+        return True
+
+    @cached_property
+    def _longest_token(self) -> int:
+        return max(map(len, self._tokenizer.get_vocab()))
 
     def stream(self) -> TextStream:
         """Return what spells one message while its tokens arrive."""

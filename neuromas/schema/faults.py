@@ -25,12 +25,16 @@ _EXPECTED = {
     "model_attributes_type": "a table",
     "none_required": "nothing",
 }
+_SHOWN = 200
+"""Characters of a value that a message repeats."""
+MAX_FAULTS = 1000
+"""Of one document: nobody reads more, and to word them takes longer than to find them."""
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "multiples of"}
 
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
-    """Return one fault for everything that ``error`` says about a document of ``model``."""
-    found = error.errors(include_url=False)
+    """Return one fault for everything that ``error`` says about a document of ``model``, up to MAX_FAULTS of them."""
+    found = error.errors(include_url=False)[:MAX_FAULTS]
     return [fault for details in found if not _follows(details, found) for fault in _faults(details, model)]
 
 
@@ -151,4 +155,5 @@ def shown(value: object) -> str:
         return f"a list of {len(value)}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

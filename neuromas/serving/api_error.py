@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from neuromas.errors import NeuroMASError
+from neuromas.errors import NeuroMASError, RolloutError
 from neuromas.serving.door import LeftError
-from neuromas.serving.question import DeadlineError, QueueFullError, UnknownGraphError
+from neuromas.serving.question import DeadlineError, QueueFullError, TooLongError, UnknownGraphError
 
 _CLIENT_GONE = 499  # nginx's number; nobody reads it
 _NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients ask again after a 5xx; that would not help here
@@ -52,6 +52,8 @@ def from_refusal(error: NeuroMASError) -> ApiError:
     message = str(error)
     if isinstance(error, UnknownGraphError):
         return invalid(message, "model", error.code, 404)
+    if isinstance(error, TooLongError | RolloutError):
+        return invalid(message, "messages", error.code)
     if isinstance(error, QueueFullError):
         return ApiError(429, "rate_limit_error", message, None, error.code, {"retry-after": str(error.retry_after_s)})
     if isinstance(error, DeadlineError):

@@ -16,10 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from neuromas.errors import NeuroMASError
 from neuromas.serving.api_error import ApiError, first_fault, from_refusal, invalid
+from neuromas.serving.body_size import MAX_VALUES, holds_too_much
 from neuromas.serving.chat import Completion, encode, event
 from neuromas.serving.chat_request import ChatRequest
 from neuromas.serving.door import Conversation, Door, LeftError
 from neuromas.serving.draws import draw_bits
+from neuromas.serving.gate import Gate
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import ServedGraph
 from neuromas.serving.question import Answered
@@ -27,9 +29,16 @@ from neuromas.serving.question import Answered
 MAX_BODY_BYTES = 4 * 2**20
 
 
-def make_app(server: GraphServer) -> FastAPI:
-    """Return the application that answers with the graphs of a server, whatever these are at the time."""
+def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bool = False) -> FastAPI:
+    """Return the application that answers with the graphs of a server, whatever these are at the time.
+
+    Args:
+        server: has the graphs.
+        token: see ``Gate``.
+        loopback_only: see ``Gate``.
+    """
     app = FastAPI(title="NeuroMAS graphs", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Gate, token=token, loopback_only=loopback_only)
     door = Door(server)
 
     # A plain application: what FastAPI does for a typed route costs more than a small graph's share of an engine step.
@@ -89,6 +98,8 @@ async def _answer(door: Door, receive: Receive) -> Response:
     question = chat.question()
     completion = Completion(chat, question.seed, f"chatcmpl-{draw_bits(128):032x}", int(time.time()))
     try:
+        if door.server.may_be_too_long(question):
+            await asyncio.to_thread(door.server.check_length, question)
         conversation = door.ask(question)
     except NeuroMASError as error:
         raise from_refusal(error) from error
@@ -111,6 +122,8 @@ async def _read(receive: Receive) -> ChatRequest:
         is_whole = not message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
             raise invalid(f"the body is larger than {MAX_BODY_BYTES} bytes", status=413)
+    if holds_too_much(bytes(body)):
+        raise invalid(f"the body has more than {MAX_VALUES} values, the limit")
     try:
         chat = ChatRequest.model_validate_json(bytes(body))
     except ValidationError as error:
@@ -136,7 +149,7 @@ async def _next(conversation: Conversation, receive: Receive, *, whole: bool) ->
         raise
     if isinstance(news, Answered) and news.rollout.failure is not None:
         # With a graph there is no half answer.
-        raise invalid(news.rollout.failure, "messages", "rollout")
+        raise from_refusal(conversation.failure(news.rollout))
     return news
 
 
@@ -188,6 +201,6 @@ class _Stream(StreamingResponse):
             yield head + event(from_refusal(error).body)
             return
         if news.rollout.failure is not None:
-            yield head + event(invalid(news.rollout.failure, "messages", "rollout").body)
+            yield head + event(from_refusal(self._conversation.failure(news.rollout)).body)
             return
         yield head + self._completion.last_chunks(news)

@@ -9,16 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 from neuromas.rollout.answer import AnswerSettings
 from neuromas.serving.draws import draw_bits
 from neuromas.serving.question import Question
+from neuromas.topology.graph import MIN_TEMPERATURE, MIN_TOP_P
 
 _SEED_MASK = 2**63 - 1
 _DRAWN_BITS = 53
 """Of a drawn seed: what readers of JSON that keep numbers as floats, as browsers do, can send back unchanged."""
+_SPEAKERS = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
 _MAX_STOPS = 4
+_MAX_STOP = 256
+_MAX_MESSAGES = 2048
+_MAX_TEXT = 4 * 2**20
+_MAX_NOTE = 1024
+_MAX_NOTES = 64
+_MAX_BUDGET = 2**31 - 1
+MAX_MODEL = 256
+"""Characters of a model's name."""
+MAX_DEADLINE_S = 86_400.0
 
 
 def _only(*allowed: Any) -> BeforeValidator:
@@ -60,6 +71,17 @@ def _read_stop(value: Any) -> Any:
     return stops
 
 
+def _zero_or_warm(value: float | None) -> float | None:
+    """Refuse temperatures at which probabilities overflow; engines would quietly take another."""
+    if value is not None and 0 < value < MIN_TEMPERATURE:
+        raise ValueError(f"got {value}; allowed are 0, which is greedy, and {MIN_TEMPERATURE} to 2")
+    return value
+
+
+Stop = Annotated[str, Field(max_length=_MAX_STOP)]
+Note = Annotated[str, Field(max_length=_MAX_NOTE)]
+
+
 class Wire(BaseModel):
     """A body from outside: unknown keys are refused."""
 
@@ -70,8 +92,8 @@ class Message(Wire):
     """One message of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_read_content)]
-    name: str | None = None
+    content: Annotated[str, Field(max_length=_MAX_TEXT), BeforeValidator(_read_content)]
+    name: str | None = Field(default=None, max_length=_MAX_NOTE)
     # What clients copy from an earlier answer into the conversation.
     refusal: Annotated[Any, _only()] = None
     annotations: Annotated[Any, _only([])] = None
@@ -85,7 +107,7 @@ class Extras(Wire):
 
     trace: bool = False
     """Return every Node's message beside the answer."""
-    deadline_s: float | None = Field(default=None, gt=0)
+    deadline_s: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_S)
     """Give the request up after this many seconds; the server's own limit holds as well."""
 
 
@@ -100,26 +122,26 @@ class StreamOptions(Wire):
 class ChatRequest(Wire):
     """Body of ``POST /v1/chat/completions``. Temperature and top-p act on every Node that sets none of its own."""
 
-    model: str
-    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    """0, the default, is greedy: what the graph's accuracy was measured with."""
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1)
+    model: str = Field(max_length=MAX_MODEL)
+    messages: Annotated[tuple[Message, ...], FailFast(), Field(min_length=1, max_length=_MAX_MESSAGES)]
+    temperature: Annotated[float | None, AfterValidator(_zero_or_warm)] = Field(default=None, ge=0, le=2)
+    """0, the default, is greedy: what the graph's accuracy was measured with. Else at least 0.01."""
+    top_p: float | None = Field(default=None, ge=MIN_TOP_P, le=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=_MAX_BUDGET)
     """Budget of the answer, the output Node's message; None = the graph's. Other Nodes keep theirs."""
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=_MAX_BUDGET)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     """None draws one; the answer says which under ``neuromas``."""
-    stop: Annotated[tuple[str, ...], Field(max_length=_MAX_STOPS), BeforeValidator(_read_stop)] = ()
+    stop: Annotated[tuple[Stop, ...], Field(max_length=_MAX_STOPS), BeforeValidator(_read_stop)] = ()
     """Texts that end the answer; they are not part of it."""
     stream: Annotated[bool, BeforeValidator(_not_null(False))] = False
     stream_options: StreamOptions | None = None
     neuromas: Annotated[Extras, BeforeValidator(_not_null(Extras()))] = Extras()
     # Notes of the client to itself.
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    metadata: dict[str, str] | None = None
+    user: str | None = Field(default=None, max_length=_MAX_NOTE)
+    safety_identifier: str | None = Field(default=None, max_length=_MAX_NOTE)
+    prompt_cache_key: str | None = Field(default=None, max_length=_MAX_NOTE)
+    metadata: dict[Note, Note] | None = Field(default=None, max_length=_MAX_NOTES)
     # What clients send although it asks for nothing.
     n: Annotated[Any, _only(1)] = None
     logprobs: Annotated[Any, _only(False)] = None
@@ -136,11 +158,33 @@ class ChatRequest(Wire):
     modalities: Annotated[Any, _only(["text"])] = None
     service_tier: Annotated[Any, _only("auto", "default")] = None
     store: Annotated[Any, _only(False)] = None
+    # Of other servers, in the form in which they ask for nothing.
+    best_of: Annotated[Any, _only(1)] = None
+    echo: Annotated[Any, _only(False)] = None
+    ignore_eos: Annotated[Any, _only(False)] = None
+    length_penalty: Annotated[Any, _only(1)] = None
+    min_p: Annotated[Any, _only(0)] = None
+    min_tokens: Annotated[Any, _only(0)] = None
+    repetition_penalty: Annotated[Any, _only(1)] = None
+    skip_special_tokens: Annotated[Any, _only(True)] = None
+    top_k: Annotated[Any, _only(-1, 0)] = None
+    use_beam_search: Annotated[Any, _only(False)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_asks_for_nothing(cls, value: Any) -> Any:
+        """Leave out keys without a value, known or not: clients that know more settings send null for those."""
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None or key in cls.model_fields}
 
     @property
     def text(self) -> str:
-        """What the graph is asked: the texts of all messages in order."""
-        return "\n\n".join(message.content for message in self.messages)
+        """What the graph is asked: the one message's text, or all that have one, each with who said it."""
+        said = [message for message in self.messages if message.content]
+        if len(said) == 1:
+            return said[0].content
+        return "\n\n".join(f"{_SPEAKERS[message.role]}: {message.content}" for message in said)
 
     @property
     def includes_usage(self) -> bool:

@@ -39,13 +39,14 @@ _SHARE_OF_LIMIT = 0.5
 class GraphReplica:
     """One engine with its graphs, in a process of its own; Serve makes it, watches it and sends it requests."""
 
-    def __init__(self, setup: EngineSetup, slots: int, limits: Limits, opener: Opener) -> None:
-        """Start the engine; takes seconds.
+    def __init__(self, setup: EngineSetup, slots: int, limits: Limits, opener: Opener, token: str) -> None:
+        """Start the engine; takes seconds. Only requests with the token are answered.
 
         Raises:
             NeuroMASError: it did not start; the deployment fails with this reason.
         """
         self._server = GraphServer(partial(opener.start, setup, slots), limits)
+        self._token = token
         self._shelf = Shelf(self._server, partial(opener.load, setup))
         self._has_begun = False
         self._following: asyncio.Future[None] | None = None
@@ -63,7 +64,7 @@ class GraphReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application that answers; the same as that of ``neuromas serve``."""
-        return make_app(self._server)
+        return make_app(self._server, self._token)
 
     def check_health(self) -> None:
         """Raise when the engine has stopped; Serve then starts another replica.
@@ -96,9 +97,17 @@ class ServeAddress:
 class ServeDoor:
     """Deploys, watches and stops engine groups on the Ray cluster that this process is connected to."""
 
-    def __init__(self, address: ServeAddress, opener: Opener) -> None:
+    def __init__(self, address: ServeAddress, opener: Opener, token: str) -> None:
+        """Prepare; nothing is reached before it is asked for.
+
+        Args:
+            address: of the proxies, which answer whoever reaches them.
+            opener: makes engines and loads graphs.
+            token: that requests must bring, whoever sends them; the replicas check it.
+        """
         self._address = address
         self._opener = opener
+        self._token = token
         self._handles: dict[str, Any] = {}
 
     def start(self) -> None:
@@ -126,7 +135,7 @@ class ServeDoor:
             return
         self.start()
         targets = [
-            serve.RunTarget(application(group, self._opener), name=group.name, route_prefix=group.route)
+            serve.RunTarget(application(group, self._opener, self._token), name=group.name, route_prefix=group.route)
             for group in groups
         ]
         with _reaching_serve():
@@ -178,8 +187,8 @@ class ServeDoor:
         return [reply for reply in replies if isinstance(reply, dict)]
 
 
-def application(group: EngineGroup, opener: Opener) -> Any:
-    """Return the Serve application of an engine group, for `serve.run` or a Serve configuration."""
+def application(group: EngineGroup, opener: Opener, token: str) -> Any:
+    """Return the Serve application of an engine group, for `serve.run` or a Serve configuration; see ``ServeDoor``."""
     limits = group.limits
     options: dict[str, Any] = {
         "name": _NAME,
@@ -203,7 +212,7 @@ def application(group: EngineGroup, opener: Opener) -> Any:
         }
     else:
         options["num_replicas"] = group.replicas
-    arguments = (group.setup, group.slots, limits, opener)
+    arguments = (group.setup, group.slots, limits, opener, token)
     deployment = serve.deployment(serve.ingress()(GraphReplica)).options(**options)
     # Without a version of its own every deploy would replace all replicas; with it, those only whose engine differs.
     version = sha256(repr((arguments, neuromas.__version__)).encode()).hexdigest()[:16]

@@ -7,9 +7,10 @@ from collections import deque
 from contextlib import suppress
 from types import TracebackType
 
-from neuromas.errors import NeuroMASError
+from neuromas.errors import NeuroMASError, RolloutError
+from neuromas.rollout.record import Rollout
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.question import Answered, Question, Request
+from neuromas.serving.question import Answered, Question, Request, TooLongError
 
 News = str | Answered | NeuroMASError
 """A piece of the answer, the end of it, or the reason why there is none."""
@@ -82,6 +83,11 @@ class Conversation:
         if not self._has_ended:
             self._door.server.cancel(self._request)
             self.hear(LeftError("nobody waits for the answer any more"))
+
+    def failure(self, rollout: Rollout) -> NeuroMASError:
+        """Return why a rollout that failed gave no answer."""
+        kind = TooLongError if self._door.server.is_too_long(rollout) else RolloutError
+        return kind(rollout.failure)
 
     async def next(self) -> str | Answered:
         """Return the next pieces of the answer joined, or its end, after which there is nothing more.

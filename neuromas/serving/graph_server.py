@@ -21,7 +21,7 @@ from neuromas.errors import AdapterError, NeuroMASError
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import Engine
-from neuromas.rollout.record import Provenance
+from neuromas.rollout.record import Provenance, Rollout
 from neuromas.serving.graph_table import Graph, GraphTable, ServedGraph
 from neuromas.serving.load import Limits, Load
 from neuromas.serving.patience import Patience
@@ -34,6 +34,7 @@ from neuromas.serving.question import (
     Reply,
     Request,
     StoppedError,
+    TooLongError,
     UnknownGraphError,
 )
 from neuromas.serving.unscored import UNSCORED
@@ -87,6 +88,7 @@ class GraphServer:
         self._load = Load()
         self._patience = Patience(self.limits.patience_steps)
         self._num_answered = 0
+        self._max_model_len: int | None = None
         ready: Future[tuple[Dataflow, GraphTable]] = Future()
         self._thread = threading.Thread(target=self._work, args=(start_engine, ready), name="engine", daemon=True)
         self._thread.start()
@@ -98,6 +100,25 @@ class GraphServer:
     def is_alive(self) -> bool:
         """Whether questions are answered."""
         return self._thread.is_alive() and self._failure is None and self._closes_at is None
+
+    def check_length(self, question: Question) -> None:
+        """Refuse a question that is far too long, in bounded time. For any thread but the engine's.
+
+        Raises:
+            TooLongError: no prompt with it can fit the engine's context.
+        """
+        limit, graph = self._max_model_len, self.graphs.get(question.graph)
+        if limit is not None and graph is not None and not graph.renderer.fits(question.text, limit):
+            raise TooLongError(f"the question has more tokens than the model's context of {limit}; shorten it")
+
+    def may_be_too_long(self, question: Question) -> bool:
+        """Whether ``check_length`` is worth its time: texts with fewer characters than the context has tokens pass."""
+        return self._max_model_len is not None and len(question.text) > self._max_model_len
+
+    def is_too_long(self, rollout: Rollout) -> bool:
+        """Whether a rollout failed because a prompt did not fit the engine's context."""
+        limit = self._max_model_len
+        return limit is not None and any(len(call.prompt_token_ids) >= limit for call in rollout.calls)
 
     @property
     def graphs(self) -> Mapping[str, ServedGraph]:
@@ -203,6 +224,7 @@ class GraphServer:
             ready.set_exception(error)
             return
         flow, table = Dataflow(engine), GraphTable(engine)
+        self._max_model_len = engine.max_model_len
         self._flow, self._table = flow, table
         ready.set_result((flow, table))
         try:

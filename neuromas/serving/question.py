@@ -105,6 +105,12 @@ class UnknownGraphError(NeuroMASError, LookupError):
     code = "model_not_found"
 
 
+class TooLongError(NeuroMASError, ValueError):
+    """The question does not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
 class QueueFullError(NeuroMASError, RuntimeError):
     """Too many requests are under way; ``retry_after_s`` is when there may be room."""
 

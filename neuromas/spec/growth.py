@@ -6,14 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from neuromas.schema.bounds import MAX_EXAMPLES, MAX_STEPS, MAX_WEIGHT, Count, Reference
 from neuromas.schema.model import SpecModel
+from neuromas.topology.graph import MAX_NODES
+
+Size = Annotated[int, Field(ge=1, le=MAX_NODES)]
+NodeId = Annotated[str, Field(max_length=63)]
+_MAX_STAGES = 1000
 
 
 class AppendSpec(SpecModel):
     """New output after the old one, with the siblings its layer needs."""
 
     edit: Literal["append"]
-    layers: tuple[int, ...] = (1, 1)
+    layers: tuple[Size, ...] = Field(default=(1, 1), max_length=MAX_NODES)
     """Widths of the layers added after the old output; the last must be 1, the new output."""
 
 
@@ -21,24 +27,24 @@ class BeforeOutputSpec(SpecModel):
     """A new layer between the output and what it reads."""
 
     edit: Literal["before_output"]
-    width: int = Field(default=1, ge=1)
+    width: int = Field(default=1, ge=1, le=MAX_NODES)
 
 
 class WidenSpec(SpecModel):
     """More nodes in one layer, wired like their siblings."""
 
     edit: Literal["widen"]
-    layer: int = Field(ge=1)
+    layer: int = Field(ge=1, le=MAX_NODES)
     """1-based layer, counted from the input."""
-    count: int = Field(default=1, ge=1)
+    count: int = Field(default=1, ge=1, le=MAX_NODES)
 
 
 class DeepenSpec(SpecModel):
     """A new layer after the named one; edges that crossed the gap pass through it."""
 
     edit: Literal["deepen"]
-    after_layer: int = Field(ge=1)
-    width: int = Field(default=1, ge=1)
+    after_layer: int = Field(ge=1, le=MAX_NODES)
+    width: int = Field(default=1, ge=1, le=MAX_NODES)
 
 
 class GraftSpec(SpecModel):
@@ -49,7 +55,7 @@ class GraftSpec(SpecModel):
     """Further subtrees of the same shape beside the trained one; None = 1. Not with ``modules``."""
     siblings_from: Literal["fresh", "copy"] = "fresh"
     """Adapters of the sibling subtrees: new ones, or copies of the trained module."""
-    modules: tuple[str, ...] = ()
+    modules: tuple[Reference, ...] = Field(default=(), max_length=64)
     """Checkpoints of further trained graphs, used as the subtrees beside this graph or, in series, as front parts."""
     arrange: Literal["subtrees", "series"] = "subtrees"
     """"subtrees": all feed a new output; "series": each module's answer is read by the next, this graph is the last."""
@@ -72,14 +78,14 @@ class ConnectSpec(SpecModel):
     """New edges between existing nodes."""
 
     edit: Literal["connect"]
-    edges: tuple[tuple[str, str], ...] = Field(min_length=1)
+    edges: tuple[tuple[NodeId, NodeId], ...] = Field(min_length=1, max_length=MAX_NODES**2)
 
 
 class PruneSpec(SpecModel):
     """Nodes to remove, with their edges; what remains must be a valid topology."""
 
     edit: Literal["prune"]
-    nodes: tuple[str, ...] = Field(min_length=1)
+    nodes: tuple[NodeId, ...] = Field(min_length=1, max_length=MAX_NODES)
 
 
 EditSpec = Annotated[
@@ -95,15 +101,15 @@ class InheritanceSpec(SpecModel):
     """fresh: random A of its own seed, B = 0; zero: A of the node that "copy" would take, B = 0, so the base's
     behaviour in a learned input subspace; copy: the old node whose place it repeats, else the one it feeds, else the
     nearest before it, plus noise; interpolate: mean of the nearest old nodes before and after it."""
-    noise: float = Field(default=0.0, ge=0)
+    noise: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
     """Standard deviation of the noise added by "copy", relative to each tensor's own standard deviation."""
     optimizer: Literal["renew", "keep"] = "renew"
     """Adam's moments of old nodes after growth; new nodes always start with none."""
     old: Literal["train", "freeze", "pull"] = "train"
     """Old nodes: trained, frozen for ``freeze_steps``, or pulled to their snapshot with ``pull_weight``."""
-    freeze_steps: int | None = Field(default=None, ge=1)
+    freeze_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Steps old nodes stay frozen; None with old = "freeze" means for the whole stage."""
-    pull_weight: float = Field(default=0.0, ge=0)
+    pull_weight: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
     """Weight of the squared distance of old adapters to their snapshot; only with old = "pull"."""
 
     @model_validator(mode="after")
@@ -120,7 +126,7 @@ class InheritanceSpec(SpecModel):
 class PlanSpec(SpecModel):
     """One growth: edits in order, and the inheritance of all nodes."""
 
-    edits: tuple[EditSpec, ...] = Field(min_length=1)
+    edits: tuple[EditSpec, ...] = Field(min_length=1, max_length=64)
     inherit: InheritanceSpec = InheritanceSpec()
 
 
@@ -133,15 +139,15 @@ class TriggerSpec(SpecModel):
     sampled_accuracy: float = Field(default=0.0, ge=0, le=1)
     """threshold: the same of sampled answers, needed too; 0 = not looked at. Greedy answers pass long before sampled
     ones, and it is sampled ones that new nodes learn from."""
-    every: int = Field(default=5, ge=1)
+    every: int = Field(default=5, ge=1, le=MAX_STEPS)
     """Steps between the held-out checks of threshold and plateau."""
-    examples: int = Field(default=128, ge=8)
+    examples: int = Field(default=128, ge=8, le=MAX_EXAMPLES)
     """Held-out examples of each check."""
-    min_steps: int = Field(default=10, ge=0)
+    min_steps: int = Field(default=10, ge=0, le=MAX_STEPS)
     """Steps that a stage takes at least; a deep graph may need more, see docs/growth.md."""
-    patience: int = Field(default=4, ge=1)
+    patience: int = Field(default=4, ge=1, le=MAX_STEPS)
     """plateau and collapse: checks without improvement, or below half of the best, before the trigger fires."""
-    min_improvement: float = Field(default=0.01, ge=0)
+    min_improvement: float = Field(default=0.01, ge=0, le=1)
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> TriggerSpec:
@@ -156,10 +162,10 @@ class TrialSpec(SpecModel):
     A growth that is not better is rolled back, and the next plan tried.
     """
 
-    steps: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Steps of each arm; None = long enough for the family: 30 for edits in series, 180 for a graft as subtrees, which
     overtakes its parent that late."""
-    examples: int = Field(default=512, ge=8)
+    examples: int = Field(default=512, ge=8, le=MAX_EXAMPLES)
     min_gain: float = Field(default=0.0, ge=0, lt=1)
     """Smallest paired gain in greedy accuracy over the parent that keeps the growth; a gain of 0 never does."""
     max_p_value: float = Field(default=0.05, gt=0, le=1)
@@ -169,25 +175,25 @@ class TrialSpec(SpecModel):
 class GrowthSpec(SpecModel):
     """A schedule of stages. Without it a run has one stage."""
 
-    levels: tuple[int, ...] = ()
+    levels: tuple[Count, ...] = Field(default=(), max_length=_MAX_STAGES)
     """Task levels of the stages, increasing; the last is the target. Empty = the task is fixed over all stages."""
     without_levels: Literal["scratch", "grow"] = "scratch"
     """What a schedule without levels does. "scratch": all plans at once, trained from scratch at full size, because
     no growth on a fixed task was seen to beat that; "grow": the plans all the same, one per stage."""
-    plans: tuple[PlanSpec, ...] = (PlanSpec(edits=(AppendSpec(edit="append"),)),)
+    plans: tuple[PlanSpec, ...] = Field(default=(PlanSpec(edits=(AppendSpec(edit="append"),)),), max_length=_MAX_STAGES)
     """Growth applied at each change of stage; with levels and one plan it is used at every change, else plan k at
     change k. With ``trial`` they are candidates instead, tried in order. Empty = the levels change, the graph stays."""
     trigger: TriggerSpec = TriggerSpec()
-    max_steps_per_level: int = Field(default=60, ge=1)
+    max_steps_per_level: int = Field(default=60, ge=1, le=MAX_STEPS)
     """A level that the trigger has not ended by then ends the schedule, unless it has reached ``trigger.accuracy`` and
     ``trigger.sampled_accuracy`` after all: a plateau is not grown from."""
-    steps_per_level: tuple[int, ...] = ()
+    steps_per_level: tuple[Count, ...] = Field(default=(), max_length=_MAX_STAGES)
     """Fixed stage lengths (trigger type "steps"), one per stage, the last included; they grow at any accuracy."""
-    final_steps: int | None = Field(default=None, ge=1)
+    final_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Steps of the last stage, with the learning rate's decay; None = training.steps minus those already spent, so that
     training.steps is the whole run's budget, trials included."""
     trial: TrialSpec | None = None
-    max_stages: int = Field(default=8, ge=1)
+    max_stages: int = Field(default=8, ge=1, le=_MAX_STAGES)
     """Upper bound on stages; with ``trial`` and without levels also their number, unless all candidates fail."""
 
     @model_validator(mode="after")
@@ -204,8 +210,6 @@ class GrowthSpec(SpecModel):
             raise ValueError(f"max_stages = {self.max_stages} is less than the {self.num_stages} stages asked for")
         if self.levels and self.trial is None and len(self.plans) not in (0, 1, len(self.levels) - 1):
             raise ValueError(f"plans needs none, one, or one per change of level: {len(self.levels) - 1}")
-        if self.steps_per_level and any(steps < 1 for steps in self.steps_per_level):
-            raise ValueError("steps_per_level must hold positive numbers of steps")
         if self.steps_per_level and len(self.steps_per_level) != self.num_stages:
             raise ValueError(f"steps_per_level needs one entry per stage: {self.num_stages}")
         return self

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from neuromas.schema.bounds import MAX_EXAMPLES, MAX_PATH, MAX_STEPS, MAX_WAIT_S
 from neuromas.schema.model import SpecModel
 
 
@@ -15,22 +16,22 @@ class EngineSpec(SpecModel):
     type: Literal["vllm", "transformers"] = "vllm"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of engine and trainer base weights."""
-    max_model_len: int = Field(default=128, ge=16)
+    max_model_len: int = Field(default=128, ge=16, le=2**20)
     """Longest prompt + completion, in tokens."""
-    max_num_seqs: int = Field(default=512, ge=1)
+    max_num_seqs: int = Field(default=512, ge=1, le=2**16)
     """Calls that one engine batch holds."""
-    max_num_batched_tokens: int = Field(default=8192, ge=64)
-    block_size: int = Field(default=32, multiple_of=16, ge=16)
+    max_num_batched_tokens: int = Field(default=8192, ge=64, le=2**24)
+    block_size: int = Field(default=32, multiple_of=16, ge=16, le=1024)
     """Tokens per cache block; prompts share whole blocks. On CPU a multiple of 32, on GPU of 16."""
-    kv_cache_gib: float = Field(default=1.0, gt=0)
+    kv_cache_gib: float = Field(default=1.0, gt=0, le=2**14)
     """Cache size on CPU, GiB."""
     gpu_memory_utilization: float = Field(default=0.6, gt=0, le=1)
     """Share of the GPU's memory the engine may take (GPU only; the trainer needs the rest)."""
-    max_adapters: int | None = Field(default=None, ge=1)
+    max_adapters: int | None = Field(default=None, ge=1, le=2**16)
     """Adapter slots; None = as many as the run's largest topology needs."""
     lora_kernel: Literal["grouped", "stock"] = "grouped"
     """CPU only: our grouped multi-LoRA kernel or vLLM's own."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     """CPU threads of the engine process."""
 
     @model_validator(mode="after")
@@ -47,20 +48,20 @@ class RuntimeSpec(SpecModel):
 
     type: Literal["ray", "local"] = "ray"
     """Ray actors, or the same classes in one process."""
-    rollout_workers: int = Field(default=1, ge=1)
+    rollout_workers: int = Field(default=1, ge=1, le=1024)
     """Engine processes that split the rollouts of a step."""
-    learner_workers: int = Field(default=1, ge=1)
+    learner_workers: int = Field(default=1, ge=1, le=1024)
     """Data-parallel learners (Ray Train)."""
-    learner_threads: int = Field(default=1, ge=1)
-    gpus_per_rollout_worker: float = Field(default=0, ge=0)
-    gpus_per_learner: float = Field(default=0, ge=0)
-    max_restarts: int = Field(default=3, ge=0)
+    learner_threads: int = Field(default=1, ge=1, le=1024)
+    gpus_per_rollout_worker: float = Field(default=0, ge=0, le=64)
+    gpus_per_learner: float = Field(default=0, ge=0, le=64)
+    max_restarts: int = Field(default=3, ge=0, le=MAX_STEPS)
     """How often a dead rollout worker is started again in one run."""
-    rollout_timeout_s: float = Field(default=600, gt=0)
+    rollout_timeout_s: float = Field(default=600, gt=0, le=MAX_WAIT_S)
     """Longest time a rollout worker may take over its share of a step before it counts as hung, seconds."""
-    start_timeout_s: float = Field(default=300, gt=0)
+    start_timeout_s: float = Field(default=300, gt=0, le=MAX_WAIT_S)
     """Longest time the workers and the learner may take to load, seconds."""
-    address: str | None = None
+    address: str | None = Field(default=None, max_length=MAX_PATH)
     """Address of a running Ray cluster; None = the cluster named by RAY_ADDRESS, else a local one."""
 
     @model_validator(mode="after")
@@ -75,26 +76,26 @@ class RuntimeSpec(SpecModel):
 class EvaluationSpec(SpecModel):
     """Held-out evaluation, greedy and sampled."""
 
-    examples: int = Field(default=512, ge=1)
-    every: int = Field(default=0, ge=0)
+    examples: int = Field(default=512, ge=1, le=MAX_EXAMPLES)
+    every: int = Field(default=0, ge=0, le=MAX_STEPS)
     """Steps between evaluations inside a stage; 0 = only at its end."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
 
 class CheckpointSpec(SpecModel):
     """What is kept on disk."""
 
-    every: int = Field(default=20, ge=0)
+    every: int = Field(default=20, ge=0, le=MAX_STEPS)
     """Steps between checkpoints; 0 = only at the end of a stage."""
-    keep_last: int = Field(default=2, ge=1)
-    keep_best: int = Field(default=1, ge=0)
+    keep_last: int = Field(default=2, ge=1, le=MAX_STEPS)
+    keep_best: int = Field(default=1, ge=0, le=MAX_STEPS)
 
 
 class TrackingSpec(SpecModel):
     """What is written beside the metrics file."""
 
-    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(default=(), max_length=3)
     """Trackers, through TRL; the package must be installed."""
-    rollouts_every: int = Field(default=10, ge=1)
+    rollouts_every: int = Field(default=10, ge=1, le=MAX_STEPS)
     """Steps between samples written to rollouts.jsonl."""
-    rollouts_per_sample: int = Field(default=2, ge=0)
+    rollouts_per_sample: int = Field(default=2, ge=0, le=MAX_STEPS)

@@ -9,6 +9,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, mod
 
 from neuromas.adapters.families.registry import AnyAdapterSpec, default_adapter
 from neuromas.errors import Fault, SpecError, TopologyError
+from neuromas.schema.bounds import MAX_PATH
 from neuromas.schema.model import SpecModel
 from neuromas.spec.growth import GrowthSpec
 from neuromas.spec.machine import CheckpointSpec, EngineSpec, EvaluationSpec, RuntimeSpec, TrackingSpec
@@ -40,7 +41,7 @@ class RunSpec(SpecModel):
 
     name: str = Field(default="run", pattern=f"^{NAME.pattern}$")
     seed: int = Field(default=0, ge=0, lt=2**31)
-    base: str = Field(default="tiny", min_length=1)
+    base: str = Field(default="tiny", min_length=1, max_length=MAX_PATH)
     """"tiny" is the base shipped with NeuroMAS; else a folder or the id of a hub model."""
     topology: TopologyField
     """A topology document: ``nodes`` and ``edges``, or a shorthand (layers, chain, tree, star, dense, random). The

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from neuromas.schema.bounds import MAX_STEPS, MAX_WEIGHT
 from neuromas.schema.model import SpecModel
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Loss = Literal["rollout", "grpo", "dr_grpo", "bnpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
 
 
 class EntropySpec(SpecModel):
     """Entropy bonus, linear from ``start`` to 0 at ``until`` (fraction of the stage's steps)."""
 
-    start: float = Field(default=0.0, ge=0)
+    start: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
     """Weight of the entropy, summed and averaged over tokens, calls and rollouts as the loss is; 0 = no bonus. A sum
     over tokens pays for long messages: where Nodes may end early, watch ``rollout/length_mean``."""
     until: float = Field(default=0.7, gt=0, le=1)
@@ -23,20 +25,20 @@ class EntropySpec(SpecModel):
 class TrainingSpec(SpecModel):
     """Joint policy-gradient training of all adapters."""
 
-    steps: int = Field(default=80, ge=1)
+    steps: int = Field(default=80, ge=1, le=MAX_STEPS)
     """Optimizer steps of a stage that has no step budget of its own."""
-    prompts_per_step: int = Field(default=24, ge=1)
+    prompts_per_step: int = Field(default=24, ge=1, le=10**7)
     """Examples per optimizer step."""
-    group_size: int = Field(default=8, ge=2)
+    group_size: int = Field(default=8, ge=2, le=10**5)
     """Rollouts per example, G."""
-    learning_rate: float = Field(default=1e-2, gt=0)
-    warmup_steps: int = Field(default=5, ge=0)
+    learning_rate: float = Field(default=1e-2, gt=0, le=100)
+    warmup_steps: int = Field(default=5, ge=0, le=MAX_STEPS)
     decay_fraction: float = Field(default=0.4, ge=0, le=1)
     """Last part of the stage in which the learning rate falls linearly."""
     final_learning_rate_ratio: float = Field(default=0.1, ge=0, le=1)
-    adam_betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_node_grad_norm: float | None = Field(default=1.0, gt=0)
+    adam_betas: tuple[Decay, Decay] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
+    max_node_grad_norm: float | None = Field(default=1.0, gt=0, le=MAX_WEIGHT)
     """Gradient norm of each adapter is clipped to this on its own; None = no clipping."""
     estimator: Literal["reinforce", "rloo", "grpo", "dr_grpo"] = "rloo"
     """Advantage: reward minus a running mean, minus the mean of the others in the group, standardised within the
@@ -47,9 +49,9 @@ class TrainingSpec(SpecModel):
     """Decay of the running mean of "reinforce"."""
     loss: Loss = "rollout"
     """"rollout" sums tokens over a rollout's calls and averages over rollouts; the others are TRL's, by name."""
-    clip_low: float = Field(default=0.2, ge=0)
-    clip_high: float = Field(default=0.2, ge=0)
-    num_iterations: int = Field(default=1, ge=1)
+    clip_low: float = Field(default=0.2, ge=0, le=MAX_WEIGHT)
+    clip_high: float = Field(default=0.2, ge=0, le=MAX_WEIGHT)
+    num_iterations: int = Field(default=1, ge=1, le=10**4)
     """Optimizer steps per batch of rollouts, mu."""
     old_logprobs: Literal["sampler", "trainer"] = "sampler"
     """Old policy of the ratio: the engine's own logprobs, or a second forward with TRL's importance-sampling
@@ -58,23 +60,23 @@ class TrainingSpec(SpecModel):
         "token_truncate"
     )
     """TRL's correction mode; only with old_logprobs = "trainer"."""
-    kl_weight: float = Field(default=0.0, ge=0)
+    kl_weight: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
     """Weight beta of the KL to the base; 0 = no reference pass."""
     entropy: EntropySpec = EntropySpec()
     drop_zero_variance: bool = True
     """Leave groups without a gradient (all rewards equal) out of the forward pass; they are counted. Where a KL or
     entropy term acts on them they are kept, so this never changes the update."""
-    refill_rounds: int = Field(default=0, ge=0)
+    refill_rounds: int = Field(default=0, ge=0, le=1000)
     """How many times per step dropped groups are replaced by rollouts of further examples."""
     forward: Literal["packed", "padded"] = "packed"
     """Prefix-tree packed rows, or one padded row per call."""
-    rows_per_forward: int = Field(default=4096, ge=1)
+    rows_per_forward: int = Field(default=4096, ge=1, le=2**24)
     """Upper bound of call rows in one forward pass; larger batches are split, gradients summed."""
     gradient_checkpointing: bool = False
     overlap: Literal[0, 1] = 0
     """1 = sample the next step's rollouts while training on this step's, one version behind. On Ray this saves at most
     the shorter of rollouts and update; with runtime.type = "local" nothing, as one process does both in turn."""
-    parity_tolerance: float = Field(default=1e-3, gt=0)
+    parity_tolerance: float = Field(default=1e-3, gt=0, le=MAX_WEIGHT)
     """Largest mean |trainer - engine| logprob, in nats, before the run stops. About 1e-5 in float32, 1e-2 in bf16."""
     max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
     """Share of failed rollouts in a step above which the run stops."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from neuromas.errors import TaskError
+from neuromas.schema.bounds import MAX_KEY, MAX_TEXT, Key, Reference
 from neuromas.tasks.base import Description, Example, Score, Split
 from neuromas.tasks.code import CODE, load_code
 from neuromas.tasks.row import Layout, read_example
@@ -36,8 +37,8 @@ def _verifier(name: str) -> str:
     return name
 
 
-Template = Annotated[str, AfterValidator(_template)]
-_VERIFIERS = {"anyOf": [{"type": "string", "enum": list(READERS)}, {"type": "string"}]}
+Template = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_template)]
+_VERIFIERS = {"anyOf": [{"type": "string", "enum": list(READERS)}, {"type": "string", "maxLength": MAX_KEY}]}
 
 
 class FileSpec(TaskSpec):
@@ -47,23 +48,23 @@ class FileSpec(TaskSpec):
     level_hint: ClassVar[str] = "; it has them only with task.level_key"
 
     type: Literal["file"]
-    train: str
+    train: Reference
     """Path of the training file, absolute or from the folder of the spec's file: one row for each question."""
-    test: str
+    test: Reference
     """Path of the held-out file."""
-    question_key: str = "question"
+    question_key: Key = "question"
     """Name of the question: text, or a list of chat messages with role and content."""
     question_template: Template | None = None
     """Text of the question with {name} for the row's values, such as "{question}\\n{choices}"; replaces the key."""
-    answer_key: str = "answer"
+    answer_key: Key = "answer"
     """Name of the right answer: text or a number; a list of them, each of which is right; or with choices their
     number, from 0."""
     answer_template: Template | None = None
     """Text of the right answer with {name} for the row's values; replaces the key."""
-    choices_key: str | None = None
+    choices_key: Key | None = None
     """Name of the list of choices, for templates and for the verifiers "label" and "choice", whose answer may be a
     choice's text."""
-    verifier: Annotated[str, AfterValidator(_verifier), WithJsonSchema(_VERIFIERS)] = "exact"
+    verifier: Annotated[str, Field(max_length=MAX_KEY), AfterValidator(_verifier), WithJsonSchema(_VERIFIERS)] = "exact"
     """How an answer is checked: "exact" the normalised text, "number" a number, "choice" a letter, "label" one of the
     row's choices by its text. What is boxed or announced ("the answer is") comes first, else the last one in the text;
     a right answer must be readable as a whole. Or a function of yours as "package.module:function", see
@@ -71,7 +72,7 @@ class FileSpec(TaskSpec):
     verifier_timeout_s: float = Field(default=10.0, ge=0, le=3600)
     """Seconds that a function of yours may take for one answer, in a process of its own; 0 = no limit, and in the
     engine's process: for functions that are quick and cannot crash."""
-    level_key: str | None = None
+    level_key: Key | None = None
     """Name of an integer level in each row; None = the task has no levels."""
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from neuromas.schema.bounds import MAX_KEY
 from neuromas.tasks.base import Task
 from neuromas.tasks.code import CODE, load_code
 from neuromas.tasks.spec import TaskSpec
@@ -18,7 +19,7 @@ class PythonSpec(TaskSpec):
     runs_code: ClassVar[bool] = True
 
     type: Literal["python"]
-    factory: str = Field(pattern=f"^{CODE}$")
+    factory: str = Field(pattern=f"^{CODE}$", max_length=MAX_KEY)
     """The function that makes it, as "package.module:function"; called with ``seed`` and the options."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the factory."""

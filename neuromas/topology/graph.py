@@ -18,8 +18,13 @@ from neuromas.topology.view import ROLES, View
 Value = TypeVar("Value")
 
 MAX_NODES = 256
+MAX_POSITION = 2**16
 MAX_TOKENS = 32768
 MAX_TEMPERATURE = 4.0
+MIN_TEMPERATURE = 0.01
+"""Lowest temperature above 0: vLLM takes it for all below, and probabilities of smaller ones overflow."""
+MIN_TOP_P = 0.001
+"""Smallest nucleus; in float32 it still holds the most probable token."""
 # Ids become adapter names, file names and parts of metric names.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 NAME_RULE = "allowed are 1 to 63 of a-z 0-9 . _ - with a letter or digit first"
@@ -32,7 +37,7 @@ class Node:
     Attributes:
         id: unique in the topology; names the node's own adapter.
         max_tokens: token budget of its message, 1 to 32768; None = the run's sampling section.
-        temperature: sampling temperature, above 0 up to 4; None = the run's sampling section.
+        temperature: sampling temperature, 0.01 to 4; None = the run's sampling section.
         reads_task: whether its prompt holds the question.
         adapter: name of an adapter that nodes may share; None = its own, named by the id.
         position: (layer, index), both from 1, that its prompt shows; None = computed from the graph. Edits pin the
@@ -251,14 +256,17 @@ def _node_faults(node: Node, path: str) -> Iterator[Fault]:
         yield Fault(f"{path}.adapter", f"got {node.adapter!r}; {NAME_RULE}")
     if node.max_tokens is not None and not 1 <= node.max_tokens <= MAX_TOKENS:
         yield Fault(f"{path}.max_tokens", f"got {node.max_tokens}; allowed are 1 to {MAX_TOKENS}")
-    if node.temperature is not None and not 0 < node.temperature <= MAX_TEMPERATURE:
-        yield Fault(f"{path}.temperature", f"got {node.temperature}; allowed is above 0 up to {MAX_TEMPERATURE:g}")
-    if node.position is not None and min(node.position) < 1:
-        yield Fault(f"{path}.position", f"got {list(node.position)}; allowed is [layer, index], both from 1")
+    if node.temperature is not None and not MIN_TEMPERATURE <= node.temperature <= MAX_TEMPERATURE:
+        message = f"got {node.temperature}; allowed are {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}"
+        yield Fault(f"{path}.temperature", message)
+    if node.position is not None and not all(1 <= place <= MAX_POSITION for place in node.position):
+        yield Fault(
+            f"{path}.position", f"got {list(node.position)}; allowed is [layer, index], both from 1 to {MAX_POSITION}"
+        )
     if node.view is not None and node.view.role not in ROLES:
         yield Fault(f"{path}.view.role", f"got {node.view.role!r}; {suggest(node.view.role, ROLES)}")
-    if node.view is not None and min(node.view.depth, node.view.width) < 1:
-        message = f"got depth {node.view.depth} and width {node.view.width}; both are at least 1"
+    if node.view is not None and not all(1 <= size <= MAX_POSITION for size in (node.view.depth, node.view.width)):
+        message = f"got depth {node.view.depth} and width {node.view.width}; both are 1 to {MAX_POSITION}"
         yield Fault(f"{path}.view", message)
 
 

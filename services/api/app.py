@@ -16,6 +16,7 @@ from neuromas.services.api.followed import Followed
 from neuromas.services.api.instruments import Instruments
 from neuromas.services.api.lanes import Lanes
 from neuromas.services.api.problems import CrashDoor, add_handlers
+from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.routes import (
     answers,
     capabilities,
@@ -46,7 +47,7 @@ def make_app(settings: Settings, store: Store) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         lanes = Lanes(_QUESTIONS, settings.chat_timeout_s)
         followed = Followed(store, settings.max_followers, instruments.followers)
-        app.state.service = Service(settings, store, KeyRing(store), lanes, instruments, followed)
+        app.state.service = Service(settings, store, KeyRing(store), lanes, instruments, followed, Readiness(store))
         try:
             yield
         finally:

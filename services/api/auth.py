@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from neuromas.services.api.problems import ApiError, busy
+from neuromas.services.api.room import LOCAL
 from neuromas.services.api.service import Service, service_of
 from neuromas.services.records import Scope
+from neuromas.serving.gate import is_loopback_name
 
-LOCAL: Final = "local"
-"""Owner of everything that is made without a key."""
 _WINDOW_S: Final = 60
-_LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 BEARER: Final = HTTPBearer(auto_error=False, scheme_name="key", description="A key made by `neuromas keys create`.")
@@ -108,20 +106,13 @@ def check_origin(request: Request, service: Service) -> None:
 def is_allowed_host(host: str, service: Service) -> bool:
     """Whether requests may come in under a Host header."""
     settings = service.settings
+    if not settings.allowed_hosts:
+        return not settings.is_loopback or is_loopback_name(host)
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return False
-    if settings.allowed_hosts:
-        return name in map(str.lower, settings.allowed_hosts)
-    if not settings.is_loopback:
-        return True
-    if name in _LOOPBACK_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return name in map(str.lower, settings.allowed_hosts)
 
 
 def _host_of(origin: str) -> str:

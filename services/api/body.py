@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from neuromas.errors import Fault
 from neuromas.schema.faults import faults_of
 from neuromas.services.api.problems import MAX_FAULTS, ApiError, invalid
+from neuromas.serving.body_size import MAX_VALUES, holds_too_much
 
 Model = TypeVar("Model", bound=BaseModel)
 Document = dict[str, Any]
@@ -22,10 +24,12 @@ MAX_DEPTH: Final = 64
 """Tables and lists inside each other that a body may have."""
 MAX_KEYS: Final = 512
 """Keys of one table."""
-MAX_VALUES: Final = 50_000
-"""Values of all kinds in a body; what is wrong is said of each, so their number is time."""
+MAX_ITEMS: Final = 8192
+"""Entries of one list: the edges of a graph may be as many."""
 MAX_NUMBER: Final = 2**63
 """Largest number."""
+_SMALL_BYTES: Final = 2**16
+"""Size of bodies from which on the event loop does something else while they are read."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -35,13 +39,13 @@ async def read_document(request: Request) -> Document:
     Raises:
         ApiError: it is of another type (415), not JSON (400), or no object (422).
     """
-    raw = await request.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # Also a guard: a page of another site can send a browser's forms and texts here, but not this type.
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         message = f"got content type {kind or 'none'}; send application/json"
         raise ApiError(415, "unsupported_media_type", message, param="Content-Type")
-    document = parse_json(raw)
+    raw = await request.body()
+    document = parse_json(raw) if len(raw) <= _SMALL_BYTES else await asyncio.to_thread(parse_json, raw)
     if not isinstance(document, dict):
         raise invalid("the body is not valid", [Fault("", "expected a JSON object")])
     return document
@@ -62,6 +66,8 @@ def parse_json(raw: bytes) -> object:
     Raises:
         ApiError: it is no JSON, has a key twice, a number or text that others could not read, or is nested too deeply.
     """
+    if holds_too_much(raw):
+        raise invalid("the body is not valid", [Fault("", f"has more than {MAX_VALUES} values, the limit")])
     try:
         value = json.loads(raw.decode(), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -91,17 +97,15 @@ class _Inspection:
     """Looks through a value for what keeps it from being checked quickly, stored, and sent back as it is."""
 
     faults: list[Fault] = field(default_factory=list)
-    num_values: int = 0
 
     def look(self, value: object, path: str, depth: int = 0) -> None:
         """Add what is wrong with a value and what is in it."""
-        self.num_values += 1
         if depth > MAX_DEPTH:
             self._add(path, f"is nested too deeply; allowed are {MAX_DEPTH} tables and lists inside each other")
-        elif self.num_values > MAX_VALUES:
-            self._add("", f"has more than {MAX_VALUES} values, the limit")
         elif isinstance(value, dict):
             self._look_into(value, path, depth)
+        elif isinstance(value, list) and len(value) > MAX_ITEMS:
+            self._add(path, f"has {len(value)} entries; allowed are {MAX_ITEMS}")
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 self.look(item, f"{path}[{index}]", depth + 1)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import Gauge
 
-from neuromas.services.api.problems import busy
+from neuromas.services.api.room import Room
 from neuromas.services.store.base import Document, Entry, Store
 
 _FLIGHT_S: Final = 20.0
@@ -41,27 +41,13 @@ class Frame:
         return self._event
 
 
-class Place:
-    """A follower's place among those that there are; a context that gives it back."""
-
-    def __init__(self, leave: Callable[[], None]) -> None:
-        self._leave = leave
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self._leave()
-
-
 class Followed:
     """Streams of one store, read for any number of followers of one event loop."""
 
     def __init__(self, store: Store, max_followers: int, gauge: Gauge) -> None:
         self._store = store
-        self._max_followers = max_followers
-        self._gauge = gauge
-        self._num_followers = 0
+        self.room = Room(max_followers, "too_many_followers", "streams are open", _RETRY_S, gauge)
+        """Places of followers."""
         self._is_closed = False
         self._flights: dict[tuple[str, int, int], asyncio.Task[tuple[Frame, ...]]] = {}
 
@@ -69,22 +55,6 @@ class Followed:
     def is_closed(self) -> bool:
         """Whether followers are to leave."""
         return self._is_closed
-
-    def place(self) -> Place:
-        """Take a follower's place; it is given back when its context is left.
-
-        Raises:
-            ApiError: all places are taken.
-        """
-        if self._num_followers >= self._max_followers:
-            raise busy("too_many_followers", f"{self._max_followers} streams are open, the limit", _RETRY_S)
-        self._num_followers += 1
-        self._gauge.inc()
-        return Place(self._leave)
-
-    def _leave(self) -> None:
-        self._num_followers -= 1
-        self._gauge.dec()
 
     async def read(self, stream: str, after: int, limit: int, wait_s: float) -> tuple[Frame, ...]:
         """Return entries above ``after``; with none there, wait up to ``wait_s`` seconds for the first.

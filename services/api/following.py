@@ -13,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from neuromas.errors import Fault
-from neuromas.services.api.followed import Frame, Place
+from neuromas.services.api.followed import Frame
 from neuromas.services.api.problems import invalid
+from neuromas.services.api.room import Room
 from neuromas.services.api.service import Service
 from neuromas.services.records import ENDED
 from neuromas.services.store.base import Document, Kind, MissingError, StoreUnavailableError
@@ -36,7 +37,7 @@ def wants_events(request: Request) -> bool:
     return EVENTS in request.headers.get("accept", "").lower()
 
 
-async def page(service: Service, stream: str, after: int, limit: int, wait_s: float) -> Document:
+async def page(service: Service, owner: str, stream: str, after: int, limit: int, wait_s: float) -> Document:
     """Return entries of a stream as the body of an answer; waits for the first where it is asked to.
 
     Raises:
@@ -44,14 +45,14 @@ async def page(service: Service, stream: str, after: int, limit: int, wait_s: fl
     """
     frames = await service.followed.read(stream, after, limit, 0)
     if not frames and wait_s > 0:
-        with service.followed.place():
+        with service.followed.room.place(owner):
             frames = await service.followed.read(stream, after, limit, wait_s)
     last = frames[-1].id if frames else after
     has_more = len(frames) == limit and bool(await service.followed.read(stream, last, 1, 0))
     return {"object": "list", "data": [f.document for f in frames], "has_more": has_more, "last_id": last}
 
 
-async def follow(service: Service, request: Request, run_id: str, stream: str, after: int) -> Response:
+async def follow(service: Service, request: Request, owner: str, run_id: str, stream: str, after: int) -> Response:
     """Return a stream of a run as server-sent events: all there are, then each as it comes, until the run has ended.
 
     A client that comes back says in ``Last-Event-ID`` where it was; one that has seen the end is told 204, upon which
@@ -64,7 +65,7 @@ async def follow(service: Service, request: Request, run_id: str, stream: str, a
     is_back = "last-event-id" in request.headers
     if is_back and await _end_state(service, run_id) and not await service.followed.read(stream, after, 1, 0):
         return Response(status_code=204)
-    return _Following(_events(service, run_id, stream, after), service.followed.place())
+    return _Following(_events(service, run_id, stream, after), service.followed.room, owner)
 
 
 def _last_event_id(request: Request) -> int:
@@ -81,14 +82,17 @@ def _last_event_id(request: Request) -> int:
 class _Following(StreamingResponse):
     """A stream that holds a follower's place while it is open."""
 
-    def __init__(self, events: AsyncIterator[bytes], place: Place) -> None:
+    def __init__(self, events: AsyncIterator[bytes], room: Room, owner: str) -> None:
         super().__init__(events, headers=_HEADERS, media_type=EVENTS)
-        self._place = place
+        self._room, self._owner = room, owner
+        room.take(owner)  # now, while a refusal still has a status of its own
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._place:
+        try:
             await super().__call__(scope, receive, send)
+        finally:
+            self._room.leave(self._owner)
 
 
 async def _events(service: Service, run_id: str, stream: str, after: int) -> AsyncIterator[bytes]:

@@ -36,6 +36,7 @@ _WORKING_S: Final = 60.0
 _WAIT_S: Final = 30.0
 """Seconds that a repeated request waits for the answer to the first."""
 _POLL_S: Final = 0.05
+"""Seconds between the first two looks for the answer; each pause is half as long again as the one before."""
 _NOTE_S: Final = 0.001
 """Life of the note that a look for an answer leaves: the store remembers, and tells what is there already."""
 _NOTE: Final = "note"
@@ -84,12 +85,13 @@ class _Attempt:
             message = f"this {HEADER} was used for another request; use a new one"
             raise ApiError(409, "idempotency_key_reused", message, param=HEADER)
         request.state.idempotency_seed = claim["seed"]
-        deadline = time.monotonic() + _WAIT_S
+        deadline, pause_s = time.monotonic() + _WAIT_S, _POLL_S
         while not await self.store.acquire(self.name, mine, _WORKING_S):
             if time.monotonic() > deadline:
                 message = f"the first request with this {HEADER} is still being answered"
                 raise ApiError(409, "idempotency_in_progress", message, param=HEADER, headers={"Retry-After": "5"})
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.0, 1.5 * pause_s)
         try:
             # Also for the first: a repeat of it may have come between the claim and the lease, and be done already.
             kept = await self._kept()

@@ -13,7 +13,8 @@ from typing import Final
 
 import httpx
 
-from neuromas.services.api.problems import busy
+from neuromas.services.api.room import Room
+from neuromas.serving.load import Limits
 
 _IDLE_S: Final = 2.0
 """Seconds that an idle connection is used again after; servers close theirs after 5 and more."""
@@ -22,12 +23,17 @@ _KEPT: Final = 256
 _AGAIN_S: Final = 1.0
 
 
-class Lanes:
-    """Lanes of one event loop.
+def capacity(replicas: int, queue: int) -> int:
+    """Return how many questions so many copies of an endpoint take on, each with a queue of so many."""
+    return replicas * Limits(max_waiting=queue).max_open
 
-    Attributes:
-        probe: a connection for looks at the cluster's health, which no number of questions takes away.
-    """
+
+def _room(most: int, what: str) -> Room:
+    return Room(most, "too_busy", what, _AGAIN_S)
+
+
+class Lanes:
+    """Lanes of one event loop."""
 
     def __init__(self, most: int, timeout_s: float) -> None:
         """Make lanes when they are wanted.
@@ -36,38 +42,48 @@ class Lanes:
             most: questions under way at the same time; more are refused.
             timeout_s: of everything, where a request does not say otherwise.
         """
-        self._most = most
+        self._room = _room(most, "questions are under way")
+        self._endpoints: dict[str, Room] = {}
         self._timeout_s = timeout_s
         self._context = ssl.create_default_context()
-        self._num_taken = 0
         self._idle: list[httpx.AsyncClient] = []
-        self.probe = self._make()
 
     @asynccontextmanager
-    async def lane(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def lane(self, owner: str, endpoint: str, most: int) -> AsyncIterator[httpx.AsyncClient]:
         """Give a client for one request at a time.
 
+        Args:
+            owner: who asks.
+            endpoint: name of the one who is asked.
+            most: questions that the endpoint takes on, which callers share too.
+
         Raises:
-            ApiError: too many are taken.
+            ApiError: too many are taken, by all or by this owner.
         """
-        if self._num_taken >= self._most:
-            raise busy("too_busy", f"{self._most} questions are under way, the limit", _AGAIN_S)
-        self._num_taken += 1
-        # The one that was given back last: its connection is the most likely to be open.
-        client = self._idle.pop() if self._idle else self._make()
-        try:
-            yield client
-        finally:
-            self._num_taken -= 1
-            if len(self._idle) < _KEPT:
-                self._idle.append(client)
-            else:
-                await client.aclose()
+        room = self._endpoints.setdefault(endpoint, _room(most, f"questions to {endpoint} are under way"))
+        with self._room.place(owner):
+            try:
+                with room.place(owner):
+                    # The one that was given back last: its connection is the most likely to be open.
+                    client = self._idle.pop() if self._idle else self._make()
+                    try:
+                        yield client
+                    finally:
+                        await self._take_back(client)
+            finally:
+                if not room.num_taken:  # a name may never come again, and its number of copies may change
+                    self._endpoints.pop(endpoint, None)
+
+    async def _take_back(self, client: httpx.AsyncClient) -> None:
+        if len(self._idle) < _KEPT:
+            self._idle.append(client)
+        else:
+            await client.aclose()
 
     async def close(self) -> None:
         """Close the connections of lanes that are not taken."""
         idle, self._idle = self._idle, []
-        for client in [self.probe, *idle]:
+        for client in idle:
             await client.aclose()
 
     def _make(self) -> httpx.AsyncClient:

@@ -17,12 +17,15 @@ MAX_ENTRIES: Final = 1000
 MAX_WAIT_S: Final = 45.0
 """Longest time that a request waits for something to happen."""
 
-After = Annotated[str | None, Query(max_length=200, description="Id of the last entry of the page before.")]
+MAX_ID: Final = 200
+"""Characters of an id or a name in a request."""
+
+After = Annotated[str | None, Query(max_length=MAX_ID, description="Id of the last entry of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Entries of the page.")]
 AfterEntry = Annotated[
     int, Query(ge=0, le=2**53, description="Id of the last entry that is known; 0 = from the first.")
 ]
-Text = Annotated[str | None, Query(max_length=200, description="Only those with exactly this value.")]
+Text = Annotated[str | None, Query(max_length=MAX_ID, description="Only those with exactly this value.")]
 EntryLimit = Annotated[int, Query(ge=1, le=MAX_ENTRIES, description="Entries of the page.")]
 Wait = Annotated[
     float, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the first entry where there is none yet.")

@@ -1,4 +1,4 @@
-"""The class of all routes under /v1: strict about query parameters, and idempotent where a key says so."""
+"""The class of all routes under /v1: strict about query parameters, idempotent where a key says so, room for all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing_extensions import override
 
 from neuromas.errors import Fault
 from neuromas.schema.suggest import suggest
+from neuromas.services.api.auth import authenticate
 from neuromas.services.api.idempotency import Handler, answer_once
 from neuromas.services.api.problems import invalid
+from neuromas.services.api.service import service_of
 
 _MAX_NAMED = 20
 
@@ -25,7 +27,9 @@ class ApiRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             check_parameters(request, known)
-            return await (answer_once(request, handle) if request.method == "POST" else handle(request))
+            caller = await authenticate(request)
+            with service_of(request).requests.place(caller.id):
+                return await (answer_once(request, handle) if request.method == "POST" else handle(request))
 
         return strict
 

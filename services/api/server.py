@@ -18,6 +18,7 @@ from neuromas.services.api.service import Service
 from neuromas.services.settings import Settings, SettingsError
 from neuromas.services.store.base import Kind, StoreUnavailableError
 from neuromas.services.store.open import open_store
+from neuromas.serving.http_server import HttpServer
 
 logger = logging.getLogger(__name__)
 STOP_S: Final = 30
@@ -25,7 +26,7 @@ STOP_S: Final = 30
 _BACKLOG: Final = 2048
 
 
-class Server(uvicorn.Server):
+class Server(HttpServer):
     """A server whose streams end when it is told to stop, instead of holding it up; clients come back to another."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -12,13 +11,26 @@ from fastapi import Depends, Request
 from neuromas.services.api.followed import Followed
 from neuromas.services.api.instruments import Instruments
 from neuromas.services.api.lanes import Lanes
+from neuromas.services.api.readiness import Readiness
+from neuromas.services.api.room import Room
 from neuromas.services.keys import KeyRing
 from neuromas.services.records import new_id
+from neuromas.services.serve_token import serve_token
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store
 
-EXPORTS_AT_ONCE = 2
+_EXPORTS = 4
 """Archives that one process makes at the same time."""
+_REQUESTS = 1024
+"""Requests that one process has under way, streams not counted."""
+
+
+def _exports() -> Room:
+    return Room(_EXPORTS, "too_many_exports", "archives are being made", 5)
+
+
+def _requests() -> Room:
+    return Room(_REQUESTS, "too_many_requests", "requests are under way", 1)
 
 
 @dataclass(slots=True)
@@ -32,6 +44,8 @@ class Service:
         lanes: connections for requests to endpoints and to Ray.
         instruments: what Prometheus reads.
         followed: reads of event streams.
+        readiness: what can be reached.
+        requests: room for requests of all kinds.
         exports: room for archives.
     """
 
@@ -41,7 +55,20 @@ class Service:
     lanes: Lanes
     instruments: Instruments
     followed: Followed
-    exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EXPORTS_AT_ONCE))
+    readiness: Readiness
+    requests: Room = field(default_factory=_requests)
+    exports: Room = field(default_factory=_exports)
+    _serve_token: str = ""
+
+    async def serve_token(self) -> str:
+        """Return what replicas ask of whoever asks them.
+
+        Raises:
+            StoreUnavailableError: it has not been read yet, and the store is away.
+        """
+        if not self._serve_token:
+            self._serve_token = await serve_token(self.store)
+        return self._serve_token
 
 
 def service_of(request: Request) -> Service:

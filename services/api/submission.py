@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from neuromas.errors import CheckpointError, Fault, GrowthError
+from neuromas.errors import CheckpointError, Fault, GrowthError, SpecError
 from neuromas.growth.controller import Controller
 from neuromas.growth.plan import module_names
 from neuromas.growth.schedule import check_schedule
+from neuromas.rollout.prompt_text import PromptText
 from neuromas.services.api.allowed import check_allowed
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.bounds import check_built, check_graph, check_plans, check_size
@@ -55,6 +56,7 @@ async def read_spec(service: Service, document: Document) -> tuple[RunSpec, tupl
     spec = await asyncio.to_thread(parse_run_spec, document)
     check_built(spec.topology, settings.max_graph_nodes, "topology")
     check_allowed(spec, settings)
+    _check_prompt(spec)
     plans = () if spec.growth is None else spec.growth.plans
     modules = await read_modules(service, module_names(plans), "growth.plans")
     graphs = await asyncio.to_thread(_stages, spec, modules)
@@ -217,6 +219,14 @@ def _read_topology(folder: Path) -> Topology:
         return topology_from_document(json.loads((folder / TOPOLOGY).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"the graph of checkpoint {folder.name} cannot be read ({error})") from error
+
+
+def _check_prompt(spec: RunSpec) -> None:
+    """Refuse texts of prompts that the driver could not fill in."""
+    try:
+        PromptText(spec.prompt)
+    except SpecError as error:
+        raise SpecError("the run spec is not valid", error.faults or [Fault("prompt", error.message)]) from error
 
 
 def _stages(spec: RunSpec, modules: Mapping[str, Topology]) -> tuple[Topology, ...]:

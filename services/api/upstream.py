@@ -20,6 +20,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from neuromas.services.api.lanes import capacity
 from neuromas.services.api.problems import RETRY_AFTER_S, ApiError
 from neuromas.services.api.references import MODEL_PREFIX, find_checkpoint
 from neuromas.services.api.service import Service
@@ -45,10 +46,12 @@ class Target:
     Attributes:
         name: of the endpoint.
         url: of its chat route.
+        capacity: questions that it takes on at a time.
     """
 
     name: str
     url: str
+    capacity: int
 
 
 async def find_target(service: Service, model: str) -> Target:
@@ -63,19 +66,23 @@ async def find_target(service: Service, model: str) -> Target:
         endpoint = await _named(service.store, model)
     state = endpoint["state"]
     if state == EndpointState.READY and endpoint.get("url"):
-        return Target(endpoint["name"], _join(service.settings.serve_url, endpoint["url"]))
+        room = capacity(endpoint["replicas"], service.settings.serving_queue)
+        return Target(endpoint["name"], _join(service.settings.serve_url, endpoint["url"]), room)
     if state in (EndpointState.DEPLOYING, EndpointState.READY):
         message = f"endpoint {endpoint['name']} is being deployed; try again in a moment"
         raise ApiError(503, "endpoint_deploying", message, param="model", headers={"Retry-After": "5"})
     raise _no_model(f"endpoint {endpoint['name']} is {state}; deploy it again with POST /v1/endpoints")
 
 
-async def ask(service: Service, request: Request, target: Target, document: Document, model: str) -> Response:
+async def ask(
+    service: Service, request: Request, owner: str, target: Target, document: Document, model: str
+) -> Response:
     """Return the endpoint's answer, as a stream where it streams.
 
     Args:
         service: has the connections.
         request: of our client.
+        owner: whose request it is.
         target: where to.
         document: of the question.
         model: what our client called it.
@@ -86,7 +93,7 @@ async def ask(service: Service, request: Request, target: Target, document: Docu
     started = time.perf_counter()
     body = json.dumps({**document, "model": target.name}).encode()
     async with AsyncExitStack() as stack:
-        answer = await _while_client_waits(request, _begin(service, stack, target, body))
+        answer = await _while_client_waits(request, _begin(service, stack, owner, target, body))
         if answer.status_code not in _PASSED:
             raise ApiError(502, "endpoint_failed", f"endpoint {target.name} answered with {answer.status_code}")
         if _is_stream(answer):
@@ -126,13 +133,14 @@ def _join(serve_url: str, url: str) -> str:
     return base if base.endswith(ROUTE) else f"{base.removesuffix('/v1')}{ROUTE}"
 
 
-async def _begin(service: Service, stack: AsyncExitStack, target: Target, body: bytes) -> httpx.Response:
+async def _begin(service: Service, stack: AsyncExitStack, owner: str, target: Target, body: bytes) -> httpx.Response:
     """Return an endpoint's answer: the beginning of a stream, or else all of it."""
     # The endpoint keeps the deadline itself; this is for one that keeps silent.
     timeout = httpx.Timeout(service.settings.chat_timeout_s + _GRACE_S, connect=_CONNECT_S)
     headers = {"content-type": "application/json", "accept-encoding": "identity", "x-request-id": request_id.get()}
+    headers["authorization"] = f"Bearer {await service.serve_token()}"
     with _told_as_problems(target):
-        client = await stack.enter_async_context(service.lanes.lane())
+        client = await stack.enter_async_context(service.lanes.lane(owner, target.name, target.capacity))
         stream = client.stream("POST", target.url, content=body, headers=headers, timeout=timeout)
         answer = await stack.enter_async_context(stream)
         if not _is_stream(answer):

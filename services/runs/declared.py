@@ -5,17 +5,23 @@ Kubernetes and ``serve deploy`` name ``neuromas.services.runs.declared:build`` a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from neuromas.errors import SpecError
+from neuromas.errors import Fault, SpecError
 from neuromas.schema.faults import faults_of
 from neuromas.serving.group import GraphPlace
 
 if TYPE_CHECKING:
     from ray.serve import Application
+
+
+TOKEN: Final = "NEUROMAS_SERVE_TOKEN"
+"""Variable with what clients must bring as ``Authorization: Bearer``."""
+_MIN_TOKEN: Final = 16
 
 
 class Declared(BaseModel):
@@ -39,17 +45,22 @@ class Declared(BaseModel):
 def build(arguments: Mapping[str, Any]) -> Application:
     """Return the application that a Serve configuration describes.
 
+    Clients bring the token in NEUROMAS_SERVE_TOKEN: the cluster has no other door.
+
     Args:
         arguments: the configuration's ``args``; see Declared.
 
     Raises:
-        SpecError: the arguments are not valid, or the graphs cannot share an engine.
+        SpecError: the arguments are not valid, there is no token, or the graphs cannot share an engine.
         NeuroMASError: a checkpoint cannot be read.
     """
     from neuromas.endpoint import CheckpointOpener, group_graphs
     from neuromas.serving.deploy import application
 
-    declared = parse(arguments)
+    declared, token = parse(arguments), os.environ.get(TOKEN, "")
+    if len(token) < _MIN_TOKEN:
+        message = f"got {len(token)} characters; Serve's port answers whoever reaches it, so set {_MIN_TOKEN} or more"
+        raise SpecError("the application has no token", [Fault(TOKEN, message)])
     bounds = (declared.replicas, declared.max_replicas or declared.replicas)
     groups = group_graphs(
         [GraphPlace(name, checkpoint) for name, checkpoint in declared.graphs.items()],
@@ -60,7 +71,7 @@ def build(arguments: Mapping[str, Any]) -> Application:
     if len(groups) > 1:
         names = "; ".join(", ".join(place.name for place in group.graphs) for group in groups)
         raise SpecError(f"these graphs need {len(groups)} engines ({names}); declare one application for each")
-    return application(groups[0], CheckpointOpener())
+    return application(groups[0], CheckpointOpener(), token)
 
 
 def parse(arguments: Mapping[str, Any]) -> Declared:

@@ -10,17 +10,21 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from neuromas.errors import NeuroMASError, RuntimeStartError
 from neuromas.services.logs import set_up_logging
 from neuromas.services.records import EndpointState
+from neuromas.services.runs.cluster import UNCONFIRMED_S, unconfirm
 from neuromas.services.runs.endpoints import LEASE, needs_care
 from neuromas.services.runs.lineage import checkpoint_folder
+from neuromas.services.runs.pulse import persistently
+from neuromas.services.serve_token import serve_token
 from neuromas.services.settings import Settings, load_settings
 from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store, StoreUnavailableError
 from neuromas.services.store.listing import all_of
@@ -33,8 +37,6 @@ logger = logging.getLogger(__name__)
 ROUND_S: Final = 0.5
 IDLE_S: Final = 30.0
 """Seconds without an endpoint to care for after which the process ends."""
-UNCONFIRMED_S: Final = 30.0
-"""Seconds that an endpoint stays ready without a replica's word for it."""
 _DEPLOYING: Final[Document] = {"state": EndpointState.DEPLOYING, "served": None}
 _TRIES: Final = 10
 """Rounds in which Serve cannot be reached, one after the other, before the process ends and another begins."""
@@ -196,7 +198,8 @@ class Deployments:
 
 async def work(deployments: Deployments, store: Store, job: str, lease_s: float) -> int:
     """Do rounds while there are endpoints; returns the exit code."""
-    idle_since, failures = time.monotonic(), 0
+    idle_since = good_s = time.monotonic()
+    failures = 0
     while time.monotonic() - idle_since < IDLE_S and failures < _TRIES:
         try:
             if not await store.acquire(LEASE, job, lease_s):
@@ -204,21 +207,25 @@ async def work(deployments: Deployments, store: Store, job: str, lease_s: float)
                 return 0
             if await deployments.round():
                 idle_since = time.monotonic()
-            failures = 0
+            failures, good_s = 0, time.monotonic()
         except StoreUnavailableError as error:
             logger.warning("the store is away", extra={"reason": str(error)})
             idle_since = time.monotonic()
         except RuntimeStartError as error:
             logger.warning("Ray Serve is away", extra={"reason": str(error)})
             failures += 1
+            if time.monotonic() - good_s > UNCONFIRMED_S:
+                with suppress(StoreUnavailableError):
+                    await unconfirm(store)
         await asyncio.sleep(ROUND_S)
     with suppress(StoreUnavailableError):
         await store.release(LEASE, job)
     return 1 if failures else 0
 
 
-async def _run(settings: Settings, door: Door, grouping: Grouping, job: str) -> int:
+async def _run(settings: Settings, make_door: Callable[[str], Door], grouping: Grouping, job: str) -> int:
     store = open_store(settings)
+    door = make_door(await persistently(lambda: serve_token(store)))
     working = asyncio.create_task(work(Deployments(store, settings, door, grouping), store, job, settings.lost_after_s))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
     try:
@@ -243,7 +250,7 @@ def main(arguments: list[str]) -> int:
         place = urlsplit(settings.serve_url)
         is_loopback = place.hostname in ("127.0.0.1", "localhost", "::1")
         address = ServeAddress("127.0.0.1" if is_loopback else "0.0.0.0", place.port or 80)
-        return asyncio.run(_run(settings, ServeDoor(address, CheckpointOpener()), group_graphs, job))
+        return asyncio.run(_run(settings, partial(ServeDoor, address, CheckpointOpener()), group_graphs, job))
     finally:
         connection.close()
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIMEOUT_S: Final = 60.0
 """Longest time that Ray's dashboard may take over one answer."""
+_NODES: Final = "/nodes?view=hostNameList"
 ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 """States, in Ray's words, that a job never leaves."""
 
@@ -70,6 +71,9 @@ class Jobs(Protocol):
     async def stop(self, id: str) -> None:
         """Ask a job to end (SIGTERM), then make it (SIGKILL); a job that has ended is left as it is."""
 
+    async def num_nodes(self) -> int:
+        """Return how many machines of the cluster are alive; where none is, jobs are taken and never begin."""
+
 
 class RayJobs:
     """Jobs of a Ray cluster, through its dashboard."""
@@ -114,6 +118,12 @@ class RayJobs:
     async def stop(self, id: str) -> None:
         """End a job; see Jobs."""
         await self._ask(lambda client: client.stop_job(id))
+
+    async def num_nodes(self) -> int:
+        """Return how many machines are alive; see Jobs."""
+        # The dashboard answers without any; the SDK has no public call for them.
+        answer = await self._ask(lambda client: client._do_request("GET", _NODES, timeout=TIMEOUT_S).json())
+        return len(answer["data"]["hostNameList"])
 
     async def _ask(self, question: Callable[[JobSubmissionClient], T]) -> T:
         def ask() -> T:

@@ -18,6 +18,7 @@ from typing import Final
 
 from neuromas.services.logs import set_up_logging
 from neuromas.services.records import RunState
+from neuromas.services.runs.cluster import LOOK_S, ClusterWatch
 from neuromas.services.runs.endpoints import EndpointKeeper
 from neuromas.services.runs.evaluations import Evaluations
 from neuromas.services.runs.jobs import Jobs, RayJobs, RayUnavailableError
@@ -45,6 +46,7 @@ class Supervisor:
         self._runs = RunWatch(store, jobs, settings)
         self._evaluations = Evaluations(store, jobs, settings)
         self._endpoints = EndpointKeeper(store, jobs)
+        self._cluster = ClusterWatch(store, jobs)
         self._retention = Retention(store, settings)
         self._held_until = 0.0
 
@@ -54,6 +56,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hold())
                 group.create_task(self._repeat(self._work_round, self._settings.poll_s))
+                group.create_task(self._repeat(self._cluster.round, LOOK_S))
                 group.create_task(self._repeat(self._retention.round, RETENTION_S))
         finally:
             await self._release()

@@ -27,6 +27,8 @@ class Kind(StrEnum):
     ENDPOINT = "endpoint"
     EVALUATION = "evaluation"
     KEY = "key"
+    SERVICE = "service"
+    """What its processes tell each other."""
 
 
 class StoreUnavailableError(NeuroMASError, ConnectionError):

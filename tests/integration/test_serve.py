@@ -182,6 +182,44 @@ def test_errors_have_openais_shape(url: str, body: dict, status: int, param: str
     assert error["message"]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"top_p": 1e-46}, {"temperature": 1e-45}, {"temperature": 0.0099}, {"top_p": 0.0009}, {"max_tokens": 10**30}],
+)
+def test_sampling_that_no_engine_can_do_is_refused_and_harms_nobody(url: str, settings: dict) -> None:
+    refused = ask(url, question(0), **settings)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == next(iter(settings))
+    assert ask(url, question(0), temperature=0.01, top_p=0.001, max_tokens=2**31 - 1).status_code == 200
+
+
+def test_a_call_that_no_engine_can_do_fails_alone(server: GraphServer) -> None:
+    """What gets past the door is refused by the engine, for that call only."""
+    cold = server.ask(Question("graph", question(0), temperature=1e-45))
+    well = server.ask(Question("graph", question(0), temperature=1.0, seed=3))
+    assert "sampling settings out of range" in str(cold.result(WAIT_S).rollout.failure)
+    assert well.result(WAIT_S).rollout.failure is None
+
+
+@pytest.mark.parametrize("text", ["x" * 4_000_000, "0: 5 " * 800_000, " " * 4_000_000, "0: 5 " * 60])
+def test_a_question_beyond_the_context_is_told_so_and_not_read_in_the_engines_thread(
+    url: str, server: GraphServer, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = server.graphs["graph"].renderer
+    rendered = []
+    render = renderer.render
+    monkeypatch.setattr(renderer, "render", lambda *given, **more: rendered.append(given) or render(*given, **more))
+    answer = ask(url, text)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"], error["type"]) == (
+        "context_length_exceeded",
+        "messages",
+        "invalid_request_error",
+    )
+    assert not rendered or len(text) < 1000
+
+
 def test_models_and_health(url: str) -> None:
     (model,) = httpx.get(f"{url}/v1/models").json()["data"]
     assert (model["id"], model["object"], model["owned_by"]) == ("graph", "model", "neuromas")

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from serve_door import START_S, DoorProcess, serve_door
+from serve_door import START_S, TOKEN, DoorProcess, serve_door
 
 from neuromas.run import RunResult
 from neuromas.spec.parse import parse_run_spec
@@ -28,6 +28,7 @@ from neuromas.tasks.registry import make_task
 
 pytest.importorskip("ray")
 WAIT_S = 120.0
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_the_life_of_a_deployment(door: DoorProcess, trained_run: RunResult) -> 
     name, url = group["name"], f"{door.url}{group['route']}"
     status = door.until(lambda status: is_ready(status, name, g=0))
     assert (status[name]["state"], status[name]["replicas"]) == ("running", 1)
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=WAIT_S, max_retries=0)
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=TOKEN, timeout=WAIT_S, max_retries=0)
     question = {"messages": [{"role": "user", "content": text.prompt}]}
     whole = client.chat.completions.create(model="g", **question)
     assert whole.system_fingerprint == "g@0"
@@ -91,7 +92,7 @@ def test_the_life_of_a_deployment(door: DoorProcess, trained_run: RunResult) -> 
 
     def ask_on() -> list[tuple[str, set[str]]]:
         seen = []
-        with httpx.Client(timeout=WAIT_S) as http:
+        with httpx.Client(timeout=WAIT_S, headers=BEARER) as http:
             while not stop.is_set():
                 body = {"model": "g", "neuromas": {"trace": True}, **question}
                 response = http.post(f"{url}/v1/chat/completions", json=body)
@@ -134,7 +135,11 @@ def test_the_life_of_a_deployment(door: DoorProcess, trained_run: RunResult) -> 
             with (
                 suppress(httpx.ReadTimeout),
                 httpx.stream(
-                    "POST", f"{url}/v1/chat/completions", json=long | {"stream": stream}, timeout=timeout
+                    "POST",
+                    f"{url}/v1/chat/completions",
+                    json=long | {"stream": stream},
+                    timeout=timeout,
+                    headers=BEARER,
                 ) as answer,
             ):
                 next(answer.iter_lines())
@@ -157,4 +162,4 @@ def test_the_life_of_a_deployment(door: DoorProcess, trained_run: RunResult) -> 
     # -- stopped
     door.do("stop", name=name)
     door.until(lambda status: name not in status)
-    assert httpx.get(f"{url}/v1/models", timeout=START_S).status_code == 404
+    assert httpx.get(f"{url}/v1/models", timeout=START_S, headers=BEARER).status_code == 404

@@ -154,7 +154,10 @@ def test_a_client_that_leaves_takes_its_calls_out_of_the_engine(renderer: Render
         payload = json.dumps(body(stream=stream)).encode()
         address = urlsplit(made.url)
         with socket.create_connection((address.hostname, address.port), WAIT_S) as connection:
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(payload)}\r\n\r\n"
+            head = (
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(payload)}\r\n\r\n"
+            )
             connection.sendall(head.encode() + payload)
             if stream:
                 assert connection.recv(100).startswith(b"HTTP/1.1 200")
@@ -282,7 +285,8 @@ def test_several_graphs_are_models_of_one_server(renderer: Renderer) -> None:
     ],
 )
 def test_bad_bodies_are_refused_in_openais_shape(shared: World, content: bytes, status: int, code: str | None) -> None:
-    response = httpx.post(f"{shared.url}/v1/chat/completions", content=content, timeout=WAIT_S)
+    headers = {"content-type": "application/json"}
+    response = httpx.post(f"{shared.url}/v1/chat/completions", content=content, headers=headers, timeout=WAIT_S)
     assert response.status_code == status
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}

@@ -56,7 +56,7 @@ def test_task_files_are_absolute_paths_below_the_roots(roots: Settings, tmp_path
     inside = str(tmp_path / "tasks" / "a.jsonl")
     task = {"type": "file", "train": inside, "test": inside}
     assert faults(roots, task=task) == {}
-    outside = ["a.jsonl", "/etc/passwd", f"{tmp_path}/tasks/../elsewhere/a", "a" * 5000, str(tmp_path / "tasksX" / "a")]
+    outside = ["a.jsonl", "/etc/passwd", f"{tmp_path}/tasks/../elsewhere/a", "a" * 4000, str(tmp_path / "tasksX" / "a")]
     for name in outside:
         assert list(faults(roots, task={**task, "test": name})) == ["task.test"]
     assert list(faults(Settings(data_dir=tmp_path), task=task)) == ["task.train", "task.test"]
@@ -87,7 +87,7 @@ def test_amounts_have_bounds_and_all_faults_come_at_once(roots: Settings) -> Non
         roots,
         base="x",
         training={"steps": 10**9, "prompts_per_step": 10**6, "group_size": 8},
-        runtime={"rollout_workers": 10**4},
+        runtime={"rollout_workers": 1000},
         evaluation={"examples": 10**7},
     )
     assert set(found) == {

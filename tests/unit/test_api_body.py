@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neuromas.errors import Fault
-from neuromas.services.api.body import MAX_KEYS, MAX_VALUES, parse_body, parse_json
+from neuromas.services.api.body import MAX_ITEMS, MAX_KEYS, parse_body, parse_json
 from neuromas.services.api.problems import MAX_FAULTS, ApiError, invalid
 from neuromas.services.api.schemas.artifact import EndpointRequest
+from neuromas.serving.body_size import holds_too_much
 
 
 def refusal(raw: bytes) -> ApiError:
@@ -27,7 +30,7 @@ def refusal(raw: bytes) -> ApiError:
         (b'{"a": NaN}', "got NaN"),
         (b'{"a": -Infinity}', "got -Infinity"),
         (b'{"a": 1, "b": 2, "a": 3}', "the key 'a' is given twice"),
-        (b"[" * 200_000, "too many tables"),
+        (b"[" * 40_000, "too many tables"),
         (b'{"a": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
         (b"", "Expecting value"),
     ],
@@ -60,10 +63,53 @@ def test_numbers_that_overflow_are_refused() -> None:
     assert refusal(b'{"a": 1e999}').faults[0].path == "a"
 
 
-def test_a_body_of_very_many_values_is_refused_before_each_of_them_is_a_fault() -> None:
-    error = refusal(json.dumps({"a": [0] * MAX_VALUES}).encode())
-    assert f"more than {MAX_VALUES} values" in str(error)
-    assert len(error.faults) <= MAX_FAULTS
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a": [' + b"0," * 2_000_000 + b"0]}",
+        b'{"a": [' + b'"x",' * 100_000 + b'"x"]}',
+        b'{"a": [' + b"[]," * 100_000 + b"[]]}",
+        b"[" + b",".join(b'{"k%d": 1}' % index for index in range(60_000)) + b"]",
+    ],
+)
+def test_a_body_of_very_many_values_is_refused_without_being_parsed(
+    raw: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("it was parsed"))
+    error = refusal(raw)
+    assert str(error) == "the body is not valid: has more than 50000 values, the limit"
+    assert error.status == 422
+
+
+def test_a_text_is_one_value_whatever_is_in_it() -> None:
+    text = '[{"a": 1, "b": 2}, \\ " \\" ' * 100_000
+    assert parse_json(json.dumps({"a": text, "b": [text[:9]]}).encode()) == {"a": text, "b": [text[:9]]}
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers(-9, 9) | st.text(alphabet='a,[{"\\:', max_size=6),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('k,["\\', max_size=3), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_values_are_counted_from_their_bytes(value: Any) -> None:
+    def count(item: Any) -> tuple[int, int]:
+        """Return how many values there are in a value, and how many of these are empty tables or lists."""
+        inner = list(item.values()) if isinstance(item, dict) else item if isinstance(item, list) else []
+        found = [count(one) for one in inner]
+        is_empty = isinstance(item, dict | list) and not inner
+        return 1 + sum(one for one, _ in found), is_empty + sum(empty for _, empty in found)
+
+    raw = json.dumps(value).encode()
+    values, empty = count(value)
+    assert holds_too_much(raw, values - 1 or 1) or values == 1
+    assert not holds_too_much(raw, values + empty)
+
+
+def test_a_list_has_a_limit_of_its_own() -> None:
+    error = refusal(json.dumps({"a": [0] * (MAX_ITEMS + 1)}).encode())
+    assert [(fault.path, fault.message) for fault in error.faults] == [("a", "has 8193 entries; allowed are 8192")]
 
 
 def test_deep_nesting_is_refused_with_where_it_begins() -> None:

@@ -25,7 +25,7 @@ MANIFESTS = [
     document for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "kustomization" for document in documents(path)
 ]
 OLDEST, NEWEST = kubernetes_validate.utils.all_versions()[0], kubernetes_validate.latest_version()
-SECRET_KEYS = {"store-password", "ray-token"}
+SECRET_KEYS = {"store-password", "ray-token", "serve-token"}
 # Fields of KubeRay's own, ray.io/v1 as of KubeRay 1.4; the pods in them are checked against Kubernetes' schema.
 CLUSTER_FIELDS = {"rayVersion", "headGroupSpec", "workerGroupSpecs", "enableInTreeAutoscaling", "autoscalerOptions"}
 HEAD_FIELDS = {"serviceType", "rayStartParams", "template"}

@@ -63,11 +63,6 @@ def test_compact_refuses_settings_it_does_not_use(word_base: Path) -> None:
         make_renderer(PromptSpec(instruction="Be brief."), word_base)
 
 
-def test_unknown_placeholders_are_refused(word_base: Path) -> None:
-    with pytest.raises(SpecError, match=r"\{role\}"):
-        make_renderer(PromptSpec(renderer="plain", instruction="You are {role}."), word_base)
-
-
 def test_chat_needs_a_template(word_base: Path) -> None:
     with pytest.raises(BaseModelError, match="no chat template"):
         make_renderer(PromptSpec(renderer="chat"), word_base)

@@ -41,6 +41,8 @@ def test_the_least_request_is_greedy_with_the_graphs_own_budget() -> None:
         {"stream_options": None, "neuromas": None},
         {"stream": True, "stream_options": {"include_usage": None, "include_obfuscation": False}},
         {"messages": [{"role": "assistant", "content": "x", "refusal": None, "tool_calls": None, "audio": None}]},
+        {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "best_of": 1, "ignore_eos": False, "min_tokens": 0},
+        {"reasoning_effort": None, "verbosity": None, "web_search_options": None, "never_heard_of": None},
     ],
 )
 def test_what_asks_for_nothing_special_is_accepted(more: dict) -> None:
@@ -59,6 +61,8 @@ def test_what_asks_for_nothing_special_is_accepted(more: dict) -> None:
         ({"tool_choice": "required"}, "tool_choice"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"store": True}, "store"),
+        ({"top_k": 5}, "top_k"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty"),
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
     ],
 )
@@ -72,6 +76,7 @@ def test_what_is_not_supported_is_refused_by_name(more: dict, param: str) -> Non
     ("more", "param"),
     [
         ({"tempratur": 1}, "tempratur"),
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"neuromas": {"tracing": True}}, "neuromas.tracing"),
         ({"messages": [{"role": "user", "content": "x", "mood": "good"}]}, "messages.0.mood"),
     ],
@@ -86,6 +91,15 @@ def test_unknown_keys_are_refused_with_their_path(more: dict, param: str) -> Non
     [
         ({"temperature": -1}, "temperature"),
         ({"temperature": 2.1}, "temperature"),
+        ({"temperature": 1e-45}, "temperature"),
+        ({"temperature": 0.009}, "temperature"),
+        ({"top_p": 1e-46}, "top_p"),
+        ({"max_tokens": 2**31}, "max_tokens"),
+        ({"stop": "x" * 257}, "stop.0"),
+        ({"model": "m" * 257}, "model"),
+        ({"metadata": {str(number): "x" for number in range(65)}}, "metadata"),
+        ({"messages": [{"role": "user", "content": "x"}] * 2049}, "messages"),
+        ({"neuromas": {"deadline_s": 1e9}}, "neuromas.deadline_s"),
         ({"top_p": 0}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"seed": 2**63}, "seed"),
@@ -107,10 +121,14 @@ def test_half_a_surrogate_pair_is_no_text() -> None:
         ChatRequest.model_validate_json(body)
 
 
-def test_the_question_is_the_text_of_all_messages() -> None:
+def test_one_message_is_the_question_and_several_are_turns() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": parts}]
-    assert read(messages=messages).text == "be brief\n\nab"
+    user, system = {"role": "user", "content": parts}, {"role": "system", "content": "be brief"}
+    assert read(messages=[user]).text == "ab"
+    assert read(messages=[{"role": "system", "content": ""}, user]).text == "ab"
+    assert read(messages=[system, user]).text == "System: be brief\n\nUser: ab"
+    history = [user, {"role": "assistant", "content": "c"}, user]
+    assert read(messages=history).text == "User: ab\n\nAssistant: c\n\nUser: ab"
 
 
 def test_settings_of_sampling() -> None:

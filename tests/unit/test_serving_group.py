@@ -63,7 +63,7 @@ class TestServeApplication:
         from neuromas.endpoint import CheckpointOpener
         from neuromas.serving.deploy import application
 
-        return str(application(group, CheckpointOpener())._bound_deployment._version)
+        return str(application(group, CheckpointOpener(), "token")._bound_deployment._version)
 
     def test_graphs_and_copies_change_in_place_and_engines_by_new_replicas(self) -> None:
         same = [group(), group(graphs=(GraphPlace("h", "runs/h", "", 1),)), group(replicas=2, max_replicas=5)]
@@ -75,10 +75,10 @@ class TestServeApplication:
         from neuromas.endpoint import CheckpointOpener
         from neuromas.serving.deploy import application
 
-        fixed = application(group(replicas=2, max_replicas=2), CheckpointOpener())._bound_deployment
+        fixed = application(group(replicas=2, max_replicas=2), CheckpointOpener(), "token")._bound_deployment
         assert fixed._deployment_config.autoscaling_config is None
         assert fixed._deployment_config.num_replicas == 2
-        scaled = application(group(replicas=1, max_replicas=4), CheckpointOpener())._bound_deployment
+        scaled = application(group(replicas=1, max_replicas=4), CheckpointOpener(), "token")._bound_deployment
         autoscaling = scaled._deployment_config.autoscaling_config
         assert (autoscaling.min_replicas, autoscaling.max_replicas) == (1, 4)
 

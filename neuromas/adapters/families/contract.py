@@ -11,6 +11,7 @@ from pydantic import Field
 
 from neuromas.adapters.ref import Array, PlainLora
 from neuromas.errors import Fault
+from neuromas.schema.bounds import Key
 from neuromas.schema.model import SpecModel
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class AdapterSpec(SpecModel, ABC):
     """What the adapter of a new node may start from at growth (``inherit.new``)."""
 
     type: str
-    targets: tuple[str, ...] = Field(default=("q_proj", "v_proj", "up_proj", "down_proj"), min_length=1)
+    targets: tuple[Key, ...] = Field(default=("q_proj", "v_proj", "up_proj", "down_proj"), min_length=1, max_length=64)
     """Names of the linear layers that carry adapters."""
 
     @property

@@ -10,12 +10,13 @@ from neuromas.services.api.auth import ReaderOrServer, Server
 from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import errors, event_of, gives, sends, takes
 from neuromas.services.api.following import EVENTS
+from neuromas.services.api.paging import MAX_ID
 from neuromas.services.api.problems import ApiError
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.capability import ModelCard, ModelList
 from neuromas.services.api.service import Serviced
 from neuromas.services.api.upstream import ask, find_target
-from neuromas.services.records import EndpointState
+from neuromas.services.records import EndpointState, Scope
 from neuromas.services.store.base import Document, Kind
 from neuromas.serving.chat_request import ChatRequest
 
@@ -62,7 +63,7 @@ async def list_models(caller: ReaderOrServer, service: Serviced) -> Document:
 async def read_model(
     caller: ReaderOrServer,
     service: Serviced,
-    model: Annotated[str, Path(description="Name of an endpoint.", examples=["solver"])],
+    model: Annotated[str, Path(description="Name of an endpoint.", max_length=MAX_ID, examples=["solver"])],
 ) -> Document:
     """Read one model."""
     page = await service.store.list(Kind.ENDPOINT, where={"name": model}, limit=1)
@@ -80,8 +81,11 @@ async def read_model(
 async def complete_chat(caller: Server, service: Serviced, request: Request, document: Body) -> Response:
     """Ask a graph. OpenAI's format, with NeuroMAS's own fields under ``neuromas``."""
     chat = parse_body(ChatRequest, document, "the request")
+    if chat.neuromas.trace and Scope.READ not in caller.scopes:
+        message = "neuromas.trace shows what the nodes say to each other: it needs the scope read beside serve"
+        raise ApiError(403, "missing_scope", message, param="neuromas.trace")
     target = await find_target(service, chat.model)
-    return await ask(service, request, target, document, chat.model)
+    return await ask(service, request, caller.id, target, document, chat.model)
 
 
 def _card(endpoint: Document) -> Document:

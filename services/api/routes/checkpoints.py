@@ -13,8 +13,8 @@ from typing_extensions import override
 from neuromas.services.api.archive import MEDIA_TYPES, Form, make_work_folder, pack, remove
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.described import errors
-from neuromas.services.api.paging import After, Limit, listing
-from neuromas.services.api.problems import ApiError, busy
+from neuromas.services.api.paging import MAX_ID, After, Limit, listing
+from neuromas.services.api.problems import ApiError
 from neuromas.services.api.references import (
     aliases,
     checkpoint_of_run,
@@ -32,7 +32,9 @@ from neuromas.services.records import ENDED, EndpointState, EvaluationState
 from neuromas.services.store.base import Document, Kind, MissingError, Store
 
 routes = router("checkpoints")
-CheckpointId = Annotated[str, Path(description="Id of a checkpoint.", examples=["ckpt_0123456789abcdef"])]
+CheckpointId = Annotated[
+    str, Path(description="Id of a checkpoint.", max_length=MAX_ID, examples=["ckpt_0123456789abcdef"])
+]
 DELETING: Final = "deleting"
 """State of a checkpoint that the supervisor removes with its files."""
 _ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
@@ -60,7 +62,12 @@ async def read_checkpoint_of_run(
     caller: Reader,
     service: Serviced,
     run_id: RunId,
-    name: Annotated[str, Path(description='"latest", "best", the name of its folder, or its id.', examples=["latest"])],
+    name: Annotated[
+        str,
+        Path(
+            description='"latest", "best", the name of its folder, or its id.', max_length=MAX_ID, examples=["latest"]
+        ),
+    ],
 ) -> Document:
     """Read one of a run's checkpoints, by alias or name."""
     checkpoint = await checkpoint_of_run(service.store, run_id, name, "name")
@@ -98,9 +105,7 @@ async def export_checkpoint(
     """Get a checkpoint as an archive in PEFT's layout: one plain LoRA per node, and the graph."""
     checkpoint = await present_checkpoint(service.store, checkpoint_id)
     folder = checkpoint_folder(service, checkpoint)
-    if service.exports.locked():
-        raise busy("too_many_exports", "other archives are being made", 5)
-    async with service.exports:
+    with service.exports.place(caller.id):
         work = make_work_folder(service.settings.data_dir)
         try:
             archive = await pack(folder, work, checkpoint_id, format)

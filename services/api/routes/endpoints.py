@@ -11,7 +11,7 @@ from neuromas.errors import Fault
 from neuromas.services.api.auth import ReaderOrServer, Server
 from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import errors, takes
-from neuromas.services.api.paging import After, Limit, Text, listing
+from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.problems import ApiError, invalid
 from neuromas.services.api.references import find_checkpoint
 from neuromas.services.api.route import router
@@ -23,7 +23,7 @@ from neuromas.services.store.base import ConflictError, Document, Kind, MissingE
 
 routes = router("endpoints")
 EndpointId = Annotated[
-    str, Path(description="Id or name of an endpoint.", examples=["ep_0123456789abcdef"], max_length=200)
+    str, Path(description="Id or name of an endpoint.", examples=["ep_0123456789abcdef"], max_length=MAX_ID)
 ]
 _ATTEMPTS: Final = 10
 _GONE: Final = (EndpointState.STOPPED, EndpointState.FAILED)

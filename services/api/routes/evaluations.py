@@ -9,7 +9,7 @@ from fastapi import Path, Query, Request
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import errors, takes
-from neuromas.services.api.paging import After, Limit, Text, listing
+from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.references import find_checkpoint
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.artifact import EvaluationRequest, EvaluationView
@@ -19,7 +19,9 @@ from neuromas.services.records import EvaluationState
 from neuromas.services.store.base import Document, Kind
 
 routes = router("evaluations")
-EvaluationId = Annotated[str, Path(description="Id of an evaluation.", examples=["eval_0123456789abcdef"])]
+EvaluationId = Annotated[
+    str, Path(description="Id of an evaluation.", max_length=MAX_ID, examples=["eval_0123456789abcdef"])
+]
 
 
 @routes.post(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
-import httpx
 from fastapi import APIRouter, Response
 
 from neuromas.services.api.auth import Reader
 from neuromas.services.api.described import errors
+from neuromas.services.api.readiness import OK
 from neuromas.services.api.schemas.capability import Health
 from neuromas.services.api.schemas.view import ErrorBody
-from neuromas.services.api.service import Service, Serviced
-from neuromas.services.store.base import Document, StoreUnavailableError
+from neuromas.services.api.service import Serviced
+from neuromas.services.store.base import Document
 
 routes = APIRouter(tags=["service"])
-_PROBE_S: Final = 3.0
 _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -33,11 +31,10 @@ async def is_alive() -> Document:
 )
 async def is_ready(service: Serviced, response: Response) -> Document:
     """Say whether the store and Ray can be reached."""
-    store, ray = await asyncio.gather(_check_store(service), _check_ray(service))
-    checks = {"store": store, "ray": ray}
-    ready = all(check == "ok" for check in checks.values())
+    checks = await service.readiness.checks()
+    ready = all(check == OK for check in checks.values())
     response.status_code = 200 if ready else 503
-    return {"status": "ok" if ready else "unavailable", "checks": checks}
+    return {"status": "ok" if ready else "unavailable", "checks": dict(checks)}
 
 
 @routes.get(
@@ -52,21 +49,3 @@ async def is_ready(service: Serviced, response: Response) -> Document:
 async def tell_metrics(caller: Reader, service: Serviced) -> Response:
     """Tell Prometheus about requests, runs by state, queue wait, step time, tokens, endpoint latency."""
     return Response(await service.instruments.exposition(service.store), media_type=_EXPOSITION)
-
-
-async def _check_store(service: Service) -> str:
-    try:
-        async with asyncio.timeout(_PROBE_S):
-            await service.store.ping()
-    except (StoreUnavailableError, TimeoutError):
-        return "unreachable"
-    return "ok"
-
-
-async def _check_ray(service: Service) -> str:
-    """Ask Ray's dashboard; that it wants a token is an answer too."""
-    try:
-        answer = await service.lanes.probe.get(f"{service.settings.ray_address}/api/version", timeout=_PROBE_S)
-    except httpx.HTTPError:
-        return "unreachable"
-    return "ok" if answer.status_code < 500 else f"answers {answer.status_code}"

@@ -14,7 +14,7 @@ from neuromas.services.api.estimate import report_growth
 from neuromas.services.api.growing import plan_growth
 from neuromas.services.api.lineage import family_tree
 from neuromas.services.api.moves import move, tell_state
-from neuromas.services.api.paging import After, Limit, Text, listing
+from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.run import RUN_EXAMPLES, Lineage, RunView
 from neuromas.services.api.schemas.topology import GrowthReport
@@ -25,7 +25,7 @@ from neuromas.services.records import RunState
 from neuromas.services.store.base import Document, Kind
 
 routes = router("runs")
-RunId = Annotated[str, Path(description="Id of a run.", examples=["run_0123456789abcdef"])]
+RunId = Annotated[str, Path(description="Id of a run.", max_length=MAX_ID, examples=["run_0123456789abcdef"])]
 _PLANS: Final[dict[str, Any]] = {
     "deeper": {
         "summary": "Two more layers after the output, from the newest checkpoint",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Query, Request
 
-from neuromas.services.api.auth import Reader
+from neuromas.services.api.auth import Caller, Reader
 from neuromas.services.api.described import errors, event_of, sends
 from neuromas.services.api.following import EVENTS, follow, page, wants_events
 from neuromas.services.api.paging import AfterEntry, EntryLimit, Wait
@@ -64,7 +64,7 @@ async def read_events(
     wait_s: Wait = 0,
 ) -> Any:
     """Read or follow a run's events: states, stages, steps with metrics, growth, warnings, errors."""
-    return await _read(service, request, run_id, events_stream(run_id), (after, limit, wait_s))
+    return await _read(service, request, caller, run_id, events_stream(run_id), (after, limit, wait_s))
 
 
 @routes.get(
@@ -83,7 +83,7 @@ async def read_logs(
     wait_s: Wait = 0,
 ) -> Any:
     """Read or follow the log lines of a run's driver."""
-    return await _read(service, request, run_id, logs_stream(run_id), (after, limit, wait_s))
+    return await _read(service, request, caller, run_id, logs_stream(run_id), (after, limit, wait_s))
 
 
 @routes.get(
@@ -102,7 +102,7 @@ async def read_rollouts(
     wait_s: Wait = 0,
 ) -> Any:
     """Read or follow sampled rollouts, each with every node's message."""
-    return await _read(service, request, run_id, rollouts_stream(run_id), (after, limit, wait_s))
+    return await _read(service, request, caller, run_id, rollouts_stream(run_id), (after, limit, wait_s))
 
 
 @routes.get("/runs/{run_id}/metrics", response_model=MetricPage, responses=errors(404))
@@ -137,12 +137,14 @@ async def read_metrics(
     return {"object": "list", "data": points, "has_more": has_more, "last_id": after}
 
 
-async def _read(service: Service, request: Request, run_id: str, stream: str, cursor: tuple[int, int, float]) -> Any:
+async def _read(
+    service: Service, request: Request, caller: Caller, run_id: str, stream: str, cursor: tuple[int, int, float]
+) -> Any:
     await service.store.get(Kind.RUN, run_id)
     after, limit, wait_s = cursor
     if wants_events(request):
-        return await follow(service, request, run_id, stream, after)
-    return await page(service, stream, after, limit, wait_s)
+        return await follow(service, request, caller.id, run_id, stream, after)
+    return await page(service, caller.id, stream, after, limit, wait_s)
 
 
 def _chosen(metrics: dict[str, float], wanted: list[str]) -> dict[str, float]:

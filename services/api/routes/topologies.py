@@ -12,7 +12,7 @@ from neuromas.services.api.body import Body
 from neuromas.services.api.bounds import check_built, check_graph, check_size
 from neuromas.services.api.described import errors, takes
 from neuromas.services.api.estimate import draw, report
-from neuromas.services.api.paging import After, Limit, Text, listing
+from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.run import RUN_EXAMPLES
 from neuromas.services.api.schemas.topology import TOPOLOGY_EXAMPLES, TopologyReport, TopologyView
@@ -25,7 +25,9 @@ from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 
 routes = router("topologies")
-TopologyId = Annotated[str, Path(description="Id of a topology.", examples=["topo_0123456789abcdef01234567"])]
+TopologyId = Annotated[
+    str, Path(description="Id of a topology.", max_length=MAX_ID, examples=["topo_0123456789abcdef01234567"])
+]
 _DRAWN: Final = {"mermaid": "text/plain", "svg": "image/svg+xml"}
 _IMAGES: Final[dict[str, Any]] = {
     "content": {

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.run import CHECKPOINT_PATTERN
 from neuromas.services.api.schemas.view import Failure, View
@@ -13,6 +14,7 @@ from neuromas.services.records import EndpointState, EvaluationState
 from neuromas.topology.graph import NAME
 
 MAX_EXAMPLES: Final = 100_000
+MAX_REPLICAS: Final = 1024
 
 
 class CheckpointView(View):
@@ -42,9 +44,9 @@ class EndpointRequest(SpecModel):
     """The model id that clients of the chat route ask for."""
     checkpoint: str = Field(pattern=CHECKPOINT_PATTERN)
     """Its id, or ``<run>@latest``, ``<run>@best``."""
-    replicas: int | None = Field(default=None, ge=1)
+    replicas: int | None = Field(default=None, ge=1, le=MAX_REPLICAS)
     """Copies that answer; null = the service's default."""
-    max_replicas: int | None = Field(default=None, ge=1)
+    max_replicas: int | None = Field(default=None, ge=1, le=MAX_REPLICAS)
     """Copies that a high load may add up to; null = ``replicas``."""
 
 
@@ -54,8 +56,8 @@ class EndpointChange(SpecModel):
     model_config = ConfigDict(json_schema_extra={"example": {"checkpoint": "run_0123456789abcdef@latest"}})
     checkpoint: str | None = Field(default=None, pattern=CHECKPOINT_PATTERN)
     """Swapped in while the endpoint answers: requests under way end on the old one, no request fails."""
-    replicas: int | None = Field(default=None, ge=1)
-    max_replicas: int | None = Field(default=None, ge=1)
+    replicas: int | None = Field(default=None, ge=1, le=MAX_REPLICAS)
+    max_replicas: int | None = Field(default=None, ge=1, le=MAX_REPLICAS)
 
 
 class EndpointView(View):
@@ -90,11 +92,11 @@ class EvaluationRequest(SpecModel):
     """Its id, or ``<run>@latest``, ``<run>@best``."""
     examples: int | None = Field(default=None, ge=1, le=MAX_EXAMPLES)
     """Held-out examples; null = as many as its run."""
-    level: int | None = Field(default=None, ge=1)
+    level: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Task level; null = the target."""
     sampled: bool = True
     """Measure sampled answers beside greedy ones."""
-    baselines: tuple[Literal["untrained"], ...] = ()
+    baselines: tuple[Literal["untrained"], ...] = Field(default=(), max_length=1)
     """What it is compared with: "untrained" = the same graph on the bare base."""
 
 

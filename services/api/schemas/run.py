@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.topology import TOPOLOGY_SCHEMA
 from neuromas.services.api.schemas.view import Failure, View
@@ -83,7 +84,7 @@ class GrowRequest(SpecModel):
     """The checkpoint to grow: "latest", "best", the name of its folder, or its id."""
     name: str | None = Field(default=None, pattern=f"^{NAME.pattern}$")
     """Name of the new run; null = the parent's with "-grown"."""
-    level: int | None = Field(default=None, ge=1)
+    level: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Task level of the new run; null = the task's target."""
     spec: dict[str, Any] = Field(default_factory=dict)
     """What differs from the parent's spec, section by section, e.g. {"training": {"steps": 40}}. The base, the

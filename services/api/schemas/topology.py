@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from neuromas.services.api.bounds import MAX_EDGES
 from neuromas.services.api.schemas.view import View
-from neuromas.topology.graph import MAX_NODES, MAX_TEMPERATURE, MAX_TOKENS, NAME
+from neuromas.topology.graph import MAX_NODES, MAX_POSITION, MAX_TEMPERATURE, MAX_TOKENS, MIN_TEMPERATURE, NAME
 from neuromas.topology.view import ROLES
 
 _NAME: Final = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 _SETTINGS: Final[dict[str, Any]] = {
     "max_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_TOKENS},
-    "temperature": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": MAX_TEMPERATURE},
+    "temperature": {"type": ["number", "null"], "minimum": MIN_TEMPERATURE, "maximum": MAX_TEMPERATURE},
     "reads_task": {"type": ["boolean", "null"]},
     "adapter": {**_NAME, "type": ["string", "null"]},
 }
+_PLACE: Final = {"type": "integer", "minimum": 1, "maximum": MAX_POSITION}
 _COUNT: Final = {"type": "integer", "minimum": 1, "maximum": MAX_NODES}
 _FORMS: Final[dict[str, Any]] = {
     "nodes": {
@@ -26,14 +28,14 @@ _FORMS: Final[dict[str, Any]] = {
             "properties": {
                 "id": _NAME,
                 **_SETTINGS,
-                "position": {"type": ["array", "null"], "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+                "position": {"type": ["array", "null"], "items": _PLACE, "minItems": 2, "maxItems": 2},
                 "view": {
                     "type": ["object", "null"],
                     "description": "What its prompt says of the graph; growth pins that of trained nodes.",
                     "properties": {
                         "role": {"enum": list(ROLES)},
-                        "depth": {"type": "integer", "minimum": 1},
-                        "width": {"type": "integer", "minimum": 1},
+                        "depth": _PLACE,
+                        "width": _PLACE,
                     },
                     "required": ["role", "depth", "width"],
                     "additionalProperties": False,
@@ -43,7 +45,12 @@ _FORMS: Final[dict[str, Any]] = {
             "additionalProperties": False,
         },
     },
-    "layers": {"type": "array", "items": _COUNT, "description": "Widths of the hidden layers; one output follows."},
+    "layers": {
+        "type": "array",
+        "items": _COUNT,
+        "maxItems": MAX_NODES,
+        "description": "Widths of the hidden layers; one output follows.",
+    },
     "chain": {**_COUNT, "description": "Nodes in a row."},
     "tree": {
         "type": "object",
@@ -58,7 +65,7 @@ _FORMS: Final[dict[str, Any]] = {
         "properties": {
             "nodes": _COUNT,
             "edge_probability": {"type": "number", "minimum": 0, "maximum": 1},
-            "seed": {"type": "integer"},
+            "seed": {"type": "integer", "minimum": -(2**63), "maximum": 2**63},
         },
         "required": ["nodes"],
         "additionalProperties": False,
@@ -70,15 +77,20 @@ TOPOLOGY_SCHEMA: Final[dict[str, Any]] = {
     "description": "A graph: nodes and edges, or exactly one shorthand with settings that all its nodes get.",
     "type": "object",
     "properties": {
-        "name": {"type": ["string", "null"], "description": "For people; not part of the content hash."},
+        "name": {**_NAME, "type": ["string", "null"], "description": "For people; not part of the content hash."},
         **_SETTINGS,
         **_FORMS,
         "edges": {
             "type": ["array", "null"],
-            "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
+            "items": {"type": "array", "items": _NAME, "minItems": 2, "maxItems": 2},
+            "maxItems": MAX_EDGES,
             "description": "Pairs [from, to]; only with nodes.",
         },
-        "output": {"type": ["string", "null"], "description": "Only with nodes; may be left out where one is last."},
+        "output": {
+            **_NAME,
+            "type": ["string", "null"],
+            "description": "Only with nodes; may be left out where one is last.",
+        },
     },
     "oneOf": [{"required": [form]} for form in _FORMS],
     "additionalProperties": False,

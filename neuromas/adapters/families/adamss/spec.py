@@ -9,6 +9,7 @@ from pydantic import Field
 
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
 from neuromas.errors import Fault
+from neuromas.schema.bounds import MAX_RANK
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
@@ -24,11 +25,11 @@ class AdamssSpec(AdapterSpec):
     title: ClassVar[str] = "AdaMSS"
 
     type: Literal["adamss"] = "adamss"
-    basis: int = Field(default=32, ge=1)
+    basis: int = Field(default=32, ge=1, le=MAX_RANK)
     """Leading right singular vectors R of each weight, in whose span the updates read."""
-    segments: int = Field(default=8, ge=1)
+    segments: int = Field(default=8, ge=1, le=MAX_RANK)
     """Segments K that the rows of each weight are clustered into."""
-    rank: int = Field(default=1, ge=1)
+    rank: int = Field(default=1, ge=1, le=MAX_RANK)
     """Rank r_k of each segment's update."""
 
     @property

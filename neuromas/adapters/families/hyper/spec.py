@@ -10,6 +10,7 @@ from pydantic import Field
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
 from neuromas.adapters.families.unilora.spec import projection_faults
 from neuromas.errors import Fault, SpecError
+from neuromas.schema.bounds import MAX_DIMENSION, MAX_RANK
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
@@ -31,11 +32,11 @@ class HyperSpec(AdapterSpec):
     type: Literal["hyper"] = "hyper"
     rank: int = Field(default=1, ge=1, le=512)
     """Rank r of the pairs that the vectors are projected to."""
-    dimension: int = Field(ge=1)
+    dimension: int = Field(ge=1, le=MAX_DIMENSION)
     """Length d of the vectors."""
-    hidden: int = Field(default=4, ge=1)
+    hidden: int = Field(default=4, ge=1, le=MAX_RANK)
     """Width h of the network: the vectors of all adapters lie in one subspace of this dimension."""
-    embedding: int = Field(default=4, ge=1)
+    embedding: int = Field(default=4, ge=1, le=MAX_RANK)
     """Trained numbers that each adapter has beside its place, as further inputs of the network."""
     residual: bool = False
     """Whether each adapter also has a vector of its own, added to the network's: the coupling can be unlearned then."""

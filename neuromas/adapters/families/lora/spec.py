@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
 from neuromas.adapters.ref import Array, PlainLora
+from neuromas.schema.bounds import MAX_WEIGHT
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
@@ -24,7 +25,7 @@ class LoraSpec(AdapterSpec):
     type: Literal["lora"] = "lora"
     rank: int = Field(default=1, ge=1, le=512)
     """Rank r of the pairs."""
-    alpha: float | None = Field(default=None, gt=0)
+    alpha: float | None = Field(default=None, gt=0, le=MAX_WEIGHT)
     """The update is scaled by alpha / rank; None = rank, a scale of 1."""
 
     @model_validator(mode="before")

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
 from neuromas.errors import Fault
+from neuromas.schema.bounds import MAX_DIMENSION, MAX_WEIGHT
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
@@ -23,9 +24,9 @@ class UniLoraSpec(AdapterSpec):
     type: Literal["unilora"] = "unilora"
     rank: int = Field(default=1, ge=1, le=512)
     """Rank r of the pairs that the vector is projected to."""
-    alpha: float | None = Field(default=None, gt=0)
+    alpha: float | None = Field(default=None, gt=0, le=MAX_WEIGHT)
     """The update is scaled by alpha / rank; None = rank, a scale of 1."""
-    dimension: int = Field(ge=1)
+    dimension: int = Field(ge=1, le=MAX_DIMENSION)
     """Length d of the trained vector."""
 
     @property

@@ -1,0 +1,96 @@
+"""The HTTP server under every API of ours: uvicorn, with limits on how long and how large a request may be to arrive.
+
+uvicorn bounds neither: a client that sends a header now and then, or half a body, would keep its connection for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import uvicorn
+from typing_extensions import override
+
+HEADERS_S: Final = 10.0
+"""Seconds that a connection may take until the headers of a request are whole, its idle time before them included."""
+BODY_S: Final = 30.0
+"""Seconds that a body may take."""
+MAX_HEADER_BYTES: Final = 64 * 2**10
+"""Bytes of a request's first line and headers."""
+_TICKS_PER_LOOK: Final = 10  # uvicorn ticks every 0.1 s
+
+
+class HttpServer(uvicorn.Server):
+    """A server that closes connections whose request does not arrive in time."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        """Take the settings; the protocol is ours, and websockets are off."""
+        config.ws = "none"
+        config.http = _protocol()
+        super().__init__(config)
+        self._late = LateConnections()
+
+    @override
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_LOOK == 0:
+            self._late.close(self.server_state.connections, time.monotonic())
+        return await super().on_tick(counter)
+
+
+class LateConnections:
+    """Remembers since when each connection waits for the rest of a request."""
+
+    def __init__(self) -> None:
+        self._since: WeakKeyDictionary[Any, tuple[object, float]] = WeakKeyDictionary()
+
+    def close(self, connections: Any, now_s: float) -> None:
+        """Close the connections that wait too long.
+
+        Args:
+            connections: uvicorn's, of either protocol: ``cycle`` is the request under way, ``transport`` the socket.
+            now_s: seconds of any clock.
+        """
+        for connection in list(connections):
+            cycle = connection.cycle
+            is_between = cycle is None or cycle.response_complete
+            if not is_between and not cycle.more_body:
+                self._since.pop(connection, None)
+                continue
+            known, since_s = self._since.setdefault(connection, (cycle, now_s))
+            if known is not cycle:
+                self._since[connection] = cycle, now_s
+            elif now_s - since_s > (HEADERS_S if is_between else BODY_S):
+                connection.transport.close()
+
+
+def _protocol() -> Any:
+    """Return uvicorn's protocol over httptools with a limit on headers; that over h11 has one of the same size."""
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    except ImportError:
+        return "h11"
+
+    class BoundedProtocol(HttpToolsProtocol):
+        """Refuses requests whose headers do not end."""
+
+        _num_bytes = 0
+
+        @override
+        def data_received(self, data: bytes) -> None:
+            self._num_bytes += len(data)
+            super().data_received(data)
+            if self._num_bytes > MAX_HEADER_BYTES and self.parser is not None and not self.transport.is_closing():
+                self.send_400_response("The headers are too large.")
+
+        @override
+        def on_headers_complete(self) -> None:
+            self._num_bytes = -(2**63)  # what follows is the body's, until the next request begins
+            super().on_headers_complete()
+
+        @override
+        def on_message_complete(self) -> None:
+            self._num_bytes = 0
+            super().on_message_complete()
+
+    return BoundedProtocol

@@ -1,0 +1,77 @@
+"""Room: places that many share, of which no caller can take so many that none are left for another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Gauge
+
+from neuromas.services.api.problems import busy
+
+LOCAL = "local"
+"""Owner of everything that is made without a key: nobody else is there to leave places for."""
+
+
+class Room:
+    """So many places. A caller may hold at most as many as are free.
+
+    So one caller alone gets half of them, two get a third each, and n callers leave one part of n + 1 for the next:
+    nobody waits for a place that others have taken for good. Source: dynamic thresholds for shared buffers,
+    A. K. Choudhury and E. L. Hahne, IEEE/ACM Transactions on Networking 6(2), 1998, with alpha = 1.
+    """
+
+    def __init__(self, most: int, code: str, what: str, retry_s: float, gauge: Gauge | None = None) -> None:
+        """Make a room.
+
+        Args:
+            most: places.
+            code: of the error where there is none.
+            what: stands for the places in its message, such as "streams are open".
+            retry_s: seconds that a client is asked to wait.
+            gauge: is told how many are taken.
+        """
+        self._most = most
+        self._code, self._what, self._retry_s = code, what, retry_s
+        self._gauge = gauge
+        self._held: Counter[str] = Counter()
+
+    @property
+    def num_taken(self) -> int:
+        """Places that are taken."""
+        return self._held.total()
+
+    def take(self, owner: str) -> None:
+        """Take a place, to be given back with ``leave``.
+
+        Raises:
+            ApiError: there is none, or the owner has its share (429).
+        """
+        taken = self.num_taken
+        if taken >= self._most:
+            raise busy(self._code, f"{self._most} {self._what}, the limit", self._retry_s)
+        held = self._held[owner]
+        if owner != LOCAL and held and held >= self._most - taken:
+            message = f"{held} of {self._most} {self._what} for this key, its share while {taken} are taken"
+            raise busy(self._code, message, self._retry_s)
+        self._held[owner] += 1
+        if self._gauge is not None:
+            self._gauge.inc()
+
+    def leave(self, owner: str) -> None:
+        """Give a place back."""
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+        if self._gauge is not None:
+            self._gauge.dec()
+
+    @contextmanager
+    def place(self, owner: str) -> Iterator[None]:
+        """Hold a place inside the block; see ``take``."""
+        self.take(owner)
+        try:
+            yield
+        finally:
+            self.leave(owner)

@@ -1,0 +1,108 @@
+"""Clients that are slow, or send what is too large to be looked at, do not keep others waiting."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from urllib.parse import urlsplit
+
+import pytest
+from api_server import ApiServer, error_of, running_api, settings_over
+
+from neuromas.serving.http_server import HEADERS_S, MAX_HEADER_BYTES
+
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with running_api(settings_over("sqlite", request, tmp_path_factory.mktemp("api"))) as server:
+        yield server
+
+
+def connect(api: ApiServer) -> socket.socket:
+    address = urlsplit(api.url)
+    return socket.create_connection((address.hostname or "", address.port or 0), timeout=WAIT_S)
+
+
+def told_until_closed(connection: socket.socket) -> bytes:
+    told = b""
+    while part := connection.recv(65536):
+        told += part
+    return told
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow:"])
+def test_a_request_that_does_not_come_loses_its_connection(api: ApiServer, begin: bytes) -> None:
+    with connect(api) as connection:
+        began = monotonic()
+        connection.sendall(begin)
+        assert told_until_closed(connection) == b""
+        assert HEADERS_S - 1 < monotonic() - began < HEADERS_S + 20
+
+
+def test_headers_without_end_are_refused(api: ApiServer) -> None:
+    with connect(api) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        for number in range(MAX_HEADER_BYTES // 1000 + 1):
+            connection.sendall(b"X-%d: %s\r\n" % (number, b"x" * 1000))
+        told = told_until_closed(connection)
+    assert told.startswith(b"HTTP/1.1 4")
+
+
+def test_websockets_are_not_spoken(api: ApiServer) -> None:
+    with connect(api) as connection:
+        connection.sendall(
+            b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+def test_two_million_values_are_refused_at_once(api: ApiServer) -> None:
+    raw = b'{"name": [' + b"1," * 1_999_999 + b"1]}"
+    for path in ("/v1/runs", "/v1/topologies", "/v1/topologies:validate", "/v1/chat/completions", "/v1/endpoints"):
+        answer = api.client.post(path, content=raw, headers={"content-type": "application/json"})
+        assert (answer.status_code, error_of(answer)["code"]) == (422, "invalid_request"), path
+        assert "50000 values" in answer.text
+
+
+def test_many_who_ask_whether_it_is_ready_cost_one_look(api: ApiServer) -> None:
+    """The store is asked once a second however many probes come."""
+    looks = 0
+    service = api.service
+    ping = service.store.ping
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+        await ping()
+
+    service.store.ping = counted  # type: ignore[method-assign]
+    try:
+        began = monotonic()
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: api.client.get("/readyz").status_code, range(300)))
+        assert set(answers) == {503}
+        assert looks <= 2 + (monotonic() - began)
+    finally:
+        service.store.ping = ping  # type: ignore[method-assign]
+
+
+def test_a_format_in_an_instruction_is_refused(api: ApiServer) -> None:
+    spec = {"topology": {"chain": 2}, "task": {"type": "chain", "hops": 2}}
+    for instruction in (
+        "{layer:>999999999}",
+        "{layer!r}",
+        "{layer.__class__}",
+        "{0}",
+        "{max_tokens:{width}}",
+        "{",
+        "{role}",
+    ):
+        answer = api.client.post("/v1/runs", json=spec | {"prompt": {"instruction": instruction}})
+        assert (answer.status_code, error_of(answer)["param"]) == (422, "prompt"), instruction
+    body = spec | {"prompt": {"instruction": "Layer {layer} of {depth}, {index} of {width}: {{x}} in {max_tokens}."}}
+    assert api.client.post("/v1/topologies:validate", json=body).is_success
