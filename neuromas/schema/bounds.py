@@ -13,6 +13,8 @@ MAX_WEIGHT: Final = 1e6
 """Weights of terms of a loss, and other factors."""
 MAX_WAIT_S: Final = 30 * 86_400.0
 MAX_RANK: Final = 512
+MAX_SIZE: Final = 2**16
+"""Rows, columns or parts of a matrix."""
 MAX_DIMENSION: Final = 2**30
 """Length of a trained vector."""
 MAX_PATH: Final = 4096

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
 from neuromas.errors import Fault
-from neuromas.schema.bounds import MAX_RANK
+from neuromas.schema.bounds import MAX_RANK, MAX_SIZE
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
@@ -25,9 +25,9 @@ class AdamssSpec(AdapterSpec):
     title: ClassVar[str] = "AdaMSS"
 
     type: Literal["adamss"] = "adamss"
-    basis: int = Field(default=32, ge=1, le=MAX_RANK)
+    basis: int = Field(default=32, ge=1, le=MAX_SIZE)
     """Leading right singular vectors R of each weight, in whose span the updates read."""
-    segments: int = Field(default=8, ge=1, le=MAX_RANK)
+    segments: int = Field(default=8, ge=1, le=MAX_SIZE)
     """Segments K that the rows of each weight are clustered into."""
     rank: int = Field(default=1, ge=1, le=MAX_RANK)
     """Rank r_k of each segment's update."""

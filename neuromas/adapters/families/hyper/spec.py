@@ -10,7 +10,7 @@ from pydantic import Field
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
 from neuromas.adapters.families.unilora.spec import projection_faults
 from neuromas.errors import Fault, SpecError
-from neuromas.schema.bounds import MAX_DIMENSION, MAX_RANK
+from neuromas.schema.bounds import MAX_DIMENSION, MAX_SIZE
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
@@ -34,9 +34,9 @@ class HyperSpec(AdapterSpec):
     """Rank r of the pairs that the vectors are projected to."""
     dimension: int = Field(ge=1, le=MAX_DIMENSION)
     """Length d of the vectors."""
-    hidden: int = Field(default=4, ge=1, le=MAX_RANK)
+    hidden: int = Field(default=4, ge=1, le=MAX_SIZE)
     """Width h of the network: the vectors of all adapters lie in one subspace of this dimension."""
-    embedding: int = Field(default=4, ge=1, le=MAX_RANK)
+    embedding: int = Field(default=4, ge=1, le=MAX_SIZE)
     """Trained numbers that each adapter has beside its place, as further inputs of the network."""
     residual: bool = False
     """Whether each adapter also has a vector of its own, added to the network's: the coupling can be unlearned then."""
