@@ -89,7 +89,7 @@ def test_served_answers_are_those_of_the_greedy_evaluation(url: str, trained_run
     spec = trained.as_run()
     client = LocalRolloutClient(worker_setup(spec, check_run(spec, read_topology)).make())
     learner = Learner(spec, tmp_path, client, lambda event: None)
-    groups = learner.rollouts(trained.checkpoint, None, 12, greedy=True)
+    groups = learner.rollouts(trained.checkpoint, None, 12, "test", greedy=True)
     client.close()
     evaluated = {group.example.prompt: group.rollouts[0].answer for group in groups}
     assert len(set(evaluated.values())) > 1
