@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import SPECS
+from adapter_families import SPECS
 from peft.tuners.unilora import UniLoraModel
 from torch import Tensor, nn
 
