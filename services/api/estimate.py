@@ -104,6 +104,7 @@ def report(topology: Topology, spec: RunSpec | None, graphs: Sequence[Topology],
         "tokens": tokens,
         "memory": memory,
         "stages": None if spec is None else [len(graph.nodes) for graph in graphs],
+        "notes": list(assumed.adapter.notes(len(topology.adapters))),
         "drawing": draw(topology, "svg"),
     }
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from adapter_families import SPECS
 from peft import PeftModel
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -13,14 +14,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from neuromas.adapters.build import build_model
 from neuromas.adapters.families.contract import AdapterSpec
-from neuromas.adapters.families.lora.spec import LoraSpec
-from neuromas.adapters.families.unilora.spec import UniLoraSpec
 
 NAMES = ("a", "b", "c")
 ROUTES = [0, 1, 2, 2, 0, 0]  # the second process has no row of "b"
-SPECS = {"lora": LoraSpec(rank=3), "unilora": UniLoraSpec(rank=3, dimension=100)}
 pytestmark = pytest.mark.timeout(900)  # two more processes that each import the whole stack
-CASES = ("lora-replicated", "lora-sharded", "unilora-replicated", "unilora-sharded")
+CASES = [f"{name}/{wrap}" for name in SPECS for wrap in ("replicated", "sharded")]
+
+
+def file_of(case: str) -> str:
+    return case.replace("/", "-") + ".pt"
 
 
 def replicated(model: PeftModel) -> torch.nn.Module:
@@ -39,13 +41,13 @@ def alone(model: PeftModel) -> torch.nn.Module:
 
 def gradients(base: Path, spec: AdapterSpec, rows: slice, wrap) -> dict[str, torch.Tensor]:
     model, bank = build_model(base, spec, NAMES, seed=0)
-    for stack in bank.stacks():
-        stack.tensor.data += 0.2 * torch.randn(stack.tensor.shape, generator=torch.Generator().manual_seed(1))
+    for owned in bank.trained():
+        owned.tensor.data += 0.2 * torch.randn(owned.tensor.shape, generator=torch.Generator().manual_seed(1))
     module = wrap(model)
     ids = torch.randint(0, 40, (len(ROUTES), 9), generator=torch.Generator().manual_seed(2))[rows]
     bank.set_routes(ROUTES[rows])
     module(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-    found = {stack.key: stack.rows(stack.tensor.grad) for stack in bank.stacks()}
+    found = {owned.key: owned.rows(owned.tensor.grad) for owned in bank.trained()}
     return {key: grad.full_tensor() if isinstance(grad, DTensor) else grad for key, grad in found.items()}
 
 
@@ -53,11 +55,11 @@ def process(rank: int, base: str, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for case in CASES:
-        method, wrap = case.split("-")
+        method, wrap = case.split("/")
         rows = slice(3 * rank, 3 * rank + 3)
         found = gradients(Path(base), SPECS[method], rows, {"replicated": replicated, "sharded": sharded}[wrap])
         if rank == 0:
-            torch.save(found, f"{folder}/{case}.pt")
+            torch.save(found, f"{folder}/{case.replace('/', '-')}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -70,8 +72,8 @@ def from_two_processes(small_base: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.parametrize("case", CASES)
 def test_data_parallel_gradient_equals_one_process(small_base: Path, from_two_processes: Path, case: str):
-    found = torch.load(from_two_processes / f"{case}.pt")
-    expected = gradients(small_base, SPECS[case.split("-")[0]], slice(0, 6), alone)
+    found = torch.load(from_two_processes / f"{case.replace('/', '-')}.pt")
+    expected = gradients(small_base, SPECS[case.split("/")[0]], slice(0, 6), alone)
     largest = max(gradient.abs().max() for gradient in expected.values())
     assert set(found) == set(expected)
     for key, gradient in expected.items():

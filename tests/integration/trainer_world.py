@@ -127,7 +127,9 @@ def make_world(
             for key, value in bank.node_parameters(name).items():
                 value.add_(perturb * torch.from_numpy(stream("test", name, key).standard_normal(value.shape)).float())
     engine = EngineSpec(type="transformers")
-    worker = RolloutWorker(base, engine, PromptSpec(), ChainSpec(type="chain"), max_adapters=16, max_rank=adapter.rank)
+    worker = RolloutWorker(
+        base, engine, PromptSpec(), ChainSpec(type="chain"), max_adapters=16, max_rank=adapter.served_rank
+    )
     tokenizer = AutoTokenizer.from_pretrained(base)
     return World(
         topology, bank, model, LocalRolloutClient(worker), tokenizer, folder, sampling or SamplingSpec(max_tokens=5)

@@ -80,6 +80,40 @@ def test_what_only_this_machine_can_tell_is_reported_with_its_path(
 
 
 @pytest.mark.parametrize(
+    ("adapter", "path", "message"),
+    [
+        ("{type='unilora', dimension=10000000}", "adapter.dimension", "allowed are 1.."),
+        ("{type='hyper', dimension=10000000}", "adapter.dimension", "allowed are 1.."),
+        ("{type='loft', rank=100}", "adapter.rank", "allows at most 64"),
+        ("{type='ssf', channels=100}", "adapter.channels", "has 64 outputs"),
+        ("{type='ssf', channels=100, side='input'}", "adapter.channels", "has 64 inputs"),
+        ("{type='adamss', basis=100}", "adapter.basis", "allows at most 64"),
+        ("{type='adamss', segments=100}", "adapter.segments", "allows at most 64"),
+        ("{type='adamss', basis=4, rank=5}", "adapter.rank", "allowed is at most basis = 4"),
+        ("{type='adamss', segments=60, rank=20}", "adapter", "allowed are 1..512"),
+        ("{type='loft', support='best'}", "adapter.support", "allowed are principal, coordinate, random"),
+        ("{type='loft', dimension=3}", "adapter.dimension", "unknown key; allowed are type, targets, rank, support"),
+        ("{type='lorra'}", "adapter", "did you mean 'lora'? allowed are lora, unilora"),
+    ],
+)
+def test_adapters_that_the_base_or_an_engine_cannot_carry_are_refused_with_what_is_allowed(
+    spec_file: Path, capsys: pytest.CaptureFixture[str], adapter: str, path: str, message: str
+) -> None:
+    assert main(["validate", str(spec_file), "--json", "--set", f"adapter={adapter}"]) == 2
+    faults = {fault["path"]: fault["message"] for fault in json.loads(capsys.readouterr().out)["error"]["faults"]}
+    assert message in faults[path]
+
+
+def test_a_start_that_a_family_lacks_is_refused_for_growth(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    growth = "growth={levels=[1, 2], plans=[{edits=[{edit='append'}], inherit={new='zero'}}]}"
+    overrides = ["--set", "adapter={type='hyper', dimension=64}", "--set", growth, "--set", "task.hops=2"]
+    assert main(["validate", str(spec_file), "--json", *overrides]) == 2
+    (fault,) = json.loads(capsys.readouterr().out)["error"]["faults"]
+    assert fault["path"] == "growth.plans[0].inherit.new"
+    assert "got 'zero'; adapters of type 'hyper' allow copy, fresh, interpolate" in fault["message"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "missing.toml"], "does not exist"),

@@ -177,6 +177,8 @@ class GraphReport(View):
     memory: MemoryEstimate
     stages: list[int] | None = None
     """Nodes of the graph at each stage of a run's growth; null for a bare topology."""
+    notes: tuple[str, ...] = ()
+    """What someone should know who trains it."""
     drawing: str
     """The graph as an SVG image."""
 

@@ -1,0 +1,56 @@
+"""A stage that stopped and went on ends with the same numbers as one that ran through, for every family of adapters."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from adapter_families import SPECS
+from resumed_stage import stage_spec, train
+from test_resume_stage import CrashError, assert_same
+
+from neuromas.adapters.families.contract import SHARED
+from neuromas.base.resolve import resolve_base
+from neuromas.events import Event, StepDone
+from neuromas.rollout.client import LocalRolloutClient
+from neuromas.rollout.worker import RolloutWorker
+from neuromas.training.checkpoint import read_checkpoint
+from neuromas.training.location import resolve_checkpoint
+from neuromas.training.servable import plain_loras
+
+FAMILIES = [name for name in SPECS if name not in ("lora", "loft-principal", "ssf-input")]
+attempts = count(1)
+
+
+@pytest.fixture(scope="module")
+def client() -> LocalRolloutClient:
+    spec = stage_spec()
+    worker = RolloutWorker(resolve_base("tiny"), spec.engine, spec.prompt, spec.task, max_adapters=2, max_rank=8)
+    return LocalRolloutClient(worker)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_crash_and_resume(client: LocalRolloutClient, tmp_path: Path, name: str) -> None:
+    training = {"steps": 4, "prompts_per_step": 2, "group_size": 4, "estimator": "reinforce"}
+    spec = stage_spec(**training).model_copy(update={"adapter": SPECS[name]})
+
+    def crash(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 3:
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        train(spec, tmp_path / "crashed", client, on_event=crash, attempt=next(attempts))
+    saved = resolve_checkpoint(tmp_path / "crashed")
+    resumed = train(spec, tmp_path / "crashed", client, resume=saved, attempt=next(attempts))
+    whole = train(spec, tmp_path / "whole", client, attempt=next(attempts))
+    assert_same(resumed.checkpoint, whole.checkpoint)
+
+    held = read_checkpoint(whole.checkpoint)
+    has_shared = bool(SPECS[name].num_parameters(()).shared)
+    assert set(held.counts) == {*spec.topology.adapters, *([SHARED] if has_shared else [])}
+    assert set(held.counts.values()) == {4}
+    loras = plain_loras(whole.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
+    updates = [b @ a for lora in loras.values() for a, b in lora.modules.values()]
+    assert max(float(np.abs(update).max()) for update in updates) > 0
