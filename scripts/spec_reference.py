@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -72,6 +72,8 @@ def _values(field: FieldInfo) -> str:
     bounds = []
     for rule in field.metadata:
         match rule:
+            case WithJsonSchema(json_schema={"enum": names}):
+                return ", ".join(f"`{name}`" for name in names)
             case Ge(ge=bound):
                 bounds.append(f">= {bound}")
             case Gt(gt=bound):

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from neuromas.losses.registry import LOSSES
 from neuromas.schema.bounds import MAX_STEPS, MAX_WEIGHT
 from neuromas.schema.model import SpecModel
+from neuromas.schema.suggest import suggest
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Loss = Literal["rollout", "grpo", "dr_grpo", "bnpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
+
+def _known_loss(name: str) -> str:
+    if name not in LOSSES:
+        raise ValueError(f"got {name!r}; {suggest(name, list(LOSSES))}")
+    return name
+
+
+LossName = Annotated[str, AfterValidator(_known_loss), WithJsonSchema({"type": "string", "enum": list(LOSSES)})]
 
 
 class EntropySpec(SpecModel):
@@ -47,10 +56,13 @@ class TrainingSpec(SpecModel):
     """What one baseline covers. The two differ only where calls are missing or failed, or for a running baseline."""
     baseline_decay: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the running mean of "reinforce"."""
-    loss: Loss = "rollout"
-    """"rollout" sums tokens over a rollout's calls and averages over rollouts; the others are TRL's, by name."""
+    loss: LossName = "rollout"
+    """"rollout" sums tokens over a rollout's calls and averages over rollouts; the others are those of TRL, by name,
+    over all calls of a step."""
     clip_low: float = Field(default=0.2, ge=0, le=MAX_WEIGHT)
+    """How far below 1 a ratio of probabilities may fall; "cispo", "sapo" and "vespo" have no such bound."""
     clip_high: float = Field(default=0.2, ge=0, le=MAX_WEIGHT)
+    """How far above 1 it may rise; "sapo" and "vespo" have no such bound."""
     num_iterations: int = Field(default=1, ge=1, le=10**4)
     """Optimizer steps per batch of rollouts, mu."""
     old_logprobs: Literal["sampler", "trainer"] = "sampler"
@@ -89,6 +101,10 @@ class TrainingSpec(SpecModel):
             raise ValueError("baseline_decay needs estimator = 'reinforce'")
         if self.refill_rounds and not self.drop_zero_variance:
             raise ValueError("refill_rounds needs drop_zero_variance = true")
+        for setting in ("clip_low", "clip_high"):
+            if setting not in LOSSES[self.loss].reads and not self.is_default(setting):
+                users = [repr(name) for name, loss in LOSSES.items() if setting in loss.reads]
+                raise ValueError(f"loss = {self.loss!r} does nothing with {setting}; those that do: {', '.join(users)}")
         if self.overlap and self.num_iterations > 1:
             raise ValueError("overlap = 1 needs num_iterations = 1")
         return self

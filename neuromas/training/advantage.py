@@ -22,6 +22,8 @@ from neuromas.errors import TrainingError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+SumOver = Callable[[list[float]], list[float]]
+"""Sums numbers over the data-parallel processes, each in its place."""
 Estimator = Literal["reinforce", "rloo", "grpo", "dr_grpo"]
 BaselineGroup = Literal["prompt", "prompt_node"]
 
@@ -115,7 +117,7 @@ def update_running(
     present: Bools,
     baseline_group: BaselineGroup,
     nodes: tuple[str, ...],
-    sum_over: Callable[[list[float]], list[float]] | None = None,
+    sum_over: SumOver | None = None,
 ) -> None:
     """Take a step's rewards into the running baselines, after its advantages were computed.
 

@@ -1,19 +1,16 @@
-"""A step in the forms that TRL wants: lists of tokens to score, and the batch of padded rows that its loss reads.
-
-The batch is padded here where TRL need not score calls before: its own padding works row by row, in Python.
-"""
+"""A step in two forms: lists of tokens for TRL to score, and the batch of padded calls that the loss reads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from neuromas.losses.contract import Tokens
 from neuromas.training.step_plan import StepPlan
 
 
@@ -57,33 +54,75 @@ def rows_of_calls(plan: StepPlan, empty: int) -> TrlRows:
     )
 
 
-def call_batch(plan: StepPlan, padding: int, device: torch.device) -> dict[str, Tensor]:
-    """Return what TRL's loss reads of the kept calls, by TRL's names, each of shape (kept, longest completion).
+@dataclass(frozen=True, slots=True, eq=False)
+class CallBatch:
+    """What the loss reads of the kept calls, one a row, padded on the right to the longest completion.
 
-    The prompts are one padding token wide: the forward pass takes them from the plan's buckets.
+    Attributes:
+        mask: 1 for tokens, 0 for padding, float32, shape (kept, tokens).
+        sampler_logprobs: of the tokens when they were sampled, shape (kept, tokens).
+        old_logprobs: under the old policy of the ratio, shape (kept, tokens).
+        advantages: shape (kept, 1).
+        ref_logprobs: under the base, shape (kept, tokens); None without a KL.
+        correction: see ``losses.contract.Tokens``.
+    """
+
+    mask: Tensor
+    sampler_logprobs: Tensor
+    old_logprobs: Tensor
+    advantages: Tensor
+    ref_logprobs: Tensor | None
+    correction: Tensor | None
+
+    def rows(self, members: Tensor) -> CallBatch:
+        """Return some of the calls, no wider than their longest completion."""
+        mask = self.mask[members]
+        width = int(mask.sum(1).max())
+
+        def cut(values: Tensor) -> Tensor:
+            return values[members][:, :width]
+
+        return CallBatch(
+            mask=mask[:, :width],
+            sampler_logprobs=cut(self.sampler_logprobs),
+            old_logprobs=cut(self.old_logprobs),
+            advantages=self.advantages[members],
+            ref_logprobs=None if self.ref_logprobs is None else cut(self.ref_logprobs),
+            correction=None if self.correction is None else cut(self.correction),
+        )
+
+    def tokens(self, logprobs: Tensor, clip_low: float, clip_high: float) -> Tokens:
+        """Return the calls as a loss sees them, with the trainer's log-probabilities."""
+        return Tokens(logprobs, self.old_logprobs, self.advantages, self.mask, self.correction, clip_low, clip_high)
+
+
+def call_batch(plan: StepPlan, scored: Mapping[str, Tensor], device: torch.device) -> CallBatch:
+    """Return the kept calls of a step that has some.
 
     Args:
         plan: of the step.
-        padding: token past a completion's end.
+        scored: what TRL computed of all calls, by its names, one row each; may be empty.
         device: where the tensors shall be.
     """
     calls = plan.kept_calls
     lengths = np.array([len(call.completion_token_ids) for call in calls], dtype=np.int64)
     mask = np.arange(lengths.max()) < lengths[:, None]
-    tokens = np.full(mask.shape, padding, dtype=np.int64)
-    tokens[mask] = _flat([call.completion_token_ids for call in calls], np.int64)
     logprobs = np.zeros(mask.shape, dtype=np.float32)
-    logprobs[mask] = _flat([call.logprobs for call in calls], np.float32)
-    prompts = torch.full((len(calls), 1), padding)
-    batch = {
-        "prompt_ids": prompts,
-        "prompt_mask": torch.ones_like(prompts),
-        "completion_ids": torch.from_numpy(tokens),
-        "completion_mask": torch.from_numpy(mask.astype(np.int64)),
-        "sampling_per_token_logps": torch.from_numpy(logprobs),
-    }
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    logprobs[mask] = np.fromiter(
+        chain.from_iterable(call.logprobs for call in calls), dtype=np.float32, count=int(lengths.sum())
+    )
+    kept = torch.from_numpy(plan.kept).to(device)
 
+    def of_trl(name: str) -> Tensor | None:
+        return scored[name][kept][:, : mask.shape[1]] if name in scored else None
 
-def _flat(rows: Sequence[Sequence[float]], dtype: type[np.generic]) -> NDArray[np.generic]:
-    return np.fromiter(chain.from_iterable(rows), dtype=dtype, count=sum(map(len, rows)))
+    sampler = torch.from_numpy(logprobs).to(device)
+    old = of_trl("old_per_token_logps")
+    return CallBatch(
+        mask=torch.from_numpy(mask.astype(np.float32)).to(device),
+        sampler_logprobs=sampler,
+        old_logprobs=sampler if old is None else old,
+        advantages=torch.from_numpy(plan.advantages[plan.kept]).to(device, torch.float32)[:, None],
+        ref_logprobs=of_trl("ref_per_token_logps"),
+        correction=of_trl("importance_sampling_ratio"),
+    )

@@ -13,14 +13,13 @@ Names are ``area/name_unit`` with the Node or Adapter last where there is one:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Reduce = Callable[[list[float]], list[float]]
 
 
 class StepMeter:
@@ -56,21 +55,21 @@ class StepMeter:
         amount, count = self._sums.get(name, [0.0, 0.0])
         return amount / count if count > 0 else 0.0
 
-    def values(self, sum_over: Reduce | None = None, max_over: Reduce | None = None) -> dict[str, float]:
-        """Return all metrics; means of nothing are left out.
+    def include(self, other: StepMeter) -> None:
+        """Add what another process collected; it may lack names that this one has, and the reverse."""
+        for name, (amount, count) in other._sums.items():
+            pair = self._sums.setdefault(name, [0.0, 0.0])
+            pair[0] += amount
+            pair[1] += count
+        for name, value in other._peaks.items():
+            self.peak(name, value)
 
-        Args:
-            sum_over: sums numbers over processes, in order; None for one process.
-            max_over: the same with maxima. All processes must have collected the same names in the same order.
-        """
-        flat = [number for pair in self._sums.values() for number in pair]
-        flat = flat if sum_over is None else sum_over(flat)
-        peaks = list(self._peaks.values())
-        peaks = peaks if max_over is None else max_over(peaks)
+    def values(self) -> dict[str, float]:
+        """Return all metrics; means of nothing are left out."""
         values = {}
-        for name, amount, count in zip(self._sums, flat[::2], flat[1::2], strict=True):
+        for name, (amount, count) in self._sums.items():
             if count < 0:
                 values[name] = amount
             elif count > 0:
                 values[name] = amount / count
-        return values | dict(zip(self._peaks, peaks, strict=True))
+        return values | self._peaks

@@ -82,6 +82,12 @@ class Bucket:
         return np.unique(self.call_rows)
 
 
+def idle_bucket() -> Bucket:
+    """Return a forward pass over one token that is no call's: for a process that must take part and has nothing."""
+    one, none = np.zeros((1, 1), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    return Bucket(one[0], one, one, None, sources=one[0], labels=one[0], call_rows=none, steps=none)
+
+
 def pack(
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
@@ -111,6 +117,8 @@ def pack(
         )
     if not all(prompts) or not all(completions):
         raise TrainingError("packing: a prompt or a completion is empty; leave such rows out of the update")
+    if not len(prompts):
+        return []
     sequences = [(*prompt, *completion) for prompt, completion in zip(prompts, completions, strict=True)]
     trees = np.arange(len(sequences)) if not share else np.asarray(groups, dtype=np.int64)
     trees = np.unique(trees, return_inverse=True)[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.distributed as dist
 
-from neuromas.training.sampler import Alone, Peers
+from neuromas.training.sampler import Alone, Item, Peers
 
 
 class TorchPeers:
@@ -20,11 +20,11 @@ class TorchPeers:
         """Number of processes."""
         return dist.get_world_size()
 
-    def gather(self, number: int) -> list[int]:
-        """Return every process's number, by rank."""
-        numbers: list[int] = [0] * self.size
-        dist.all_gather_object(numbers, number)
-        return numbers
+    def gather(self, item: Item) -> list[Item]:
+        """Return every process's item, by rank."""
+        items = [item] * self.size
+        dist.all_gather_object(items, item)
+        return items
 
     def wait(self) -> None:
         """Return when all processes have come here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.errors import RolloutError
@@ -17,9 +17,11 @@ from neuromas.spec.parts import SamplingSpec
 from neuromas.tasks.base import Example, Task
 from neuromas.topology.graph import Topology
 
+Item = TypeVar("Item")
+
 
 class Peers(Protocol):
-    """The data-parallel processes, as far as sampling and metrics need them."""
+    """The data-parallel processes, as far as sampling and checks need them."""
 
     @property
     def rank(self) -> int:
@@ -29,8 +31,8 @@ class Peers(Protocol):
     def size(self) -> int:
         """Number of processes."""
 
-    def gather(self, number: int) -> list[int]:
-        """Return every process's number, by rank."""
+    def gather(self, item: Item) -> list[Item]:
+        """Return every process's item, by rank."""
 
     def wait(self) -> None:
         """Return when all processes have come here."""
@@ -42,9 +44,9 @@ class Alone:
     rank = 0
     size = 1
 
-    def gather(self, number: int) -> list[int]:
-        """Return the number."""
-        return [number]
+    def gather(self, item: Item) -> list[Item]:
+        """Return the item."""
+        return [item]
 
     def wait(self) -> None:
         """Return at once."""
@@ -100,6 +102,22 @@ class StepRollouts:
     sync_s: float
 
 
+@dataclass(slots=True)
+class _Underway:
+    """A batch under way: the step it is for, the version it names, and its groups once they were awaited."""
+
+    step: int
+    version: int
+    ticket: Ticket
+    result: tuple[list[Group], RolloutStats] | None = None
+
+    def wait(self, collect: Callable[[Ticket], tuple[list[Group], RolloutStats]]) -> tuple[list[Group], RolloutStats]:
+        """Return groups and cost, collected once."""
+        if self.result is None:
+            self.result = collect(self.ticket)
+        return self.result
+
+
 class StepSampler:
     """Samples the steps of one stage in order, on the adapters as they are when asked.
 
@@ -135,7 +153,7 @@ class StepSampler:
         self._export = export
         self._is_useful = is_useful
         self._peers = peers
-        self._ahead: tuple[int, int, Ticket] | None = None
+        self._ahead: _Underway | None = None
         self.cursor = cursor
         self.version = -1
 
@@ -144,9 +162,16 @@ class StepSampler:
         return self._refs(self.version)
 
     def publish(self, version: int) -> float:
-        """Publish the adapters as ``version`` unless they are; returns the seconds it took."""
+        """Publish the adapters as ``version`` unless they are; returns the seconds it took.
+
+        Rollouts that were submitted ahead are awaited before, in all processes: they name the version that retires,
+        and a part that is lost with its worker is rolled out again.
+        """
+        if version != self.version and self._ahead is not None:
+            self._ahead.wait(self._collect)
         began = perf_counter()
         if version != self.version:
+            self._peers.wait()
             if self._peers.rank == 0:
                 retired = self._refs(self.version).values() if self.version >= 0 else ()
                 weights = self._export()
@@ -171,18 +196,17 @@ class StepSampler:
         pending = self._take(step)
         if pending is None:
             sync_s = self.publish(step)
-            pending = step, self._submit(step, self._next(self._plan.prompts))
-            groups, stats = self._collect(pending[1])
+            pending = self._begin(step)
+            groups, stats = pending.wait(self._collect)
         else:
-            groups, stats = self._collect(pending[1])
+            groups, stats = pending.wait(self._collect)
             sync_s = self.publish(step)
-        version = pending[0]
         groups, stats, refilled = self._refill(step, groups, stats)
         wait_s = perf_counter() - began - sync_s
         self._check_failures(groups)
         if ahead:
-            self._ahead = step + 1, self.version, self._submit(step + 1, self._next(self._plan.prompts))
-        return StepRollouts(tuple(groups), version, stats, refilled, wait_s, sync_s)
+            self._ahead = self._begin(step + 1)
+        return StepRollouts(tuple(groups), pending.version, stats, refilled, wait_s, sync_s)
 
     def rollouts(self, examples: Sequence[Example], *, greedy: bool, step: int, seed: int) -> list[Group]:
         """Return one rollout of each example on the published version, for evaluation."""
@@ -191,18 +215,20 @@ class StepSampler:
     def drain(self) -> None:
         """Throw away rollouts that were submitted ahead and put their examples back."""
         if self._ahead is not None:
-            self._collect(self._ahead[2])
+            self._ahead.wait(self._collect)
             self.cursor -= self._plan.prompts
             self._ahead = None
 
-    def _take(self, step: int) -> tuple[int, Ticket] | None:
+    def _begin(self, step: int) -> _Underway:
+        return _Underway(step, self.version, self._submit(step, self._next(self._plan.prompts)))
+
+    def _take(self, step: int) -> _Underway | None:
         if self._ahead is None:
             return None
-        for_step, version, ticket = self._ahead
-        self._ahead = None
-        if for_step != step:
-            raise RolloutError(f"rollouts were sampled ahead for step {for_step}, but step {step} is asked for")
-        return version, ticket
+        pending, self._ahead = self._ahead, None
+        if pending.step != step:
+            raise RolloutError(f"rollouts were sampled ahead for step {pending.step}, but step {step} is asked for")
+        return pending
 
     def _collect(self, ticket: Ticket) -> tuple[list[Group], RolloutStats]:
         groups = self._client.collect(ticket)
@@ -258,8 +284,14 @@ class StepSampler:
         return {name: AdapterRef(name, version, self._plan.namespace) for name in self._plan.topology.adapters}
 
     def _check_failures(self, groups: Sequence[Group]) -> None:
-        reasons = [rollout.failure for group in groups for rollout in group.rollouts if rollout.failure is not None]
-        total = sum(len(group.rollouts) for group in groups)
+        """Stop when too many rollouts of all processes failed.
+
+        Raises:
+            RolloutError: they did.
+        """
+        mine = [rollout.failure for group in groups for rollout in group.rollouts if rollout.failure is not None]
+        reasons = [reason for share in self._peers.gather(mine) for reason in share]
+        total = self._plan.prompts * self._plan.group_size
         if len(reasons) > self._plan.max_failed_fraction * total:
             raise RolloutError(
                 f"{len(reasons)} of {total} rollouts of a step failed, allowed is a share of "

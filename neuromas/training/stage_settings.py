@@ -83,11 +83,6 @@ def trl_arguments(spec: TrainingSpec, settings: StageSettings) -> dict[str, Any]
         learning_rate=spec.learning_rate,
         max_grad_norm=0.0,  # clipped per adapter
         beta=0.0,
-        # TRL's cispo takes the largest ratio itself, the others its distance from 1.
-        epsilon=spec.clip_low,
-        epsilon_high=1 + spec.clip_high if spec.loss == "cispo" else spec.clip_high,
-        loss_type="dr_grpo" if spec.loss == "rollout" else spec.loss,
-        importance_sampling_level="sequence" if spec.loss == "luspo" else "token",
         scale_rewards="none",  # the advantages are ours
         vllm_importance_sampling_correction=spec.old_logprobs == "trainer",
         vllm_importance_sampling_mode=spec.importance_sampling,

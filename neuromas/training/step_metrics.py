@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neuromas.losses.contract import Loss, Tokens, divergence
+from neuromas.training.call_batch import CallBatch
 from neuromas.training.metrics import StepMeter
 from neuromas.training.sampler import StepRollouts
 from neuromas.training.step_plan import StepPlan
@@ -17,11 +18,21 @@ from neuromas.training.step_plan import StepPlan
 Ints = NDArray[np.int64]
 
 
-def count_rollouts(meter: StepMeter, plan: StepPlan, sampled: StepRollouts) -> None:
-    """Add what the step's rollouts were and cost."""
-    rows, stats = plan.rows, sampled.stats
+def count_batch(meter: StepMeter, plan: StepPlan) -> None:
+    """Add what the step trains on; the same for all iterations over one batch of rollouts."""
+    rows = plan.rows
     meter.add("rollout/reward_mean", rows.rewards.sum(), rows.rewards.size)
     meter.add("rollout/failed_fraction", rows.failed.sum(), rows.failed.size)
+    lengths = np.array([0 if call is None else len(call.completion_token_ids) for call in rows.calls], dtype=np.float64)
+    meter.add_by_node("rollout/length_mean", rows.nodes, rows.node_of_row, lengths, rows.present.astype(np.float64))
+    meter.total("train/groups_kept", plan.groups_kept)
+    computed = sum(bucket.num_tokens for bucket in plan.buckets)
+    meter.add("train/packed_fraction", computed, plan.padded_tokens)
+
+
+def count_sampling(meter: StepMeter, sampled: StepRollouts) -> None:
+    """Add what a step's rollouts cost; nothing where it trains on those of an earlier one."""
+    stats = sampled.stats
     meter.add("rollout/truncated_fraction", stats.truncated_calls, stats.calls)
     for name, amount in (
         ("rollouts", stats.rollouts),
@@ -31,53 +42,54 @@ def count_rollouts(meter: StepMeter, plan: StepPlan, sampled: StepRollouts) -> N
         ("refilled_groups", sampled.refilled),
     ):
         meter.total(f"rollout/{name}", amount)
-    lengths = np.array([0 if call is None else len(call.completion_token_ids) for call in rows.calls], dtype=np.float64)
-    meter.add_by_node("rollout/length_mean", rows.nodes, rows.node_of_row, lengths, rows.present.astype(np.float64))
-    meter.total("train/groups_kept", plan.groups_kept)
-    computed = sum(bucket.num_tokens for bucket in plan.buckets)
-    meter.add("train/packed_fraction", computed, plan.padded_tokens)
     meter.add("time/rollout_s", sampled.wait_s)
     meter.add("time/sync_s", sampled.sync_s)
 
 
 @torch.no_grad()
 def measure_bucket(
-    meter: StepMeter,
-    plan: StepPlan,
-    members: Ints,
-    part: Mapping[str, Tensor],
-    scores: tuple[Tensor, Tensor],
-    clip: tuple[float, float],
-    top_p: float,
+    meter: StepMeter, plan: StepPlan, members: Ints, batch: CallBatch, loss: Loss, tokens: Tokens, entropies: Tensor
 ) -> None:
-    """Add a bucket's per-Node metrics and its difference from the engine.
+    """Add a bucket's per-Node metrics.
 
     Args:
         meter: of the step.
         plan: of the step.
         members: kept rows of the bucket, in the order of the other arguments' rows.
-        part: TRL's batch of these rows.
-        scores: the trainer's logprobs and entropies, each (rows, tokens).
-        clip: how far below and above 1 a ratio may lie.
+        batch: these rows.
+        loss: that is trained with.
+        tokens: the rows as the loss saw them.
+        entropies: of the trainer, shape (rows, tokens).
+    """
+    nodes, node = plan.rows.nodes, plan.rows.node_of_row[plan.kept[members]]
+    counts = _numbers(tokens.mask.sum(1))
+    per_token = {"train/entropy": entropies}
+    if loss.reads:
+        per_token["train/clip_fraction"] = loss.clipped(tokens).float()
+    if batch.ref_logprobs is not None:
+        per_token["train/kl"] = divergence(tokens.logprobs, batch.ref_logprobs)
+    for name, values in per_token.items():
+        meter.add_by_node(name, nodes, node, _numbers((values * tokens.mask).sum(1)), counts)
+
+
+@torch.no_grad()
+def measure_parity(
+    meter: StepMeter, plan: StepPlan, members: Ints, batch: CallBatch, logprobs: Tensor, top_p: float
+) -> None:
+    """Add a bucket's difference from the engine; only while the trainer has the weights it published.
+
+    Args:
+        meter: of the step.
+        plan: of the step.
+        members: kept rows of the bucket, in the order of the other arguments' rows.
+        batch: these rows.
+        logprobs: of the trainer, shape (rows, tokens).
         top_p: nucleus mass of the sampling. A nucleus renormalises, so the engine's logprob of a token may exceed the
             trainer's by up to -ln(top_p) without disagreement.
     """
-    nodes = plan.rows.nodes
-    node = plan.rows.node_of_row[plan.kept[members]]
-    mask = part["completion_mask"].float()
-    counts = _numbers(mask.sum(1))
-    logprobs, entropies = (values.detach() for values in scores)
-    ratio = (logprobs - part["old_per_token_logps"]).exp()
-    gain = part["advantages"][:, None]
-    clipped = ((ratio < 1 - clip[0]) & (gain < 0)) | ((ratio > 1 + clip[1]) & (gain > 0))
-    per_token = {"train/entropy": entropies, "train/clip_fraction": clipped.float()}
-    if "ref_per_token_logps" in part:
-        away = part["ref_per_token_logps"] - logprobs
-        per_token["train/kl"] = away.exp() - away - 1
-    for name, values in per_token.items():
-        meter.add_by_node(name, nodes, node, _numbers((values * mask).sum(1)), counts)
-    apart = part["sampling_per_token_logps"] - logprobs
-    excess = (apart - apart.clamp(0, -math.log(top_p))).abs() * mask
+    counts = _numbers(batch.mask.sum(1))
+    apart = batch.sampler_logprobs - logprobs
+    excess = (apart - apart.clamp(0, -math.log(top_p))).abs() * batch.mask
     sums, peaks, current = _numbers(excess.sum(1)), _numbers(excess.amax(1)), plan.current[members]
     meter.add("parity/logprob_diff_mean", sums[current].sum(), counts[current].sum())
     meter.add("parity/drift_mean", sums[~current].sum(), counts[~current].sum())
@@ -85,11 +97,9 @@ def measure_bucket(
     meter.peak("parity/logprob_diff_max", peaks[current].max(initial=0.0))
 
 
-def describe_nan(plan: StepPlan, members: Ints, scores: tuple[Tensor, Tensor] | None) -> str:
+def describe_nan(plan: StepPlan, members: Ints, logprobs: Tensor) -> str:
     """Return which Nodes' logprobs are not finite, for an error message."""
-    if scores is None:
-        return "before any logprob was computed"
-    bad = members[_numbers((~torch.isfinite(scores[0])).any(1).float()) > 0]
+    bad = members[_numbers((~torch.isfinite(logprobs)).any(1).float()) > 0]
     nodes = sorted({plan.rows.nodes[index] for index in plan.rows.node_of_row[plan.kept[bad]]})
     return f"logprobs of nodes {nodes} are not finite" if nodes else "all logprobs are finite"
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuromas.errors import TrainingError
+from neuromas.losses.contract import Totals
 from neuromas.rollout.record import Group, NodeCall
 from neuromas.spec.training import TrainingSpec
 from neuromas.topology.graph import Topology
-from neuromas.training.advantage import RunningBaseline, call_advantages, groups_with_signal, update_running
+from neuromas.training.advantage import RunningBaseline, SumOver, call_advantages, groups_with_signal, update_running
 from neuromas.training.calls import CallRows, call_rows
-from neuromas.training.metrics import Reduce
 from neuromas.training.packing import Bucket, pack
 
 Ints = NDArray[np.int64]
@@ -47,8 +47,11 @@ class StepPlan:
 
     Attributes:
         rows: all call rows.
+        totals: of the step over all processes, whatever is kept.
+        in_use: adapters that made a usable call in the step, in any process, shape (adapters,), bool.
         advantages: one per row, shape (rows,).
-        kept: rows that are trained on, ascending, shape (kept,); "kept row k" is ``rows.calls[kept[k]]``.
+        kept: rows that are trained on, ascending, shape (kept,); "kept row k" is ``rows.calls[kept[k]]``. None where
+            this process got no usable call, but another did.
         groups_kept: groups with a gradient.
         current: whether the published weights sampled a kept row, shape (kept,).
         buckets: forward passes over the kept rows; their ``call_rows`` count kept rows.
@@ -58,6 +61,8 @@ class StepPlan:
     """
 
     rows: CallRows
+    totals: Totals
+    in_use: NDArray[np.bool_]
     advantages: NDArray[np.float64]
     kept: Ints
     groups_kept: int
@@ -80,9 +85,10 @@ def plan_step(
     running: RunningBaseline,
     *,
     keep_all: bool,
+    max_tokens: int,
     current_version: int,
     attention_scale: int,
-    sum_over: Reduce | None = None,
+    sum_over: SumOver | None = None,
 ) -> StepPlan:
     """Return the plan of a step; takes its rewards into the running baseline.
 
@@ -92,26 +98,26 @@ def plan_step(
         spec: the training section.
         running: baseline of estimator "reinforce".
         keep_all: train on groups without a policy gradient too, because a KL or entropy term acts on them.
+        max_tokens: largest token budget of a Node.
         current_version: adapter version of the trainer's weights.
         attention_scale: see ``packing.pack``.
         sum_over: sums numbers over the data-parallel processes; None for one.
 
     Raises:
-        TrainingError: no rollout has a single usable call.
+        TrainingError: no rollout of any process has a single usable call.
     """
     rows = call_rows(groups, seats.nodes)
     present = rows.present_by_rollout
     by_rollout = call_advantages(rows.rewards, present, spec.estimator, spec.baseline_group, running, seats.nodes)
     update_running(running, rows.rewards, present, spec.baseline_group, seats.nodes, sum_over)
     signal = groups_with_signal(by_rollout)
-    in_use = signal if spec.drop_zero_variance and not keep_all else np.ones_like(signal)
+    trained = signal if spec.drop_zero_variance and not keep_all else np.ones_like(signal)
     usable = rows.present
-    kept = np.flatnonzero(usable & in_use[rows.group_of_row])
-    if not kept.size:
+    totals, in_use = _totals(rows, seats, max_tokens, sum_over)
+    kept = np.flatnonzero(usable & trained[rows.group_of_row])
+    if not kept.size and usable.any():
         # Nothing to learn from. One group stays, with advantages 0, so that the step is an ordinary one.
         kept = np.flatnonzero(usable & (rows.group_of_row == rows.group_of_row[np.argmax(usable)]))
-    if not kept.size:
-        raise TrainingError("no rollout of this step has a usable call; see the failures in rollouts.jsonl")
     calls = [call for index in kept if (call := rows.calls[index]) is not None]
     keys, packing_group = _packing_groups(rows, kept, seats)
     buckets = pack(
@@ -125,6 +131,8 @@ def plan_step(
     lengths = [len(call.prompt_token_ids) + len(call.completion_token_ids) - 1 for call in calls]
     return StepPlan(
         rows=rows,
+        totals=totals,
+        in_use=in_use,
         advantages=np.asarray(rows.per_row(by_rollout), dtype=np.float64),
         kept=kept,
         groups_kept=int(signal.sum()),
@@ -132,8 +140,26 @@ def plan_step(
         buckets=tuple(buckets),
         routes=torch.tensor([adapter for _, adapter, _ in keys]),
         temperatures=torch.tensor([temperature for _, _, temperature in keys]),
-        padded_tokens=max(lengths) * len(lengths),
+        padded_tokens=max(lengths, default=0) * len(lengths),
     )
+
+
+def _totals(
+    rows: CallRows, seats: Seats, max_tokens: int, sum_over: SumOver | None
+) -> tuple[Totals, NDArray[np.bool_]]:
+    """Return the step's totals and which adapters made a usable call, over all processes.
+
+    Raises:
+        TrainingError: there is no usable call.
+    """
+    lengths = [0 if call is None else len(call.completion_token_ids) for call in rows.calls]
+    by_node = np.bincount(rows.node_of_row[rows.present], minlength=len(rows.nodes))
+    numbers = [float(number) for number in (rows.rewards.size, sum(lengths), *by_node)]
+    rollouts, tokens, *calls = (int(number) for number in (numbers if sum_over is None else sum_over(numbers)))
+    if not sum(calls):
+        raise TrainingError("no rollout of this step has a usable call; see the failures in rollouts.jsonl")
+    in_use = np.bincount(np.array(seats.adapters), calls, minlength=max(seats.adapters) + 1) > 0
+    return Totals(rollouts, sum(calls), tokens, max_tokens), in_use
 
 
 def _packing_groups(rows: CallRows, kept: Ints, seats: Seats) -> tuple[list[tuple[int, int, float]], Ints]:

@@ -1,10 +1,9 @@
 """JointTrainer: TRL's GRPOTrainer over all Nodes of a graph at once. The only file that knows TRL.
 
-One dataset row is one rollout. TRL scores the rollouts; its loss then sees the kept calls, one row each. Where TRL has
-to score calls itself (KL, correction of the sampler) rows are expanded before that, in the order (prompt, Node, g).
-TRL keeps its training loop, losses, importance-sampling correction, KL, metrics, trackers and data parallelism. Ours
-are the rollouts, the advantages, which rows are trained on, the forward passes (packed, routed to adapters, each Node
-at its temperature) and the optimizer.
+One dataset row is one rollout. Where TRL has to score calls itself (KL, correction of the sampler) there is one row per
+call, in the order (prompt, Node, g). TRL keeps its training loop, importance-sampling correction, reference pass,
+metrics, trackers and data parallelism. Ours are the rollouts, the advantages, which rows are trained on, the forward
+passes (packed, routed to adapters, each Node at its temperature), the losses and the optimizer.
 """
 
 from __future__ import annotations
@@ -13,33 +12,34 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 import trl.import_utils as trl_imports
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 
 from neuromas.adapters.bank import AdapterBank
+from neuromas.adapters.initial import stream
 from neuromas.errors import ParityError, TrainingError
+from neuromas.losses.registry import LOSSES
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.advantage import RunningBaseline
-from neuromas.training.aggregation import Aggregation, Amount
-from neuromas.training.call_batch import call_batch, rows_of_calls, rows_of_rollouts
+from neuromas.training.call_batch import CallBatch, call_batch, rows_of_calls, rows_of_rollouts
 from neuromas.training.loop import LoopHooks, StepHook
 from neuromas.training.metrics import StepMeter
 from neuromas.training.optimizer import NodeAdamW
-from neuromas.training.packing import Bucket
+from neuromas.training.packing import Bucket, idle_bucket
 from neuromas.training.sampler import StepRollouts
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
 from neuromas.training.scoring import add_scoring, check_scoring, score_bucket
 from neuromas.training.stage_settings import TRACKED_PROJECT, StageSettings, trl_arguments
-from neuromas.training.step_metrics import count_rollouts, describe_nan, measure_bucket
+from neuromas.training.step_metrics import count_batch, count_sampling, describe_nan, measure_bucket, measure_parity
 from neuromas.training.step_plan import StepPlan, plan_step
 
 # TRL imports vLLM and Ray wherever they are installed, which doubles its import time; it never serves our rollouts.
@@ -88,12 +88,9 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._spec, self._settings, self._sample = spec, settings, sample
         self._before_optimizer_step = before_optimizer_step
         self._plan: StepPlan | None = None
-        self._place = torch.zeros(0, dtype=torch.int64)
-        self._active: tuple[Bucket, ...] = ()
-        self._scores: tuple[Tensor, Tensor] | None = None
+        self._batch: CallBatch | None = None
         self._has_optimizer = False
         self._meter = StepMeter()
-        self._aggregation = Aggregation(spec.loss, Amount(0, 0), 1, 1)
         self._clock = time.perf_counter()
         _silence()
         os.environ.setdefault("WANDB_PROJECT", TRACKED_PROJECT)
@@ -115,9 +112,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         with model.disable_adapter():
             check_scoring(model.get_base_model(), spec.parity_tolerance, packed=spec.forward == "packed")
         # Set here and not in the config, where TRL would make a second adapter its reference: ours is the bare base.
-        self.beta = spec.kl_weight  # k3 times the ratio: the unbiased reverse-KL gradient, arXiv:2512.02556
-        self.aux_loss_enabled = False  # routers of a mixture of experts are frozen with the base
-        self._entropy_bonus_enabled = spec.entropy.start > 0
+        self.beta = spec.kl_weight
         self._corrected = spec.old_logprobs == "trainer"
         self._scores_calls = self._corrected or self.beta > 0
         self.use_vllm = self._corrected  # TRL then corrects for the sampler, whichever it is
@@ -131,12 +126,14 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """One step; every random choice in it depends on (seed, stage, step) alone."""
         self._clock = time.perf_counter()
-        torch.manual_seed(_step_seed(self._settings.seed, self._settings.stage, self.state.global_step))
+        self._meter = StepMeter()
+        key = ("step", self._settings.seed, self._settings.stage, self.state.global_step)
+        torch.manual_seed(int(stream(*key).integers(1 << 63)))
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return TRL's batch for the kept rows, one per call."""
+        """Sample a step and keep what its loss reads; returns rows for TRL to buffer as long as the batch is used."""
         rows = len(inputs) * len(self._settings.seats.nodes) if self._scores_calls else len(inputs)
         iterations = self._spec.num_iterations
         self.num_iterations: int = iterations if self._corrected else 1
@@ -144,20 +141,10 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             scored: dict[str, Any] = super()._generate_and_score_completions([{"prompt": ""} for _ in range(rows)])
         finally:
             self.num_iterations = iterations
-        plan, device = self._planned(), self.accelerator.device
-        self._count(plan)
-        if self._scores_calls:
-            kept = torch.from_numpy(plan.kept).to(device)
-            scored.pop("tool_mask", None)  # it masked the rows that are dropped here
-            out = {key: value[kept] if value.shape[:1] == (rows,) else value for key, value in scored.items()}
-        else:
-            out = call_batch(plan, self._tokenizer.pad_token_id, device)
-            out["num_items_in_batch"] = torch.tensor(self._aggregation.total.tokens, device=device)
-        out["advantages"] = torch.from_numpy(plan.advantages[plan.kept]).to(device, torch.float32)
-        out["row_ids"] = torch.arange(len(plan.kept), device=device)
-        if not self._corrected:
-            out["old_per_token_logps"] = out["sampling_per_token_logps"]
-        return out
+        plan = self._planned()
+        of_trl = scored if self._scores_calls else {}
+        self._batch = call_batch(plan, of_trl, self.accelerator.device) if plan.kept.size else None
+        return {"rows": torch.arange(rows)}
 
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
         """Return the step's rollouts in TRL's form.
@@ -176,34 +163,20 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             self._spec,
             self.running,
             keep_all=acts_on_all,
+            max_tokens=self._settings.max_tokens,
             current_version=step,
             attention_scale=self._attention_scale,
-            sum_over=self._over("sum"),
+            sum_over=self._sum if self.accelerator.num_processes > 1 else None,
         )
         expected = len(plan.rows.calls) if self._scores_calls else plan.rows.rewards.size
         if expected != len(prompts):
             raise TrainingError(f"step {step}: got {expected} rows for a batch of {len(prompts)}")
-        self._plan, self._active = plan, plan.buckets
-        self._place = torch.from_numpy(plan.kept)
-        self._meter = StepMeter()
-        count_rollouts(self._meter, plan, sampled)
+        self._plan = plan
+        count_sampling(self._meter, sampled)
         as_rows = rows_of_calls if self._scores_calls else rows_of_rollouts
         rows = as_rows(plan, self._tokenizer.eos_token_id)
         self._meter.add("time/plan_s", time.perf_counter() - began)
         return rows.prompts, rows.completions, rows.mask, prompts, rows.logprobs, {"final": rows.rewards}, None, []
-
-    def _count(self, plan: StepPlan) -> None:
-        """Fix the normalisation of the step's loss over all processes."""
-        tokens = sum(len(call.completion_token_ids) for call in plan.kept_calls)
-        mine = torch.tensor([len(plan.kept), tokens, plan.rows.rewards.size], dtype=torch.float64)
-        total = self.accelerator.reduce(mine.to(self.accelerator.device, torch.float32), reduction="sum").tolist()
-        self._aggregation = Aggregation(
-            loss=self._spec.loss,
-            total=Amount(int(total[0]), int(total[1])),
-            rollouts=int(total[2]),
-            max_tokens=self.max_completion_length,
-            processes=self.accelerator.num_processes,
-        )
 
     # -- forward and loss
 
@@ -217,71 +190,76 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         compute_entropy: bool = False,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
-        """Return logprobs and entropies of the active buckets at TRL's places; 0 everywhere else."""
-        plan, device = self._planned(), input_ids.device
+        """Return logprobs and entropies of the kept calls, where TRL scores calls; 0 everywhere else."""
+        plan = self._planned()
         shape = (input_ids.size(0), logits_to_keep)
+        logprobs, entropies = self._score(model, plan.buckets, torch.from_numpy(plan.kept), shape)
+        return logprobs, (entropies if compute_entropy else None), None
+
+    def _score(
+        self, model: nn.Module, buckets: Sequence[Bucket], place: Tensor, shape: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return logprobs and entropies of all tokens of some buckets; that of kept row k is row ``place[k]``."""
+        plan, device = self._planned(), self.accelerator.device
         logprobs = torch.zeros(shape[0] * shape[1], device=device)
         entropies = torch.zeros_like(logprobs)
         with self.accelerator.autocast():
-            for bucket in self._active:
+            for bucket in buckets:
                 self.bank.set_routes(plan.routes[bucket.groups])
                 scores = score_bucket(model, bucket, plan.temperatures[bucket.groups], device)
-                places = self._place[bucket.call_rows] * logits_to_keep + torch.from_numpy(bucket.steps)
-                logprobs = logprobs.index_copy(0, places.to(device), scores.logprobs)
-                entropies = entropies.index_copy(0, places.to(device), scores.entropies)
-        self._scores = logprobs.view(shape), entropies.view(shape)
-        return self._scores[0], (self._scores[1] if compute_entropy else None), None
+                places = (place[bucket.call_rows] * shape[1] + torch.from_numpy(bucket.steps)).to(device)
+                logprobs = logprobs.index_copy(0, places, scores.logprobs)
+                entropies = entropies.index_copy(0, places, scores.entropies)
+        return logprobs.view(shape), entropies.view(shape)
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         """Return the step's loss: backward for every bucket but the last, whose graph is returned.
 
-        A bucket's backward pass comes before the next forward pass, since the routes must not change in between.
+        A bucket's backward pass comes before the next forward pass, since the routes must not change in between. Only
+        the last one averages the gradients over the processes, which may have any number of buckets.
         """
-        buckets = self._bucket_list()
+        plan = self._planned()
+        count_batch(self._meter, plan)
+        if not plan.buckets:
+            return self._idle_loss(model)
         done = 0.0
-        for number, (bucket, factor) in enumerate(buckets):
-            loss = self._bucket_loss(model, inputs, bucket, repeated=factor == 0) * factor
-            if not math.isfinite(loss.item()):
-                raise TrainingError(
-                    f"step {self.state.global_step}: the loss is not finite "
-                    f"({describe_nan(self._planned(), bucket.members, self._scores)}); lower training.learning_rate"
-                )
-            if number == len(buckets) - 1:
-                self._check_parity()
-                total = loss + done
-                self._meter.add("train/loss", total.item())
-                return total
-            done += loss.item()
+        for bucket in plan.buckets[:-1]:
             with self.accelerator.no_sync(model):
+                loss = self._bucket_loss(model, bucket)
                 self.accelerator.backward(loss)
-        raise TrainingError("a step has no rows to train on")
+            done += loss.item()
+        total = self._bucket_loss(model, plan.buckets[-1]) + done
+        self._check_parity()
+        self._meter.add("train/loss", total.item())
+        return total
 
-    def _bucket_list(self) -> list[tuple[Bucket, float]]:
-        """Return the buckets and their factors; in step with the other processes, which must call TRL as often."""
-        buckets = [(bucket, 1.0) for bucket in self._planned().buckets]
-        if self.accelerator.num_processes == 1:
-            return buckets
-        counts = self.accelerator.gather(torch.tensor([len(buckets)], device=self.accelerator.device))
-        return buckets + [(buckets[-1][0], 0.0)] * (int(counts.max()) - len(buckets))
-
-    def _bucket_loss(self, model: nn.Module, inputs: dict[str, Any], bucket: Bucket, repeated: bool) -> Tensor:
-        """Return TRL's loss of one bucket's rows as a part of the step's loss."""
+    def _bucket_loss(self, model: nn.Module, bucket: Bucket) -> Tensor:
+        """Return what a bucket adds to the step's loss, times the processes over which gradients are averaged."""
+        plan, loss = self._planned(), LOSSES[self._spec.loss]
+        assert self._batch is not None, "a plan with buckets has kept calls"
         members = torch.from_numpy(bucket.members)
-        found = torch.argsort(inputs["row_ids"].cpu())[members]
-        rows = inputs["row_ids"].shape[0]
-        part = {
-            key: value[found.to(value.device)] if isinstance(value, Tensor) and value.shape[:1] == (rows,) else value
-            for key, value in inputs.items()
-        }
-        place = torch.zeros(rows, dtype=torch.int64)
+        part = self._batch.rows(members.to(self.accelerator.device))
+        place = torch.zeros(len(plan.kept), dtype=torch.int64)
         place[members] = torch.arange(len(members))
-        self._place, self._active = place, (bucket,)
-        amount = Amount(len(members), len(bucket.steps))
-        self.entropy_coef = self._aggregation.entropy_coefficient(amount, self._entropy_weight())
-        loss: Tensor = super()._compute_loss(model, part) * self._aggregation.weight(amount)
-        if self._scores is not None and self._step % self.num_iterations == 0 and not repeated:
-            clip, top_p = (self.epsilon_low, self.epsilon_high), self._settings.top_p
-            measure_bucket(self._meter, self._planned(), members.numpy(), part, self._scores, clip, top_p)
+        logprobs, entropies = self._score(model, (bucket,), place, (len(members), part.mask.shape[1]))
+        tokens = part.tokens(logprobs, self._spec.clip_low, self._spec.clip_high)
+        value = loss(tokens, plan.totals, part.ref_logprobs, self._spec.kl_weight, entropies, self._entropy_weight())
+        if not math.isfinite(value.item()):
+            raise TrainingError(
+                f"step {self.state.global_step}: the loss is not finite "
+                f"({describe_nan(plan, bucket.members, logprobs)}); lower training.learning_rate"
+            )
+        measure_bucket(self._meter, plan, bucket.members, part, loss, tokens, entropies)
+        if self._step % self.num_iterations == 0:
+            measure_parity(self._meter, plan, bucket.members, part, logprobs, self._settings.top_p)
+        return value * self._settings.processes
+
+    def _idle_loss(self, model: nn.Module) -> Tensor:
+        """Return 0 by way of all parameters: the other processes wait for this one's gradients."""
+        self.bank.set_routes([0])
+        scores = score_bucket(model, idle_bucket(), torch.ones(1), self.accelerator.device)
+        self._meter.add("train/loss", 0.0)
+        loss: Tensor = scores.logprobs.sum() * 0.0
         return loss
 
     def _check_parity(self) -> None:
@@ -333,10 +311,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         active = torch.ones(len(self.bank.names), dtype=torch.bool)
         if self._before_optimizer_step is not None:
             active = self._before_optimizer_step(self.state.global_step)
-        plan = self._planned()
-        trained = torch.zeros(len(self.bank.names), device=self.accelerator.device)
-        trained[plan.routes[np.concatenate([bucket.groups for bucket in plan.buckets])]] = 1
-        moved = active & (self.accelerator.reduce(trained, reduction="sum") > 0).cpu()
+        moved = active & torch.from_numpy(self._planned().in_use)
         if len(self.bank.groups) > len(self.bank.names):  # what all share moves even those that must be held still
             moved = torch.cat([moved, (active.all() & moved.any())[None]])
         self.bank.scale_gradients_(moved.to(self.accelerator.device, torch.float32))
@@ -357,30 +332,25 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         """Log TRL's metrics together with ours."""
         if "loss" in logs:
             self._meter.add("time/step_s", time.perf_counter() - self._clock)
-            metrics = self._meter.values(self._over("sum"), self._over("max"))
-            self.metrics = metrics | {"train/learning_rate": logs["learning_rate"]}
+            if self.accelerator.num_processes > 1:
+                own = self._meter
+                self._meter = StepMeter()
+                for meter in gather_object([own]):
+                    self._meter.include(meter)
+            self.metrics = self._meter.values() | {"train/learning_rate": logs["learning_rate"]}
             logs = logs | self.metrics
         super().log(logs, start_time)
 
-    def _over(self, reduction: str) -> Callable[[list[float]], list[float]] | None:
-        if self.accelerator.num_processes == 1:
-            return None
-
-        def reduce(numbers: list[float]) -> list[float]:
-            tensor = torch.tensor(numbers, dtype=torch.float32, device=self.accelerator.device)
-            gathered: Tensor = self.accelerator.gather(tensor).view(self.accelerator.num_processes, -1)
-            return list((gathered.sum(0) if reduction == "sum" else gathered.amax(0)).tolist())
-
-        return reduce
+    def _sum(self, numbers: list[float]) -> list[float]:
+        """Sum numbers over the processes, each in its place."""
+        tensor = torch.tensor(numbers, dtype=torch.float64, device=self.accelerator.device)
+        total: Tensor = self.accelerator.gather(tensor).view(self.accelerator.num_processes, -1).sum(0)
+        return list(total.tolist())
 
 
 def _terminal_reward(prompts: list[str], completions: list[str], final: list[float], **_: Any) -> list[float]:
     """TRL's reward function: the task has scored every rollout once, all its calls share the reward."""
     return final
-
-
-def _step_seed(seed: int, stage: int, step: int) -> int:
-    return (seed * 1_000_003 + stage) * 1_000_003 + step
 
 
 def _placeholder(spec: TrainingSpec, settings: StageSettings) -> Dataset:

@@ -13,6 +13,7 @@ HEAVY = ("torch", "transformers", "peft", "trl", "vllm", "ray", "accelerate", "d
 LIGHT = (
     "neuromas",
     "neuromas.errors",
+    "neuromas.losses.*",
     "neuromas.topology.*",
     "neuromas.spec.*",
     "neuromas.tasks.*",

@@ -1,6 +1,7 @@
-"""One process of a data-parallel stage, for test_trainer_parallel.py.
+"""One process of data-parallel stages, for test_trainer_parallel.py.
 
-usage: python parallel_stage.py OUT SPEC_JSON, with torchrun's variables for more than one process
+usage: python parallel_stage.py OUT CASES_JSON, with torchrun's variables for more than one process. Each case is a
+``Case``; what it leaves is written to OUT/<name>/.
 """
 
 from __future__ import annotations
@@ -9,55 +10,132 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from resumed_stage import make_client, stage_spec, train
 from safetensors.torch import save_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from neuromas.adapters.ref import AdapterRef
 from neuromas.events import Event, StepDone
-from neuromas.training import session
+from neuromas.rollout.batch import RolloutBatch
+from neuromas.rollout.client import LocalRolloutClient, Ticket
+from neuromas.rollout.record import Group, NodeCall, Rollout
 from neuromas.training.checkpoint import read_checkpoint
 from neuromas.training.sampler import Alone, StepSampler
 
+PROMPTS = 6
 
-def main(out: Path, settings: dict[str, object]) -> None:
-    if "RANK" in os.environ:
-        dist.init_process_group("gloo")
-    torch.set_num_threads(1)
-    spec = stage_spec(**settings)
-    metrics: list[dict[str, float]] = []
+
+@dataclass
+class Case:
+    """A stage of a few steps over 6 prompts each.
+
+    Attributes:
+        training: settings beside the defaults.
+        learns: which of a step's prompts have unequal rewards, by their place in the step; all others are solved.
+        fails: which of them get no usable call.
+    """
+
+    training: dict[str, Any] = field(default_factory=dict)
+    learns: Sequence[int] = tuple(range(PROMPTS))
+    fails: Sequence[int] = ()
+
+
+@dataclass
+class RuledClient:
+    """Real rollouts with rewards and failures by the case's rule; notes which examples were rolled out."""
+
+    client: LocalRolloutClient
+    case: Case
+    examples: list[str] = field(default_factory=list)
+    held: list[AdapterRef] = field(default_factory=list)
+
+    @property
+    def last_stats(self) -> Any:
+        return self.client.last_stats
+
+    def publish(self, adapters: Any, retire: Any = ()) -> None:
+        self.client.publish(adapters, retire)
+        self.held = [ref for ref in self.held if ref not in set(retire)] + list(adapters)
+
+    def submit(self, batch: RolloutBatch) -> Ticket:
+        if not batch.greedy and batch.group_size > 1:
+            self.examples += [example.id for example in batch.examples]
+        return self.client.submit(batch)
+
+    def collect(self, ticket: Ticket) -> list[Group]:
+        groups = self.client.collect(ticket)
+        return [Group(group.example, tuple(map(self._ruled, group.rollouts))) for group in groups]
+
+    def _ruled(self, rollout: Rollout) -> Rollout:
+        place = int(rollout.example.id.rsplit("/", 1)[-1]) % PROMPTS
+        if place in self.case.fails:
+            calls = tuple(map(_failed, rollout.calls))
+            return replace(rollout, calls=calls, reward=0.0, failure="engine lost")
+        return replace(rollout, reward=rollout.index * 3 % 4 / 3 if place in self.case.learns else 1.0)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def _failed(call: NodeCall) -> NodeCall:
+    return replace(call, completion_token_ids=(), logprobs=(), finish_reason="error", error="engine lost")
+
+
+def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    spec = stage_spec(**{"steps": 2, "prompts_per_step": PROMPTS, **case.training})
+    ruled = RuledClient(client, case)
+    metrics: list[dict[str, Any]] = []
     gradients: dict[str, torch.Tensor] = {}
-    original = session.StageSession._before_optimizer_step
 
-    def capture(self: session.StageSession, step: int) -> torch.Tensor:
-        for stack in self._bank.stacks():
-            gradients[f"{step}/{stack.key}"] = stack.tensor.grad.clone()
-        return original(self, step)
+    def capture(optimizer: Any, *_: Any) -> None:
+        for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            gradients[f"{len(gradients)}/{number}"] = parameter.grad.clone()
 
-    session.StageSession._before_optimizer_step = capture  # type: ignore[method-assign]
-    publish = StepSampler.publish
+    def note(event: Event) -> None:
+        if isinstance(event, StepDone):
+            metrics.append(event.to_document())
 
-    def publish_everywhere(self: StepSampler, version: int) -> float:
-        """Here every process has an engine of its own, where Ray's learners share theirs."""
+    hook = register_optimizer_step_pre_hook(capture)
+    result = train(spec, out, ruled, on_event=note, attempt=attempt)
+    hook.remove()
+    ruled.publish({}, ruled.held)  # the first process has done so, for an engine that is shared
+    (out / f"examples-{rank}.json").write_text(json.dumps(ruled.examples))
+    if rank == 0:
+        save_file(dict(read_checkpoint(result.checkpoint).adapters), out / "adapters.safetensors")
+        save_file(gradients, out / "gradients.safetensors")
+        (out / "metrics.json").write_text(json.dumps(metrics))
+
+
+def publish_everywhere(publish: Any) -> Any:
+    """Here every process has an engine of its own, where Ray's learners share theirs."""
+
+    def wrapped(self: StepSampler, version: int) -> float:
         peers, self._peers = self._peers, Alone()
         try:
             return publish(self, version)
         finally:
             self._peers = peers
 
-    StepSampler.publish = publish_everywhere  # type: ignore[method-assign]
+    return wrapped
 
-    def note(event: Event) -> None:
-        if isinstance(event, StepDone):
-            metrics.append(event.to_document())
 
-    result = train(spec, out, make_client(spec), on_event=note)
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        save_file(dict(read_checkpoint(result.checkpoint).adapters), out / "adapters.safetensors")
-        save_file(gradients, out / "gradients.safetensors")
-        (out / "metrics.json").write_text(json.dumps(metrics))
+def main(out: Path, cases: dict[str, dict[str, Any]]) -> None:
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+    torch.set_num_threads(1)
+    StepSampler.publish = publish_everywhere(StepSampler.publish)  # type: ignore[method-assign]
+    client = make_client(stage_spec())
+    for attempt, (name, case) in enumerate(cases.items()):
+        run_case(out / name, Case(**case), client, attempt)
     if dist.is_initialized():
         # What still holds the group keeps its threads running into the interpreter's end, where one that asks for the
         # GIL aborts the process.

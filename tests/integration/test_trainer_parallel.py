@@ -1,9 +1,10 @@
-"""Two data-parallel processes are one process that sees all groups."""
+"""Data-parallel processes are one process that sees all groups, however unequal their shares of the work."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,51 +13,90 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from neuromas.losses.registry import LOSSES
+
 SCRIPT = Path(__file__).with_name("parallel_stage.py")
 ENVIRONMENT = {"PYTHONPATH": f"{SCRIPT.parents[2]}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+SOLVED = {"learns": [1, 3]}  # of six prompts; with two processes both belong to the second
+CASES: dict[str, dict[str, Any]] = {
+    "defaults": {"training": {"steps": 6}},
+    "one_group_learns": {"learns": [1]},
+    "two_groups_learn": {"learns": [0, 3]},
+    "two_groups_of_one_process_learn": SOLVED,
+    "no_group_learns": {"learns": []},
+    "a_process_has_no_usable_call": {"training": {"max_failed_fraction": 0.5}, "learns": [0, 2], "fails": [1, 3, 5]},
+    "refill": SOLVED | {"training": {"refill_rounds": 1}},
+    "kl_entropy_trainer": {
+        "training": {"kl_weight": 0.05, "entropy": {"start": 0.02}, "old_logprobs": "trainer", "rows_per_forward": 9}
+    },
+    "reinforce_iterations": {"training": {"estimator": "reinforce", "num_iterations": 2}},
+    **{loss: SOLVED | {"training": {"loss": loss}} for loss in LOSSES},
+}
+KEPT = {"one_group_learns": 1, "two_groups_learn": 2, "two_groups_of_one_process_learn": 2, "no_group_learns": 0}
 
 
-def start(out: Path, settings: dict[str, Any], **rank: str) -> subprocess.Popen[bytes]:
-    out.mkdir(exist_ok=True)
-    command = [sys.executable, str(SCRIPT), str(out), json.dumps(settings)]
-    return subprocess.Popen(command, env=os.environ | ENVIRONMENT | rank, stderr=subprocess.PIPE)
-
-
-def finish(*processes: subprocess.Popen[bytes]) -> None:
-    for process in processes:
-        _, errors = process.communicate(timeout=280)
-        assert process.returncode == 0, errors.decode()
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"steps": 2, "rows_per_forward": 9},
-        {"steps": 2, "loss": "bnpo", "estimator": "reinforce", "drop_zero_variance": False},
-    ],
-    ids=["rollout", "bnpo_reinforce"],
-)
-def test_two_processes_are_one(tmp_path: Path, free_port: int, settings: dict[str, Any]) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    finish(start(one, settings))
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port), "LOCAL_WORLD_SIZE": "2"}
-    finish(*(start(two, settings, RANK=rank, LOCAL_RANK=rank, **common) for rank in ("0", "1")))
-    alone, both = load_file(one / "gradients.safetensors"), load_file(two / "gradients.safetensors")
-    largest = max(float(value.abs().max()) for value in alone.values())
-    assert largest > 1e-3
-    assert max(float((alone[key] - both[key]).abs().max()) for key in alone) < 1e-6
-    weights, parallel = load_file(one / "adapters.safetensors"), load_file(two / "adapters.safetensors")
-    assert max(float((weights[key] - parallel[key]).abs().max()) for key in weights) < 1e-4
-    first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (one, two))
-    for name in ("rollout/reward_mean", "rollout/calls", "train/groups_kept", "train/entropy/n1", "train/loss"):
-        assert [step[name] for step in second] == pytest.approx([step[name] for step in first], abs=1e-5), name
-
-
-@pytest.fixture
-def free_port() -> int:
-    import socket
-
+def launch(out: Path, cases: dict[str, dict[str, Any]], processes: int) -> Path:
+    """Run all cases in so many processes; returns where they wrote."""
+    out.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+        port = probe.getsockname()[1]
+    world = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    world |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [world | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    command = [sys.executable, str(SCRIPT), str(out), json.dumps(cases)]
+    started = [
+        subprocess.Popen(command, env=os.environ | ENVIRONMENT | rank, stderr=subprocess.PIPE)
+        for rank in (ranks if processes > 1 else [{}])
+    ]
+    errors = [process.communicate(timeout=580)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0] * processes, "\n".join(errors)
+    return out
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, groups without a gradient kept."""
+    kept = {
+        name: case | {"training": {"drop_zero_variance": "refill_rounds" in (t := case.get("training", {})), **t}}
+        for name, case in CASES.items()
+    }
+    return launch(tmp_path_factory.mktemp("parallel") / "one", kept, 1)
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return launch(tmp_path_factory.mktemp("parallel") / str(request.param), CASES, request.param)
+
+
+def furthest(one: Path, other: Path) -> float:
+    first, second = load_file(one), load_file(other)
+    assert first.keys() == second.keys()
+    return max(float((first[key] - second[key]).abs().max()) for key in first)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", CASES)
+def test_processes_are_one(one: Path, several: Path, name: str) -> None:
+    assert furthest(one / name / "gradients.safetensors", several / name / "gradients.safetensors") < 1e-6
+    assert furthest(one / name / "adapters.safetensors", several / name / "adapters.safetensors") < 1e-4
+    first, second = (json.loads((folder / name / "metrics.json").read_text()) for folder in (one, several))
+    apart = ("time/", "parity/", "trl/", "train/packed_fraction")  # measured, or per process
+    same = [key for key in first[0] if "/" in key and not key.startswith(apart)]
+    assert {"rollout/calls", "train/groups_kept", "train/loss", "train/entropy/n1", "train/grad_norm/n1"} <= set(same)
+    for key in same:
+        assert [step.get(key) for step in second] == pytest.approx([step.get(key) for step in first], abs=2e-5), key
+    if name in KEPT:
+        assert [step["train/groups_kept"] for step in second] == [KEPT[name]] * 2
+    assert (max(step["train/grad_norm/n1"] for step in second) > 1e-3) == (name != "no_group_learns")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["defaults", "refill"])
+def test_processes_share_the_examples_among_them(one: Path, several: Path, name: str) -> None:
+    shares = [json.loads(file.read_text()) for file in sorted((several / name).glob("examples-*.json"))]
+    (whole,) = [json.loads(file.read_text()) for file in (one / name).glob("examples-*.json")]
+    assert len(shares) > 1
+    assert all(shares)
+    assert sorted(example for share in shares for example in share) == sorted(whole)
+    assert len(set(whole)) == len(whole)

@@ -11,12 +11,11 @@ import torch
 from trainer_world import World, make_world, one_step_gradients
 
 from neuromas.errors import ParityError, TrainingError
+from neuromas.losses.registry import LOSSES
 from neuromas.rollout.record import Group, NodeCall
 from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.sampler import StepRollouts
-
-LOSSES = ("grpo", "dr_grpo", "bnpo", "dapo", "luspo", "cispo", "sapo", "vespo")
 
 
 def spec(**settings: Any) -> TrainingSpec:
@@ -57,15 +56,43 @@ def test_only_the_adapter_whose_node_has_rows_moves_also_with_momentum(world: Wo
         assert torch.equal(after[key], value) == (not key.startswith("b/")), key
 
 
-def test_dropping_groups_without_signal_changes_no_gradient(world: World) -> None:
-    rollouts = world.sampler().sample(0)
-    first, *others = rollouts.groups
-    solved = Group(first.example, tuple(replace(rollout, reward=1.0) for rollout in first.rollouts))
-    flat = replace(rollouts, groups=(solved, *others))
-    kept = one_step_gradients(world, spec(steps=1, drop_zero_variance=False), flat)
-    dropped = one_step_gradients(world, spec(steps=1), flat)
-    assert max(float((kept[key] - dropped[key]).abs().max()) for key in kept) < 1e-6
-    assert max(float(value.abs().max()) for value in dropped.values()) > 1e-3
+def solved(rollouts: StepRollouts, groups: int) -> StepRollouts:
+    """The rollouts with the first groups solved by all of theirs, and the others by one."""
+    found = [
+        Group(group.example, tuple(replace(r, reward=float(number < groups or r.index == 1)) for r in group.rollouts))
+        for number, group in enumerate(rollouts.groups)
+    ]
+    return replace(rollouts, groups=tuple(found))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_dropping_groups_without_signal_changes_no_gradient(world: World, loss: str) -> None:
+    rollouts = solved(world.sampler().sample(0), 1)
+    kept = one_step_gradients(world, spec(steps=1, loss=loss, drop_zero_variance=False), rollouts)
+    dropped = one_step_gradients(world, spec(steps=1, loss=loss), rollouts)
+    assert_equal(kept, dropped)
+
+
+def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    """Equal gradients, up to the order of sums."""
+    largest = max(float(value.abs().max()) for value in first.values())
+    assert largest > 1e-4
+    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-5 * max(0.1, largest)
+
+
+def test_an_adapter_of_dropped_groups_alone_moves_on_its_momentum_as_if_they_were_kept(world: World) -> None:
+    sampler = world.sampler()
+    before, sampled, ends = world.bank.state(), sampler.sample(0), []
+    first = solved(sampled, 0)
+    without = edited(first, lambda call: call if call.node != "b" else None)
+    second = replace(first, groups=(solved(sampled, 1).groups[0], *without.groups[1:]))
+    for keep in (True, False):
+        for name in world.bank.names:
+            world.bank.load(name, before)
+        settings = spec(steps=2, drop_zero_variance=not keep, parity_tolerance=1e9)
+        world.trainer(settings, lambda step: (first, second)[step]).train()
+        ends.append(world.bank.state())
+    assert max(float((ends[0][key] - ends[1][key]).abs().max()) for key in before) < 1e-6
 
 
 def test_a_step_without_any_signal_is_an_ordinary_step(world: World) -> None:
@@ -90,14 +117,42 @@ def test_failed_calls_are_left_out(world: World) -> None:
     assert all(bool(torch.isfinite(value).all()) for value in found.values())
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"entropy": {"start": 0.5}}, {"old_logprobs": "trainer", "kl_weight": 0.2, "drop_zero_variance": False}],
+    ids=["entropy", "kl_correction"],
+)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_buckets_add_up_to_the_loss_of_the_whole_step(world: World, loss: str) -> None:
+def test_buckets_add_up_to_the_loss_of_the_whole_step(world: World, loss: str, settings: dict[str, Any]) -> None:
     rollouts = world.sampler().sample(0)
-    whole = one_step_gradients(world, spec(steps=1, loss=loss, forward="padded"), rollouts)
-    parts = one_step_gradients(world, spec(steps=1, loss=loss, rows_per_forward=5), rollouts)
-    largest = max(float(value.abs().max()) for value in whole.values())
-    assert largest > 0
-    assert max(float((whole[key] - parts[key]).abs().max()) for key in whole) < 1e-5 * max(1.0, largest)
+    whole = one_step_gradients(world, spec(steps=1, loss=loss, forward="padded", **settings), rollouts)
+    assert_equal(whole, one_step_gradients(world, spec(steps=1, loss=loss, rows_per_forward=5, **settings), rollouts))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_entropy_bonus_counts_tokens_as_the_loss_does(world: World, loss: str) -> None:
+    """With all rewards equal only the bonus is left; its size is the share of a token, summed over all tokens."""
+    rollouts = solved(world.sampler().sample(0), 3)
+    seen: list[dict[str, float]] = []
+    settings = spec(steps=1, loss=loss, entropy={"start": 0.1})
+    world.trainer(settings, lambda step: rollouts, on_step=lambda step, found: bool(seen.append(dict(found)))).train()
+    calls = [call for group in rollouts.groups for rollout in group.rollouts for call in rollout.calls]
+    tokens = sum(len(call.completion_token_ids) for call in calls)
+    share = {"rollout": 1 / 12, "dr_grpo": 1 / (36 * 5), "luspo": 1 / 36}.get(loss, 1 / tokens)
+    entropy = sum(
+        seen[0][f"train/entropy/{node}"] * sum(len(call.completion_token_ids) for call in calls if call.node == node)
+        for node in "abc"
+    )
+    if loss in ("grpo", "sapo"):  # a mean over calls of means over tokens
+        assert 0 < -seen[0]["train/loss"] < 0.1 * max(seen[0][f"train/entropy/{node}"] for node in "abc")
+    else:
+        assert seen[0]["train/loss"] == pytest.approx(-0.1 * share * entropy, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", [18446634, 20261127, 2**31 - 1])
+def test_every_seed_of_a_run_trains(world: World, seed: int) -> None:
+    sampler = world.sampler()
+    world.trainer(spec(steps=2), sampler.sample, seed=seed).train()
 
 
 def test_a_wrong_logprob_from_the_engine_stops_the_run(world: World) -> None:
@@ -156,9 +211,11 @@ def test_several_iterations_over_one_batch_clip_and_sample_once(world: World) ->
     world.trainer(settings, sample, on_step=lambda step, metrics: bool(seen.append(dict(metrics)))).train()
     assert sampled == [0, 3]
     assert len(seen) == 6
-    clipped = [metrics["trl/clip_ratio/region_mean"] for metrics in seen]
+    clipped = [max(metrics[f"train/clip_fraction/{node}"] for node in "abc") for metrics in seen]
     assert clipped[0] == clipped[3] == 0
-    assert max(clipped) > 0
+    assert min(clipped[2], clipped[5]) > 0
+    assert [metrics.get("rollout/rollouts", 0) for metrics in seen] == [12, 0, 0, 12, 0, 0]
+    assert ["parity/logprob_diff_mean" in metrics for metrics in seen] == [True, False, False, True, False, False]
 
 
 def test_training_raises_the_reward_and_prints_nothing(world: World, capfd: pytest.CaptureFixture[str]) -> None:

@@ -84,13 +84,15 @@ class World:
             self.client, DigitTask(), sample_plan, self.bank.export_all, lambda group: True, Alone(), cursor=0
         )
 
-    def trainer(self, spec: TrainingSpec, sample: Any, steps: int | None = None, **hooks: Any) -> JointTrainer:
+    def trainer(
+        self, spec: TrainingSpec, sample: Any, steps: int | None = None, seed: int = 0, **hooks: Any
+    ) -> JointTrainer:
         names = {name: self.bank.index(name) for name in self.bank.names}
         settings = StageSettings(
             seats=Seats.of(self.topology, names, self.sampling.temperature),
             max_tokens=self.sampling.max_tokens,
             top_p=self.sampling.top_p,
-            seed=0,
+            seed=seed,
             stage=0,
             steps=steps or spec.steps,
             first_step=0,

@@ -1,9 +1,8 @@
-"""Schedule, aggregation, meter, statistics: literal values."""
+"""Schedule, meter, statistics: literal values."""
 
 import pytest
 
 from neuromas.spec.training import EntropySpec, TrainingSpec
-from neuromas.training.aggregation import Aggregation, Amount
 from neuromas.training.metrics import StepMeter
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
 from neuromas.training.statistics import exact_mcnemar, paired_test, wilson_interval
@@ -31,31 +30,20 @@ def test_entropy_weight_ends_at_until():
     assert [entropy_weight(step, 8, spec) for step in (0, 2, 4, 7)] == [0.02, 0.01, 0.0, 0.0]
 
 
-def test_rollout_loss_is_a_sum_over_calls_and_a_mean_over_rollouts():
-    # TRL's dr_grpo of a bucket is sum / (rows * max_tokens)
-    whole = Aggregation("rollout", Amount(6, 20), rollouts=4, max_tokens=8)
-    bucket = Amount(3, 10)
-    assert 12.0 / (3 * 8) * whole.weight(bucket) == pytest.approx(12.0 / 4)
-    assert whole.entropy_coefficient(bucket, 0.02) * whole.weight(bucket) == pytest.approx(0.02 * 10 / 4)
-
-
-@pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "bnpo", "sapo", "luspo"])
-def test_weights_of_the_buckets_of_all_processes_average_to_one(loss):
-    parts = [Amount(3, 10), Amount(2, 4), Amount(5, 6)]
-    whole = Aggregation(loss, Amount(10, 20), rollouts=5, max_tokens=8, processes=2)
-    assert sum(whole.weight(part) for part in parts) / 2 == pytest.approx(1.0)
-
-
-def test_meter_adds_up_over_processes():
-    meter = StepMeter()
+def test_meters_of_processes_add_up_whatever_each_has_collected():
+    meter, other = StepMeter(), StepMeter()
     meter.add("a", 3, 4)
     meter.add("a", 1, 0)
     meter.add("nothing", 0, 0)
     meter.total("calls", 5)
     meter.peak("max", 2.0)
     assert meter.values() == {"a": 1.0, "calls": 5.0, "max": 2.0}
-    twice = meter.values(lambda numbers: [2 * number for number in numbers], lambda numbers: numbers)
-    assert twice == {"a": 1.0, "calls": 10.0, "max": 2.0}
+    other.add("b", 1, 2)
+    other.total("calls", 7)
+    other.peak("max", 3.0)
+    other.add("a", 0, 4)
+    meter.include(other)
+    assert meter.values() == {"a": 0.5, "b": 0.5, "calls": 12.0, "max": 3.0}
 
 
 def test_wilson_interval_by_hand():

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from neuromas import __version__
 from neuromas.adapters.families.registry import FAMILIES as ADAPTERS
+from neuromas.losses.registry import LOSSES
 from neuromas.services.api.auth import ReaderOrServer
 from neuromas.services.api.bounds import MAX_EDGES
 from neuromas.services.api.described import errors
@@ -21,7 +22,7 @@ from neuromas.services.records import Scope
 from neuromas.services.store.base import Document
 from neuromas.spec.growth import EditSpec
 from neuromas.spec.machine import EngineSpec, RuntimeSpec
-from neuromas.spec.training import Loss, TrainingSpec
+from neuromas.spec.training import TrainingSpec
 from neuromas.tasks.registry import FAMILIES
 
 routes: APIRouter = router("service")
@@ -38,7 +39,7 @@ async def read_capabilities(caller: ReaderOrServer, service: Serviced) -> Docume
         "tasks": _tasks(service),
         "bases": [*settings.bases, *(f"{root}/..." for root in settings.base_roots)],
         "adapters": list(ADAPTERS),
-        "losses": list(get_args(Loss)),
+        "losses": list(LOSSES),
         "estimators": _choices(TrainingSpec, "estimator"),
         "engines": _choices(EngineSpec, "type"),
         "runtimes": _choices(RuntimeSpec, "type"),
