@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.training.learner import Learner
 from neuromas.training.plan import StagePlan
+from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
 from neuromas.training.stage_settings import StageSettings
 from neuromas.training.step_plan import Seats
@@ -103,9 +105,12 @@ def joint_turn(spec: RunSpec, rollouts: StepRollouts, folder: Path) -> Callable[
     )
     tokenizer = AutoTokenizer.from_pretrained(base)
     training = spec.training.model_copy(update={"parity_tolerance": 1e9})  # the same rollouts at every step
-    trainer = JointTrainer(
-        model, bank, tokenizer, training, settings, lambda step: rollouts, lambda step, metrics: False
+    session: Any = SimpleNamespace(
+        sample=lambda step: rollouts,
+        restraint=Restraint(bank, StagePlan("stage", 0, topology, STEPS)),
+        after_step=lambda step, metrics: False,
     )
+    trainer = JointTrainer(model, bank, tokenizer, training, settings, session)
     clock = StepClock()
     trainer.add_callback(clock)
 

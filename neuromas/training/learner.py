@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
 
@@ -30,18 +29,7 @@ from neuromas.training.peers import find_peers
 from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.sampler import Peers
 from neuromas.training.session import StageSession
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What all stages of a run share."""
-
-    spec: RunSpec
-    folder: Path
-    client: RolloutClient
-    emit: Observer
-    peers: Peers
-    stopping: Flag
+from neuromas.training.workplace import Workplace
 
 
 class Learner:

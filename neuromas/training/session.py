@@ -1,66 +1,53 @@
-"""StageSession: one stage from its first step to its last checkpoint."""
+"""StageSession: one stage from its first step to its last checkpoint.
+
+A step, in order:
+
+ 1. publish the adapters as they are, under new names         StepSampler.publish
+ 2. sample the rollouts of the step's examples                StepSampler.sample, called by StageSession.sample
+ 3. rewards -> advantages, against the group or a mean        advantage.call_advantages
+ 4. choose the calls to train on, pack them into buckets      step_plan.plan_step
+ 5. score them under the base or the old policy, if asked     JointTrainer._generate_and_score_completions (TRL)
+ 6. per bucket: forward, loss, backward                       JointTrainer._compute_loss, losses.registry
+ 7. average the gradients over the processes                  in the last backward pass (DDP)
+ 8. pull, freeze, clip each adapter on its own                JointTrainer.finish_gradients, Restraint
+ 9. move the adapters that made a call                        NodeAdamW.step
+10. add the metrics up over the processes                     JointTrainer.log
+11. held-out check of the trigger, evaluation where due       StageSession.after_step
+12. report, and write a checkpoint where due                  StageSession.after_step
+
+With ``training.overlap`` the rollouts of 2 were submitted one step before, on the weights of then, and 1 follows them.
+With ``training.num_iterations`` above 1 only every so many steps begin with 1 to 5; the others use the same batch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
-from threading import Event as Flag
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from neuromas.adapters.anchor import Anchor
 from neuromas.adapters.bank import AdapterBank
-from neuromas.events import CheckpointWritten, Evaluated, Observer, RolloutsSampled, StepDone
+from neuromas.events import CheckpointWritten, Evaluated, RolloutsSampled, StepDone
 from neuromas.growth.ledger import Spending
 from neuromas.growth.triggers import Check, Trigger
-from neuromas.rollout.client import RolloutClient
 from neuromas.rollout.record import Group, Provenance
-from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
 from neuromas.training.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.plan import StagePlan, StageResult
-from neuromas.training.sampler import Peers, SamplePlan, StepRollouts, StepSampler
+from neuromas.training.restraint import Restraint
+from neuromas.training.sampler import SamplePlan, StepRollouts, StepSampler
 from neuromas.training.stage_settings import StageSettings, stays_on_cpu
 from neuromas.training.start import check_resume, keep_all, load_moments, load_start
 from neuromas.training.step_plan import Seats
 from neuromas.training.trainer import JointTrainer
+from neuromas.training.workplace import Workplace
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-
-class Shared(Protocol):
-    """What a session needs of the learner it belongs to; see ``Workplace``."""
-
-    @property
-    def spec(self) -> RunSpec:
-        """The run."""
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-
-    @property
-    def client(self) -> RolloutClient:
-        """The rollout workers."""
-
-    @property
-    def emit(self) -> Observer:
-        """Receives events."""
-
-    @property
-    def peers(self) -> Peers:
-        """The data-parallel processes."""
-
-    @property
-    def stopping(self) -> Flag:
-        """Set when the stage shall end."""
 
 
 @dataclass(slots=True)
@@ -81,11 +68,12 @@ class StageSession:
 
     Attributes:
         first_step: steps done before this session (a resumed stage).
+        restraint: which adapters may move, and what pulls them back.
     """
 
     def __init__(
         self,
-        shared: Shared,
+        place: Workplace,
         plan: StagePlan,
         model: PeftModel,
         bank: AdapterBank,
@@ -96,7 +84,7 @@ class StageSession:
         """Load the stage's weights and set its trainer up.
 
         Args:
-            shared: of the run.
+            place: of the run.
             plan: the stage.
             model: the base with fresh adapters for the stage's graph.
             bank: the adapters.
@@ -107,16 +95,15 @@ class StageSession:
         Raises:
             CheckpointError: ``plan.start`` or ``plan.resume`` cannot be used.
         """
-        self._shared, self._plan, self._bank = shared, plan, bank
+        self._place, self._plan, self._bank = place, plan, bank
         self._task, self._writer = task, writer
         start = None if plan.start is None else read_checkpoint(plan.start)
         resumed = None if plan.resume is None else read_checkpoint(plan.resume)
         sources = plan.sources if plan.sources is not None else keep_all(bank)
         if start is not None:
             modules = tuple(read_checkpoint(module) for module in plan.modules)
-            load_start(bank, start, modules, sources, shared.spec.seed)
-        self._anchor = Anchor(bank, plan.pulled) if plan.pulled else None
-        self._frozen = torch.tensor([name in plan.frozen for name in bank.names])
+            load_start(bank, start, modules, sources, place.spec.seed)
+        self.restraint = Restraint(bank, plan)
         self._progress = Progress()
         cursor = 0 if start is None else int(start.state["cursor"])
         if resumed is not None:
@@ -140,8 +127,8 @@ class StageSession:
         greedy = sampled = None
         if self._progress.is_over:  # who asks to stop wants the checkpoint, soon
             self._sampler.publish(self._progress.step)
-            greedy = self._evaluate("greedy", self._shared.spec.evaluation.examples, "evaluation")
-            sampled = self._evaluate("sampled", self._shared.spec.evaluation.examples, "evaluation")
+            greedy = self._evaluate("greedy", self._place.spec.evaluation.examples, "evaluation")
+            sampled = self._evaluate("sampled", self._place.spec.evaluation.examples, "evaluation")
         self._write(greedy.value if greedy is not None else None)
         return StageResult(
             steps=self._progress.step,
@@ -150,14 +137,14 @@ class StageSession:
             sampled_accuracy=sampled.value if sampled is not None else float("nan"),
             correct=greedy.rewards if greedy is not None else (),
             spending=self._progress.spending,
-            checkpoint=self._progress.written or self._shared.folder,
+            checkpoint=self._progress.written or self._place.folder,
             checks=self._progress.checks,
         )
 
     def close(self) -> None:
         """Make the workers forget the stage's adapters."""
-        if self._shared.peers.rank == 0 and self._sampler.version >= 0:
-            self._shared.client.publish({}, sorted(self._sampler.refs().values()))
+        if self._place.peers.rank == 0 and self._sampler.version >= 0:
+            self._place.client.publish({}, sorted(self._sampler.refs().values()))
 
     # -- set-up
 
@@ -174,7 +161,7 @@ class StageSession:
         return int(state["cursor"])
 
     def _make_sampler(self, cursor: int) -> StepSampler:
-        spec, plan = self._shared.spec, self._plan
+        spec, plan = self._place.spec, self._plan
         training = spec.training
         again = f".{plan.attempt}" if plan.attempt else ""
         sample_plan = SamplePlan(
@@ -195,11 +182,11 @@ class StageSession:
             return always or len({rollout.reward for rollout in group.rollouts}) > 1
 
         return StepSampler(
-            self._shared.client, self._task, sample_plan, self._bank.export_all, is_useful, self._shared.peers, cursor
+            self._place.client, self._task, sample_plan, self._bank.export_all, is_useful, self._place.peers, cursor
         )
 
     def _make_trainer(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> JointTrainer:
-        spec, plan = self._shared.spec, self._plan
+        spec, plan = self._place.spec, self._plan
         index = {name: self._bank.index(name) for name in self._bank.names}
         budgets = (plan.topology.node(node).max_tokens for node in plan.topology.order)
         settings = StageSettings(
@@ -213,46 +200,30 @@ class StageSession:
             warmup=plan.warmup,
             decay=plan.decay,
             report_to=spec.tracking.report_to,
-            folder=self._shared.folder / "tracking" / plan.name,
+            folder=self._place.folder / "tracking" / plan.name,
             on_cpu=stays_on_cpu(spec.runtime),
-            processes=self._shared.peers.size,
+            processes=self._place.peers.size,
             name=f"{spec.name}/{plan.name}",
         )
-        return JointTrainer(
-            model,
-            self._bank,
-            tokenizer,
-            spec.training,
-            settings,
-            sample=self._sample,
-            on_step=self._after_step,
-            before_optimizer_step=self._before_optimizer_step,
-        )
+        return JointTrainer(model, self._bank, tokenizer, spec.training, settings, self)
 
     # -- what the trainer calls
 
-    def _sample(self, step: int) -> StepRollouts:
+    def sample(self, step: int) -> StepRollouts:
         """Return a step's rollouts; those of the next are begun unless a checkpoint lies between the two.
 
         A checkpoint holds one version of the weights, so the step after it starts afresh: then a resumed stage and
         one that was never interrupted do the same.
         """
-        spec = self._shared.spec
+        spec = self._place.spec
         more = step + 1 < self._plan.steps
         ahead = bool(spec.training.overlap) and more and not self._is_checkpoint(step + 1)
         self._progress.sampled = self._sampler.sample(step, ahead)
         return self._progress.sampled
 
-    def _before_optimizer_step(self, step: int) -> Tensor:
-        """Add the pull to the gradients; return which adapters may move in this step."""
-        if self._anchor is not None:
-            self._anchor.add_gradient_(self._plan.pull_weight)
-        thawed = self._plan.freeze_steps is not None and step >= self._plan.freeze_steps
-        return torch.ones_like(self._frozen) if thawed else ~self._frozen
-
-    def _after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Check, evaluate, report and save after an optimizer step; returns whether the stage ends."""
-        progress, spec = self._progress, self._shared.spec
+        progress, spec = self._progress, self._place.spec
         progress.step = step
         progress.spending += _spent(metrics)
         held: dict[str, float] = {}
@@ -262,7 +233,7 @@ class StageSession:
             for mode in ("greedy", "sampled"):
                 found = self._evaluate(mode, spec.evaluation.examples, "evaluation")
                 held[f"eval/accuracy_{mode}"] = found.value if found is not None else 0.0
-        if reason is None and any(self._shared.peers.gather(int(self._shared.stopping.is_set()))):
+        if reason is None and any(self._place.peers.gather(int(self._place.stopping.is_set()))):
             reason = "interrupted"
         self._report(step, {**metrics, **held})
         if reason is not None:
@@ -283,8 +254,8 @@ class StageSession:
             self._look(trigger, step, held)
         elif trigger.every:
             return None
-        reason = trigger.fires(self._progress.checks, step) if self._shared.peers.rank == 0 else None
-        fired = self._shared.peers.gather(int(reason is not None))[0]
+        reason = trigger.fires(self._progress.checks, step) if self._place.peers.rank == 0 else None
+        fired = self._place.peers.gather(int(reason is not None))[0]
         return (reason or "trigger") if fired else None
 
     def _look(self, trigger: Trigger, step: int, held: dict[str, float]) -> None:
@@ -304,17 +275,17 @@ class StageSession:
 
     def _evaluate(self, mode: str, examples: int, purpose: str) -> Accuracy | None:
         """Evaluate the published version on validation questions; None in processes that do not report."""
-        if self._shared.peers.rank != 0:
+        if self._place.peers.rank != 0:
             return None
         found = accuracy(
             self._sampler.rollouts(
                 held_out(self._task, self._plan.level, examples, "validation"),
                 greedy=mode == "greedy",
                 step=0,
-                seed=self._shared.spec.evaluation.seed,
+                seed=self._place.spec.evaluation.seed,
             )
         )
-        self._shared.emit(
+        self._place.emit(
             Evaluated(
                 stage=self._plan.index,
                 step=self._progress.step,
@@ -330,20 +301,20 @@ class StageSession:
         return found
 
     def _report(self, step: int, metrics: Mapping[str, float]) -> None:
-        plan, tracking = self._plan, self._shared.spec.tracking
+        plan, tracking = self._plan, self._place.spec.tracking
         extra = {"topology/nodes": float(len(plan.topology.nodes))}
         if plan.level is not None:
             extra["stage/level"] = float(plan.level)
         sampled = self._progress.sampled
         if sampled is not None and tracking.rollouts_per_sample and (step - 1) % tracking.rollouts_every == 0:
             chosen = [group.rollouts[0] for group in sampled.groups][: tracking.rollouts_per_sample]
-            self._shared.emit(RolloutsSampled(stage=plan.index, step=step, rollouts=tuple(chosen)))
-        self._shared.emit(StepDone(stage=plan.index, step=step, metrics={**metrics, **extra}))
+            self._place.emit(RolloutsSampled(stage=plan.index, step=step, rollouts=tuple(chosen)))
+        self._place.emit(StepDone(stage=plan.index, step=step, metrics={**metrics, **extra}))
 
     def _is_checkpoint(self, step: int) -> bool:
         """Whether a checkpoint follows ``step`` steps; never inside the iterations over one batch."""
-        every = self._shared.spec.checkpoint.every
-        return bool(every) and step % every == 0 and step % self._shared.spec.training.num_iterations == 0
+        every = self._place.spec.checkpoint.every
+        return bool(every) and step % every == 0 and step % self._place.spec.training.num_iterations == 0
 
     def _write(self, greedy: float | None) -> None:
         if self._writer is None:
@@ -368,10 +339,10 @@ class StageSession:
                 "modules": [str(module) for module in plan.modules],
             },
         }
-        rng = {"seed": self._shared.spec.seed, "stage": plan.index, "step": progress.step}
+        rng = {"seed": self._place.spec.seed, "stage": plan.index, "step": progress.step}
         checkpoint = Checkpoint(plan.topology, self._bank.state(), moments, counts, rng, state)
         progress.written = self._writer.write(checkpoint)
-        self._shared.emit(CheckpointWritten(stage=plan.index, step=progress.step, path=str(progress.written)))
+        self._place.emit(CheckpointWritten(stage=plan.index, step=progress.step, path=str(progress.written)))
 
 
 def _spent(metrics: Mapping[str, float]) -> Spending:

@@ -12,8 +12,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.initial import stream
@@ -31,16 +31,18 @@ from neuromas.losses.registry import LOSSES
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.advantage import RunningBaseline
 from neuromas.training.call_batch import CallBatch, call_batch, rows_of_calls, rows_of_rollouts
-from neuromas.training.loop import LoopHooks, StepHook
+from neuromas.training.loop import LoopHooks
 from neuromas.training.metrics import StepMeter
 from neuromas.training.optimizer import NodeAdamW
 from neuromas.training.packing import Bucket, idle_bucket
-from neuromas.training.sampler import StepRollouts
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
 from neuromas.training.scoring import add_scoring, check_scoring, score_bucket
 from neuromas.training.stage_settings import TRACKED_PROJECT, StageSettings, trl_arguments
 from neuromas.training.step_metrics import count_batch, count_sampling, describe_nan, measure_bucket, measure_parity
 from neuromas.training.step_plan import StepPlan, plan_step
+
+if TYPE_CHECKING:
+    from neuromas.training.session import StageSession
 
 # TRL imports vLLM and Ray wherever they are installed, which doubles its import time; it never serves our rollouts.
 trl_imports.is_vllm_available = lambda *_args, **_kwargs: False
@@ -49,7 +51,7 @@ from trl import GRPOConfig, GRPOTrainer  # noqa: E402 - must follow the lines ab
 
 
 class JointTrainer(GRPOTrainer):  # type: ignore[misc]
-    """Trains all adapters of a stage. Give it to ``train()``; hooks see every step.
+    """Trains all adapters of a stage; the session gives it rollouts and hears of every step. See ``session``.
 
     Attributes:
         bank: the adapters.
@@ -65,9 +67,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         tokenizer: PreTrainedTokenizerBase,
         spec: TrainingSpec,
         settings: StageSettings,
-        sample: Callable[[int], StepRollouts],
-        on_step: StepHook,
-        before_optimizer_step: Callable[[int], Tensor] | None = None,
+        session: StageSession,
     ) -> None:
         """Set up a stage.
 
@@ -77,16 +77,12 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             tokenizer: of the base.
             spec: the training section.
             settings: the stage.
-            sample: returns this process's rollouts of a step.
-            on_step: see ``StepHook``.
-            before_optimizer_step: called with the step once its gradients are there; may add to them, and returns
-                which adapters may move, shape (adapters,), bool. None = all.
+            session: whose trainer this is.
         """
         self.bank = bank
         self.running = RunningBaseline(spec.baseline_decay)
         self.metrics: dict[str, float] = {}
-        self._spec, self._settings, self._sample = spec, settings, sample
-        self._before_optimizer_step = before_optimizer_step
+        self._spec, self._settings, self._session = spec, settings, session
         self._plan: StepPlan | None = None
         self._batch: CallBatch | None = None
         self._has_optimizer = False
@@ -100,7 +96,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             args=GRPOConfig(**trl_arguments(spec, settings)),
             train_dataset=_placeholder(spec, settings),
             processing_class=tokenizer,
-            callbacks=[LoopHooks(settings.first_step, self.finish_gradients, lambda: self.metrics, on_step)],
+            callbacks=[LoopHooks(self)],
         )
         if (seen := self.accelerator.num_processes) != settings.processes:
             raise TrainingError(
@@ -120,6 +116,17 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """Send nothing: a run contacts no one that it was not told of."""
+
+    # -- the loop
+
+    def begin(self, state: TrainerState) -> None:
+        """Let the loop count from the steps that are done, and share the first loss it logs by none of them."""
+        state.global_step = self._globalstep_last_logged = self._settings.first_step
+
+    def end_step(self, logs: Mapping[str, Any]) -> bool:
+        """Hand a step's metrics over, TRL's as ``trl/<name>``; returns whether the stage ends."""
+        theirs = {f"trl/{key}": value for key, value in logs.items() if key not in self.metrics and value is not None}
+        return self._session.after_step(self.state.global_step, {**self.metrics, **theirs})
 
     # -- the batch
 
@@ -154,7 +161,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         there is one row per call, dropped rows masked. Else it scores rewards: one row per rollout, without tokens.
         """
         step = self.state.global_step
-        sampled = self._sample(step)
+        sampled = self._session.sample(step)
         began = time.perf_counter()
         acts_on_all = self._spec.kl_weight > 0 or self._entropy_weight() > 0
         plan = plan_step(
@@ -307,13 +314,13 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         return self.lr_scheduler
 
     def finish_gradients(self) -> None:
-        """Between backward and the optimizer: outside terms, per-adapter norms and clipping, who moves."""
-        active = torch.ones(len(self.bank.names), dtype=torch.bool)
-        if self._before_optimizer_step is not None:
-            active = self._before_optimizer_step(self.state.global_step)
-        moved = active & torch.from_numpy(self._planned().in_use)
+        """Between backward and the optimizer: the pull, who may move, per-adapter norms and clipping."""
+        restraint = self._session.restraint
+        restraint.pull_()
+        free = restraint.free(self.state.global_step)
+        moved = free & torch.from_numpy(self._planned().in_use)
         if len(self.bank.groups) > len(self.bank.names):  # what all share moves even those that must be held still
-            moved = torch.cat([moved, (active.all() & moved.any())[None]])
+            moved = torch.cat([moved, (free.all() & moved.any())[None]])
         self.bank.scale_gradients_(moved.to(self.accelerator.device, torch.float32))
         limit = self._spec.max_node_grad_norm
         norms = self.bank.grad_norms() if limit is None else self.bank.clip_(limit)

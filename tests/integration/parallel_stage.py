@@ -26,6 +26,7 @@ from neuromas.events import Event, StepDone
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient, Ticket
 from neuromas.rollout.record import Group, NodeCall, Rollout
+from neuromas.spec.machine import RuntimeSpec
 from neuromas.training.checkpoint import read_checkpoint
 from neuromas.training.sampler import Alone, StepSampler
 
@@ -92,6 +93,7 @@ def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) ->
     out.mkdir(parents=True, exist_ok=True)
     rank = dist.get_rank() if dist.is_initialized() else 0
     spec = stage_spec(**{"steps": 2, "prompts_per_step": PROMPTS, **case.training})
+    spec = spec.model_copy(update={"runtime": RuntimeSpec(type="ray")})  # whose learners stay off the GPU
     ruled = RuledClient(client, case)
     metrics: list[dict[str, Any]] = []
     gradients: dict[str, torch.Tensor] = {}

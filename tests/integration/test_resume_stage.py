@@ -81,7 +81,7 @@ class CrashError(Exception):
 )
 def test_crash_and_resume_with(client: LocalRolloutClient, tmp_path: Path, settings: dict[str, Any]) -> None:
     spec = stage_spec(**settings)
-    steps: list[int] = []
+    steps: list[StepDone] = []
 
     def crash(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == 5:
@@ -89,14 +89,22 @@ def test_crash_and_resume_with(client: LocalRolloutClient, tmp_path: Path, setti
 
     def note(event: Event) -> None:
         if isinstance(event, StepDone):
-            steps.append(event.step)
+            steps.append(event)
 
     with pytest.raises(CrashError):
         train(spec, tmp_path / "crashed", client, on_event=crash, attempt=next(attempts))
     saved = resolve_checkpoint(tmp_path / "crashed")
     resumed = train(spec, tmp_path / "crashed", client, resume=saved, on_event=note, attempt=next(attempts))
-    assert steps == [5, 6]
-    assert_same(resumed.checkpoint, train(spec, tmp_path / "whole", client, attempt=next(attempts)).checkpoint)
+    whole = train(spec, tmp_path / "whole", client, on_event=note, attempt=next(attempts))
+    assert [event.step for event in steps] == [5, 6, 1, 2, 3, 4, 5, 6]
+    assert_same(resumed.checkpoint, whole.checkpoint)
+    again, first = ([{**event.metrics} for event in part] for part in (steps[:2], steps[-2:]))
+    timed = [name for name in first[0] if "time" in name or name in ("trl/epoch", "trl/step_time")]
+    for metrics in (*again, *first):
+        for name in timed:
+            metrics.pop(name, None)
+        assert metrics["trl/loss"] == pytest.approx(metrics["train/loss"])
+    assert again == first
 
 
 def test_a_stage_that_a_trigger_ended_is_over_when_it_is_resumed(client: LocalRolloutClient, tmp_path: Path) -> None:

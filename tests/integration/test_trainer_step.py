@@ -135,7 +135,7 @@ def test_the_entropy_bonus_counts_tokens_as_the_loss_does(world: World, loss: st
     rollouts = solved(world.sampler().sample(0), 3)
     seen: list[dict[str, float]] = []
     settings = spec(steps=1, loss=loss, entropy={"start": 0.1})
-    world.trainer(settings, lambda step: rollouts, on_step=lambda step, found: bool(seen.append(dict(found)))).train()
+    world.trainer(settings, lambda step: rollouts, after_step=lambda step, found: seen.append(dict(found))).train()
     calls = [call for group in rollouts.groups for rollout in group.rollouts for call in rollout.calls]
     tokens = sum(len(call.completion_token_ids) for call in calls)
     share = {"rollout": 1 / 12, "dr_grpo": 1 / (36 * 5), "luspo": 1 / 36}.get(loss, 1 / tokens)
@@ -169,7 +169,7 @@ def test_stale_rows_are_measured_as_drift_and_do_not_stop_the_run(world: World) 
     world.trainer(
         spec(steps=3, learning_rate=3e-2),
         lambda step: sampler.sample(step, ahead=step < 2),
-        on_step=lambda step, metrics: bool(seen.append(dict(metrics))),
+        after_step=lambda step, metrics: seen.append(dict(metrics)),
     ).train()
     assert [metrics["parity/stale_fraction"] for metrics in seen] == [0.0, 1.0, 1.0]
     assert seen[0]["parity/logprob_diff_mean"] < 1e-5
@@ -181,7 +181,7 @@ def test_a_nucleus_is_no_disagreement(small_base: Path, tmp_path: Path) -> None:
     world = make_world(small_base, tmp_path, sampling=SamplingSpec(max_tokens=4, top_p=0.9))
     sampler = world.sampler()
     seen: list[dict[str, float]] = []
-    world.trainer(spec(steps=1), sampler.sample, on_step=lambda step, metrics: bool(seen.append(dict(metrics)))).train()
+    world.trainer(spec(steps=1), sampler.sample, after_step=lambda step, metrics: seen.append(dict(metrics))).train()
     assert seen[0]["parity/logprob_diff_mean"] < 1e-5
 
 
@@ -208,7 +208,7 @@ def test_several_iterations_over_one_batch_clip_and_sample_once(world: World) ->
         return sampler.sample(step)
 
     settings = spec(steps=6, num_iterations=3, learning_rate=5e-2, warmup_steps=0)
-    world.trainer(settings, sample, on_step=lambda step, metrics: bool(seen.append(dict(metrics)))).train()
+    world.trainer(settings, sample, after_step=lambda step, metrics: seen.append(dict(metrics))).train()
     assert sampled == [0, 3]
     assert len(seen) == 6
     clipped = [max(metrics[f"train/clip_fraction/{node}"] for node in "abc") for metrics in seen]
@@ -225,7 +225,7 @@ def test_training_raises_the_reward_and_prints_nothing(world: World, capfd: pyte
     world.trainer(
         spec(steps=25, prompts_per_step=4, group_size=8, learning_rate=3e-2),
         sampler.sample,
-        on_step=lambda step, metrics: bool(rewards.append(metrics["rollout/reward_mean"])),
+        after_step=lambda step, metrics: rewards.append(metrics["rollout/reward_mean"]),
     ).train()
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.2
     assert capfd.readouterr() == ("", "")

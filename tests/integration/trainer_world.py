@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import AutoTokenizer
 
 from neuromas.adapters.bank import AdapterBank
@@ -24,6 +27,8 @@ from neuromas.tasks.base import Description, Example, Split
 from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
+from neuromas.training.plan import StagePlan
+from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
 from neuromas.training.stage_settings import StageSettings
 from neuromas.training.step_plan import Seats
@@ -43,6 +48,10 @@ class DigitTask:
     @property
     def levels(self) -> tuple[int, ...]:
         return ()
+
+    @property
+    def scoring_timeout_s(self) -> None:
+        return None
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
         return ChainTask(hops=3, seed=0).example(split, index, None)
@@ -85,8 +94,15 @@ class World:
         )
 
     def trainer(
-        self, spec: TrainingSpec, sample: Any, steps: int | None = None, seed: int = 0, **hooks: Any
+        self,
+        spec: TrainingSpec,
+        sample: Callable[[int], StepRollouts],
+        steps: int | None = None,
+        seed: int = 0,
+        after_step: Callable[[int, Mapping[str, float]], Any] = lambda step, metrics: None,
+        plan: StagePlan | None = None,
     ) -> JointTrainer:
+        """A trainer whose session samples by ``sample`` and hands metrics to ``after_step``."""
         names = {name: self.bank.index(name) for name in self.bank.names}
         settings = StageSettings(
             seats=Seats.of(self.topology, names, self.sampling.temperature),
@@ -102,8 +118,11 @@ class World:
             folder=self.folder,
             on_cpu=True,
         )
-        on_step = hooks.pop("on_step", lambda step, metrics: False)
-        return JointTrainer(self.model, self.bank, self.tokenizer, spec, settings, sample, on_step, **hooks)
+        restraint = Restraint(self.bank, plan or StagePlan("stage", 0, self.topology, spec.steps))
+        session: Any = SimpleNamespace(
+            sample=sample, after_step=lambda *step: bool(after_step(*step)), restraint=restraint
+        )
+        return JointTrainer(self.model, self.bank, self.tokenizer, spec, settings, session)
 
 
 def make_world(
@@ -151,10 +170,11 @@ def one_step_gradients(world: World, spec: TrainingSpec, rollouts: StepRollouts)
     """Gradients of the trainer's first step, as they are before clipping."""
     found: dict[str, torch.Tensor] = {}
 
-    def capture(step: int) -> torch.Tensor:
-        if not found:
-            found.update(gradients(world.bank))
-        return torch.zeros(len(world.bank.names), dtype=torch.bool)
-
-    world.trainer(spec, lambda step: rollouts, before_optimizer_step=capture).train()
+    before = world.bank.state()
+    unclipped = spec.model_copy(update={"max_node_grad_norm": None})
+    hook = register_optimizer_step_pre_hook(lambda *_: found.update(found or gradients(world.bank)))
+    world.trainer(unclipped, lambda step: rollouts).train()
+    hook.remove()
+    for name in world.bank.names:
+        world.bank.load(name, before)
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from neuromas.adapters.ref import AdapterRef
 from neuromas.errors import RolloutError
 from neuromas.rollout.client import Ticket
 from neuromas.rollout.record import Group, Provenance, Rollout
@@ -14,9 +15,10 @@ from neuromas.rollout.stats import RolloutStats
 from neuromas.spec.parts import SamplingSpec
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.document import topology_from_document
-from neuromas.training.sampler import Alone, SamplePlan, StepSampler
+from neuromas.training.sampler import Alone, Peers, SamplePlan, StepSampler
 
 GRAPH = topology_from_document({"chain": 2})
+ALONE = Alone()
 
 
 @dataclass
@@ -26,9 +28,11 @@ class RuleClient:
     failure: str | None = None
     log: list[tuple[str, Any]] = field(default_factory=list)
     batches: list[Any] = field(default_factory=list)
+    held: set[AdapterRef] = field(default_factory=set)
     last_stats: RolloutStats = field(default_factory=RolloutStats)
 
     def publish(self, adapters: Any, retire: Any = ()) -> None:
+        self.held = self.held - set(retire) | set(adapters)
         self.log.append(("publish", ([str(ref) for ref in adapters], [str(ref) for ref in retire])))
 
     def submit(self, batch: Any) -> Ticket:
@@ -38,6 +42,7 @@ class RuleClient:
 
     def collect(self, ticket: Ticket) -> list[Group]:
         batch = self.batches[ticket.number]
+        assert set(batch.adapters.values()) <= self.held, "a lost part could not be rolled out again"
         self.log.append(("collect", batch.provenance.step))
         self.last_stats = RolloutStats(rollouts=len(batch.examples) * batch.group_size)
         return [Group(example, tuple(self._rollouts(batch, example))) for example in batch.examples]
@@ -53,12 +58,12 @@ class RuleClient:
         pass
 
 
-def make(client: RuleClient, **plan: Any) -> StepSampler:
+def make(client: RuleClient, peers: Peers = ALONE, prompts: int = 4, **plan: Any) -> StepSampler:
     settings = {"max_failed_fraction": 0.5} | plan
-    sample = SamplePlan(GRAPH, None, 4, 2, SamplingSpec(), 0, Provenance("run", 0, 0), "run/main", **settings)
+    sample = SamplePlan(GRAPH, None, prompts, 2, SamplingSpec(), 0, Provenance("run", 0, 0), "run/main", **settings)
     useful = lambda group: len({rollout.reward for rollout in group.rollouts}) > 1  # noqa: E731
     weights = dict.fromkeys(GRAPH.adapters)
-    return StepSampler(client, ChainTask(hops=3, seed=0), sample, lambda: weights, useful, Alone(), cursor=0)
+    return StepSampler(client, ChainTask(hops=3, seed=0), sample, lambda: weights, useful, peers, cursor=0)
 
 
 def numbers(step: Any) -> list[int]:
@@ -86,6 +91,53 @@ def test_one_step_ahead_the_next_batch_is_submitted_before_this_one_is_trained_o
         ("submit", 3), ("collect", 3),
     ]  # fmt: skip
     assert [numbers(step)[0] for step in steps] == [0, 4, 8, 12]
+
+
+def test_an_evaluation_retires_no_version_that_rollouts_under_way_name():
+    """A worker lost until they are collected has its share rolled out again, by the adapters that the batch names."""
+    client = RuleClient()
+    sampler = make(client)
+    steps = []
+    for step in range(4):
+        steps.append(sampler.sample(step, ahead=step < 3))
+        sampler.publish(step + 1)  # the trainer has moved: its new weights are evaluated
+        (example, *_) = (group.example for group in steps[-1].groups)
+        sampler.rollouts([example], greedy=True, step=0, seed=0)
+    assert [step.version for step in steps] == [0, 0, 1, 2]
+    assert [numbers(step)[0] for step in steps] == [0, 4, 8, 12]
+    assert len(client.held) == 2
+
+
+@dataclass
+class Peer(Alone):
+    """One of several processes, at whose side the others do nothing."""
+
+    rank: int = 0
+    size: int = 1
+    log: list[tuple[str, Any]] = field(default_factory=list)
+
+    def gather(self, item: Any) -> list[Any]:
+        return [item if rank == self.rank else type(item)() for rank in range(self.size)]
+
+    def wait(self) -> None:
+        self.log.append(("wait", self.rank))
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_processes_take_turns_at_the_examples(rank):
+    client = RuleClient(held={AdapterRef(name, step, "run/main") for name in GRAPH.adapters for step in range(2)})
+    sampler = make(client, Peer(rank, 3, client.log), prompts=6)
+    assert [numbers(sampler.sample(step)) for step in range(2)] == [[rank, rank + 3], [rank + 6, rank + 9]]
+
+
+def test_a_version_retires_once_all_processes_have_what_it_sampled():
+    client = RuleClient()
+    sampler = make(client, Peer(0, 2, client.log))
+    for step in range(2):
+        sampler.sample(step, ahead=step == 0)
+    assert [event[0] for event in client.log] == [
+        "wait", "publish", "wait", "submit", "collect", "submit", "collect", "wait", "publish", "wait",
+    ]  # fmt: skip
 
 
 def test_draining_puts_the_examples_back():

@@ -1,0 +1,33 @@
+"""Workplace: what all stages of a run share in a learner's process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+
+from neuromas.events import Observer
+from neuromas.rollout.client import RolloutClient
+from neuromas.spec.run import RunSpec
+from neuromas.training.sampler import Peers
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all stages of a run share.
+
+    Attributes:
+        spec: the run.
+        folder: the run's folder.
+        client: the rollout workers.
+        emit: receives events.
+        peers: the data-parallel processes.
+        stopping: set when the stage under way shall end.
+    """
+
+    spec: RunSpec
+    folder: Path
+    client: RolloutClient
+    emit: Observer
+    peers: Peers
+    stopping: Flag
