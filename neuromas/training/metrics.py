@@ -5,10 +5,13 @@ Names are ``area/name_unit`` with the Node or Adapter last where there is one:
 - rollout/: reward_mean, rollouts, calls, tokens (generated), prompt_tokens, truncated_fraction, failed_fraction,
   length_mean/<node> (tokens), refilled_groups
 - train/: loss, learning_rate, groups_kept, entropy/<node> (nats per token), kl/<node> (to the base, nats per token),
-  clip_fraction/<node>, grad_norm/<adapter> (before clipping), packed_fraction (tokens computed of padded ones)
+  clip_fraction/<node> (ratios that the clip of the loss holds), grad_norm/<adapter> (before clipping),
+  packed_fraction (tokens computed of padded ones)
 - parity/: logprob_diff_mean, logprob_diff_max (trainer against engine, nats), stale_fraction (rows not compared
   because an earlier version sampled them); drift_mean is their difference, which is no error
-- time/: rollout_s (waiting for rollouts), sync_s, update_s, step_s
+- time/: rollout_s (waiting for rollouts), sync_s (publishing), plan_s (advantages and packing), step_s
+
+Where a step trains on the rollouts of an earlier one (training.num_iterations), their cost and parity/ are left out.
 """
 
 from __future__ import annotations
