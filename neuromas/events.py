@@ -170,6 +170,14 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase(Event):
+    """What a run does from now on, until the next phase, stage, step or finding; for who watches, written nowhere."""
+
+    type: ClassVar[str] = "phase"
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded(Event):
     """A run is over."""
 

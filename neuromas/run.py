@@ -18,7 +18,7 @@ from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.errors import CheckpointError, SpecError
-from neuromas.events import Event, Notice, Observer, RunEnded, RunStarted
+from neuromas.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
 from neuromas.growth.request import Notice as GrowthNotice
 from neuromas.growth.schedule import ScheduleResult
 from neuromas.parent import Parent
@@ -76,6 +76,7 @@ def run(
         NeuroMASError: the run failed.
     """
     began = time.monotonic()
+    on_event(Phase(name="checking the spec"))
     preflight = check_run(spec, read_topology)
     if parent is not None:
         check_base(RunFolder(parent.checkpoint.resolve().parents[1]), spec.base)
@@ -100,7 +101,7 @@ def run(
                 ready = time.monotonic()
                 schedule = _train(spec, preflight, runtime, book, parent, tell)
                 trained = time.monotonic()
-                figures = _measure(spec, runtime, schedule)
+                figures = _measure(spec, runtime, schedule, on_event)
             finally:
                 runtime.close()
             seconds = Seconds(
@@ -111,6 +112,7 @@ def run(
             document = result_document(spec, preflight, schedule, book.records, figures, seconds)
             folder.write_json(RESULT_FILE, document)
             tell(RunEnded(status="succeeded"))
+        on_event(Phase(name="writing report.html"))
         _report(folder)
     return RunResult(folder.path, document)
 
@@ -179,11 +181,13 @@ def _train(
         return walk_stages(spec, preflight.controller, StageRunner(runtime, book), parent, notify)
 
 
-def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult) -> Figures:
+def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult, tell: Observer) -> Figures:
     """Evaluate the final graph, trained and untrained, on test questions of the task's target level."""
     checkpoint, examples = schedule.outcome.checkpoint, spec.evaluation.examples
 
     def evaluate(source: Path | Topology, *, greedy: bool = True) -> Evaluation:
+        what = "untrained graph" if isinstance(source, Topology) else "trained graph"
+        tell(Phase(name=f"measuring the {what}, {'greedy' if greedy else 'sampled'}, {examples} questions"))
         return runtime.evaluate(EvaluationRequest(source, None, examples, "test", greedy))
 
     found = evaluate(checkpoint)

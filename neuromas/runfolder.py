@@ -27,7 +27,7 @@ from typing import Any
 
 from neuromas import journal
 from neuromas.errors import CheckpointError
-from neuromas.events import Event, RolloutsSampled, StepDone
+from neuromas.events import Event, Phase, RolloutsSampled, StepDone
 
 SPEC_FILE = "spec.resolved.json"
 BASE_FILE = "base.json"
@@ -145,7 +145,7 @@ class RunWriter:
             self._metrics.append(event.to_document())
         elif isinstance(event, RolloutsSampled):
             self._rollouts.append(*event.to_documents())
-        else:
+        elif not isinstance(event, Phase):
             self._events.append(event.to_document())
 
     def close(self) -> None:

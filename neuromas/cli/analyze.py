@@ -11,8 +11,10 @@ from neuromas.analysis.similarity import closest
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import MeasureOptions, add_measure
+from neuromas.cli.status import StatusLine
 from neuromas.cluster.setup import set_threads
 from neuromas.preflight import check_run
+from neuromas.report.numbers import change, percent
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
@@ -43,16 +45,18 @@ def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
     trained = find_trained(arguments.path).on_machine(arguments.engine, "local")
     examples = arguments.examples or trained.spec.evaluation.examples
-    loras = _loras(trained)
-    client, refs = open_client(trained, loras)
-    try:
-        task = make_task(trained.spec.task, trained.spec.seed)
-        batch = _batch(trained, task, refs, arguments.level, examples)
-        runs = num_changes(batch)
-        console.say(f"asking {trained.checkpoint} {len(batch.examples)} held-out questions {runs} times")
-        document = analyze(client, batch, task, loras, _progress(console, runs))
-    finally:
-        client.close()
+    with StatusLine(console) as status:
+        status.phase("importing torch, loading the adapters")
+        loras = _loras(trained)
+        status.phase("importing and starting the engine")
+        client, refs = open_client(trained, loras)
+        try:
+            task = make_task(trained.spec.task, trained.spec.seed)
+            batch = _batch(trained, task, refs, arguments.level, examples)
+            status.say(f"asking {trained.checkpoint} {len(batch.examples)} held-out questions for each change")
+            document = analyze(client, batch, task, loras, _progress(status, num_changes(batch)))
+        finally:
+            client.close()
     document = {"checkpoint": str(trained.checkpoint), "level": arguments.level, **document}
     console.show(text(document), document)
     return 0
@@ -77,8 +81,8 @@ def open_client(
 
 def text(document: Mapping[str, Any]) -> str:
     """Return the findings for people."""
-    lines = [f"greedy accuracy {document['accuracy']:.3f} on {document['examples']} held-out questions", ""]
-    lines.append("what each message is worth (change of accuracy, 95 % interval):")
+    lines = [f"greedy accuracy {percent(document['accuracy'])} on {document['examples']} held-out questions", ""]
+    lines.append("what each message is worth (change of accuracy in points, 95 % interval):")
     for node in document["nodes"]:
         lines += [_line(f"{node['node']} {_CHANGES[kind]}", entry) for kind, entry in node["changes"].items()]
     lines += [_line(f"edge {entry['change']} silent", entry) for entry in document["edges"]]
@@ -118,30 +122,31 @@ def _batch(
     )
 
 
-def _progress(console: Console, runs: int) -> Callable[[str], None]:
+def _progress(status: StatusLine, runs: int) -> Callable[[str], None]:
     done = 0
 
     def tell(what: str) -> None:
         nonlocal done
         done += 1
-        console.say(f"  {done}/{runs} {what}")
+        status.phase(f"asked {done} of {runs} times (last: {what})")
 
+    status.phase(f"asked 0 of {runs} times")
     return tell
 
 
 def _line(label: str, entry: Mapping[str, Any]) -> str:
     effect = entry["effect"]
     gain, low, high, p = (effect[key] for key in ("gain", "low", "high", "p_value"))
-    return f"  {label:<30}{gain:+.3f}  [{low:+.3f}, {high:+.3f}]  p {p:.2g}"
+    return f"  {label:<30}{change(gain):>6}  [{change(low)}, {change(high)}]  p {p:.2g}"
 
 
 def _said(node: Mapping[str, Any]) -> str:
     found = node["messages"]
     if found is None:
         return f"  {node['node']:<10}nothing: every rollout failed before it"
-    said = ", ".join(f"{label['label']} {label['share']:.0%}" for label in node["says"][:3])
+    said = ", ".join(f"{label['label']} {percent(label['share'])}" for label in node["says"][:3])
     return (
-        f"  {node['node']:<10}{said or 'nothing the task can read'}; correct {node['correct']:.0%}; "
+        f"  {node['node']:<10}{said or 'nothing the task can read'}; correct {percent(node['correct'])}; "
         f"{found['distinct']} different, {found['entropy_bits']:.1f} bits, of the answer {found['answer_bits']:.1f}; "
-        f"{found['tokens']:.1f} tokens" + (f", {found['cut_share']:.0%} cut" if found["cut_share"] else "")
+        f"{found['tokens']:.1f} tokens" + (f", {percent(found['cut_share'])} cut" if found["cut_share"] else "")
     )

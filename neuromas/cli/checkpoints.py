@@ -9,6 +9,7 @@ from neuromas.cli.console import Console
 from neuromas.cli.options import ServerOptions, add_run_id, add_server
 from neuromas.cli.remote import Document, Remote
 from neuromas.errors import CheckpointError, Fault, SpecError
+from neuromas.report.numbers import percent
 
 EXAMPLES = """checkpoints list RUN
 checkpoints export RUN@best --out solver.tar"""
@@ -64,7 +65,7 @@ def _find(remote: Remote, reference: str) -> str:
 
 
 def _line(checkpoint: Document) -> str:
-    accuracy = "" if checkpoint["accuracy"] is None else f"accuracy {checkpoint['accuracy']:.3f}"
+    accuracy = "" if checkpoint["accuracy"] is None else f"accuracy {percent(checkpoint['accuracy'])}"
     aliases = f"({', '.join(checkpoint['aliases'])})" if checkpoint["aliases"] else ""
     place = f"{checkpoint['stage_name']} step {checkpoint['step']}"
     return f"{checkpoint['id']}  {place:<22}{checkpoint['nodes']:>3} nodes  {accuracy:<16}{aliases}".rstrip()

@@ -9,6 +9,7 @@ from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.cli.console import Console
 from neuromas.cli.options import ServerOptions, add_limit, add_server
 from neuromas.cli.remote import Document, Remote, ServerFailedError
+from neuromas.cli.status import StatusLine
 
 _POLL_S: Final = 0.5
 
@@ -57,7 +58,8 @@ def run(arguments: Arguments, console: Console) -> int:
             return 0
         endpoint = _change(remote, arguments)
         if arguments.wait:
-            endpoint = _settled(remote, endpoint)
+            with StatusLine(console) as status:
+                endpoint = _settled(remote, endpoint, status)
         console.show(_line(endpoint), endpoint)
     return 0
 
@@ -74,13 +76,17 @@ def _change(remote: Remote, arguments: Arguments) -> Document:
             return remote.delete(f"/v1/endpoints/{name}")
 
 
-def _settled(remote: Remote, endpoint: Document) -> Document:
+def _settled(remote: Remote, endpoint: Document, status: StatusLine) -> Document:
     """Return an endpoint once it is as it is wanted to be.
 
     Raises:
         ServerFailedError: it failed, or the swap did.
     """
+    shown = ""
     while not _is_as_wanted(endpoint):
+        if (state := f"endpoint {endpoint['name']} is {_state(endpoint)}") != shown:
+            status.phase(state)
+            shown = state
         has_failed_swap = endpoint["wanted"] == "run" and endpoint["error"] is not None
         if endpoint["state"] == "failed" or has_failed_swap:
             error = endpoint["error"] or {"code": "failed", "message": "it does not say why"}

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import MeasureOptions, add_measure
+from neuromas.cli.status import StatusLine
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
-from neuromas.events import Event
 from neuromas.preflight import check_run
+from neuromas.report.numbers import percent, share
 from neuromas.result import score
 from neuromas.run import worker_setup
 from neuromas.trained import Trained, find_trained
@@ -42,14 +43,18 @@ def run(arguments: Arguments, console: Console) -> int:
     trained = find_trained(arguments.path).on_machine(arguments.engine, arguments.runtime)
     examples = arguments.examples or trained.spec.evaluation.examples
     modes = ("greedy", "sampled") if arguments.sampled else ("greedy",)
-    console.say(f"evaluating {trained.checkpoint} on {examples} held-out examples")
+    console.say(f"evaluating {trained.checkpoint} on {examples} held-out questions")
     spec = trained.as_run()
-    preflight = check_run(spec, read_topology)
-    with tempfile.TemporaryDirectory(prefix="neuromas-eval-") as scratch:
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="neuromas-eval-") as scratch, StatusLine(console) as status:
+        status.phase("checking the spec")
+        preflight = check_run(spec, read_topology)
         setup = RuntimeSetup(spec, Path(scratch), worker_setup(spec, preflight), None, arguments.verbose)
-        runtime = open_runtime(setup, _ignore)
+        runtime = open_runtime(setup, status)
         try:
-            found = {mode: _evaluate(runtime, trained, arguments.level, examples, mode) for mode in modes}
+            for mode in modes:
+                status.phase(f"evaluating, {mode}, {examples} questions")
+                found[mode] = _evaluate(runtime, trained, arguments.level, examples, mode)
         finally:
             runtime.close()
     document = _document(trained, arguments.level, found)
@@ -71,24 +76,9 @@ def _document(trained: Trained, level: int | None, found: dict[str, Evaluation])
 
 
 def _text(document: dict[str, Any]) -> str:
-    lines = [
-        f"accuracy, {mode + ':':<10}{figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}] "
-        f"of {figure['examples']}{_aside(figure)}"
-        for mode, figure in document["accuracy"].items()
-    ]
+    lines = [f"accuracy, {mode + ':':<10}{share(figure)}" for mode, figure in document["accuracy"].items()]
     lines.append("what the nodes say (greedy):")
     for role in document["roles"]:
-        said = ", ".join(f"{entry['label']} {entry['share']:.0%}" for entry in role["said"][:3])
-        lines.append(f"  {role['node']:<12}{said or 'nothing the task can read'}; correct {role['correct']:.0%}")
+        said = ", ".join(f"{entry['label']} {percent(entry['share'])}" for entry in role["said"][:3])
+        lines.append(f"  {role['node']:<12}{said or 'nothing the task can read'}; correct {percent(role['correct'])}")
     return "\n".join(lines)
-
-
-def _aside(figure: dict[str, Any]) -> str:
-    notes = ["interval by bootstrap"] if figure["interval"] == "bootstrap" else []
-    if figure["unasked"]:
-        notes.append(f"{figure['unasked']} more could not be asked")
-    return f" ({'; '.join(notes)})" if notes else ""
-
-
-def _ignore(event: Event) -> None:
-    """Observe nothing."""

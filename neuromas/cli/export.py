@@ -12,6 +12,7 @@ from neuromas.base.resolve import resolve_base
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import CheckpointOptions, add_checkpoint
+from neuromas.cli.status import StatusLine
 from neuromas.errors import CheckpointError
 from neuromas.trained import Trained, find_trained
 
@@ -33,7 +34,9 @@ def add(parser: Parser) -> None:
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
     trained = find_trained(arguments.path)
-    folders = export(trained, arguments.out)
+    with StatusLine(console) as status:
+        status.phase(f"exporting {trained.checkpoint}: importing torch, reading and writing adapters")
+        folders = export(trained, arguments.out)
     console.show(
         "\n".join([f"{len(folders)} adapters, topology.json and README.md in {arguments.out}", *map(str, folders)]),
         {"out": str(arguments.out), "checkpoint": str(trained.checkpoint), "adapters": [str(path) for path in folders]},

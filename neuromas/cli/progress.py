@@ -7,26 +7,31 @@ from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
 from neuromas.cli.console import Console
+from neuromas.cli.status import StatusLine
 from neuromas.events import (
     CheckpointWritten,
     Evaluated,
     Event,
     Notice,
+    Phase,
     RunStarted,
     StageEnded,
     StageStarted,
     StepDone,
 )
+from neuromas.report.numbers import clock, percent
 
 _WINDOW = 10
 _PLAIN_EVERY_S = 10.0
 
 
 class TrainingDisplay:
-    """Observer that shows a run. Use it as a context manager."""
+    """Observer that shows a run. Use it as a context manager.
+
+    Attributes:
+        status: the line at the bottom.
+    """
 
     def __init__(self, console: Console, *, show_nodes: bool = False) -> None:
         """Set up the display.
@@ -37,17 +42,7 @@ class TrainingDisplay:
         """
         self._console = console
         self._show_nodes = show_nodes
-        self._is_live = console.stderr.is_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            console=console.stderr,
-            disable=not self._is_live,
-        )
-        self._task: TaskID | None = None
+        self.status = StatusLine(console)
         self._rewards: deque[float] = deque(maxlen=_WINDOW)
         self._durations: deque[float] = deque(maxlen=_WINDOW)
         self._steps = 0
@@ -56,17 +51,19 @@ class TrainingDisplay:
         self._printed_s = 0.0
 
     def __enter__(self) -> TrainingDisplay:
-        self._progress.start()
+        self.status.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self.status.__exit__(kind, error, trace)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         match event:
+            case Phase():
+                self.status(event)
             case StageStarted():
                 self._start_stage(event)
             case StepDone():
@@ -75,7 +72,7 @@ class TrainingDisplay:
                 self._say(f"{event.name} ended after {event.steps} steps ({event.reason})")
             case Evaluated(purpose="evaluation"):
                 level = "" if event.level is None else f" on level {event.level}"
-                self._say(f"  held-out accuracy, {event.mode}{level}: {event.correct / event.examples:.3f}")
+                self._say(f"  held-out accuracy, {event.mode}{level}: {percent(event.correct / event.examples)}")
             case Notice(severity="warning"):
                 self._console.warn(event.message)
             case Notice():
@@ -94,23 +91,19 @@ class TrainingDisplay:
         self._nodes = tuple(node["id"] for node in nodes)
         self._steps = event.steps
         level = "" if event.level is None else f", level {event.level}"
-        self._title = f"{event.name}: {len(nodes)} nodes{level}"
+        count = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+        self._title = f"{event.name}: {count}{level}"
         self._say(f"{self._title}, {event.trainable_parameters:,} trainable parameters")
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(
-            self._title, total=event.steps, completed=event.first_step, figures="first step"
-        )
+        self.status.steps(self._title, event.first_step, event.steps, ["first step: the engine warms up"])
 
     def _show_step(self, event: StepDone) -> None:
         metrics = event.metrics
         self._rewards.append(metrics.get("rollout/reward_mean", 0.0))
         self._durations.append(metrics.get("time/step_s", 0.0))
         figures = self._figures(event.step, metrics)
-        if self._task is not None:
-            self._progress.update(self._task, completed=event.step, figures=figures)
-        if not self._is_live and self._is_due(event.step):
-            self._say(f"{self._title} step {event.step}/{self._steps} {figures}")
+        self.status.steps(self._title, event.step, self._steps, figures)
+        if not self.status.is_live and self._is_due(event.step):
+            self._say(" · ".join([self._title, f"step {event.step}/{self._steps}", *filter(None, figures)]))
         if self._show_nodes:
             self._show_node_lines(metrics)
 
@@ -122,16 +115,16 @@ class TrainingDisplay:
             self._printed_s = now
         return is_due
 
-    def _figures(self, step: int, metrics: Mapping[str, float]) -> str:
+    def _figures(self, step: int, metrics: Mapping[str, float]) -> list[str]:
         duration = sum(self._durations) / len(self._durations)
         tokens = metrics.get("rollout/tokens", 0.0) + metrics.get("rollout/prompt_tokens", 0.0)
-        parts = [
-            f"reward {self._rewards[-1]:.3f} (mean {sum(self._rewards) / len(self._rewards):.3f})",
-            f"{tokens / duration:,.0f} tokens/s" if duration else "",
+        return [
+            f"reward {self._rewards[-1]:.3f}",
+            f"{clock((self._steps - step) * duration)} left",
+            f"mean of {len(self._rewards)}: {sum(self._rewards) / len(self._rewards):.3f}",
             f"{duration:.2f} s/step",
-            f"{(self._steps - step) * duration:.0f} s left",
+            f"{tokens / duration:,.0f} tokens/s" if duration else "",
         ]
-        return " · ".join(filter(None, parts))
 
     def _show_node_lines(self, metrics: Mapping[str, float]) -> None:
         for node in self._nodes:
@@ -148,4 +141,5 @@ class TrainingDisplay:
             self._say(f"    {node:<12}" + " · ".join(figures))
 
     def _say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self.status.end_phase()
+        self.status.say(text)

@@ -12,6 +12,7 @@ from neuromas.cli.options import ServerOptions, add_limit, add_run_id, add_serve
 from neuromas.cli.remote import Document, Remote
 from neuromas.cli.watch import follow
 from neuromas.errors import Fault, SpecError
+from neuromas.report.numbers import percent
 from neuromas.spec.load import load_document
 from neuromas.spec.overrides import apply_overrides
 from neuromas.topology.document import topology_from_document
@@ -143,7 +144,7 @@ def _becomes(report: Document) -> str:
 def _line(run: Document) -> str:
     progress = run["progress"] or {}
     stage = f"{progress['stage_name']} {progress['step']}/{progress['steps']}" if progress else ""
-    accuracy = "" if run["accuracy"] is None else f"accuracy {run['accuracy']:.3f}"
+    accuracy = "" if run["accuracy"] is None else f"accuracy {percent(run['accuracy'])}"
     age = _age(time.time() - run["created"])
     return f"{run['id']}  {run['state']:<10}{age:>6}  {run['name']:<24}{stage:<20}{accuracy}".rstrip()
 

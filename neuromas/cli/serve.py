@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine, port_number
+from neuromas.cli.status import StatusLine
 from neuromas.endpoint import open_server
 from neuromas.errors import Fault, SpecError
 from neuromas.serving.app import make_app
@@ -47,8 +48,9 @@ def run(arguments: Arguments, console: Console) -> int:
     name = arguments.name or trained.spec.name
     listener = _listen(arguments.host, arguments.port)
     host, port = listener.getsockname()[:2]
-    console.say(f"loading {trained.checkpoint}")
-    server = open_server(trained, name)
+    with StatusLine(console) as status:
+        status.phase(f"importing and starting the engine, loading {trained.checkpoint}")
+        server = open_server(trained, name)
     try:
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if not ipaddress.ip_address(host).is_loopback:

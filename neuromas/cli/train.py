@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import RunOptions, SpecOptions, add_run, add_spec
 from neuromas.cli.progress import TrainingDisplay
 from neuromas.errors import NeuroMASError
 from neuromas.parent import Parent
+from neuromas.report.numbers import clock, share
+from neuromas.report.verdict import gain, verdict
 from neuromas.run import RunResult
 from neuromas.run import run as run_spec
+from neuromas.runfolder import REPORT_FILE
 from neuromas.spec.load import load_spec
 from neuromas.spec.run import RunSpec
 from neuromas.stage import StageInterruptedError
@@ -69,17 +70,23 @@ def train(spec: RunSpec, arguments: RunOptions, console: Console, parent: Parent
 
 def summary(result: RunResult) -> str:
     """Return the few lines that a person reads at the end of a run."""
-    document = result.document
-    lines = [f"{document['name']}: {len(document['topology']['nodes'])} nodes, {document['steps']} steps"]
-    lines += [f"  {label:<22}{_share(document['accuracy'][key])}" for key, label in _ACCURACIES.items()]
+    document, folder = result.document, result.folder
     spending, seconds = document["spending"], document["seconds"]
+    follow = f"neuromas serve {folder}" if gain(document) == 1 else f"neuromas analyze {folder}"
+    lines = [
+        verdict(document),
+        "",
+        f"{document['name']}: {len(document['topology']['nodes'])} nodes, {document['steps']} steps",
+    ]
+    lines += [f"  {label:<22}{share(document['accuracy'][key])}" for key, label in _ACCURACIES.items()]
     lines += [
         f"  {'rollouts, calls':<22}{spending['rollouts']:,}, {spending['calls']:,}",
         f"  {'tokens':<22}{spending['tokens']:,}",
         f"  {'trainable parameters':<22}{document['trainable_parameters']:,}",
-        f"  {'seconds':<22}{seconds['total']:.0f} ({seconds['start_up']:.0f} start, {seconds['train']:.0f} training, "
-        f"{seconds['evaluation']:.0f} evaluation)",
-        f"  {'folder':<22}{result.folder}",
+        f"  {'time':<22}{clock(seconds['total'])} ({clock(seconds['start_up'])} start, {clock(seconds['train'])} "
+        f"training, {clock(seconds['evaluation'])} evaluation)",
+        f"  {'report':<22}{folder / REPORT_FILE}",
+        f"  {'next':<22}{follow}",
     ]
     return "\n".join(lines)
 
@@ -90,7 +97,3 @@ _ACCURACIES = {
     "untrained": "untrained, greedy",
     "untrained_sampled": "untrained, sampled",
 }
-
-
-def _share(figure: dict[str, Any]) -> str:
-    return f"{figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}] of {figure['examples']}"

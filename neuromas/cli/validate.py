@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import SpecOptions as Arguments
 from neuromas.cli.options import add_spec
+from neuromas.cli.preview import memory_text, preview, preview_lines, time_text
 from neuromas.preflight import Preflight, check_run
 from neuromas.result import spec_hash
 from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
@@ -36,7 +38,11 @@ def run(arguments: Arguments, console: Console) -> int:
     spec = load_spec(arguments.path, arguments.set)
     preflight = check_run(spec, read_topology)
     facts = topology_facts(spec.topology) | run_facts(spec, preflight)
-    console.show(_text(spec.topology, facts), {"valid": True, "kind": "run"} | facts)
+    seen = preview(spec, preflight)
+    shown = {"memory": memory_text(seen["memory_bytes"]), "time": time_text(seen["estimated_seconds"])}
+    lines = [*preview_lines(seen, len(preflight.graphs[0].nodes)), ""]
+    text = _text(spec.topology, facts | shown, lines)
+    console.show(text, {"valid": True, "kind": "run"} | facts | {"preview": seen})
     return 0
 
 
@@ -74,6 +80,7 @@ def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
     }
 
 
+_COLUMNS = 80
 _LABELS = {
     "order": "order",
     "depth": "depth",
@@ -88,12 +95,14 @@ _LABELS = {
     "calls_per_step": "calls per step",
     "steps": "optimizer steps",
     "stages": "nodes by stage",
+    "memory": "memory",
+    "time": "time",
     "hash": "topology hash",
 }
 
 
-def _text(topology: Topology, facts: dict[str, Any]) -> str:
-    lines = [draw_text(topology), ""]
+def _text(topology: Topology, facts: Mapping[str, Any], preview: Sequence[str] = ()) -> str:
+    lines = [draw_text(topology, _COLUMNS), "", *preview]
     for key, label in _LABELS.items():
         if key in facts:
             lines.append(f"{label + ':':<24}{_value(facts[key])}")

@@ -11,6 +11,7 @@ from neuromas.cli.options import ServerOptions, add_run_id, add_server
 from neuromas.cli.progress import TrainingDisplay
 from neuromas.cli.remote import Document, Remote
 from neuromas.events import CheckpointWritten, Evaluated, Event, Notice, RunStarted, StageEnded, StageStarted, StepDone
+from neuromas.report.numbers import percent
 
 _KINDS: Final = {
     kind.type: kind for kind in (CheckpointWritten, Evaluated, Notice, RunStarted, StageEnded, StageStarted, StepDone)
@@ -75,5 +76,5 @@ def _state(document: Document) -> str:
 def _end(run: Document) -> str:
     if run["error"]:
         return f"{run['id']} {run['state']}: {run['error']['message']}"
-    accuracy = "" if run["accuracy"] is None else f", accuracy {run['accuracy']:.3f}"
+    accuracy = "" if run["accuracy"] is None else f", accuracy {percent(run['accuracy'])}"
     return f"{run['id']} {run['state']}{accuracy}"

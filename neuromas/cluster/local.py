@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.runtime import RuntimeSetup
-from neuromas.events import Event, Observer
+from neuromas.events import Event, Observer, Phase
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.runfolder import RunWriter
 from neuromas.tasks.registry import make_task
@@ -18,9 +18,11 @@ class LocalRuntime:
     def __init__(self, setup: RuntimeSetup, on_event: Observer) -> None:
         """Load the engine and the learner, one after the other."""
         self._on_event = on_event
+        on_event(Phase(name="importing and starting the engine"))
         self._client = LocalRolloutClient(setup.worker.make())
         self._task = make_task(setup.spec.task, setup.spec.seed)
         self._writer = RunWriter(setup.folder, setup.lock)
+        on_event(Phase(name="loading the base for training"))
         self._learner = Learner(setup.spec, setup.folder, self._client, self._record)
 
     def train_stage(self, plan: StagePlan) -> StageResult:

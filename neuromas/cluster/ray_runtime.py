@@ -18,7 +18,7 @@ from neuromas.cluster.failure import cause_of, first_line
 from neuromas.cluster.learner_actor import CONCURRENCY_GROUPS, LearnerActor
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.errors import RuntimeStartError
-from neuromas.events import Observer
+from neuromas.events import Observer, Phase
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.training.plan import StagePlan, StageResult
 
@@ -44,11 +44,15 @@ class RayRuntime:
             self._workers = start_workers(setup)
             self._learner, self._end_learner = start_learner(setup, self._workers)
             starting = [actor.start.remote() for actor in (*self._workers, self._learner)]
-            wait_for_all(starting, spec.start_timeout_s)
+            wait_for_all(starting, spec.start_timeout_s, partial(self._tell_ready, len(starting)))
         except BaseException:
             self._end_learner()
             self._connection.close()
             raise
+
+    def _tell_ready(self, processes: int, ready: int) -> None:
+        done = f" ({ready} of {processes} processes ready)" if ready else ""
+        self._on_event(Phase(name=f"importing libraries, loading base and engine{done}"))
 
     def train_stage(self, plan: StagePlan) -> StageResult:
         """Train one stage and pass its events on."""
@@ -118,8 +122,8 @@ def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> tuple[Any, Cal
     return actor, partial(ray.kill, actor)
 
 
-def wait_for_all(calls: Sequence[Any], timeout_s: float) -> None:
-    """Return when all calls have ended; the first that fails ends the wait.
+def wait_for_all(calls: Sequence[Any], timeout_s: float, tell: Callable[[int], None]) -> None:
+    """Return when all calls have ended; the first that fails ends the wait. ``tell`` hears how many have, as they do.
 
     Raises:
         RuntimeStartError: an actor died, or the time is over.
@@ -127,6 +131,7 @@ def wait_for_all(calls: Sequence[Any], timeout_s: float) -> None:
     """
     waiting, deadline = list(calls), time.monotonic() + timeout_s
     while waiting:
+        tell(len(calls) - len(waiting))
         ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
         if not ready:
             raise RuntimeStartError(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.setup import WorkerSetup
-from neuromas.events import Observer
+from neuromas.events import Observer, Phase
 from neuromas.spec.run import RunSpec
 from neuromas.training.plan import StagePlan, StageResult
 
@@ -68,6 +68,7 @@ def open_runtime(setup: RuntimeSetup, on_event: Observer) -> Runtime:
         from neuromas.cluster.local import LocalRuntime
 
         return LocalRuntime(setup, on_event)
+    on_event(Phase(name="connecting to Ray" if setup.spec.runtime.address else "starting Ray"))
     from neuromas.cluster.ray_runtime import RayRuntime
 
     return RayRuntime(setup, on_event)

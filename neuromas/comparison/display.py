@@ -11,10 +11,12 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from neuromas.events import Evaluated, Event, Notice, RunEnded, RunStarted, StageStarted, StepDone
+from neuromas.events import Evaluated, Event, Notice, Phase, RunEnded, RunStarted, StageStarted, StepDone
+from neuromas.report.numbers import clock, percent
 
 _SMOOTHING = 0.8
 _PLAIN_EVERY_S = 10.0
+_WIDE = 120
 
 
 @dataclass(slots=True)
@@ -24,11 +26,11 @@ class _Line:
     title: str
     total: int
     is_started: bool = False
+    phase: str = ""
     steps_before: int = 0
     step: int = 0
     reward: float | None = None
     step_s: float = 0.0
-    tokens_per_s: float = 0.0
     nodes: int = 0
     level: int | None = None
     greedy: float | None = None
@@ -45,7 +47,7 @@ class _Line:
     def graph(self) -> str:
         """Size and level of the graph in training."""
         if not self.nodes:
-            return "starting" if self.is_started else "waiting"
+            return self.phase or ("starting" if self.is_started else "waiting")
         level = "" if self.level is None else f", level {self.level}"
         return f"{self.nodes} node{'s' * (self.nodes != 1)}{level}"
 
@@ -53,11 +55,11 @@ class _Line:
     def state(self) -> str:
         """What is to come, or what came out."""
         if self.is_done and self.greedy is not None:
-            sampled = "" if self.sampled is None else f", sampled {self.sampled:.1%}"
-            return f"greedy {self.greedy:.1%}{sampled}"
+            sampled = "" if self.sampled is None else f", sampled {percent(self.sampled)}"
+            return f"greedy {percent(self.greedy)}{sampled}"
         if not self.step_s or self.is_done:
             return ""
-        return f"{self.tokens_per_s:,.0f} tokens/s, {max(self.total - self.steps, 0) * self.step_s:.0f} s left"
+        return f"{clock(max(self.total - self.steps, 0) * self.step_s)} left"
 
 
 class RunsDisplay:
@@ -98,6 +100,8 @@ class RunsDisplay:
 
     def _update(self, line: _Line, event: Event) -> None:
         match event:
+            case Phase():
+                line.phase = event.name.partition(" (")[0]
             case RunStarted():
                 line.is_started = True
             case StageStarted():
@@ -122,16 +126,16 @@ class RunsDisplay:
         line.reward = reward if line.reward is None else _SMOOTHING * line.reward + (1 - _SMOOTHING) * reward
         seconds = metrics.get("time/step_s", 0.0)
         line.step_s = seconds if not line.step_s else _SMOOTHING * line.step_s + (1 - _SMOOTHING) * seconds
-        tokens = metrics.get("rollout/tokens", 0.0) + metrics.get("rollout/prompt_tokens", 0.0)
-        line.tokens_per_s = tokens / seconds if seconds else 0.0
 
     def _draw(self) -> Table:
         table = Table.grid(padding=(0, 2))
+        is_narrow = self._console.width < _WIDE
         for line in self._lines.values():
             bar = ProgressBar(total=max(line.total, 1), completed=line.total if line.is_done else line.steps, width=20)
             mean = "" if line.reward is None else f"reward {line.reward:.2f}"
-            table.add_row(line.title, line.graph, bar, f"{line.steps}/{line.total}", mean, line.state)
-        table.add_row(f"{time.monotonic() - self._began_s:.0f} s", style="dim")
+            cells = (f"{line.steps}/{line.total}", (mean or line.graph) if is_narrow else mean, line.state)
+            table.add_row(line.title, *(cells if is_narrow else (line.graph, bar, *cells)))
+        table.add_row(clock(time.monotonic() - self._began_s), style="dim")
         return table
 
     def _is_due(self, line: _Line, event: Event) -> bool:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedTokenizerBase
 
 from neuromas.adapters.bank import AdapterBank
-from neuromas.events import CheckpointWritten, Evaluated, RolloutsSampled, StepDone
+from neuromas.events import CheckpointWritten, Evaluated, Phase, RolloutsSampled, StepDone
 from neuromas.growth.ledger import Spending
 from neuromas.growth.triggers import Check, Trigger
 from neuromas.rollout.record import Group, Provenance
@@ -277,6 +277,7 @@ class StageSession:
         """Evaluate the published version on validation questions; None in processes that do not report."""
         if self._place.peers.rank != 0:
             return None
+        self._place.emit(Phase(name=f"evaluating, {mode}, {examples} questions"))
         found = accuracy(
             self._sampler.rollouts(
                 held_out(self._task, self._plan.level, examples, "validation"),

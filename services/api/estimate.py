@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from neuromas.adapters.families.contract import AdapterSpec, ModuleShape
+from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.families.registry import default_adapter
-from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import TINY, resolve_base
-from neuromas.errors import BaseModelError
+from neuromas.base.sizes import TRAINING_COPIES, read_sizes
 from neuromas.growth.plan import Grown
 from neuromas.services.api.allowed import base_folder
 from neuromas.services.settings import Settings
@@ -25,8 +22,6 @@ from neuromas.topology.graph import Topology
 from neuromas.topology.svg import draw_svg
 
 _FLOAT_BYTES: Final = 4
-_TRAINING_COPIES: Final = 4
-"""A trained number, its gradient, and Adam's two moments."""
 _MAX_DRAWN_EDGES: Final = 2048
 """Edges of the largest graph that is drawn with lines; more could not be told apart, and take long."""
 
@@ -152,7 +147,7 @@ def _critical_path(topology: Topology, budgets: Mapping[str, int]) -> list[str]:
 def _weights(topology: Topology, assumed: Assumptions, tokens: int) -> tuple[int | None, dict[str, int | None]]:
     adapter, sizes = assumed.adapter, None
     if assumed.folder is not None:
-        sizes = _base_sizes(assumed.folder, adapter.targets)
+        sizes = read_sizes(assumed.folder, adapter.targets)
     if sizes is None:
         return None, dict.fromkeys(("adapter_bytes", "training_bytes", "base_bytes", "kv_cache_bytes"))
     adapters = len(topology.adapters)
@@ -160,37 +155,7 @@ def _weights(topology: Topology, assumed: Assumptions, tokens: int) -> tuple[int
     trained = adapter.num_parameters(sizes.adapted).total(adapters)
     return trained, {
         "adapter_bytes": adapters * plain * _FLOAT_BYTES,
-        "training_bytes": trained * _FLOAT_BYTES * _TRAINING_COPIES,
+        "training_bytes": trained * _FLOAT_BYTES * TRAINING_COPIES,
         "base_bytes": sizes.file_bytes,
         "kv_cache_bytes": None if sizes.kv_per_token is None else tokens * sizes.kv_per_token,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _BaseSizes:
-    """Sizes of a base: its adapted layers, bytes of its files, bytes of a token's key and value."""
-
-    adapted: tuple[ModuleShape, ...]
-    file_bytes: int
-    kv_per_token: int | None
-
-
-@lru_cache(maxsize=32)
-def _base_sizes(folder: Path, targets: tuple[str, ...]) -> _BaseSizes | None:
-    """Return the sizes of a base; None where its files do not say, which the driver tells with the reason."""
-    try:
-        shapes = linear_shapes(folder, targets)
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (BaseModelError, OSError, ValueError):
-        return None
-    files = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return _BaseSizes(shapes, files, _kv_bytes(config.get("text_config", config)))
-
-
-def _kv_bytes(config: Mapping[str, Any]) -> int | None:
-    try:
-        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        return int(2 * config["num_hidden_layers"] * heads * width * _FLOAT_BYTES)
-    except (KeyError, TypeError, ValueError):
-        return None

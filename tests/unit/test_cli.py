@@ -47,6 +47,40 @@ def test_validate_draws_the_graph(spec_file: Path, capsys: pytest.CaptureFixture
     assert out.endswith("\nvalid\n")
 
 
+def test_validate_shows_what_is_asked_and_what_each_node_reads(
+    spec_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(spec_file), "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)["preview"]
+    question, answer = seen["question"], seen["answer"]
+    assert question.endswith("find E=")
+    assert answer.startswith("E= ")
+    assert seen["prompts"]["n1"] == f"<bos> {question} @ L1 N1 >"
+    assert seen["prompts"]["n5"] == f"<bos> {question} @ L5 N1 | L4 N1 : >"
+    assert seen["unknown_words"] == []
+    # 5 adapters of 2,944 numbers in 4 copies of 4 bytes; 1 GiB is the default cache of vLLM, which is not used here.
+    assert (seen["memory_bytes"]["training"], seen["memory_bytes"]["kv_cache"]) == (5 * 2944 * 16, None)
+    assert main(["validate", str(spec_file)]) == 0
+    out = capsys.readouterr().out
+    assert f"its answer:\n    {answer}\nwhat n1 reads:\n    <bos> {question} @ L1 N1 >\n" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_validate_shows_a_few_nodes_of_a_large_graph(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(spec_file), "--json", "--set", "topology={layers=[4,4]}"]) == 0
+    prompts = json.loads(capsys.readouterr().out)["preview"]["prompts"]
+    assert list(prompts) == ["n1", "n2", "n3", "n4", "n5", "n9"]
+
+
+def test_validate_names_the_words_that_the_base_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train.jsonl").write_text('{"question": "start 3 zebra find A=", "answer": "A= 3"}\n')
+    (tmp_path / "test.jsonl").write_text('{"question": "start 4 find A=", "answer": "A= 4"}\n')
+    task = f"task={{type='file',train='{tmp_path}/train.jsonl',test='{tmp_path}/test.jsonl'}}"
+    (tmp_path / "run.toml").write_text(SPEC)
+    assert main(["validate", str(tmp_path / "run.toml"), "--json", "--set", task]) == 0
+    assert json.loads(capsys.readouterr().out)["preview"]["unknown_words"] == ["zebra"]
+
+
 def test_validate_takes_a_bare_topology(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "graph.json"
     path.write_text(json.dumps({"name": "paper-7", "layers": [2, 2, 2]}))

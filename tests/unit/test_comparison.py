@@ -66,4 +66,4 @@ def test_display_tells_a_log_what_happens() -> None:
         display("job", RunEnded(status="succeeded"))
     lines = console.export_text().splitlines()
     assert lines[0].endswith("trained graph: starting, step 0/2")
-    assert lines[-1].endswith("trained graph: 3 nodes, level 3, step 2/2, reward 0.25, greedy 75.0%")
+    assert lines[-1].endswith("trained graph: 3 nodes, level 3, step 2/2, reward 0.25, greedy 75.0 %")

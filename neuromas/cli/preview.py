@@ -1,0 +1,133 @@
+"""What a run will look like, before it begins: a question, what each node reads of it, and what the run will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from neuromas.base.sizes import TRAINING_COPIES, read_sizes
+from neuromas.preflight import Preflight
+from neuromas.report.numbers import duration
+from neuromas.rollout.compact import CompactRenderer
+from neuromas.rollout.prompt import make_renderer
+from neuromas.spec.run import RunSpec
+from neuromas.topology.graph import Topology
+
+Document = dict[str, Any]
+_SHOWN_NODES: Final = 6
+_FLOAT_BYTES: Final = 4
+_START_S: Final = 60.0
+"""Start-up and the final measurements of a small run, seconds."""
+_OPERATIONS_PER_S: Final = 3.4e10
+"""What the quickstart reaches on two cores, all overheads included."""
+
+
+def preview(spec: RunSpec, preflight: Preflight) -> Document:
+    """Return the first question of the run, the prompts of its nodes and what the run takes, as plain data.
+
+    Messages are not known yet: ``<message of n1>`` stands for that of n1, nothing for bases whose vocabulary is a list
+    of words. Of large graphs the first nodes and the output are shown.
+    """
+    from tokenizers import Tokenizer
+
+    graph = preflight.graphs[0]
+    level = spec.growth.levels[0] if spec.growth is not None and spec.growth.levels else None
+    example = preflight.task.example("train", 0, level)
+    renderer = make_renderer(spec.prompt, preflight.base.folder)
+    tokenizer = Tokenizer.from_file(str(preflight.base.folder / "tokenizer.json"))
+    is_compact = isinstance(renderer, CompactRenderer)
+    prompts = {}
+    for node in _shown(graph):
+        signals = [(sender, "" if is_compact else f"<message of {sender}>") for sender in graph.predecessors(node)]
+        budget = graph.node(node).max_tokens or spec.sampling.max_tokens
+        prompts[node] = tokenizer.decode(
+            list(renderer.render(graph, node, example, signals, budget)), skip_special_tokens=False
+        )
+    return {
+        "question": example.prompt,
+        "answer": example.answer,
+        "level": example.level,
+        "prompts": prompts,
+        "unknown_words": _unknown(tokenizer, example.prompt),
+        "memory_bytes": _memory(spec, preflight),
+        "estimated_seconds": _seconds(spec, preflight),
+    }
+
+
+def preview_lines(document: Document, nodes: int) -> Iterator[str]:
+    """Yield the preview for people."""
+    level = "" if document["level"] is None else f" (level {document['level']})"
+    yield f"the first question{level}:"
+    yield from _indented(document["question"])
+    yield "its answer:"
+    yield from _indented(document["answer"])
+    if words := document["unknown_words"]:
+        yield f"warning: the base has no token for: {' '.join(words)}; it reads them as unknown"
+    for node, prompt in document["prompts"].items():
+        yield f"what {node} reads:"
+        yield from _indented(prompt)
+    if hidden := nodes - len(document["prompts"]):
+        yield f"and {hidden} more nodes"
+
+
+def memory_text(memory: Document) -> str:
+    """Return the memory estimate for people."""
+    parts = {"base": "base, each process", "training": "adapters and optimizer", "kv_cache": "KV cache"}
+    return ", ".join(f"{_size(memory[key])} {label}" for key, label in parts.items() if memory[key] is not None)
+
+
+def time_text(seconds: float | None) -> str:
+    """Return the time estimate for people."""
+    if seconds is None:
+        return "not estimated for GPUs"
+    return f"about {duration(seconds)} on two CPU cores (rough)"
+
+
+def _shown(graph: Topology) -> tuple[str, ...]:
+    order = graph.order
+    return order if len(order) <= _SHOWN_NODES else (*order[: _SHOWN_NODES - 1], graph.output)
+
+
+def _unknown(tokenizer: Any, text: str) -> list[str]:
+    """Return the words for which the tokenizer has its unknown token alone."""
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    number = None if unknown is None else tokenizer.token_to_id(unknown)
+    return (
+        [] if number is None else [word for word in dict.fromkeys(text.split()) if number in tokenizer.encode(word).ids]
+    )
+
+
+def _memory(spec: RunSpec, preflight: Preflight) -> Document:
+    sizes = read_sizes(preflight.base.folder, spec.adapter.targets)
+    trained = preflight.parameters.total(preflight.max_adapters)
+    on_cpu = spec.engine.type == "vllm" and not spec.runtime.gpus_per_rollout_worker
+    return {
+        "base": None if sizes is None else sizes.file_bytes,
+        "training": trained * _FLOAT_BYTES * TRAINING_COPIES,
+        "kv_cache": round(spec.engine.kv_cache_gib * 2**30) if on_cpu else None,
+    }
+
+
+def _seconds(spec: RunSpec, preflight: Preflight) -> float | None:
+    """Return how long the run takes on two cores: 2 operations per weight and token to sample, 6 to train."""
+    runtime, training = spec.runtime, spec.training
+    sizes = read_sizes(preflight.base.folder, spec.adapter.targets)
+    if runtime.gpus_per_learner or runtime.gpus_per_rollout_worker or sizes is None:
+        return None
+    weights = sizes.file_bytes / (_FLOAT_BYTES if spec.engine.dtype == "float32" else 2)
+    nodes = max(len(graph.nodes) for graph in preflight.graphs)
+    tokens = training.prompts_per_step * training.group_size * nodes * preflight.longest_call
+    stages = len(preflight.graphs)
+    return _START_S + stages * training.steps * 8 * weights * tokens / _OPERATIONS_PER_S
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    return f"{number:.3g} GiB"
+
+
+def _indented(text: str) -> Iterator[str]:
+    return (f"    {line}" for line in text.splitlines() or [""])
