@@ -21,6 +21,8 @@ from typing import Final
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 _SET_CHILD_SUBREAPER: Final = 36
 _TICK_S: Final = 0.05
+PRIVATE_UMASK: Final = 0o077
+"""What processes of ours make is for their user alone: runs hold questions, answers and weights."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class Children:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=tuple(descriptors),
+                umask=PRIVATE_UMASK,
                 preexec_fn=die_with_parent,
             )
         child = Child(name, process, log)

@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any, Final
 
 from neuromas.errors import NeuroMASError
-from neuromas.services.children import Child, Children
+from neuromas.services.children import PRIVATE_UMASK, Child, Children
 from neuromas.services.runs.head import Head, free_port, make_head
 from neuromas.services.settings import Settings, SettingsError
 
@@ -206,17 +206,20 @@ def local_service(settings: Settings, say: Say) -> Iterator[LocalService]:
         SettingsError: the address or the data folder cannot be had, or keys are needed and there are none.
     """
     _check_packages()
-    from neuromas.services.api.server import check_keys, listen
+    os.umask(PRIVATE_UMASK)
+    from neuromas.services.api.server import check_store, listen
 
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
         host, port = listener.getsockname()[:2]
         settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.chmod(0o700)
         stack.enter_context(_alone(settings.data_dir))
-        asyncio.run(check_keys(settings))
-        folder = Path(tempfile.mkdtemp(prefix="neuromas-ray-"))
+        asyncio.run(check_store(settings))
+        folder = Path(tempfile.mkdtemp(prefix="nm-ray-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        head = make_head(folder, settings.data_dir / "ray.token", settings.max_running)
+        # Inside of a folder that nobody else can enter: Ray opens its own one to everybody.
+        head = make_head(folder / "s", settings.data_dir / "ray.token", settings.max_running)
         serve_url = f"http://127.0.0.1:{free_port()}"
         known = settings.model_copy(update={"port": port, "ray_address": head.address, "serve_url": serve_url})
         yield LocalService(known, say, _url(host, port), listener, head)

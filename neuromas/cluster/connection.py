@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 import ray
 
@@ -36,6 +38,7 @@ class RayConnection:
             RuntimeStartError: the cluster cannot be reached or started.
         """
         self._is_owner = False
+        self._folder: TemporaryDirectory[str] | None = None
         if ray.is_initialized():
             return
         address = address or os.environ.get("RAY_ADDRESS")
@@ -54,6 +57,9 @@ class RayConnection:
         if self._is_owner:
             self._is_owner = False
             ray.shutdown()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _join(self, address: str, show_worker_logs: bool) -> None:
         ray.init(
@@ -70,6 +76,8 @@ class RayConnection:
         os.environ.setdefault("RAY_worker_niceness", "0")
         # The default of 30 s is too short for a machine that is busy with something else.
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+        # Ray opens its own folder to everybody: it lies in one that nobody else can enter. Sockets want a short path.
+        self._folder = TemporaryDirectory(prefix="nm-ray-", dir=_temporary_root(), ignore_cleanup_errors=True)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._start_once(min_cpus, show_worker_logs)
@@ -77,6 +85,7 @@ class RayConnection:
                 # The raylet gives its helper processes 15 s, which no setting extends; a second try finds them cached.
                 ray.shutdown()
                 if attempt == _ATTEMPTS:
+                    self._folder.cleanup()
                     raise
                 logger.info("Ray did not start in time; trying again")
             else:
@@ -84,6 +93,7 @@ class RayConnection:
                 return
 
     def _start_once(self, min_cpus: int, show_worker_logs: bool) -> None:
+        assert self._folder is not None
         ray.init(
             address="local",
             namespace="neuromas",
@@ -93,6 +103,7 @@ class RayConnection:
             log_to_driver=show_worker_logs,
             logging_level=logging.ERROR,
             _node_ip_address=_LOOPBACK,
+            _temp_dir=f"{self._folder.name}/s",
         )
 
 
@@ -109,6 +120,11 @@ def check_resources(cpus: float, gpus: float) -> None:
                 f"the run's actors need {wanted:g} {name}s, the Ray cluster has {total.get(name, 0):g}; lower "
                 "runtime.rollout_workers, learner_workers or gpus_per_*, or add machines to the cluster"
             )
+
+
+def _temporary_root() -> str:
+    """Return where Ray itself would put its files; macOS's own temporary folder has too long a path for sockets."""
+    return os.environ.get("RAY_TMPDIR") or ("/tmp" if sys.platform == "darwin" else gettempdir())
 
 
 def _environment() -> dict[str, dict[str, str]]:

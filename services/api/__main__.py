@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
 import sys
 from types import FrameType
 
 from neuromas.services.api.server import serve
+from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
 from neuromas.services.settings import SettingsError, load_settings
 
@@ -22,6 +24,7 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
+        os.umask(PRIVATE_UMASK)
         settings = load_settings()
         set_up_logging(settings.log_level, settings.log_format)
         serve(settings, None if descriptor is None else socket.socket(fileno=descriptor))

@@ -15,12 +15,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
 from neuromas.errors import CheckpointError, Fault, GrowthError, NeuroMASError, SpecError, TaskError
 from neuromas.services.logs import request_id
-from neuromas.services.store.base import ConflictError, MissingError, StoreUnavailableError
+from neuromas.services.store.base import ConflictError, MissingError, StoreUnavailableError, StoreUnusableError
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,8 @@ def _of_ours(error: NeuroMASError) -> ApiError | None:
         case StoreUnavailableError():
             message = "the store cannot be reached now; nothing is lost, try again"
             return ApiError(503, error.code, message, headers={"Retry-After": str(RETRY_AFTER_S)})
+        case StoreUnusableError():
+            return ApiError(503, error.code, "the store cannot be used; the log of the service says why")
         case SpecError():
             return invalid(error.message, error.faults or (Fault("", error.message),), code=error.code)
         case MissingError():
@@ -167,6 +170,9 @@ class CrashDoor:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:  # nobody reads this, and nothing is broken
+            if not has_started:
+                await answer(ApiError(499, "client_gone", "the client went away"))(scope, receive, send)
         except Exception as error:  # the door: one request's crash is not the server's
             logger.error("request crashed", exc_info=error)
             if not has_started:

@@ -16,7 +16,7 @@ from typing_extensions import override
 from neuromas.services.api.app import make_app
 from neuromas.services.api.service import Service
 from neuromas.services.settings import Settings, SettingsError
-from neuromas.services.store.base import Kind, StoreUnavailableError
+from neuromas.services.store.base import Kind, StoreUnavailableError, StoreUnusableError
 from neuromas.services.store.open import open_store
 from neuromas.serving.http_server import HttpServer
 
@@ -89,7 +89,7 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     Raises:
         SettingsError: the address cannot be listened on, or keys are needed and there are none.
     """
-    asyncio.run(check_keys(settings))
+    asyncio.run(check_store(settings))
     with listener or listen(settings) as bound:
         host, port = bound.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -97,17 +97,23 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         make_server(settings).run(sockets=[bound])
 
 
-async def check_keys(settings: Settings) -> None:
-    """Refuse to begin where requests need a key and there is none; a store that is away is waited for by requests.
+async def check_store(settings: Settings) -> None:
+    """Refuse to begin over a store that cannot be used, or has no key where requests need one.
+
+    A store that is away is waited for by requests.
 
     Raises:
-        SettingsError: there is no key.
+        SettingsError: it cannot be used, or there is no key.
     """
-    if not settings.keys_required:
-        return
     store = open_store(settings)
     try:
+        for warning in await store.check():
+            logger.warning("the store may lose state", extra={"reason": warning})
+        if not settings.keys_required:
+            return
         found = await store.list(Kind.KEY, where={"state": "active"}, limit=1)
+    except StoreUnusableError as error:
+        raise SettingsError(f"NEUROMAS_STORE_URL, NEUROMAS_DATA_DIR: {error}") from error
     except StoreUnavailableError as error:
         logger.warning("the store is away", extra={"reason": str(error)})
         return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from neuromas.errors import NeuroMASError, RuntimeStartError
+from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
 from neuromas.services.records import EndpointState
 from neuromas.services.runs.cluster import UNCONFIRMED_S, unconfirm
@@ -243,6 +245,7 @@ def main(arguments: list[str]) -> int:
     from neuromas.serving.deploy import ServeAddress, ServeDoor
 
     (job,) = arguments
+    os.umask(PRIVATE_UMASK)
     settings = load_settings()
     set_up_logging(settings.log_level, "json")
     connection = RayConnection(None, min_cpus=1)

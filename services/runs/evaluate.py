@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ from neuromas.events import Event
 from neuromas.preflight import check_run
 from neuromas.result import score
 from neuromas.run import worker_setup
+from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
 from neuromas.services.records import EvaluationState
 from neuromas.services.runs.lineage import checkpoint_folder
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 def main(arguments: list[str]) -> int:
     """Evaluate and return the exit code: 0 when the record says what was found, or why nothing was."""
     id, job = arguments
+    os.umask(PRIVATE_UMASK)
     settings = load_settings()
     set_up_logging(settings.log_level, "json")
     found = asyncio.run(_read(settings, id, job))

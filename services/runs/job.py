@@ -19,6 +19,7 @@ from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError
 from neuromas.events import Event
 from neuromas.run import run as run_spec
 from neuromas.runfolder import LOCK_FILE
+from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import JsonFormatter, about_run, set_up_logging
 from neuromas.services.records import RunState
 from neuromas.services.runs.background import Background
@@ -56,6 +57,7 @@ class Outcome:
 def main(arguments: list[str]) -> int:
     """Drive a run and return the exit code: 0 when its record says how it ended."""
     run_id, job = arguments
+    os.umask(PRIVATE_UMASK)
     settings = load_settings()
     log = settings.runs_dir / run_id / f"{job}.log.jsonl"
     set_up_logging(settings.log_level, "json")

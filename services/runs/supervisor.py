@@ -9,13 +9,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
+from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
 from neuromas.services.records import RunState
 from neuromas.services.runs.cluster import LOOK_S, ClusterWatch
@@ -25,7 +29,7 @@ from neuromas.services.runs.jobs import Jobs, RayJobs, RayUnavailableError
 from neuromas.services.runs.retention import Retention
 from neuromas.services.runs.watch import RunWatch
 from neuromas.services.settings import Settings, load_settings
-from neuromas.services.store.base import Kind, Store, StoreUnavailableError
+from neuromas.services.store.base import Kind, Store, StoreUnavailableError, StoreUnusableError
 from neuromas.services.store.listing import all_of
 from neuromas.services.store.open import open_store
 
@@ -40,7 +44,8 @@ WIND_DOWN_S: Final = 30.0
 class Supervisor:
     """Does the rounds while it holds the lease."""
 
-    def __init__(self, settings: Settings, store: Store, jobs: Jobs) -> None:
+    def __init__(self, settings: Settings, store: Store, jobs: Jobs, alive: Path | None = None) -> None:
+        self._alive = alive
         self._settings, self._store, self._jobs = settings, store, jobs
         self._name = f"supervisor-{secrets.token_hex(4)}"
         self._runs = RunWatch(store, jobs, settings)
@@ -79,6 +84,8 @@ class Supervisor:
         """Keep the lease, or wait for it."""
         ttl_s = self._settings.lease_s
         while True:
+            if self._alive is not None:
+                self._alive.touch()
             asked = time.monotonic()
             try:
                 is_ours = await self._store.acquire(LEASE, self._name, ttl_s)
@@ -125,15 +132,18 @@ class Supervisor:
             await asyncio.sleep(every_s)
 
 
-async def supervise(settings: Settings, *, owns_cluster: bool) -> None:
+async def supervise(settings: Settings, *, owns_cluster: bool, alive: Path | None = None) -> None:
     """Work until SIGTERM or SIGINT.
 
     Args:
         settings: of the service.
+        alive: file that is touched every few seconds, for whoever looks whether this process hangs; None = none.
         owns_cluster: whether the cluster goes down with this process; then runs are asked for checkpoints first.
     """
     store = open_store(settings)
-    supervisor = Supervisor(settings, store, RayJobs(settings.ray_address))
+    with suppress(StoreUnavailableError):  # its rounds wait for it
+        await store.check()
+    supervisor = Supervisor(settings, store, RayJobs(settings.ray_address), alive)
     working = asyncio.create_task(supervisor.work())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -153,10 +163,15 @@ def main() -> None:
     """Run the supervisor of this process's settings."""
     parser = argparse.ArgumentParser(prog="python -m neuromas.services.runs.supervisor", description=__doc__)
     parser.add_argument("--owns-cluster", action="store_true", help="stop all runs with a checkpoint at the end")
+    parser.add_argument("--alive", type=Path, metavar="FILE", help="touch this file every few seconds")
     arguments = parser.parse_args()
+    os.umask(PRIVATE_UMASK)
     settings = load_settings()
     set_up_logging(settings.log_level, settings.log_format)
-    asyncio.run(supervise(settings, owns_cluster=arguments.owns_cluster))
+    try:
+        asyncio.run(supervise(settings, owns_cluster=arguments.owns_cluster, alive=arguments.alive))
+    except StoreUnusableError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ class StoreUnavailableError(NeuroMASError, ConnectionError):
     code = "store_unavailable"
 
 
+class StoreUnusableError(NeuroMASError, RuntimeError):
+    """The store is of another version, or broken: trying again does not help, somebody must look at it."""
+
+    code = "store_unusable"
+
+
 class ConflictError(NeuroMASError, RuntimeError):
     """A document was not in the state or version that the change was meant for; ``document`` is what stands there."""
 
@@ -77,6 +83,16 @@ class Entry:
 
 class Store(Protocol):
     """State of the service. Every method may raise StoreUnavailableError; each is atomic."""
+
+    async def check(self) -> Sequence[str]:
+        """Look at the store before work begins, and bring one of an earlier version up to date.
+
+        Returns:
+            What is wrong with it, in words, without keeping it from being used.
+
+        Raises:
+            StoreUnusableError: it is of another version, or broken.
+        """
 
     async def ping(self) -> None:
         """Return when the store answers."""

@@ -13,6 +13,7 @@ neuromas:seen:<stream>                 set         keys of the stream's entries 
 neuromas:lease:<lease>                 string      its owner                               after the lease
 neuromas:answer:<key>                  string      a remembered document as JSON           as told
 neuromas:count:<key>                   string      a counter                               after its window
+neuromas:version                       string      version of all these                    never (one number)
 =====================================  ==========  ======================================  ==================
 
 Nothing that does not expire may be evicted: the server must run with ``maxmemory-policy noeviction``.
@@ -23,6 +24,10 @@ from __future__ import annotations
 from typing import Final
 
 from neuromas.services.store.base import Kind
+
+VERSION_KEY: Final = "neuromas:version"
+VERSION: Final = 1
+"""Of the names and what is under them."""
 
 ENTRY_IDS: Final = "neuromas:ids"
 """Counter that gives entries their ids, over all streams: an id is not used again after a stream was dropped."""

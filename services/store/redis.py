@@ -20,7 +20,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from neuromas.services.store import keys, scripts
-from neuromas.services.store.base import Document, Entry, Kind, MissingError, Page, StoreUnavailableError
+from neuromas.services.store.base import (
+    Document,
+    Entry,
+    Kind,
+    MissingError,
+    Page,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
 from neuromas.services.store.document import changed, decode, encode, entry_id, first_version
 from neuromas.services.store.indexes import LISTED_BY, check_limit, check_list, indexed, matches
 
@@ -49,6 +57,37 @@ class RedisStore:
             max_connections=_MAX_CONNECTIONS,
             retry=Retry(NoBackoff(), 0),
         )
+
+    async def check(self) -> Sequence[str]:
+        """Compare versions, and look whether the server keeps what it is told; see Store."""
+        async with _reaching():
+            await self._redis.set(keys.VERSION_KEY, keys.VERSION, nx=True)
+            found = await self._redis.get(keys.VERSION_KEY)
+        if found is None or not found.isdigit() or int(found) != keys.VERSION:
+            raise StoreUnusableError(
+                f"the Redis database holds version {found!r} of the service's state, this program knows version "
+                f"{keys.VERSION}; use the program that wrote it, or another database"
+            )
+        return await self._lossy_settings()
+
+    async def _lossy_settings(self) -> Sequence[str]:
+        """Return what of the server's settings loses state, in words; none where it does not say."""
+        try:
+            async with _reaching():
+                found = await self._redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
+        except exceptions.ResponseError:  # CONFIG is often forbidden; whoever runs such a server knows its settings
+            return ()
+        told = {str(name): str(value) for name, value in found.items()}
+        warnings = []
+        if told.get("appendonly") == "no":
+            warnings.append("Redis runs with appendonly no: what it is told is gone when it ends; set it to yes")
+        elif told.get("appendfsync") != "always":
+            warnings.append(
+                f"Redis runs with appendfsync {told.get('appendfsync')}: a crash loses its last answers; use always"
+            )
+        if told.get("maxmemory-policy") != "noeviction":
+            warnings.append(f"Redis may forget: maxmemory-policy is {told.get('maxmemory-policy')}; use noeviction")
+        return warnings
 
     async def ping(self) -> None:
         """Return when the store answers."""

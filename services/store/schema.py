@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from neuromas.services.store.base import StoreUnavailableError
+from neuromas.services.store.base import StoreUnusableError
 from neuromas.services.store.indexes import LISTED_BY
 
 VERSION: Final = 2
 """Of the tables; kept in the file."""
+MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {}
+"""From a version of the tables, the statements that make the next one of it."""
 
 _TABLES: Final = (
     # AUTOINCREMENT: a number is not used again, even after those above it are gone. Every index ends with it.
@@ -40,29 +43,60 @@ _TABLES: Final = (
 )
 
 
-def prepare(path: Path, busy_s: float) -> sqlite3.Connection:
+def prepare(path: Path, busy_s: float, migrations: Mapping[int, Sequence[str]] = MIGRATIONS) -> sqlite3.Connection:
     """Open the file, made with its folder and tables where it is missing; only its owner may read it.
 
     Args:
         path: of the file.
         busy_s: seconds that a statement waits for another process.
+        migrations: see MIGRATIONS.
 
     Raises:
-        StoreUnavailableError: a newer version of this program wrote the file.
+        StoreUnusableError: the file is empty, no database, or of a version that cannot be brought up to date.
         sqlite3.OperationalError: it cannot be opened.
         OSError: its folder cannot be made.
     """
     if not path.exists():
         _make(path)
     connection = _connect(path, busy_s)
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found != VERSION:
+    try:
+        _migrate(connection, migrations)
+        _check_version(connection, path)
+    except BaseException:
         connection.close()
-        raise StoreUnavailableError(
-            f"{path} has tables of version {found}, this program knows version {VERSION}; "
-            "use the program that wrote it, or another data folder"
-        )
+        raise
     return connection
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Mapping[int, Sequence[str]]) -> None:
+    """Bring the tables up to date, step by step; each step is done whole or not at all, by one process."""
+    while (found := _version(connection)) != VERSION and found in migrations:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) == found:  # else another process came first
+                for statement in migrations[found]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {found + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    found = _version(connection)
+    if found == VERSION:
+        return
+    if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise StoreUnusableError(f"{path} is empty: it was cut off or replaced; put back a copy, or remove the file")
+    raise StoreUnusableError(
+        f"{path} has tables of version {found}, this program knows version {VERSION}; "
+        "use the program that wrote it, or another data folder"
+    )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _make(path: Path) -> None:

@@ -16,7 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from neuromas.services.store.base import Document, Entry, Kind, MissingError, Page, StoreUnavailableError
+from neuromas.services.store.base import (
+    Document,
+    Entry,
+    Kind,
+    MissingError,
+    Page,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
 from neuromas.services.store.document import changed, decode, encode, entry_id, first_version
 from neuromas.services.store.indexes import check_limit, check_list
 from neuromas.services.store.schema import prepare
@@ -38,6 +46,11 @@ class SqliteStore:
         self._writer = _Worker(path, "store-write")
         self._reader = _Worker(path, "store-read")
         self._watch = Watch(self._newest)
+
+    async def check(self) -> Sequence[str]:
+        """Open the file and look at it; see Store."""
+        await self._reader.run(_ping)
+        return ()
 
     async def ping(self) -> None:
         """Return when the store answers."""
@@ -145,6 +158,11 @@ class _Worker:
                 return work(self._opened(), *args, **kwargs)
             except (sqlite3.OperationalError, OSError) as error:
                 raise StoreUnavailableError(f"the store {self._path} cannot be used now ({error})") from error
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:  # its subclasses are about statements, not about the file
+                    raise
+                message = f"the store {self._path} is damaged ({error}); put back a copy of it"
+                raise StoreUnusableError(message) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from api_server import RUN, ApiServer, error_of, running_api, settings_over
 
-from neuromas.services.api.server import check_keys
+from neuromas.services.api.server import check_store
 from neuromas.services.keys import make_key, revoke_key
 from neuromas.services.logs import JsonFormatter
 from neuromas.services.records import Scope
@@ -187,7 +187,7 @@ def test_another_address_than_the_loopback_needs_keys_to_begin(tmp_path: Path) -
 
     settings = Settings(data_dir=tmp_path, host="0.0.0.0")
     with pytest.raises(SettingsError, match="neuromas keys create"):
-        asyncio.run(check_keys(settings))
+        asyncio.run(check_store(settings))
 
     async def begin() -> None:
         from neuromas.services.store.open import open_store
@@ -195,7 +195,7 @@ def test_another_address_than_the_loopback_needs_keys_to_begin(tmp_path: Path) -
         store = open_store(settings)
         await make_key(store, "first", ["read"])
         await store.close()
-        await check_keys(settings)
+        await check_store(settings)
 
     asyncio.run(begin())
-    asyncio.run(check_keys(Settings(data_dir=tmp_path / "other")))
+    asyncio.run(check_store(Settings(data_dir=tmp_path / "other")))

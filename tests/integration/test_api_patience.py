@@ -43,6 +43,21 @@ def test_a_request_that_does_not_come_loses_its_connection(api: ApiServer, begin
         assert HEADERS_S - 1 < monotonic() - began < HEADERS_S + 20
 
 
+def test_a_client_that_leaves_is_counted_as_such_and_breaks_nothing(
+    api: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in ("/v1/runs", "/v1/chat/completions", "/v1/topologies:validate"):
+        with connect(api) as connection:
+            headers = "Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 99"
+            connection.sendall(f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n{{".encode())
+        line = f'neuromas_requests_total{{method="POST",route="{path}",status="499"}} 1.0'
+        deadline = monotonic() + WAIT_S
+        while line not in (text := api.client.get("/metrics").text):
+            assert monotonic() < deadline, text
+        assert f'route="{path}",status="500"' not in text
+    assert "request crashed" not in caplog.text
+
+
 def test_headers_without_end_are_refused(api: ApiServer) -> None:
     with connect(api) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")

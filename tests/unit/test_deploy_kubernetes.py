@@ -118,7 +118,7 @@ def test_addresses_name_services_and_their_ports() -> None:
 def test_selectors_find_their_pods() -> None:
     labels = [template["metadata"]["labels"] for template in PODS.values()]
     selectors = [item["spec"]["selector"] for item in MANIFESTS if item["kind"] == "Service"]
-    selectors += [item["spec"]["podSelector"]["matchLabels"] for item in MANIFESTS if item["kind"] == "NetworkPolicy"]
+    selectors += [item["spec"]["podSelector"].get("matchLabels", {}) for item in policies()]
     selectors += [
         item["spec"]["selector"]["matchLabels"] for item in MANIFESTS if item["kind"] == "PodDisruptionBudget"
     ]
@@ -126,6 +126,65 @@ def test_selectors_find_their_pods() -> None:
     for selector in selectors:
         assert any(selector.items() <= found.items() for found in labels), selector
     assert all(found["app.kubernetes.io/part-of"] == "neuromas" for found in labels)
+
+
+def policies() -> list[dict[str, Any]]:
+    return [item for item in MANIFESTS if item["kind"] == "NetworkPolicy"]
+
+
+def reaches(source: str, target: str, port: int) -> bool:
+    """Whether pods with one name may connect to those with another, as the policies say."""
+    labels = {
+        template["metadata"]["labels"]["app.kubernetes.io/name"]: template["metadata"]["labels"]
+        for template in PODS.values()
+    }
+
+    def lets(direction: str, other: str, own: str, peer: str) -> bool:
+        rules = [
+            rule
+            for policy in policies()
+            if policy["spec"]["podSelector"].get("matchLabels", {}).items() <= labels[own].items()
+            for rule in policy["spec"].get(direction, ())
+        ]
+        return any(
+            port in [one["port"] for one in rule.get("ports", [{"port": port}])]
+            and any(
+                "namespaceSelector" not in one
+                and one["podSelector"].get("matchLabels", {}).items() <= labels[peer].items()
+                for one in rule.get(other, [{"podSelector": {}}])
+            )
+            for rule in rules
+        )
+
+    return lets("egress", "to", source, target) and lets("ingress", "from", target, source)
+
+
+def test_nothing_is_let_through_but_what_is_needed() -> None:
+    (deny,) = [item for item in policies() if item["metadata"]["name"] == "neuromas-deny"]
+    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    api, supervisor, ray, redis = (f"neuromas-{name}" for name in ("api", "supervisor", "ray", "redis"))
+    needed = {
+        (api, redis, 6379), (supervisor, redis, 6379), (ray, redis, 6379),
+        (api, ray, 8000), (supervisor, ray, 8265), (ray, ray, 8000), (ray, ray, 8265), (ray, ray, 6379),
+    }  # fmt: skip
+    names = (api, supervisor, ray, redis)
+    ports = (6379, 8000, 8265, 8080, 10001, 52365)
+    found = {(a, b, port) for a in names for b in names for port in ports if reaches(a, b, port)}
+    assert found == needed | {(ray, ray, port) for port in ports}
+
+
+def test_the_namespace_takes_restricted_pods_only() -> None:
+    labels = named("Namespace", "neuromas")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_every_pod_has_limits_and_what_runs_is_probed() -> None:
+    for name, template in PODS.items():
+        (container,) = template["spec"]["containers"]
+        assert {"cpu", "memory"} <= set(container["resources"]["limits"]), name
+    for name in ("neuromas-api", "neuromas-supervisor"):
+        (container,) = named("Deployment", name)["spec"]["template"]["spec"]["containers"]
+        assert {"startupProbe", "livenessProbe"} <= set(container)
 
 
 def test_every_file_is_applied_or_named_as_an_alternative() -> None:

@@ -28,6 +28,7 @@ class Cluster:
     commands: dict[str, Sequence[str]] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
     is_away: bool = False
+    nodes: int = 1
 
     async def list(self) -> Mapping[str, Job]:
         return dict(self.jobs)
@@ -37,6 +38,11 @@ class Cluster:
             raise RayUnavailableError("away")
         self.jobs.setdefault(id, Job(id, "RUNNING"))
         self.commands.setdefault(id, command)
+
+    async def num_nodes(self) -> int:
+        if self.is_away:
+            raise RayUnavailableError("away")
+        return self.nodes
 
     async def stop(self, id: str) -> None:
         self.stopped.append(id)
