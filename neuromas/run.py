@@ -28,6 +28,7 @@ from neuromas.runfolder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, loc
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.stage import StageBook, StageInterruptedError, StageRunner
+from neuromas.suited import suit_spec
 from neuromas.topology.graph import Topology
 from neuromas.training.location import read_topology
 from neuromas.walk import walk_stages
@@ -77,6 +78,7 @@ def run(
     """
     began = time.monotonic()
     on_event(Phase(name="checking the spec"))
+    spec = suit_spec(spec).spec
     preflight = check_run(spec, read_topology)
     if parent is not None:
         check_base(RunFolder(parent.checkpoint.resolve().parents[1]), spec.base)

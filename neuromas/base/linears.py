@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 
 from neuromas.adapters.families.contract import ModuleShape
@@ -44,14 +45,38 @@ def linear_shapes(folder: Path, targets: Sequence[str]) -> tuple[ModuleShape, ..
     return shapes
 
 
+def count_parameters(folder: Path) -> int:
+    """Return how many numbers the weights of a base hold.
+
+    Raises:
+        BaseModelError: there are no safetensors files.
+    """
+    return sum(prod(entry["shape"]) for file in _files(folder) for entry in _header(file).values())
+
+
+def linear_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of the linear layers that adapters usually sit on: all projections, else all layers.
+
+    Raises:
+        BaseModelError: there are no safetensors files.
+    """
+    names = sorted({path.rpartition(".")[2] for path, _ in _matrices(folder) if _IN_LAYER.search(path)})
+    projections = tuple(name for name in names if name.endswith("_proj"))
+    return projections or tuple(names)
+
+
 def _matrices(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BaseModelError(f"{folder} holds no safetensors file; other weight formats are not read")
-    for file in files:
+    for file in _files(folder):
         for key, entry in _header(file).items():
             if key.endswith(_WEIGHT) and len(shape := entry["shape"]) == 2:
                 yield key.removesuffix(_WEIGHT), (int(shape[0]), int(shape[1]))
+
+
+def _files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BaseModelError(f"{folder} holds no safetensors file; other weight formats are not read")
+    return files
 
 
 def _header(file: Path) -> dict[str, dict[str, list[int]]]:

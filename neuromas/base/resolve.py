@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from neuromas.base.data_home import bases_home
 from neuromas.base.documents import read_json
 from neuromas.base.end_tokens import end_token_ids
 from neuromas.errors import BaseModelError
@@ -16,6 +18,8 @@ CPU_HEAD_DIMS = frozenset({32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512})
 """Head dimensions that vLLM's CPU attention kernel was compiled for. Source: vllm/v1/attention/backends/cpu_attn.py."""
 
 RendererName = Literal["compact", "plain", "chat"]
+_IMPORTED = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""Names of imported bases; each is a folder in the user's data folder."""
 _HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
 
 
@@ -43,7 +47,10 @@ class BaseInfo:
 
 
 def resolve_base(name: str) -> Path:
-    """Return the folder of the base ``name``: "tiny", a folder, or the id of a hub model.
+    """Return the folder of the base ``name``: "tiny", a folder, a GGUF file, an imported base or a hub model's id.
+
+    A GGUF file is imported once, into the user's data folder. Imported bases go by their names there
+    (``neuromas base list``).
 
     A hub model is taken from the local cache; one that is not there is downloaded as ``transformers`` would do it, so
     ``HF_HUB_OFFLINE`` and the hub's own settings apply.
@@ -56,7 +63,15 @@ def resolve_base(name: str) -> Path:
         missing = "the shipped base is missing from the installation; make it with `neuromas make-base`"
     else:
         folder = Path(name).expanduser()
-        missing = "give 'tiny', an existing folder or the id of a hub model (owner/name)"
+        missing = (
+            "give 'tiny', an existing folder, a GGUF file, an imported base (neuromas base list) or the id of a hub "
+            "model (owner/name)"
+        )
+        if folder.suffix == ".gguf" and folder.is_file():
+            return _from_gguf(folder)
+        imported = bases_home() / name
+        if _IMPORTED.fullmatch(name) and (imported / "config.json").is_file() and not folder.is_dir():
+            return imported
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise BaseModelError(f"base {name!r}: {folder} has no config.json; {missing}")
@@ -64,6 +79,13 @@ def resolve_base(name: str) -> Path:
     if name == TINY or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise BaseModelError(f"base {name!r}: {folder} is not a folder; {missing}")
     return _from_hub(name)
+
+
+def _from_gguf(file: Path) -> Path:
+    from neuromas.base.gguf_file import import_gguf, imported_name
+
+    folder = bases_home() / imported_name(file)
+    return folder if folder.is_dir() else import_gguf(file, folder)
 
 
 def _from_hub(name: str) -> Path:

@@ -12,6 +12,7 @@ from neuromas.comparison.compare import compare, make_group, run_titles
 from neuromas.comparison.display import RunsDisplay
 from neuromas.comparison.table import comparison_text
 from neuromas.spec.load import load_spec
+from neuromas.suited import suit_spec
 
 EXAMPLES = """compare run.toml --out comparison
 compare run.toml --arms graph,untrained,single --seeds 0,1,2 --jobs 2"""
@@ -39,7 +40,7 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
-    spec = load_spec(arguments.path, arguments.set)
+    spec = suit_spec(load_spec(arguments.path, arguments.set)).spec
     arms, seeds = arguments.arms or default_arms(spec), arguments.seeds or ()
     titles = run_titles([make_group(spec, arms, seeds)])
     with RunsDisplay(console.stderr, titles) as display:

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "compare": ("neuromas.cli.compare", "train a spec beside its baselines, on the same base and the same rollouts"),
     "demo": ("neuromas.cli.demo", "show in minutes what joint training and growth do, on the tiny base"),
     "serve": ("neuromas.cli.serve", "serve a trained graph as one OpenAI-compatible model"),
+    "base": ("neuromas.cli.base", "list, get, import and show base models"),
     "make-base": ("neuromas.cli.make_base", "pretrain the tiny base model from nothing, as the shipped one was made"),
     "service": (
         "neuromas.services.cli.service",

