@@ -49,7 +49,7 @@ def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
     from neuromas.training.servable import plain_loras
 
     spec = trained.as_run()
-    check_run(spec, read_topology)
+    check_run(spec, read_topology, ())
     base = resolve_base(spec.base)
     return Graph(
         name=name,
@@ -74,7 +74,7 @@ def open_server(trained: Trained, name: str, *, slots: int | None = None, limits
         SpecError: the base or the engine do not fit, with all reasons.
         NeuroMASError: the checkpoint cannot be read, or the engine did not start.
     """
-    check_run(trained.as_run(), read_topology)
+    check_run(trained.as_run(), read_topology, ())
     setup = engine_setup(trained)
     set_threads(setup.engine.threads)
     slots = slots or trained.spec.engine.max_adapters or slots_for(len(trained.topology.adapters))

@@ -199,6 +199,7 @@ def _rollout_document(rollout: Rollout) -> dict[str, Any]:
         "index": rollout.index,
         "answer": rollout.answer,
         "reward": rollout.reward,
+        **({"parts": dict(rollout.parts)} if rollout.parts else {}),
         "failure": rollout.failure,
         "messages": [
             {

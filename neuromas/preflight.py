@@ -5,26 +5,26 @@ A combination that cannot work is refused here, with all faults at once, and not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
-from itertools import product
 
 from neuromas.adapters.export import engine_rank
 from neuromas.adapters.families.contract import ModuleShape, Parameters
 from neuromas.base.attention import check_attention
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_base, resolve_base
+from neuromas.base.tokens import token_counter
 from neuromas.errors import Fault, NeuroMASError, SpecError
 from neuromas.growth.controller import Controller
 from neuromas.growth.plan import module_names
 from neuromas.growth.schedule import check_schedule
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.spec.run import RunSpec
-from neuromas.tasks.base import Task
+from neuromas.tasks.base import Example, Split, Task
 from neuromas.tasks.registry import make_task
+from neuromas.tasks.survey import SPLITS, Look, look_at
 from neuromas.topology.graph import Topology
 
 _TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
@@ -48,6 +48,7 @@ class Preflight:
         served_rank: rank of the LoRAs that engines get.
         adapter_bytes: what one publish of one adapter moves to an engine.
         longest_call: tokens of the longest prompt and completion together, for the examples looked at.
+        notes: what a person should know of the questions, a sentence each.
     """
 
     base: BaseInfo
@@ -58,6 +59,7 @@ class Preflight:
     served_rank: int
     adapter_bytes: int
     longest_call: int
+    notes: tuple[str, ...] = ()
 
     @property
     def max_adapters(self) -> int:
@@ -87,12 +89,13 @@ class _Faults:
             raise SpecError("the run cannot start", self.found)
 
 
-def check_run(spec: RunSpec, read_topology: ReadTopology) -> Preflight:
+def check_run(spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split] = SPLITS) -> Preflight:
     """Check a valid spec against this machine, its base and its task.
 
     Args:
         spec: the run.
         read_topology: used for checkpoints that grafts name.
+        splits: the questions that will be asked; files of others need not be there.
 
     Raises:
         SpecError: with everything that is wrong.
@@ -103,7 +106,8 @@ def check_run(spec: RunSpec, read_topology: ReadTopology) -> Preflight:
         base = read_base(resolve_base(spec.base))
     with faults.at("task"):
         task = make_task(spec.task, spec.seed)
-        task.example("train", 0)
+        for split in splits:
+            task.example(split, 0)
     _check_packages(spec, faults)
     if base is None or task is None:
         faults.raise_any()
@@ -117,13 +121,13 @@ def check_run(spec: RunSpec, read_topology: ReadTopology) -> Preflight:
     graphs: tuple[Topology, ...] = (spec.topology,)
     with faults.at("growth"):
         controller, graphs = _plan_growth(spec, task, read_topology)
-    longest = 0
+    longest, notes = 0, tuple[str, ...]()
     with faults.at(""):
-        longest = _longest_call(spec, base, task, graphs)
+        longest, notes = _look(spec, base, task, graphs, splits)
     faults.raise_any()
     rank = spec.adapter.served_rank
     moved = _FLOAT_BYTES * rank * sum(shape.width for shape in shapes)
-    return Preflight(base, task, graphs, controller, spec.adapter.num_parameters(shapes), rank, moved, longest)
+    return Preflight(base, task, graphs, controller, spec.adapter.num_parameters(shapes), rank, moved, longest, notes)
 
 
 def _check_packages(spec: RunSpec, faults: _Faults) -> None:
@@ -159,46 +163,64 @@ def _plan_growth(
     return controller, check_schedule(controller, spec.topology, modules)
 
 
-def _longest_call(spec: RunSpec, base: BaseInfo, task: Task, graphs: tuple[Topology, ...]) -> int:
-    """Return the longest call over the first example of every level, every message taken at its full budget.
+def _look(
+    spec: RunSpec, base: BaseInfo, task: Task, graphs: tuple[Topology, ...], splits: Sequence[Split]
+) -> tuple[int, tuple[str, ...]]:
+    """Look at the questions of every level; return the longest call among them, and what a person should know.
 
     Raises:
-        SpecError: it does not fit ``engine.max_model_len``.
-        NeuroMASError: the prompts cannot be written for this base.
+        SpecError: more of them do not fit ``engine.max_model_len`` than a run may lose.
+        NeuroMASError: a question cannot be made, or the prompts cannot be written for this base.
     """
-    renderer = make_renderer(spec.prompt, base.folder)
-    levels = spec.growth.levels if spec.growth is not None else ()
-    measure = partial(_call_length, renderer, task, spec)
-    calls = [
-        (measure(graph, node.id, level), node.id, len(graph.nodes))
-        for graph, level in product(graphs, levels or (None,))
-        for node in graph.nodes
-    ]
-    longest, node_id, num_nodes = max(calls)
-    if longest > spec.engine.max_model_len:
-        raise SpecError(
-            "the longest call does not fit",
-            [
-                Fault(
-                    "engine.max_model_len",
-                    f"got {spec.engine.max_model_len}, but node {node_id!r} of the graph with {num_nodes} nodes may "
-                    f"need {longest} tokens (prompt, messages and completion); raise it, or lower max_tokens",
-                )
-            ],
+    if not splits:
+        return 0, ()
+    renderer, count = make_renderer(spec.prompt, base.folder), token_counter(base.folder)
+    budget = min(_budget(spec, graph, graph.output) for graph in graphs)
+    longest, notes = 0, list[str]()
+    for level in spec.growth.levels if spec.growth is not None and spec.growth.levels else (None,):
+        look = look_at(task, level, count, budget, splits)
+        length, node, nodes = max(
+            (_call_length(renderer, look.longest, spec, graph, node.id), node.id, len(graph.nodes))
+            for graph in graphs
+            for node in graph.nodes
         )
-    return longest
+        longest = max(longest, length)
+        where = "" if level is None else f"level {level}: "
+        too_long = _too_long(spec, look, splits, length, f"node {node!r} of the graph with {nodes} nodes")
+        notes += [where + note for note in (*look.notes, *too_long)]
+    return longest, tuple(notes)
 
 
-def _call_length(
-    renderer: Renderer, task: Task, spec: RunSpec, graph: Topology, node_id: str, level: int | None
-) -> int:
-    def budget(node: str) -> int:
-        own = graph.node(node).max_tokens
-        return spec.sampling.max_tokens if own is None else own
+def _too_long(spec: RunSpec, look: Look, splits: Sequence[Split], longest: int, where: str) -> list[str]:
+    """Return a note on the questions that do not fit; ``longest`` is the call with the longest question, at ``where``.
 
+    Raises:
+        SpecError: they are more than a run may lose.
+    """
+    limit, notes = spec.engine.max_model_len, []
+    room = look.tokens[look.longest.prompt] - (longest - limit)  # tokens that a question may have
+    for split in splits:
+        asked = look.train if split == "train" else look.test
+        long = look.longer_than(split, room)
+        needs = f"{len(long)} of {len(asked)} {split} questions do not fit: {where} may need {longest} tokens"
+        if len(long) > spec.training.max_failed_fraction * len(asked):
+            message = f"got {limit}, but {needs} (prompt, messages and completion); raise it, or lower max_tokens"
+            raise SpecError("the questions do not fit", [Fault("engine.max_model_len", message)])
+        if long:
+            lost = "fail in training" if split == "train" else "are left out of accuracies"
+            notes.append(f"{needs}, engine.max_model_len is {limit}; they {lost}")
+    return notes
+
+
+def _budget(spec: RunSpec, graph: Topology, node: str) -> int:
+    own = graph.node(node).max_tokens
+    return spec.sampling.max_tokens if own is None else own
+
+
+def _call_length(renderer: Renderer, example: Example, spec: RunSpec, graph: Topology, node_id: str) -> int:
     senders = graph.predecessors(node_id)
-    example = task.example("train", 0, level)
-    prompt = renderer.render(graph, node_id, example, [(sender, "") for sender in senders], budget(node_id))
+    budget = _budget(spec, graph, node_id)
+    prompt = renderer.render(graph, node_id, example, [(sender, "") for sender in senders], budget)
     limit = spec.prompt.max_signal_tokens
-    signals = [budget(sender) if limit is None else min(limit, budget(sender)) for sender in senders]
-    return len(prompt) + sum(signals) + budget(node_id)
+    read = [_budget(spec, graph, sender) for sender in senders]
+    return len(prompt) + sum(tokens if limit is None else min(limit, tokens) for tokens in read) + budget

@@ -97,6 +97,8 @@ def run(
                     resumed=resumed,
                 )
             )
+            for note in preflight.notes:
+                tell(Notice(message=note, severity="warning", source="task"))
             setup = RuntimeSetup(spec, folder.path.resolve(), worker_setup(spec, preflight), lock, show_worker_logs)
             runtime = open_runtime(setup, on_event)
             try:

@@ -71,7 +71,7 @@ def open_client(
         SpecError: the base or the engine do not fit, with all reasons.
     """
     spec = trained.as_run()
-    setup = worker_setup(spec, check_run(spec, read_topology))
+    setup = worker_setup(spec, check_run(spec, read_topology, ("test",)))
     set_threads(spec.engine.threads)
     refs = {name: AdapterRef(name, 0, spec.name) for name in loras}
     client = LocalRolloutClient(setup.make())

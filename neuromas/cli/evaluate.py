@@ -48,7 +48,7 @@ def run(arguments: Arguments, console: Console) -> int:
     found = {}
     with tempfile.TemporaryDirectory(prefix="neuromas-eval-") as scratch, StatusLine(console) as status:
         status.phase("checking the spec")
-        preflight = check_run(spec, read_topology)
+        preflight = check_run(spec, read_topology, ("test",))
         setup = RuntimeSetup(spec, Path(scratch), worker_setup(spec, preflight), None, arguments.verbose)
         runtime = open_runtime(setup, status)
         try:

@@ -79,7 +79,7 @@ def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
         "calls_per_step": rollouts * len(spec.topology.nodes),
         "steps": training.steps,
         "stages": [len(graph.nodes) for graph in preflight.graphs],
-        "notes": list(spec.adapter.notes(adapters)),
+        "notes": [*preflight.notes, *spec.adapter.notes(adapters)],
     }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neuromas.tasks.base import Description, Example, Split
+from neuromas.tasks.base import Description, Example, Split, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Unscored:
+class Unscored(Task):
     """Draws no examples and scores nothing."""
 
     name: str = "served"

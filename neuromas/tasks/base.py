@@ -88,6 +88,11 @@ class Task(Protocol):
         """Number of examples of the split at ``level`` (None = the target level); None when the stream is endless."""
         return None
 
+    def sample(self, split: Split, level: int | None, most: int) -> tuple[Example, ...]:
+        """Return examples to look at before a run: all of a list, the first ``most`` of an endless stream."""
+        size = self.size(split, level)
+        return tuple(self.example(split, index, level) for index in range(most if size is None else size))
+
     def score(self, example: Example, text: str) -> float | Score:
         """Terminal reward in [0, 1] of the output Node's text."""
 

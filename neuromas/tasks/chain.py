@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from neuromas.errors import TaskError
-from neuromas.tasks.base import Description, Example, Split
+from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.facts import Fact, Rule, derive, describe_fact, score_fact
 from neuromas.tasks.spec import TaskSpec
 
@@ -114,7 +114,7 @@ class ChainProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class ChainTask:
+class ChainTask(Task):
     """Chains of up to ``hops`` hops. A level is a number of hops; the target level is ``hops``.
 
     Attributes:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from neuromas.errors import TaskError
 from neuromas.schema.bounds import MAX_KEY, MAX_TEXT, Key, Reference
-from neuromas.tasks.base import Description, Example, Score, Split
+from neuromas.tasks.base import Description, Example, Score, Split, Task
 from neuromas.tasks.code import CODE, load_code
 from neuromas.tasks.row import Layout, read_example
 from neuromas.tasks.rows import read_rows
@@ -121,7 +121,7 @@ Pools = Mapping[int, tuple[Example, ...]]
 
 
 @dataclass(frozen=True)
-class FileTask:
+class FileTask(Task):
     """Questions from files. The training split is an endless stream that passes over its file in ever new orders.
 
     Each file is read when its first example is asked for; scoring reads none.
@@ -183,8 +183,8 @@ class FileTask:
         """
         return None if split == "train" else len(self._pool(split, level))
 
-    def all(self, split: Split, level: int | None = None) -> tuple[Example, ...]:
-        """Return the rows of a split at a level (None = the highest), each once, in the order of the file."""
+    def sample(self, split: Split, level: int | None, most: int) -> tuple[Example, ...]:
+        """Return all rows of a split at a level (None = the highest), each once, in the order of the file."""
         return self._pool(split, level)
 
     def score(self, example: Example, text: str) -> float | Score:

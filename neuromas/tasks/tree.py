@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from neuromas.errors import TaskError
-from neuromas.tasks.base import Description, Example, Split
+from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.facts import Fact, Rule, derive, describe_fact, score_fact
 from neuromas.tasks.spec import TaskSpec
 
@@ -136,7 +136,7 @@ class TreeProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class TreeTask:
+class TreeTask(Task):
     """Expression trees of up to ``depth`` layers of gates. A level is a depth; the target level is ``depth``.
 
     A quarter of the questions of each level, chosen by their text, is held out. Depth 1 has 200 questions in all, so

@@ -4,6 +4,7 @@ Names are ``area/name_unit`` with the Node or Adapter last where there is one:
 
 - rollout/: reward_mean, rollouts, calls, tokens (generated), prompt_tokens, truncated_fraction, failed_fraction,
   length_mean/<node> (tokens), refilled_groups
+- reward/: what the task tells beside the reward, by its names; means over the rollouts that it told them of
 - train/: loss, learning_rate, groups_kept, entropy/<node> (nats per token), kl/<node> (to the base, nats per token),
   clip_fraction/<node> (ratios that the clip of the loss holds), grad_norm/<adapter> (before clipping),
   packed_fraction (tokens computed of padded ones)

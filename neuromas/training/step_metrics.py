@@ -31,8 +31,11 @@ def count_batch(meter: StepMeter, plan: StepPlan) -> None:
 
 
 def count_sampling(meter: StepMeter, sampled: StepRollouts) -> None:
-    """Add what a step's rollouts cost; nothing where it trains on those of an earlier one."""
+    """Add a step's rollouts: parts of their rewards, and costs; nothing where it trains on those of an earlier one."""
     stats = sampled.stats
+    for rollout in (rollout for group in sampled.groups for rollout in group.rollouts):
+        for name, part in rollout.parts.items():
+            meter.add(f"reward/{name}", part)
     meter.add("rollout/truncated_fraction", stats.truncated_calls, stats.calls)
     for name, amount in (
         ("rollouts", stats.rollouts),

@@ -122,7 +122,7 @@ def measure(trained: Trained, record: Document, scratch: Path) -> Document:
     if "untrained" in (record.get("baselines") or ()):
         sources["untrained"] = trained.topology
     modes = ("greedy", "sampled") if record.get("sampled", True) else ("greedy",)
-    setup = RuntimeSetup(spec, scratch, worker_setup(spec, check_run(spec, read_topology)))
+    setup = RuntimeSetup(spec, scratch, worker_setup(spec, check_run(spec, read_topology, ("test",))))
     runtime = open_runtime(setup, _ignore)
     try:
         found = {
