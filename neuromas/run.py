@@ -17,6 +17,7 @@ from neuromas.base_record import check_base, record_base
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
+from neuromas.data_record import check_data, record_data
 from neuromas.errors import CheckpointError, SpecError
 from neuromas.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
 from neuromas.growth.request import Notice as GrowthNotice
@@ -155,8 +156,10 @@ def _open_folder(folder: RunFolder, spec: RunSpec, base: Path, *, resume: bool, 
     if not (resume and folder.is_started):
         folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
         record_base(folder, base)
+        record_data(folder, spec.task)
         return StageBook(folder)
     check_base(folder, spec.base)
+    check_data(folder, spec.task)
     if not _is_of(folder, spec):
         raise CheckpointError(
             f"{folder.path / SPEC_FILE} differs from the spec to resume; a run is resumed with the spec it began with "

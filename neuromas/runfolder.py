@@ -2,6 +2,7 @@
 
 - ``spec.resolved.json``: the RunSpec with every default filled in
 - ``base.json``: the base model it began with, by content hash
+- ``data.json``: the files of questions it began with, by content hash
 - ``metrics.jsonl``: one object per optimizer step
 - ``rollouts.jsonl``: sampled rollouts with every Node's message
 - ``events.jsonl``: everything else that happened, in order
@@ -31,6 +32,7 @@ from neuromas.events import Event, Phase, RolloutsSampled, StepDone
 
 SPEC_FILE = "spec.resolved.json"
 BASE_FILE = "base.json"
+DATA_FILE = "data.json"
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FILE = "rollouts.jsonl"
 EVENTS_FILE = "events.jsonl"
@@ -41,7 +43,8 @@ CHECKPOINTS_FOLDER = "checkpoints"
 TRACKING_FOLDER = "tracking"
 LOCK_FILE = "run.lock"
 _OWN_FILES = (
-    SPEC_FILE, BASE_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REPORT_FILE, LOCK_FILE,
+    SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REPORT_FILE,
+    LOCK_FILE,
 )  # fmt: skip
 
 

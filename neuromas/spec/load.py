@@ -12,6 +12,7 @@ from neuromas.errors import SpecError
 from neuromas.spec.overrides import apply_overrides
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
+from neuromas.tasks.registry import family
 from neuromas.topology.document import FORMS, topology_from_document
 from neuromas.topology.graph import Topology
 
@@ -50,14 +51,14 @@ def load_document(path: Path) -> Document:
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
     """Return the run spec in a file, after overrides such as ``training.steps=10``.
 
-    A base that is a path is made absolute, so that a run finds it wherever it goes on: the file's own path is relative
-    to the file, that of an override to the working directory.
+    Paths of the base and of the task's files are made absolute, so that a run finds them wherever it goes on: the
+    file's own paths are relative to the file, those of an override to the working directory.
 
     Raises:
         SpecError: with everything that is wrong.
     """
-    document = _with_base_at(path.parent, load_document(path))
-    return parse_run_spec(_with_base_at(Path(), apply_overrides(document, overrides)))
+    document = _placed(path.parent, load_document(path))
+    return parse_run_spec(_placed(Path(), apply_overrides(document, overrides)))
 
 
 def load_topology(path: Path, overrides: Sequence[str] = ()) -> Topology:
@@ -72,6 +73,21 @@ def load_topology(path: Path, overrides: Sequence[str] = ()) -> Topology:
 def is_topology_document(document: Mapping[str, object]) -> bool:
     """Whether a document is a bare topology rather than a run spec."""
     return "topology" not in document and any(form in document for form in FORMS)
+
+
+def _placed(folder: Path, document: Document) -> Document:
+    """Return the document with the paths that are relative to ``folder`` made absolute."""
+    return _with_task_at(folder, _with_base_at(folder, document))
+
+
+def _with_task_at(folder: Path, document: Document) -> Document:
+    section = document.get("task")
+    found = family(str(section.get("type"))) if isinstance(section, Mapping) else None
+    if found is None or not isinstance(section, Mapping):
+        return document
+    given = {name: section.get(name) for name in found.paths}
+    paths = {name: path for name, path in given.items() if isinstance(path, str) and path and "\0" not in path}
+    return document | {"task": {**section, **{name: str((folder / path).resolve()) for name, path in paths.items()}}}
 
 
 def _with_base_at(folder: Path, document: Document) -> Document:

@@ -1,0 +1,49 @@
+"""The files of questions that a run began with, by content: a resumed run must not go on with others."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from neuromas.errors import CheckpointError, TaskError
+from neuromas.runfolder import DATA_FILE, RunFolder
+from neuromas.tasks.spec import TaskSpec
+
+
+def record_data(folder: RunFolder, task: TaskSpec) -> None:
+    """Write into a run's folder what its files of questions hold; nothing for tasks without files.
+
+    Raises:
+        TaskError: a file cannot be read.
+    """
+    if hashes := _hashes(task):
+        folder.write_json(DATA_FILE, hashes)
+
+
+def check_data(folder: RunFolder, task: TaskSpec) -> None:
+    """Refuse files of questions that are not those that the run began with; runs that recorded none pass.
+
+    Raises:
+        CheckpointError: a file was changed.
+        TaskError: a file cannot be read.
+    """
+    if not (folder.path / DATA_FILE).is_file():
+        return
+    recorded, found = folder.read_json(DATA_FILE), _hashes(task)
+    for name in recorded:
+        if found.get(name) != recorded[name]:
+            raise CheckpointError(
+                f"{task.files().get(name)} (task.{name}) has changed since {folder.path} began: its content hash is "
+                f"{found.get(name, 'none')[:12]}, it was {recorded[name][:12]}; put the old file back, or train anew"
+            )
+
+
+def _hashes(task: TaskSpec) -> dict[str, str]:
+    hashes = {}
+    for name, path in task.files().items():
+        try:
+            with Path(path).open("rb") as stream:
+                hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise TaskError(f"task.{name}: {path} cannot be read: {error}") from error
+    return hashes
