@@ -173,7 +173,6 @@ def plan_stage(request: StageRequest, number: int, resume: Path | None) -> Stage
         number: of the stage in the order of training; seeds and metrics go by it.
         resume: the stage's own checkpoint to go on from.
     """
-    inherit = request.inherit
     return StagePlan(
         name=request.name,
         index=number,
@@ -189,8 +188,7 @@ def plan_stage(request: StageRequest, number: int, resume: Path | None) -> Stage
         keep_moments=request.keeps_moments,
         frozen=request.frozen,
         freeze_steps=request.freeze_steps,
-        pulled=request.pulled,
-        pull_weight=0.0 if inherit is None else inherit.pull_weight,
+        pull=request.pull,
         resume=resume,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -93,6 +93,13 @@ class AdapterBank:
         """Return how many numbers training moves in one adapter alone (the same for all of a model)."""
         self.index(name)
         return sum(stack.tensor.numel() // len(self.names) for stack in self.stacks())
+
+    def pairs(self, index: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield the path of each module with A and B of the adapters at ``index``, scaled and differentiable."""
+        present = index.to(self.trained()[0].tensor.device)
+        for shape in self._map.modules():
+            a, b = self._map.pair(shape.path, present)
+            yield shape.path, a, b if self._scale == 1 else b * self._scale
 
     # -- gradients
 

@@ -32,6 +32,25 @@ class Roles:
 
 
 @dataclass(frozen=True, slots=True)
+class Pull:
+    """A penalty on the distance of some adapters from where they were.
+
+    Attributes:
+        names: the adapters.
+        weight: factor of the squared distance.
+        by: distance of the trained tensors, or of the updates B A that they make.
+        to: their state when the stage began; or the base, whose update is zero ("update" only).
+        is_selective: pull an adapter only in steps in which that does not raise the loss to first order.
+    """
+
+    names: tuple[str, ...]
+    weight: float
+    by: Literal["parameters", "update"] = "parameters"
+    to: Literal["start", "base"] = "start"
+    is_selective: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterSource:
     """What an Adapter starts from.
 

@@ -82,7 +82,8 @@ def describe_plan(plan: PlanSpec) -> str:
     if inherit.old == "freeze":
         notes.append("old frozen" if inherit.freeze_steps is None else f"old frozen {inherit.freeze_steps} steps")
     if inherit.old == "pull":
-        notes.append(f"old pulled {inherit.pull_weight:g}")
+        when = " where harmless" if inherit.pull_selective else ""
+        notes.append(f"old pulled {inherit.pull_weight:g} to {inherit.pull_to} by {inherit.pull_by}{when}")
     if inherit.optimizer == "keep":
         notes.append("moments kept")
     return f"{edits} + {', '.join(notes)}"

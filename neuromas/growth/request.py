@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from neuromas.adapters.source import Pull
 from neuromas.growth.ledger import Spending
 from neuromas.growth.plan import Grown
 from neuromas.growth.triggers import Check, Reason, Trigger
@@ -57,9 +58,12 @@ class StageRequest:
         return self.inherit.freeze_steps if self.inherit is not None else None
 
     @property
-    def pulled(self) -> tuple[str, ...]:
-        """Adapters that are pulled to their state at the start of the stage."""
-        return self._old_adapters("pull")
+    def pull(self) -> Pull | None:
+        """What pulls old adapters to where they were."""
+        names, inherit = self._old_adapters("pull"), self.inherit
+        if inherit is None or not names:
+            return None
+        return Pull(names, inherit.pull_weight, inherit.pull_by, inherit.pull_to, inherit.pull_selective)
 
     @property
     def keeps_moments(self) -> bool:

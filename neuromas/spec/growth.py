@@ -111,6 +111,12 @@ class InheritanceSpec(SpecModel):
     """Steps old nodes stay frozen; None with old = "freeze" means for the whole stage."""
     pull_weight: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
     """Weight of the squared distance of old adapters to their snapshot; only with old = "pull"."""
+    pull_by: Literal["parameters", "update"] = "parameters"
+    """pull: distance of the trained tensors, or of the updates B A of the layers that they make."""
+    pull_to: Literal["start", "base"] = "start"
+    """pull: to their state when the stage begins, or to the base, that is to no update (pull_by = "update" only)."""
+    pull_selective: bool = False
+    """pull: an adapter only in steps in which that does not raise the loss to first order."""
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> InheritanceSpec:
@@ -118,6 +124,10 @@ class InheritanceSpec(SpecModel):
             raise ValueError("freeze_steps needs old = 'freeze'")
         if (self.pull_weight > 0) != (self.old == "pull"):
             raise ValueError("pull_weight > 0 and old = 'pull' go together")
+        if self.old != "pull" and not all(map(self.is_default, ("pull_by", "pull_to", "pull_selective"))):
+            raise ValueError("pull_by, pull_to and pull_selective need old = 'pull'")
+        if self.pull_to == "base" and self.pull_by != "update":
+            raise ValueError("pull_to = 'base' needs pull_by = 'update'")
         if self.noise > 0 and self.new != "copy":
             raise ValueError("noise needs new = 'copy'")
         return self

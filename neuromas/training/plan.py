@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neuromas.adapters.source import AdapterSource
+from neuromas.adapters.source import AdapterSource, Pull
 from neuromas.growth.ledger import Spending
 from neuromas.growth.triggers import Check, Trigger
 from neuromas.topology.graph import Topology
@@ -31,8 +31,7 @@ class StagePlan:
         keep_moments: carry over the optimizer's moments of adapters that are kept from ``start``.
         frozen: adapters that do not train for ``freeze_steps`` steps.
         freeze_steps: None = the whole stage.
-        pulled: adapters pulled to their state at the start of the stage.
-        pull_weight: weight of their squared distance to it.
+        pull: what pulls adapters to where they were; None = nothing.
         resume: checkpoint of this very stage to go on from; then ``start`` only tells where pulled adapters began.
         attempt: raise it when a learner starts anew against rollout workers that lived on; it keeps the names of
             adapter versions unique.
@@ -52,8 +51,7 @@ class StagePlan:
     keep_moments: bool = False
     frozen: tuple[str, ...] = ()
     freeze_steps: int | None = None
-    pulled: tuple[str, ...] = ()
-    pull_weight: float = 0.0
+    pull: Pull | None = None
     resume: Path | None = None
     attempt: int = 0
 

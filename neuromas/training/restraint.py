@@ -15,15 +15,14 @@ class Restraint:
 
     def __init__(self, bank: AdapterBank, plan: StagePlan) -> None:
         """Take the bank's weights of this moment as where the pulled adapters began."""
-        self._anchor = Anchor(bank, plan.pulled) if plan.pulled else None
-        self._pull_weight = plan.pull_weight
+        self._anchor = Anchor(bank, plan.pull) if plan.pull is not None else None
         self._frozen = torch.tensor([name in plan.frozen for name in bank.names])
         self._freeze_steps = plan.freeze_steps
 
     def pull_(self) -> None:
         """Add the pull to the gradients, once per step."""
         if self._anchor is not None:
-            self._anchor.add_gradient_(self._pull_weight)
+            self._anchor.add_gradient_()
 
     def free(self, step: int) -> Tensor:
         """Return which adapters may move in optimizer step ``step`` (from 0), shape (adapters,), bool."""

@@ -80,7 +80,7 @@ def test_a_grown_stage_starts_from_its_parent_with_old_adapters_kept() -> None:
     assert second.start == Path("checkpoints/stage-0")
     assert second.grown is not None
     assert second.grown.old_adapters == ("n1", "n2", "n3")
-    assert (second.frozen, second.pulled, second.keeps_moments) == ((), (), False)
+    assert (second.frozen, second.pull, second.keeps_moments) == ((), None, False)
 
 
 def test_inheritance_settings_reach_the_stage() -> None:

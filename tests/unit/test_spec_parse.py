@@ -101,6 +101,10 @@ def test_an_unknown_key_of_a_variant_names_the_keys_of_that_variant() -> None:
     assert faults(task={"hops": 3}) == {"task": "the key type is missing; allowed are " + FAMILIES}
 
 
+def pulled(settings: dict[str, object]) -> dict[str, object]:
+    return {"growth": {"levels": [7], "plans": [{"edits": [{"edit": "append"}], "inherit": settings}]}}
+
+
 @pytest.mark.parametrize(
     ("changes", "path", "part"),
     [
@@ -123,6 +127,12 @@ def test_an_unknown_key_of_a_variant_names_the_keys_of_that_variant() -> None:
         ({"growth": {"levels": [3, 9]}}, "growth.levels", "the target, task.hops = 7"),
         ({"growth": {"levels": [3, 5]}}, "growth.levels", "end at 5; the last must be the target, task.hops = 7"),
         ({"growth": {"levels": [5, 3]}}, "growth", "levels must increase"),
+        (pulled({"pull_selective": True}), "growth.plans[0].inherit", "pull_selective need old = 'pull'"),
+        (
+            pulled({"old": "pull", "pull_weight": 1.0, "pull_to": "base"}),
+            "growth.plans[0].inherit",
+            "pull_by = 'update'",
+        ),
         (
             {"growth": {"levels": [1, 2]}, "task": {"type": "file", "train": "a", "test": "b"}},
             "growth.levels",

@@ -9,7 +9,7 @@ import { GrownGraph } from "./grown_graph.js";
 import { card, labelled, pageHead, problemPanel, putPage } from "./parts.js";
 
 const TRAINING = ["steps", "learning_rate"];
-const INHERITANCE = ["new", "noise", "old", "freeze_steps", "pull_weight"];
+const INHERITANCE = ["new", "noise", "old", "freeze_steps", "pull_weight", "pull_by", "pull_to", "pull_selective"];
 const EDIT_WORDS = {
   append: "append layers after the output", before_output: "a layer before the output", widen: "widen a layer",
   deepen: "a new layer inside", graft: "graft into a larger graph", connect: "add edges", prune: "remove nodes",
