@@ -233,7 +233,7 @@ class Dataflow:
     def _call(self, rollout: Pass, seat: Seat) -> EngineCall:
         topology, sampling = rollout.plan.batch.topology, seat.sampling
         prompt = rollout.plan.renderer.render(
-            topology, seat.id, rollout.example, rollout.signals(seat), max_tokens=sampling.max_tokens
+            topology, seat.id, rollout.example, rollout.signals(seat), max_tokens=seat.stated_tokens
         )
         if sampling.temperature > 0:
             seed = call_seed(rollout.seed, seat.id)

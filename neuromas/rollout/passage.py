@@ -19,7 +19,10 @@ from neuromas.tasks.judge import judge
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One Node of a batch's graph with all that does not change from rollout to rollout."""
+    """One Node of a batch's graph with all that does not change from rollout to rollout.
+
+    ``stated_tokens`` is the budget that its prompt states: the graph's own, whatever a client asks of the answer.
+    """
 
     id: str
     place: int
@@ -27,6 +30,7 @@ class Seat:
     successors: tuple[str, ...]
     adapter: AdapterRef | None
     sampling: Sampling
+    stated_tokens: int
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ class Plan:
         seats = {}
         for place, node_id in enumerate(topology.order):
             node = topology.node(node_id)
-            budget = batch.sampling.max_tokens if node.max_tokens is None else node.max_tokens
+            stated = budget = batch.sampling.max_tokens if node.max_tokens is None else node.max_tokens
             if node_id == topology.output and settings.max_tokens is not None:
                 budget = settings.max_tokens
             temperature = batch.sampling.temperature if node.temperature is None else node.temperature
@@ -68,6 +72,7 @@ class Plan:
                     temperature=0.0 if batch.greedy else temperature,
                     top_p=1.0 if batch.greedy else batch.sampling.top_p,
                 ),
+                stated_tokens=stated,
             )
         replaced = {(entry.sender, entry.reader): entry.texts for entry in batch.substitutions}
         return cls(batch, task, renderer, settings, seats, topology.content_hash, replaced)

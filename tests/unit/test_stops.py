@@ -106,3 +106,10 @@ def test_a_clients_stop_text_ends_the_answer_alone(tmp_path: Path) -> None:
 def test_an_empty_stop_text_is_refused() -> None:
     with pytest.raises(SpecError, match="stop holds an empty text"):
         parse_section(PromptSpec, {"stop": ["\n", ""]})
+
+
+def test_a_clients_budget_changes_no_prompt(tmp_path: Path) -> None:
+    own, _ = roll_out(tmp_path, [], "so 7")
+    asked, _ = roll_out(tmp_path, [], "so 7", settings=AnswerSettings(max_tokens=2))
+    assert [call.prompt_token_ids for call in asked.calls] == [call.prompt_token_ids for call in own.calls]
+    assert (own.answer, asked.answer) == ("so 7", "so")
