@@ -24,6 +24,7 @@ from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.builders import chain
+from neuromas.training.sampler import Alone, SamplePlan, StepSampler
 
 if TYPE_CHECKING:
     from neuromas.cluster.pool import RolloutPool
@@ -190,3 +191,24 @@ def test_a_pool_without_workers_says_why(cluster: None, setup: WorkerSetup) -> N
     with pytest.raises(RuntimeStartError, match=r"runtime\.max_restarts"):
         pool.collect(pool.submit(batch(1, 2)))
     pool.close()
+
+
+def test_rollouts_ahead_are_done_again_on_their_own_version_while_the_next_is_evaluated(crew: Crew) -> None:
+    """As in a stage with training.overlap, where a worker dies between a step and its evaluation."""
+    crew.pool.publish({}, retire=list(adapters(1)))
+    crew.events.clear()
+    task = make_task(TASK, 0)
+    weights = {ref.name: lora for ref, lora in adapters(2).items()}
+    plan = SamplePlan(GRAPH, None, 12, 4, SamplingSpec(), 0, Provenance("run", 0, 0), "ahead")
+    sampler = StepSampler(crew.pool, task, plan, lambda: weights, lambda group: True, Alone(), cursor=0)
+    victim = process_of(crew.actors[0])
+    sampler.sample(0, ahead=True)
+    os.kill(victim, signal.SIGKILL)
+    sampler.publish(1)
+    (evaluated,) = sampler.rollouts([task.example("test", 0)], greedy=True, step=0, seed=0)
+    ahead = sampler.sample(1)
+    assert any("was lost" in event.message for event in crew.events)
+    assert {call.adapter.version for call in evaluated.rollouts[0].calls if call.adapter} == {1}
+    calls = [call for group in ahead.groups for rollout in group.rollouts for call in rollout.calls]
+    assert {call.adapter.version for call in calls if call.adapter} == {ahead.version} == {0}
+    assert len(calls) == 12 * 4 * len(GRAPH.nodes)

@@ -11,7 +11,8 @@ import torch
 from trainer_world import World, make_world, one_step_gradients
 
 from neuromas.errors import ParityError, TrainingError
-from neuromas.losses.registry import LOSSES
+from neuromas.losses.contract import Loss
+from neuromas.losses.registry import LOSSES, sum_over_rollout
 from neuromas.rollout.record import Group, NodeCall
 from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.training import TrainingSpec
@@ -147,6 +148,15 @@ def test_the_entropy_bonus_counts_tokens_as_the_loss_does(world: World, loss: st
         assert 0 < -seen[0]["train/loss"] < 0.1 * max(seen[0][f"train/entropy/{node}"] for node in "abc")
     else:
         assert seen[0]["train/loss"] == pytest.approx(-0.1 * share * entropy, rel=1e-5)
+
+
+def test_a_loss_from_outside_trains(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likelihood weighted by the advantage: at a ratio of 1 its gradient is that of the built-in loss."""
+    likelihood = Loss(lambda tokens, ratio: -tokens.advantages * tokens.logprobs, sum_over_rollout, reads=())
+    monkeypatch.setitem(LOSSES, "likelihood", likelihood)
+    rollouts = world.sampler().sample(0)
+    built_in = one_step_gradients(world, spec(steps=1), rollouts)
+    assert_equal(built_in, one_step_gradients(world, spec(steps=1, loss="likelihood"), rollouts))
 
 
 @pytest.mark.parametrize("seed", [18446634, 20261127, 2**31 - 1])
