@@ -120,7 +120,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
     # -- the loop
 
     def begin(self, state: TrainerState) -> None:
-        """Let the loop count from the steps that are done, and share the first loss it logs by none of them."""
+        """Let the loop count on from the steps that are done; what it logs first is the loss of one step."""
         state.global_step = self._globalstep_last_logged = self._settings.first_step
 
     def end_step(self, logs: Mapping[str, Any]) -> bool:
