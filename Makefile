@@ -26,8 +26,8 @@ venv-gpu: ## Make .venv with the GPU profile instead (use VENV=... to keep both)
 demo: venv ## Train the quickstart graph, grow it, compare it with its baselines, write a report (about 4 minutes)
 	@$(BIN)/neuromas demo --out $(OUT)
 
-service: venv-dev ## The whole service on this machine: API, dashboard, store, Ray; Ctrl-C stops it
-	@$(BIN)/neuromas service
+service: venv-dev ## The whole service on this machine; ARGS="--tasks DIR --bases DIR" opens folders to runs; Ctrl-C stops it
+	@$(BIN)/neuromas service $(ARGS)
 
 test: venv-dev ## Everything that CI runs: style, types, import contracts, all tests
 	@status=0; \

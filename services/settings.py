@@ -215,6 +215,11 @@ class Settings(BaseSettings):
         """Folder of the run folders."""
         return self.data_dir / "runs"
 
+    @property
+    def uploads_dir(self) -> Path:
+        """Folder of the files of examples that people brought along; specs may name them."""
+        return self.data_dir / "uploads"
+
     def environment(self) -> dict[str, str]:
         """Return the variables that give a process of the service these settings; secrets are among them."""
         return {_variable(name): _text(getattr(self, name)) for name in Settings.model_fields}

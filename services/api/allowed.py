@@ -64,7 +64,8 @@ def module_faults(plans: Sequence[PlanSpec], path: str) -> Iterator[Fault]:
 def _base_faults(name: str, settings: Settings) -> Iterator[Fault]:
     if name not in settings.bases and base_folder(name, settings) is None:
         roots = " or a folder below " + ", ".join(map(str, settings.base_roots)) if settings.base_roots else ""
-        yield Fault("base", f"got {name[:200]!r}; allowed are {', '.join(settings.bases)}{roots}")
+        message = f"got {name[:200]!r}; allowed are {', '.join(settings.bases)}{roots}"
+        yield Fault("base", f"{message} (neuromas service --bases DIR, NEUROMAS_BASE_ROOTS or NEUROMAS_BASES)")
 
 
 def _task_faults(spec: RunSpec, settings: Settings) -> Iterator[Fault]:
@@ -72,10 +73,15 @@ def _task_faults(spec: RunSpec, settings: Settings) -> Iterator[Fault]:
         if name not in settings.task_code:
             allowed = ", ".join(settings.task_code) or "none: this service runs no code by name (task_code)"
             yield Fault(f"task.{key}", f"got {name[:200]!r}; allowed are {allowed}")
-    roots = ", ".join(map(str, settings.task_roots)) or "none: this service has no folders of examples (task_roots)"
+    roots = (*settings.task_roots, settings.uploads_dir)
     for key, name in spec.task.files().items():
-        if _below(name, settings.task_roots) is None:
-            yield Fault(f"task.{key}", f"got {name[:200]!r}; allowed are absolute paths below {roots}")
+        if _below(name, roots) is None:
+            allowed = ", ".join(map(str, settings.task_roots)) or "none"
+            yield Fault(
+                f"task.{key}",
+                f"got {name[:200]!r}; allowed are files that were uploaded, and absolute paths below the folders that "
+                f"the service was started with: {allowed} (neuromas service --tasks DIR, or NEUROMAS_TASK_ROOTS)",
+            )
 
 
 def _machine_faults(spec: RunSpec) -> Iterator[Fault]:

@@ -23,6 +23,7 @@ from neuromas.services.api.routes import (
     checkpoints,
     endpoints,
     evaluations,
+    files,
     health,
     runs,
     streams,
@@ -36,7 +37,7 @@ from neuromas.services.store.base import Store
 
 _QUESTIONS: Final = 1024
 """Questions to endpoints that one process has under way; more get 429."""
-_ROUTES: Final = (topologies, runs, streams, checkpoints, endpoints, answers, evaluations, capabilities, health)
+_ROUTES: Final = (topologies, runs, streams, checkpoints, endpoints, answers, evaluations, files, capabilities, health)
 
 
 def make_app(settings: Settings, store: Store) -> FastAPI:

@@ -20,6 +20,7 @@ from neuromas.services.api.schemas.artifact import (
     StreamEnd,
 )
 from neuromas.services.api.schemas.chat import ChatChunk, ChatCompletion
+from neuromas.services.api.schemas.file import FileRequest, TomlRequest
 from neuromas.services.api.schemas.run import GrowRequest, run_schema
 from neuromas.services.api.schemas.view import ErrorBody
 from neuromas.serving.chat_request import ChatRequest
@@ -32,6 +33,8 @@ _BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     EndpointRequest,
     EndpointChange,
     EvaluationRequest,
+    FileRequest,
+    TomlRequest,
     ChatRequest,
     ChatCompletion,
     ChatChunk,

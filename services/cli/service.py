@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import port_number
 from neuromas.services.cli.place import PlaceOptions, add_place
 from neuromas.services.local import local_service, summary
-from neuromas.services.settings import load_settings
+from neuromas.services.settings import SettingsError, load_settings
 
 EXAMPLES = """service
 service --port 0 --data ~/neuromas
+service --tasks ~/questions --bases ~/models
 service --store redis://127.0.0.1:6379/0"""
 
 
@@ -20,6 +23,8 @@ class Arguments(PlaceOptions):
     host: str | None
     port: int | None
     with_keys: bool
+    tasks: list[Path] | None
+    bases: list[Path] | None
 
 
 def add(parser: Parser) -> None:
@@ -27,6 +32,10 @@ def add(parser: Parser) -> None:
     parser.add_argument("--host", help="address to bind (default: 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=port_number, help="port (default: 8080; 0 = a free one)")
     parser.add_argument("--with-keys", action="store_true", help="ask for keys on this machine too")
+    parser.add_argument(
+        "--tasks", metavar="DIR", type=Path, action="append", help="let runs read files of examples below DIR"
+    )
+    parser.add_argument("--bases", metavar="DIR", type=Path, action="append", help="let runs use base models below DIR")
     add_place(parser)
 
 
@@ -37,9 +46,23 @@ def run(arguments: Arguments, console: Console) -> int:
         port=arguments.port,
         data_dir=arguments.data,
         store_url=arguments.store,
+        task_roots=_folders("--tasks", arguments.tasks),
+        base_roots=_folders("--bases", arguments.bases),
         auth="keys" if arguments.with_keys else None,
     )
     with local_service(settings, console.say) as service:
         service.run(lambda: console.show(*summary(service)))
     console.say("stopped")
     return 0
+
+
+def _folders(option: str, given: list[Path] | None) -> tuple[Path, ...] | None:
+    """Return the folders of an option.
+
+    Raises:
+        SettingsError: one is not there.
+    """
+    for folder in given or ():
+        if not folder.expanduser().is_dir():
+            raise SettingsError(f"{option}: got {folder}; allowed is a folder that is there")
+    return tuple(given) if given else None

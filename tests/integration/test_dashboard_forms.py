@@ -133,6 +133,27 @@ def test_a_whole_spec_goes_to_the_form_and_a_run_can_be_changed(browser: Browser
     assert the_run(api, "again")["spec"] == first["spec"] | {"name": "again"}
 
 
+def test_the_spec_of_the_readme_can_be_pasted(browser: Browser, api: ApiServer) -> None:
+    text = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0]
+    with opened(browser, api.at("#/new")) as page:
+        page.get_by_label("Graph", exact=True).fill(text)
+        expect(page.get_by_label("Name")).to_have_value("quickstart")
+        expect(page.get_by_text("Valid: 5 nodes, 4 edges")).to_be_visible()
+        expect(page.get_by_label("Steps")).to_have_value("60")
+        page.get_by_label("Graph", exact=True).fill('name = "a"\nsteps = = 3')
+        expect(page.get_by_role("button", name="line 2")).to_be_visible()
+
+
+def test_a_file_of_examples_is_brought_along(browser: Browser, api: ApiServer, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
+    (tmp_path / "broken.jsonl").write_text("what?")
+    with opened(browser, api.at("#/new")) as page:
+        page.get_by_label("Bring a file of examples").set_input_files(tmp_path / "mine.jsonl")
+        expect(page.get_by_text(re.compile("^1 examples: .*/mine.jsonl"))).to_be_visible()
+        page.get_by_label("Bring a file of examples").set_input_files(tmp_path / "broken.jsonl")
+        expect(page.get_by_text("expected one JSON object a line")).to_be_visible()
+
+
 def test_the_graph_that_is_submitted_is_the_one_that_stands_there(browser: Browser, api: ApiServer) -> None:
     with opened(browser, api.at("#/new")) as page:
         page.get_by_label("Name").fill("at-once")

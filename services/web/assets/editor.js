@@ -28,7 +28,7 @@ export class TopologyEditor {
     this.verdict = h("p", { class: "verdict-line", role: "status" });
     this.element = h("div", { class: "editor" },
       h("div", { class: "editor-text" }, h("label", { for: "topology-text" }, "Graph"),
-        h("p", { class: "hint", id: "topology-help" }, "JSON, a shorthand such as ", h("code", {}, "layers 2 2"), ", or edges such as ", h("code", {}, "a, b -> out"), "."),
+        h("p", { class: "hint", id: "topology-help" }, "A run spec or a graph as TOML or JSON, a shorthand such as ", h("code", {}, "layers 2 2"), ", or edges such as ", h("code", {}, "a, b -> out"), "."),
         h("div", { class: "lined" }, this.gutter, this.input), this.faults),
       h("div", { class: "editor-view" }, this.verdict, this.drawing, this.facts));
     this.late = new LateCheck({ element: this.element, ask: (signal) => this.check(signal), refuse: (error) => this.refuse(error) });
@@ -57,7 +57,7 @@ export class TopologyEditor {
   }
 
   async check(signal) {
-    this.reading = readGraph(this.text);
+    this.reading = isToml(this.text) ? await readToml(this.text, signal) : readGraph(this.text);
     const { document } = this.reading;
     if ("topology" in document && this.onSpec) {
       this.onSpec(document);
@@ -114,6 +114,22 @@ export class TopologyEditor {
 
   close() {
     this.late.close();
+  }
+}
+
+/** Whether a text is TOML: a line gives a key its value, or a table its name. */
+function isToml(text) {
+  return !text.trim().startsWith("{") && /^\s*([\w."-]+\s*=|\[+[\w.]+\]+\s*(#|$))/m.test(text);
+}
+
+async function readToml(text, signal) {
+  try {
+    const { document } = await post("/v1/specs:read", { toml: text }, { signal });
+    return { document, line: () => null };
+  } catch (error) {
+    const message = error.faults && error.faults.length ? error.faults[0].message : null;
+    if (!message) throw error;
+    throw new TextFault(message, Number(/line (\d+)/.exec(message)?.[1]) || null);
   }
 }
 

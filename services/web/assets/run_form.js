@@ -1,8 +1,9 @@
 // The form around a topology that makes it a run: task, base, adapters, training; and the rest as JSON.
 
+import { post } from "./api.js";
 import { h, put } from "./dom.js";
 import { Fields, resolve, variants } from "./fields.js";
-import { labelled } from "./parts.js";
+import { copyButton, labelled } from "./parts.js";
 import { readJson } from "./shorthand.js";
 
 const TRAINING = ["steps", "prompts_per_step", "group_size", "learning_rate"];
@@ -37,7 +38,7 @@ export class RunForm {
     const part = (title, ...content) => h("fieldset", {}, h("legend", {}, title), content);
     this.element = h("div", { class: "run-form" },
       part("Run", h("div", { class: "fields" }, this.general.element, this.baseField), bases),
-      part("Task", this.task.element),
+      part("Task", this.task.element, this.upload()),
       part("Training", this.training.element),
       part("Adapters", this.adapter.element),
       part("Machine", h("div", { class: "fields" }, this.engine.element, this.runtime.element)),
@@ -46,6 +47,23 @@ export class RunForm {
 
   fields(schema, base, options) {
     return new Fields(schema, this.defs, { base, labels: LABELS, onChange: this.onChange, ...options });
+  }
+
+  /** Return what brings a file of examples to the service; its path is then what the task's fields hold. */
+  upload() {
+    const told = h("p", { class: "hint", role: "status" }, "One JSON object a line, such as ",
+      h("code", {}, '{"question": "1 + 1 =", "answer": "2"}'), ". The path appears here; put it into train or test of a file task.");
+    const input = h("input", { type: "file", accept: ".jsonl", onchange: async () => {
+      const [file] = input.files;
+      if (!file) return;
+      try {
+        const kept = await post("/v1/files", { name: file.name, content: await file.text() });
+        put(told, `${kept.examples} examples: `, h("code", {}, kept.path), " ", copyButton(kept.path, "Copy the path"));
+      } catch (error) {
+        put(told, error.faults && error.faults.length ? error.faults[0].message : error.message);
+      }
+    } });
+    return h("div", {}, labelled("Bring a file of examples", input), told);
   }
 
   section(name, only, given, labels = LABELS) {

@@ -1,0 +1,84 @@
+"""What people bring along: files of examples that a run may then name, and specs as TOML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from api_server import RUN, ApiServer, error_of, running_api
+
+import neuromas
+from neuromas.services.api import files
+from neuromas.services.settings import Settings
+
+ROOT = Path(neuromas.__file__).parents[1]
+LINES = '{"question": "1+1", "answer": "2"}\n\n{"question": "1+2", "answer": "3"}\n'
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiServer]:
+    with running_api(Settings(data_dir=tmp_path / "data", port=0)) as server:
+        yield server
+
+
+def test_a_run_trains_on_a_file_that_was_brought_along(api: ApiServer) -> None:
+    kept = [api.client.post("/v1/files", json={"name": "mine.jsonl", "content": LINES}).json() for _ in range(2)]
+    assert kept[0] == kept[1]
+    path = Path(kept[0]["path"])
+    assert (kept[0]["examples"], kept[0]["bytes"]) == (2, len(LINES))
+    assert path.is_relative_to(api.settings.data_dir)
+    assert path.read_text() == LINES
+    assert path.stat().st_mode & 0o777 == 0o600
+    test = api.client.post("/v1/files", json={"name": "test.jsonl", "content": LINES.replace("1+", "2+")}).json()
+    task = {"type": "file", "train": str(path), "test": test["path"]}
+    answer = api.client.post("/v1/runs", json=RUN | {"task": task})
+    assert answer.status_code == 202, answer.text
+
+
+@pytest.mark.parametrize("name", ["../x.jsonl", "a/b.jsonl", ".jsonl", "mine.json", "a" * 120 + ".jsonl", "x\n.jsonl"])
+def test_names_that_could_be_paths_are_refused(api: ApiServer, name: str) -> None:
+    answer = api.client.post("/v1/files", json={"name": name, "content": LINES})
+    assert (answer.status_code, error_of(answer)["param"]) == (422, "name")
+    assert not api.settings.uploads_dir.exists()
+
+
+def test_a_file_that_is_no_examples_is_refused_with_the_line(api: ApiServer) -> None:
+    answer = api.client.post("/v1/files", json={"name": "mine.jsonl", "content": LINES + "three"})
+    assert answer.status_code == 422
+    assert "line 4: got 'three'; expected one JSON object a line" in error_of(answer)["message"]
+
+
+def test_a_file_is_as_large_as_a_body_may_be_and_all_have_a_bound(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = {"name": "mine.jsonl", "content": LINES * (api.settings.max_body_bytes // len(LINES) + 1)}
+    assert api.client.post("/v1/files", json=large).status_code == 413
+    monkeypatch.setattr(files, "MAX_TOTAL_BYTES", len(LINES))
+    assert api.client.post("/v1/files", json={"name": "one.jsonl", "content": LINES}).status_code == 201
+    again = api.client.post("/v1/files", json={"name": "two.jsonl", "content": LINES + LINES})
+    assert (again.status_code, error_of(again)["code"]) == (413, "too_much_kept")
+
+
+def test_what_may_not_be_named_says_which_setting_would_allow_it(api: ApiServer, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(LINES)
+    task = {"type": "file", "train": str(tmp_path / "mine.jsonl"), "test": "/etc/passwd"}
+    answer = api.client.post("/v1/runs", json=RUN | {"task": task, "base": str(tmp_path)})
+    messages = {fault["path"]: fault["message"] for fault in error_of(answer)["faults"]}
+    assert set(messages) == {"base", "task.train", "task.test"}
+    assert "neuromas service --tasks DIR, or NEUROMAS_TASK_ROOTS" in messages["task.train"]
+    assert "neuromas service --bases DIR" in messages["base"]
+
+
+def test_the_spec_of_the_readme_is_read_as_toml(api: ApiServer) -> None:
+    text = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0]
+    document = api.client.post("/v1/specs:read", json={"toml": text}).json()["document"]
+    assert document["topology"] == {"chain": 5}
+    assert api.client.post("/v1/runs", json=document).status_code == 202
+
+
+def test_what_is_no_toml_is_refused_with_its_line(api: ApiServer) -> None:
+    answer = api.client.post("/v1/specs:read", json={"toml": 'name = "a"\nsteps = = 3\n'})
+    assert answer.status_code == 422
+    assert "line 2" in error_of(answer)["message"]
