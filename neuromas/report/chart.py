@@ -24,13 +24,14 @@ class Series:
     Attributes:
         name: for the legend and the tooltip; an unnamed one is left out of the legend.
         points: (x, y) in ascending x.
-        style: "faint" a thin background line, "line" a normal one, "dots" and "rings" marks without a line.
+        style: "faint" a thin background line, "level" a dashed one, "line" a normal one, "dots" and "rings" marks
+            without a line.
         color: any CSS colour; None takes the chart's accent.
     """
 
     name: str
     points: Sequence[Point]
-    style: Literal["faint", "line", "dots", "rings"] = "line"
+    style: Literal["faint", "level", "line", "dots", "rings"] = "line"
     color: str | None = None
 
 

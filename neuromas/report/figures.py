@@ -11,6 +11,7 @@ from neuromas import journal
 from neuromas.report.chart import Mark, Point, Series, legend, line_chart, moving_mean
 from neuromas.report.data import RunData, StageData
 from neuromas.report.markup import Markup, element, join
+from neuromas.report.numbers import percent
 from neuromas.runfolder import METRICS_FILE
 
 MAX_NODE_LINES = 16
@@ -39,6 +40,7 @@ def reward_figure(data: RunData) -> Markup:
     """Return the reward per step with its moving mean, held-out accuracy as dots and the stages as marks."""
     reward = data.curve("rollout/reward_mean")
     series = [
+        *_untrained(data),
         Series("reward of each step", reward, "faint"),
         *(Series("" if at else "moving mean", points) for at, points in enumerate(_smoothed(data, reward))),
         Series("held-out accuracy, greedy", _held_out(data, "greedy"), "dots", "var(--greedy)"),
@@ -48,6 +50,22 @@ def reward_figure(data: RunData) -> Markup:
     top = 1.3 if marks else 1.05  # room above 1 for the stages' names
     chart = line_chart(series, title="Reward over steps", y_range=(0.0, top), marks=marks, height=300)
     return element("figure", chart, legend(series)) if chart else Markup("")
+
+
+def _untrained(data: RunData) -> list[Series]:
+    """Return what the final graph answers on the bare base, as level lines over the whole run."""
+    accuracy, last = data.result.get("accuracy", {}), sum(stage.steps for stage in data.stages)
+    named = (("untrained", "greedy"), ("untrained_sampled", "sampled"))
+    return [
+        Series(
+            f"untrained, {mode}, {percent(accuracy[key]['value'])}",
+            [(0.0, accuracy[key]["value"]), (float(last), accuracy[key]["value"])],
+            "level",
+            f"var(--{mode})",
+        )
+        for key, mode in named
+        if key in accuracy and last
+    ]
 
 
 def stage_marks(data: RunData) -> list[Mark]:
@@ -114,7 +132,9 @@ def time_figure(data: RunData) -> Markup:
         for index, (label, seconds) in enumerate(parts)
     )
     names = (
-        element("li", element("span", class_=f"key part-{index}"), f"{label} {seconds:.2f} s ({seconds / step_s:.0%})")
+        element(
+            "li", element("span", class_=f"key part-{index}"), f"{label} {seconds:.2f} s ({percent(seconds / step_s)})"
+        )
         for index, (label, seconds) in enumerate(parts)
     )
     caption = element("figcaption", element("strong", f"{step_s:.2f} s"), " a step (median)")

@@ -56,7 +56,7 @@ def _roles(data: RunData) -> dict[str, Document]:
 
 def _caption(role: Document) -> str:
     top = _top(role)
-    return f"{top['label']} {top['share']:.0%}"
+    return f"{top['label']} {percent(top['share'])}"
 
 
 def _top(role: Document) -> Document:
@@ -70,7 +70,9 @@ def _role_table(topology: Topology, roles: Mapping[str, Document]) -> Markup:
         role = roles.get(node)
         if role is None:
             continue
-        said = ", ".join(f"{entry['label']} {entry['share']:.0%}" for entry in role["said"][:3]) or "nothing readable"
+        said = (
+            ", ".join(f"{entry['label']} {percent(entry['share'])}" for entry in role["said"][:3]) or "nothing readable"
+        )
         layer, index = topology.position(node)
         tokens = f"{role['tokens']:.1f}" if "tokens" in role else "-"
         rows.append((node, f"{layer}, {index}", said, percent(role["correct"]), tokens))

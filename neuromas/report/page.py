@@ -11,6 +11,7 @@ from neuromas.errors import SpecError
 from neuromas.report import graph, sections
 from neuromas.report.data import RunData
 from neuromas.report.markup import Markup, element, join
+from neuromas.report.verdict import verdict
 from neuromas.runfolder import REPORT_FILE
 from neuromas.tasks.registry import task_spec
 
@@ -45,6 +46,7 @@ def _run_parts(data: RunData) -> list[Markup]:
     return [
         _header(data),
         sections.tiles(data),
+        sections.task(data),
         sections.learning(data),
         graph.graph(data),
         sections.growth(data),
@@ -72,6 +74,8 @@ def _comparison_parts(data: RunData) -> list[Markup]:
 def _header(data: RunData) -> Markup:
     kicker = "NeuroMAS comparison" if data.comparison else "NeuroMAS run"
     lines = [element("p", kicker, class_="kicker"), element("h1", data.name)]
+    if data.result.get("accuracy"):
+        lines.append(element("p", verdict(data.result), class_="outcome"))
     if summary := _summary(data):
         lines.append(element("p", summary))
     return element("header", join(lines))

@@ -53,6 +53,19 @@ def tiles(data: RunData) -> Markup:
     return element("div", [_tile(*entry) for entry in shown if entry[1]], class_="tiles")
 
 
+def task(data: RunData) -> Markup:
+    """Return a question of the task, with its answer."""
+    example = next(iter(data.rollouts), None)
+    if example is None:
+        return Markup("")
+    return section(
+        "The task",
+        element("p", str(example.get("question", "")), class_="question"),
+        element("p", "right answer ", element("code", str(example.get("expected", ""))), class_="expected"),
+        note="One of its questions. The nodes read it, pass messages on, and only the output's answer is scored.",
+    )
+
+
 def learning(data: RunData) -> Markup:
     """Return the reward curve."""
     return section("Learning", reward_figure(data), wide=True)

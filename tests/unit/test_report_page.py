@@ -1,6 +1,7 @@
 """The report of a run folder, written by the run's own writer."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -125,3 +126,25 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_page_is_the_same_for_the_same_data(tmp_path: Path) -> None:
     data = RunData.read(make_run(tmp_path / "run", stage(0, 2, 3)))
     assert render(data) == render(data)
+
+
+def test_the_outcome_the_task_and_the_untrained_graph_are_shown(tmp_path: Path) -> None:
+    folder = make_run(
+        tmp_path / "run", [*stage(0, 2, 4), RolloutsSampled(stage=0, step=1, rollouts=(rollout("A= 1", 1),))]
+    )
+    figure = {"correct": 48, "examples": 64, "value": 0.75, "low": 0.63, "high": 0.84}
+    before = figure | {"correct": 16, "value": 0.25, "low": 0.16, "high": 0.37}
+    accuracy = {"greedy": figure, "sampled": figure, "untrained": before, "untrained_sampled": before}
+    RunFolder(folder).write_json("result.json", {"accuracy": accuracy})
+    page = read(folder)
+    assert "The graph has learned: 75.0 % (95 % interval 63.0 % to 84.0 %, 64 questions) right" in page.text
+    assert "untrained, sampled, 25.0 %" in page.text
+    example = ChainTask(hops=2).example("train", 1)
+    task = page.text.partition("The task")[2]
+    assert task.index(example.prompt) < task.index(example.answer)
+
+
+def test_percentages_have_one_form(tmp_path: Path) -> None:
+    text = read(make_run(tmp_path / "run", stage(0, 2, 4))).text.partition("NeuroMAS run")[2]
+    assert re.findall(r"\d%", text) == []
+    assert "75.0 %" in text
