@@ -10,7 +10,7 @@ from fastapi import Query
 from neuromas.services.api.problems import ApiError
 from neuromas.services.store.base import Document, Kind, MissingError, Store
 
-MAX_PAGE: Final = 100
+MAX_PAGE: Final = 500
 """Documents of one page."""
 MAX_ENTRIES: Final = 1000
 """Entries of a stream in one page."""

@@ -141,6 +141,28 @@ def test_a_stream_that_fails_loses_nothing_and_tells_nothing_twice(
         assert asked[1] == asked[2] is not None
 
 
+def test_runs_are_searched_and_their_metrics_saved_as_csv(browser: Browser, api: ApiServer) -> None:
+    for name in ("needle", "straw"):
+        run = begun(api, name)
+        aside(lambda id=run["id"]: api.tell(events_stream(id), step(1, 0.25), step(2, 0.5)))  # type: ignore[misc]
+    asked: list[str] = []
+    with opened(browser, api.at("#/runs")) as page:
+        expect(row(page, "straw")).to_be_visible()
+        page.on("request", lambda request: asked.append(request.url) if "/v1/runs?" in request.url else None)
+        page.get_by_label("Search").fill("need")
+        expect(row(page, "straw")).to_be_hidden()
+        expect(row(page, "needle")).to_be_visible()
+        assert [url.partition("limit=")[2].partition("&")[0] for url in asked[:1]] == ["500"]
+        row(page, "needle").get_by_role("link", name="needle", exact=True).click()
+        expect(page.get_by_text("2 / 9")).to_be_visible()
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Metrics as CSV").click()
+        lines = saved.value.path().read_text().splitlines()
+    assert saved.value.suggested_filename == "needle-metrics.csv"
+    assert lines[0] == "stage,step,rollout/reward_mean,rollout/tokens,time/step_s"
+    assert lines[1:] == ["0,1,0.25,100,0.5", "0,2,0.5,100,0.5"]
+
+
 def test_a_run_is_paused_resumed_and_cancelled(browser: Browser, api: ApiServer) -> None:
     run = queued_run(api, name="moved")
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:

@@ -105,7 +105,16 @@ export function forgetCapabilities() {
 /** Save what a path answers as a file. */
 export async function download(path, name) {
   const answer = await raw(path, { headers: headers() });
-  const url = URL.createObjectURL(await answer.blob());
+  save(await answer.blob(), name);
+}
+
+/** Save a text as a file. */
+export function saveText(text, name) {
+  save(new Blob([text], { type: "text/plain" }), name);
+}
+
+function save(content, name) {
+  const url = URL.createObjectURL(content);
   const link = document.createElement("a");
   link.href = url;
   link.download = name;

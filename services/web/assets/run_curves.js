@@ -1,5 +1,6 @@
 // How a run learns: the reward with held-out accuracy, and what each node does over time.
 
+import { saveText } from "./api.js";
 import { Chart, movingMean, nodeColor } from "./chart.js";
 import { h, put } from "./dom.js";
 import { percent } from "./format.js";
@@ -32,7 +33,8 @@ export class CurvePanel {
     }
     this.charts.get("train/kl").element.hidden = !this.hasKl;
     this.noKl = h("p", { class: "hint", hidden: this.hasKl }, "The KL to the base is measured where the spec has training.kl_weight above 0.");
-    this.element = card("Learning", {}, this.reward.element, h("h3", {}, "Node by node"), this.names, this.grid, this.noKl);
+    this.element = card("Learning", { tools: h("button", { type: "button", class: "small",
+      onclick: () => saveText(metricsCsv(history.steps), `${spec.name}-metrics.csv`) }, "Metrics as CSV") }, this.reward.element, h("h3", {}, "Node by node"), this.names, this.grid, this.noKl);
   }
 
   draw() {
@@ -60,6 +62,14 @@ export class CurvePanel {
   close() {
     for (const chart of [this.reward, ...this.charts.values()]) chart.close();
   }
+}
+
+/** Return the metrics of all steps as CSV, a step a line, a metric a column. */
+function metricsCsv(steps) {
+  const names = [...new Set(steps.flatMap((step) => Object.keys(step.metrics)))].sort();
+  const cell = (value) => (value === undefined || value === null ? "" : `${value}`);
+  const rows = steps.map(({ stage, step, metrics }) => [stage, step, ...names.map((name) => cell(metrics[name]))]);
+  return [["stage", "step", ...names], ...rows].map((row) => row.join(",")).join("\n") + "\n";
 }
 
 function rewardSeries(history) {

@@ -8,6 +8,7 @@ import { emptyPlace, pageHead, problemPanel, setState, stateChip } from "./parts
 import { ENDED } from "./stream.js";
 
 const PAGE = 20;
+const LARGEST_PAGE = 500;
 const BUSY_S = 2;
 const QUIET_S = 10;
 const CURVES_AT_ONCE = 3;
@@ -33,12 +34,20 @@ class RunList {
     this.more = h("button", { type: "button", hidden: true, onclick: () => { this.limit += PAGE; this.refresh(); } }, "Show more");
     this.filter = h("select", { id: "state-filter", onchange: () => this.choose(this.filter.value) },
       h("option", { value: "" }, "all"), STATES.map((one) => h("option", { value: one, selected: one === state }, one)));
+    this.search = h("input", { id: "run-search", type: "search", autocomplete: "off", spellcheck: "false",
+      oninput: () => { this.limit = LARGEST_PAGE; this.sift(); this.refresh(); } });
     this.element = h("div", {},
       h("div", { class: "head-row" }, pageHead("NeuroMAS", "Runs"),
-        h("div", { class: "tools" }, h("label", { for: "state-filter" }, "State"), this.filter,
+        h("div", { class: "tools" }, h("label", { for: "run-search" }, "Search"), this.search, h("label", { for: "state-filter" }, "State"), this.filter,
           h("a", { class: "button main", href: "#/new" }, "New run"))),
       this.place, this.body, this.more);
     this.stop = again(() => this.refresh());
+  }
+
+  /** Show the runs whose name, id or task holds what is searched. */
+  sift() {
+    const wanted = this.search.value.trim().toLowerCase();
+    for (const row of this.rows.values()) row.element.hidden = Boolean(wanted) && !row.text.includes(wanted);
   }
 
   choose(state) {
@@ -66,7 +75,7 @@ class RunList {
     const found = { data: [], has_more: true };
     let after = null;
     while (found.data.length < this.limit && found.has_more) {
-      const query = new URLSearchParams({ limit: PAGE });
+      const query = new URLSearchParams({ limit: Math.min(this.limit - found.data.length, LARGEST_PAGE) });
       if (state) query.set("state", state);
       if (after) query.set("after", after);
       const page = await get(`/v1/runs?${query}`);
@@ -88,6 +97,7 @@ class RunList {
     });
     const isSame = rows.length === this.body.children.length && rows.every((row, place) => row === this.body.children[place]);
     if (!isSame) put(this.body, rows);
+    this.sift();
   }
 
   emptyPlace() {
@@ -154,6 +164,7 @@ class RunRow {
     }
     if (this.seen && this.seen.state !== run.state) announce(`Run ${run.name} is ${run.state}`);
     this.seen = run;
+    this.text = `${run.name} ${run.id} ${run.task}`.toLowerCase();
     const progress = run.progress || {};
     say(this.link, run.name);
     this.link.href = `#/runs/${run.id}`;
