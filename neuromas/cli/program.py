@@ -11,6 +11,7 @@ from neuromas.cli.command import CommandParser, Parser, sentence
 COMMANDS: Final = {
     "examples": ("neuromas.cli.examples", "write the example specs and topologies into a folder"),
     "validate": ("neuromas.cli.validate", "check a run spec or a topology and show what it needs"),
+    "tasks": ("neuromas.cli.tasks", "list the families of tasks, and show questions of one"),
     "train": ("neuromas.cli.train", "train a run spec, growing the graph where the spec says so"),
     "eval": ("neuromas.cli.evaluate", "measure a checkpoint's accuracy on held-out examples"),
     "analyze": (

@@ -17,6 +17,7 @@ from neuromas.tasks.base import Task
 from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.file import FileSpec
 from neuromas.tasks.python import PythonSpec
+from neuromas.tasks.reasoning_gym import ReasoningGymSpec
 from neuromas.tasks.spec import TaskSpec
 from neuromas.tasks.tree import TreeSpec
 
@@ -24,6 +25,7 @@ FAMILIES: Final[Mapping[str, type[TaskSpec]]] = {
     "chain": ChainSpec,
     "tree": TreeSpec,
     "file": FileSpec,
+    "reasoning_gym": ReasoningGymSpec,
     "python": PythonSpec,
 }
 GROUP: Final = "neuromas.tasks"

@@ -62,6 +62,17 @@ def test_task_files_are_absolute_paths_below_the_roots(roots: Settings, tmp_path
     assert list(faults(Settings(data_dir=tmp_path), task=task)) == ["task.train", "task.test"]
 
 
+def test_code_by_name_is_refused_unless_the_operator_allows_it(roots: Settings, tmp_path: Path) -> None:
+    own = {"type": "python", "factory": "sums:make"}
+    path = str(tmp_path / "tasks" / "a.jsonl")
+    file = {"type": "file", "train": path, "test": path, "verifier": "sums:check"}
+    assert "none: this service runs no code by name" in faults(roots, task=own)["task.factory"]
+    assert list(faults(roots, task=file)) == ["task.verifier"]
+    allowing = roots.model_copy(update={"task_code": ("sums:check",)})
+    assert faults(allowing, task=file) == {}
+    assert "allowed are sums:check" in faults(allowing, task=own)["task.factory"]
+
+
 def test_a_link_that_leads_out_of_a_root_is_refused(roots: Settings, tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "a.jsonl").write_text("{}")
     (tmp_path / "tasks" / "b.jsonl").symlink_to(tmp_path / "elsewhere" / "a.jsonl")
