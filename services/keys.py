@@ -9,13 +9,14 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from neuromas.errors import NeuroMASError
 from neuromas.schema.suggest import suggest
 from neuromas.services.records import Scope, new_id
-from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store
+from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store, StoreUnavailableError
 from neuromas.topology.graph import NAME, NAME_RULE
 
 ACTIVE: Final = "active"
@@ -29,6 +30,7 @@ _PREFIX: Final = "nmk"
 _SECRET_BYTES: Final = 32
 _KEY: Final = re.compile(rf"{_PREFIX}_([0-9a-f]{{16}})_([A-Za-z0-9_-]{{43}})")
 _CACHED: Final = 4096
+_USE_S: Final = 3600
 
 
 class KeyRequestError(NeuroMASError, ValueError):
@@ -38,14 +40,24 @@ class KeyRequestError(NeuroMASError, ValueError):
 
 
 async def make_key(
-    store: Store, name: str, scopes: Sequence[str], quota: Mapping[str, int] | None = None
+    store: Store,
+    name: str,
+    scopes: Sequence[str],
+    quota: Mapping[str, int] | None = None,
+    *,
+    project: str | None = None,
+    expires: int | None = None,
+    owner: str | None = None,
 ) -> tuple[Document, str]:
     """Make a key; returns its document and its text, which is nowhere else and cannot be had again.
 
     Args:
         store: keeps the document.
         name: what people call the key; several keys may have the same.
-        scopes: at least one of read, train, serve.
+        scopes: at least one of read, train, serve, admin.
+        project: keys of one may change what the others have made; None = only its own.
+        expires: unix seconds from which on it is not valid; None = it is until it is revoked.
+        owner: id of the key that it is made in place of; None = it owns what it makes itself.
         quota: limits of this key in place of the settings' (requests_per_minute, max_queued_runs); 0 = none.
 
     Raises:
@@ -53,6 +65,8 @@ async def make_key(
         StoreUnavailableError: the store cannot be reached.
     """
     _check(name, scopes, quota or {})
+    if project is not None and not NAME.fullmatch(project):
+        raise KeyRequestError(f"a project cannot be named {project!r}; {NAME_RULE}")
     id, secret = new_id("key"), secrets.token_urlsafe(_SECRET_BYTES)
     document: Document = {
         "id": id,
@@ -62,6 +76,10 @@ async def make_key(
         "scopes": [scope for scope in _SCOPES if scope in scopes],
         "quota": None if quota is None else dict(quota),
         "state": ACTIVE,
+        "project": project,
+        "expires": expires,
+        "owner": owner or id,
+        "used": None,
     }
     stored, _ = await store.create(Kind.KEY, document)
     return stored, f"{_PREFIX}_{id.removeprefix('key_')}_{secret}"
@@ -83,9 +101,37 @@ async def find_key(store: Store, text: str) -> Document | None:
         document = None
     # As long for an unknown id as for a wrong secret. The secret is 256 random bits: a slow hash would add nothing.
     is_right = hmac.compare_digest(_hash(secret), _NOBODY if document is None else document["hash"])
-    if document is None or not is_right or document["state"] != ACTIVE:
+    if document is None or not is_right or document["state"] != ACTIVE or _has_expired(document):
         return None
     return document
+
+
+async def rotate_key(store: Store, id: str, grace_s: float) -> tuple[Document, str]:
+    """Make a key in place of another: same name, scopes, limits, project and belongings. The old one expires.
+
+    Args:
+        store: keeps both.
+        id: of the old one.
+        grace_s: seconds for which the old one stays valid.
+
+    Raises:
+        MissingError: there is no such key.
+        KeyRequestError: it is not valid any more.
+    """
+    old = await store.get(Kind.KEY, id)
+    if old["state"] != ACTIVE or _has_expired(old):
+        raise KeyRequestError(f"key {id} is not valid any more; make a new one with `neuromas keys create`")
+    made = await make_key(
+        store, old["name"], old["scopes"], old["quota"], project=old.get("project"), owner=old.get("owner") or id
+    )
+    expires = int(time.time() + grace_s)
+    await store.update(Kind.KEY, id, {"expires": min(expires, old.get("expires") or expires)})
+    return made
+
+
+def _has_expired(document: Document) -> bool:
+    expires = document.get("expires")
+    return expires is not None and time.time() >= expires
 
 
 class KeyRing:
@@ -113,10 +159,18 @@ class KeyRing:
         self._found.pop(name, None)
         document = await find_key(self._store, text)
         if document is not None:
+            await self._note_use(document)
             self._found[name] = _Found(document, now + self._cache_s)
             while len(self._found) > _CACHED:
                 self._found.popitem(last=False)
         return document
+
+    async def _note_use(self, document: Document) -> None:
+        """Write down that a key is used, once an hour: for people who wonder whether it still is."""
+        now = int(time.time())
+        if now - (document.get("used") or 0) > _USE_S:
+            with suppress(ConflictError, MissingError, StoreUnavailableError):
+                await self._store.update(Kind.KEY, document["id"], {"used": now}, version=document["version"])
 
 
 @dataclass(frozen=True, slots=True)

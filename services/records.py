@@ -45,11 +45,15 @@ class Wanted(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a key may do: look, train and evaluate, or ask endpoints (and deploy them)."""
+    """What a key may do: look, train and evaluate, or ask endpoints (and deploy them).
+
+    With admin it may do so to what other keys own, and read the audit log.
+    """
 
     READ = "read"
     TRAIN = "train"
     SERVE = "serve"
+    ADMIN = "admin"
 
 
 ENDED: Final = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})

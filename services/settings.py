@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     """Host names that requests may come in under, without ports; empty = those of the loopback where ``host`` is a
     loopback address (so that no web page can reach the API under a name of its own), any elsewhere."""
 
+    cors_origins: Names = ()
+    """Origins such as https://chat.example whose pages may send requests from a browser; needs keys."""
+
     ray_address: str = "http://127.0.0.1:8265"
     """Address of Ray's dashboard, where jobs are submitted."""
     serve_url: str = "http://127.0.0.1:8000"
@@ -138,7 +141,7 @@ class Settings(BaseSettings):
     def _split_folders(cls, value: object) -> object:
         return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
 
-    @field_validator("bases", "task_code", "allowed_hosts", mode="before")
+    @field_validator("bases", "task_code", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
@@ -171,6 +174,8 @@ class Settings(BaseSettings):
                 f"auth is off and host is {self.host or 'every address'}: without keys only a loopback address such as "
                 "127.0.0.1 may be listened on; leave NEUROMAS_AUTH out, or set NEUROMAS_HOST=127.0.0.1"
             )
+        if self.cors_origins and not self.keys_required:
+            raise ValueError("cors_origins needs keys (auth): without them pages of these origins could do everything")
         if self.lost_after_s <= 2 * self.heartbeat_s:
             raise ValueError("lost_after_s must be more than two heartbeats (heartbeat_s)")
         if self.serving_replicas > self.serving_max_replicas:

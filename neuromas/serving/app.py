@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -48,6 +49,12 @@ def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bo
     async def _api_error(request: Request, error: ApiError) -> JSONResponse:
         return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
+    @app.exception_handler(HTTPException)
+    async def _no_route(request: Request, error: HTTPException) -> JSONResponse:
+        refusal = invalid(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+        return JSONResponse(refusal.body, status_code=error.status_code, headers=error.headers)
+
+    @app.get("/health")
     @app.get("/healthz")
     async def _health() -> JSONResponse:
         alive = server.is_alive

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from neuromas.serving.api_error import ApiError, invalid
 
 LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain"})
-_OPEN = "/healthz"
+_OPEN = ("/healthz", "/health")
 
 
 class Gate:
@@ -42,7 +42,7 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
-        if self._token is not None and scope["path"] != _OPEN and not self._is_known(headers):
+        if self._token is not None and scope["path"] not in _OPEN and not self._is_known(headers):
             message = "this server answers only who brings its token: Authorization: Bearer ..."
             return invalid(message, None, "invalid_api_key", 401)
         if self._loopback_only and not is_loopback_name(headers.get("host", "")):

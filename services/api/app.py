@@ -8,9 +8,10 @@ from typing import Final
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from neuromas import __version__
-from neuromas.services.api.context import BodyLimit, RequestContext
+from neuromas.services.api.context import BodyLimit, HeadAsGet, RequestContext
 from neuromas.services.api.described import describe
 from neuromas.services.api.followed import Followed
 from neuromas.services.api.instruments import Instruments
@@ -19,6 +20,7 @@ from neuromas.services.api.problems import CrashDoor, add_handlers
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.routes import (
     answers,
+    audit,
     capabilities,
     checkpoints,
     endpoints,
@@ -37,7 +39,34 @@ from neuromas.services.store.base import Store
 
 _QUESTIONS: Final = 1024
 """Questions to endpoints that one process has under way; more get 429."""
-_ROUTES: Final = (topologies, runs, streams, checkpoints, endpoints, answers, evaluations, files, capabilities, health)
+_ROUTES: Final = (
+    topologies,
+    runs,
+    streams,
+    checkpoints,
+    endpoints,
+    answers,
+    evaluations,
+    files,
+    capabilities,
+    audit,
+    health,
+)
+
+
+def _cross_origin(settings: Settings) -> list[Middleware]:
+    """Return what lets pages of the named origins read answers."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"],
+            expose_headers=["retry-after", "x-request-id"],
+        )
+    ]
 
 
 def make_app(settings: Settings, store: Store) -> FastAPI:
@@ -66,6 +95,8 @@ def make_app(settings: Settings, store: Store) -> FastAPI:
         middleware=[
             Middleware(RequestContext, instruments=instruments),
             Middleware(CrashDoor),
+            *_cross_origin(settings),
+            Middleware(HeadAsGet),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
     )

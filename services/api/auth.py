@@ -28,14 +28,18 @@ class Caller:
     """Who makes a request.
 
     Attributes:
-        id: of the key; "local" where keys are off.
+        id: owner of what it makes: the key, or the one that it was made in place of; "local" where keys are off.
         scopes: what the caller may do.
         quota: limits of this key; empty = the settings' own.
+        key: id of the very key; "" where keys are off.
+        project: keys of one share what they make; None = it shares nothing.
     """
 
     id: str
     scopes: frozenset[str]
     quota: Mapping[str, Any]
+    key: str = ""
+    project: str | None = None
 
     def limit(self, name: str, default: int) -> int:
         """Return one of the key's limits; 0 = none."""
@@ -64,6 +68,7 @@ def needs(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
 Reader = Annotated[Caller, Depends(needs(Scope.READ))]
 Trainer = Annotated[Caller, Depends(needs(Scope.TRAIN))]
 Server = Annotated[Caller, Depends(needs(Scope.SERVE))]
+Admin = Annotated[Caller, Depends(needs(Scope.ADMIN))]
 ReaderOrServer = Annotated[Caller, Depends(needs(Scope.READ, Scope.SERVE))]
 
 
@@ -99,6 +104,8 @@ def check_origin(request: Request, service: Service) -> None:
         message = f"requests for the host {host!r} are not answered; allowed_hosts in the settings says which are"
         raise ApiError(421, "wrong_host", message)
     origin = request.headers.get("origin")
+    if origin in service.settings.cors_origins:
+        return
     if request.method not in _SAFE and origin is not None and _host_of(origin) != host.lower():
         raise ApiError(403, "cross_origin", "requests from pages of other sites are not answered")
 
@@ -131,8 +138,9 @@ async def _identify(request: Request, service: Service) -> Caller:
         raise _unauthorized("send a key: Authorization: Bearer nmk_...; `neuromas keys create` makes one")
     key = await service.keys.find(text.strip())
     if key is None:
-        raise _unauthorized("the key is not valid, or it was revoked")
-    return Caller(key["id"], frozenset(key["scopes"]), key.get("quota") or {})
+        raise _unauthorized("the key is not valid, was revoked, or has expired")
+    owner = key.get("owner") or key["id"]
+    return Caller(owner, frozenset(key["scopes"]), key.get("quota") or {}, key["id"], key.get("project"))
 
 
 async def _count(service: Service, caller: Caller) -> None:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from neuromas.services.api.auth import Caller
+from neuromas.services.api.ownership import check_owner
 from neuromas.services.api.problems import ApiError
 from neuromas.services.records import ENDED, RunState, Wanted, events_stream
 from neuromas.services.store.base import ConflictError, Document, Kind, Store, StoreUnavailableError
@@ -29,15 +31,16 @@ _PLACES: Final[Mapping[Verb, RunState]] = {
 _DONE: Final[Mapping[Verb, str]] = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
 
 
-async def move(store: Store, run_id: str, verb: Verb) -> Document:
+async def move(store: Store, caller: Caller, run_id: str, verb: Verb) -> Document:
     """Carry out a verb, or have it carried out, and return the run.
 
     Raises:
         MissingError: there is no such run.
-        ApiError: the run's state does not allow it, or it changes all the time (409).
+        ApiError: the run is another's (403), its state does not allow it, or it changes all the time (409).
     """
     for _ in range(_ATTEMPTS):
         run = await store.get(Kind.RUN, run_id)
+        check_owner(caller, run)
         change = change_for(run, verb)
         try:
             moved = await store.update(Kind.RUN, run_id, change, version=run["version"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
@@ -9,9 +12,10 @@ from typing_extensions import override
 
 from neuromas.errors import Fault
 from neuromas.schema.suggest import suggest
-from neuromas.services.api.auth import authenticate
+from neuromas.services.api.audit import is_audited, tell
+from neuromas.services.api.auth import Caller, authenticate
 from neuromas.services.api.idempotency import Handler, answer_once
-from neuromas.services.api.problems import invalid
+from neuromas.services.api.problems import ApiError, invalid
 from neuromas.services.api.service import service_of
 
 _MAX_NAMED = 20
@@ -29,9 +33,23 @@ class ApiRoute(APIRoute):
             check_parameters(request, known)
             caller = await authenticate(request)
             with service_of(request).requests.place(caller.id):
-                return await (answer_once(request, handle) if request.method == "POST" else handle(request))
+                work = answer_once(request, handle) if request.method == "POST" else handle(request)
+                return await (_audited(request, caller, work) if is_audited(request) else work)
 
         return strict
+
+
+async def _audited(request: Request, caller: Caller, work: Coroutine[Any, Any, Response]) -> Response:
+    """Return an answer; that it was given, or refused for lack of a right, is in the audit log."""
+    try:
+        response = await work
+    except ApiError as error:
+        if error.status == 403:
+            await tell(request, caller, error.status, error.code)
+        raise
+    if response.status_code < 400:
+        await tell(request, caller, response.status_code)
+    return response
 
 
 def check_parameters(request: Request, known: list[str]) -> None:

@@ -19,6 +19,7 @@ from neuromas.rollout.prompt_text import PromptText
 from neuromas.services.api.allowed import check_allowed
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.bounds import check_built, check_graph, check_plans, check_size
+from neuromas.services.api.ownership import owned_by
 from neuromas.services.api.problems import ApiError, busy, invalid, unsupported
 from neuromas.services.api.references import present_checkpoint
 from neuromas.services.api.service import Service
@@ -91,7 +92,7 @@ async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, p
             "task": spec.task.type,
             "base": spec.base,
             "topology": topology["id"],
-            "owner": caller.id,
+            **owned_by(caller),
             "parent": parent,
             "parent_run": "" if parent is None else parent["run"],
             "attempt": 0,

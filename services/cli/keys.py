@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.cli.console import Console
 from neuromas.services.cli.place import PlaceOptions, add_place
-from neuromas.services.keys import make_key, revoke_key, shown
+from neuromas.services.keys import make_key, revoke_key, rotate_key, shown
 from neuromas.services.settings import load_settings
 from neuromas.services.store.base import Document, Kind, Store
 from neuromas.services.store.open import open_store
@@ -17,6 +18,7 @@ _LIST: int = 1000
 
 EXAMPLES = """keys create --name laptop --scope read,train,serve
 keys list
+keys rotate key_0123456789abcdef
 keys revoke key_0123456789abcdef"""
 
 
@@ -29,6 +31,9 @@ class Arguments(PlaceOptions):
     scope: list[str]
     requests_per_minute: int | None
     max_queued_runs: int | None
+    project: str | None
+    days: float | None
+    grace_hours: float
 
 
 def add(parser: Parser) -> None:
@@ -37,14 +42,21 @@ def add(parser: Parser) -> None:
     create = add_verb(verbs, "create", "make a key and show it, once")
     create.add_argument("--name", default="key", help="what you call it (default: key)")
     create.add_argument(
-        "--scope", action="append", required=True, metavar="S[,S]", help="read, train, serve; may be repeated"
+        "--scope", action="append", required=True, metavar="S[,S]", help="read, train, serve, admin; may be repeated"
     )
     create.add_argument("--requests-per-minute", type=int, metavar="N", help="limit of this key; 0 = none")
     create.add_argument("--max-queued-runs", type=int, metavar="N", help="limit of this key; 0 = none")
+    create.add_argument("--project", metavar="NAME", help="keys of one project may change what the others have made")
+    create.add_argument("--days", type=float, metavar="N", help="valid for so long (default: until it is revoked)")
+    rotate = add_verb(verbs, "rotate", "make a key in place of another, which expires")
+    rotate.add_argument("id", metavar="KEY", help="id of the old key (key_...)")
+    rotate.add_argument(
+        "--grace-hours", type=float, default=24, metavar="N", help="how long the old one stays valid (default: 24)"
+    )
     listed = add_verb(verbs, "list", "list keys, without their secrets")
     revoke = add_verb(verbs, "revoke", "make a key invalid for good")
     revoke.add_argument("id", metavar="KEY", help="id of the key (key_...)")
-    for each in (create, listed, revoke):
+    for each in (create, rotate, listed, revoke):
         add_place(each)
 
 
@@ -60,6 +72,8 @@ async def _work(store: Store, arguments: Arguments) -> tuple[str, dict[str, Any]
         match arguments.verb:
             case "create":
                 return await _create(store, arguments)
+            case "rotate":
+                return _made(*await rotate_key(store, arguments.id, 3600 * arguments.grace_hours))
             case "revoke":
                 key = shown(await revoke_key(store, arguments.id))
                 return f"{key['id']} ({key['name']}) is revoked", key
@@ -75,10 +89,20 @@ async def _create(store: Store, arguments: Arguments) -> tuple[str, dict[str, An
     limits = {"requests_per_minute": arguments.requests_per_minute, "max_queued_runs": arguments.max_queued_runs}
     quota = {name: limit for name, limit in limits.items() if limit is not None}
     scopes = [part.strip() for text in arguments.scope for part in text.split(",")]
-    document, text = await make_key(store, arguments.name, scopes, quota or None)
+    expires = None if arguments.days is None else int(time.time() + 86_400 * arguments.days)
+    return _made(
+        *await make_key(store, arguments.name, scopes, quota or None, project=arguments.project, expires=expires)
+    )
+
+
+def _made(document: Document, text: str) -> tuple[str, dict[str, Any]]:
     lines = [text, f"({document['id']}, {', '.join(document['scopes'])}; it is shown this once: store it now)"]
     return "\n".join(lines), {**shown(document), "key": text}
 
 
 def _line(key: Document) -> str:
-    return f"{key['id']}  {key['state']:<8}{','.join(key['scopes']):<18}{key['name']}"
+    used = "never used" if not key.get("used") else f"used {time.strftime('%Y-%m-%d', time.gmtime(key['used']))}"
+    expires = key.get("expires")
+    until = "" if expires is None else f", until {time.strftime('%Y-%m-%d', time.gmtime(expires))}"
+    project = f"  project {key['project']}" if key.get("project") else ""
+    return f"{key['id']}  {key['state']:<8}{','.join(key['scopes']):<24}{key['name']}  ({used}{until}){project}"

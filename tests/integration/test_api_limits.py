@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,30 @@ def test_wrong_methods_are_told_what_is_allowed(api: ApiServer) -> None:
     answer = api.client.put("/v1/runs", json={})
     assert (answer.status_code, error_of(answer)["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"]
+
+
+def test_head_is_get_without_a_body(api: ApiServer) -> None:
+    for path in ("/v1/runs", "/healthz", "/health", "/", "/v1/models"):
+        head, whole = api.client.head(path), api.client.get(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        assert head.headers["content-length"] == whole.headers["content-length"]
+    run = queued_run(api)
+    assert api.client.head(f"/v1/runs/{run['id']}/events", headers={"accept": "text/event-stream"}).status_code == 200
+    assert api.client.head("/v1/runs/none").status_code == 404
+
+
+def test_pages_of_named_origins_may_ask_with_a_key(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    known = "https://chat.example"
+    with running_api(settings_over("sqlite", request, tmp_path, auth="keys", cors_origins=(known,))) as server:
+        asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+        answer = server.client.options("/v1/runs", headers=asked | {"origin": known})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, known)
+        answer = server.client.options("/v1/runs", headers=asked | {"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in answer.headers
+        for origin, status in ((known, 401), ("https://evil.example", 403)):
+            assert server.client.post("/v1/runs", json=RUN, headers={"origin": origin}).status_code == status
+    with pytest.raises(ValueError, match="needs keys"):
+        settings_over("sqlite", request, tmp_path, cors_origins=(known,))
 
 
 def test_every_answer_has_security_headers(api: ApiServer) -> None:

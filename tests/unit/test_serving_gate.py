@@ -50,6 +50,12 @@ def test_no_page_of_another_site_reaches_a_server_of_this_machine(server: GraphS
             assert code_of(answer) == (404, "model_not_found"), host
 
 
+def test_what_is_no_route_is_told_in_the_one_shape(server: GraphServer) -> None:
+    with served(make_app(server)) as url:
+        assert code_of(httpx.get(f"{url}/nowhere")) == (404, None)
+        assert code_of(httpx.get(f"{url}{CHAT}")) == (405, None)
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 def test_what_a_form_can_send_is_no_question(server: GraphServer, kind: str) -> None:
     with served(make_app(server)) as url:

@@ -13,6 +13,7 @@ from typing_extensions import override
 from neuromas.services.api.archive import MEDIA_TYPES, Form, make_work_folder, pack, remove
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.described import errors
+from neuromas.services.api.ownership import check_owner
 from neuromas.services.api.paging import MAX_ID, After, Limit, listing
 from neuromas.services.api.problems import ApiError
 from neuromas.services.api.references import (
@@ -85,6 +86,7 @@ async def read_checkpoint(caller: Reader, service: Serviced, checkpoint_id: Chec
 async def delete_checkpoint(caller: Trainer, service: Serviced, checkpoint_id: CheckpointId) -> Document:
     """Delete a checkpoint that nothing needs; its files follow."""
     checkpoint = await present_checkpoint(service.store, checkpoint_id)
+    check_owner(caller, await service.store.get(Kind.RUN, checkpoint["run"]))
     if (user := await _user_of(service.store, checkpoint)) is not None:
         raise ApiError(409, "in_use", f"checkpoint {checkpoint_id} is needed by {user}")
     await service.store.update(Kind.CHECKPOINT, checkpoint_id, {"state": DELETING}, version=checkpoint["version"])

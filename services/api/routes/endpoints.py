@@ -11,6 +11,7 @@ from neuromas.errors import Fault
 from neuromas.services.api.auth import ReaderOrServer, Server
 from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import errors, takes
+from neuromas.services.api.ownership import check_owner, owned_by
 from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.problems import ApiError, invalid
 from neuromas.services.api.references import find_checkpoint
@@ -50,7 +51,7 @@ async def deploy(caller: Server, service: Serviced, document: Body, response: Re
         "max_replicas": max_replicas,
         "error": None,
         "url": None,
-        "owner": caller.id,
+        **owned_by(caller),
     }
     # The id comes of the name: of two who take a name at once, one is told that it is taken.
     id = f"ep_{hashlib.sha256(request.name.encode()).hexdigest()[:16]}"
@@ -58,6 +59,7 @@ async def deploy(caller: Server, service: Serviced, document: Body, response: Re
     stored, is_new = await service.store.create(Kind.ENDPOINT, new)
     if is_new:
         return stored
+    check_owner(caller, stored)
     same = ("checkpoint", "replicas", "max_replicas")
     if stored["wanted"] == "run" and stored["state"] not in _GONE:
         if any(stored[key] != wish[key] for key in same):
@@ -104,6 +106,7 @@ async def change_endpoint(caller: Server, service: Serviced, endpoint_id: Endpoi
     checkpoint = None if request.checkpoint is None else await find_checkpoint(service.store, request.checkpoint)
     for _ in range(_ATTEMPTS):
         endpoint = await _find(service.store, endpoint_id)
+        check_owner(caller, endpoint)
         if endpoint["wanted"] != "run" or endpoint["state"] in _GONE:
             message = f"endpoint {endpoint['name']} is {endpoint['state']}; deploy it again with POST"
             raise ApiError(409, "not_deployed", message, param="state")
@@ -122,6 +125,7 @@ async def stop_endpoint(caller: Server, service: Serviced, endpoint_id: Endpoint
     """Stop an endpoint. Its record stays, and its name can be used again."""
     for _ in range(_ATTEMPTS):
         endpoint = await _find(service.store, endpoint_id)
+        check_owner(caller, endpoint)
         change: dict[str, Any] = {"wanted": "stop"}
         if endpoint["state"] == EndpointState.STOPPED or endpoint["wanted"] == "stop":
             return endpoint

@@ -9,6 +9,7 @@ from fastapi import Path, Query, Request
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import errors, takes
+from neuromas.services.api.ownership import owned_by
 from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.references import find_checkpoint
 from neuromas.services.api.route import router
@@ -49,7 +50,7 @@ async def evaluate(caller: Trainer, service: Serviced, request: Request, documen
         "job": None,
         "result": None,
         "error": None,
-        "owner": caller.id,
+        **owned_by(caller),
     }
     stored, _ = await service.store.create(Kind.EVALUATION, record)
     return stored

@@ -18,6 +18,7 @@ routes = APIRouter(tags=["service"])
 _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@routes.get("/health", response_model=Health, include_in_schema=False)
 @routes.get("/healthz", response_model=Health)
 async def is_alive() -> Document:
     """Answer, which is what is asked."""

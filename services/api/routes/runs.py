@@ -14,6 +14,7 @@ from neuromas.services.api.estimate import report_growth
 from neuromas.services.api.growing import plan_growth
 from neuromas.services.api.lineage import family_tree
 from neuromas.services.api.moves import move, tell_state
+from neuromas.services.api.ownership import check_owner
 from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.run import RUN_EXAMPLES, Lineage, RunView
@@ -82,19 +83,19 @@ async def read_run(caller: Reader, service: Serviced, run_id: RunId) -> Document
 @routes.post("/runs/{run_id}/cancel", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
 async def cancel_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
     """Cancel a run for good. A running one ends after its step; its checkpoints stay."""
-    return await move(service.store, run_id, "cancel")
+    return await move(service.store, caller, run_id, "cancel")
 
 
 @routes.post("/runs/{run_id}/pause", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
 async def pause_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
     """Pause a run. A running one writes a checkpoint and gives its workers back."""
-    return await move(service.store, run_id, "pause")
+    return await move(service.store, caller, run_id, "pause")
 
 
 @routes.post("/runs/{run_id}/resume", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
 async def resume_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
     """Queue a paused run again; it goes on from its last checkpoint."""
-    return await move(service.store, run_id, "resume")
+    return await move(service.store, caller, run_id, "resume")
 
 
 @routes.post(
@@ -107,6 +108,7 @@ async def resume_run(caller: Trainer, service: Serviced, run_id: RunId) -> Docum
 async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id: RunId, document: Body) -> Document:
     """Queue a new run that begins with a larger graph made of this run's checkpoint, its weights inherited."""
     parent = await service.store.get(Kind.RUN, run_id)
+    check_owner(caller, parent)
     growth = await plan_growth(service, parent, document)
     run = await submit(service, caller, fresh_id(request, "run"), growth.spec, growth.parent)
     await tell_state(service.store, run)

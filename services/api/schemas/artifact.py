@@ -78,6 +78,9 @@ class EndpointView(View):
     """Generation that answers; while a swap is under way still an earlier one. null = none does."""
     error: Failure | None = None
     owner: str = "local"
+    """Id of the key that made it."""
+    project: str | None = None
+    """Keys of this project may change it too."""
     created: int
     version: int = 1
 
@@ -115,6 +118,9 @@ class EvaluationView(View):
     result: dict[str, Any] | None = None
     error: Failure | None = None
     owner: str = "local"
+    """Id of the key that made it."""
+    project: str | None = None
+    """Keys of this project may change it too."""
     created: int
     version: int = 1
 

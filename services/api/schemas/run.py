@@ -59,6 +59,9 @@ class RunView(View):
     """The run spec with every default filled in."""
     parent: ParentView | None = None
     owner: str = "local"
+    """Id of the key that made it."""
+    project: str | None = None
+    """Keys of this project may change it too."""
     attempt: int = 0
     """How often it was started."""
     max_attempts: int = 1

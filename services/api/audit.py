@@ -1,0 +1,50 @@
+"""Audit: who changed what, and who was refused to. One entry of a stream for each request that changes something."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Final
+
+from fastapi import Request
+
+from neuromas.services.api.auth import Caller
+from neuromas.services.api.service import service_of
+from neuromas.services.logs import request_id
+from neuromas.services.store.base import Store, StoreUnavailableError
+
+logger = logging.getLogger(__name__)
+STREAM: Final = "audit"
+_LOOKS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_CHANGE_NOTHING: Final = ("/v1/chat/completions", "/v1/topologies:validate")
+
+
+def is_audited(request: Request) -> bool:
+    """Whether a request may change something."""
+    path = request.url.path
+    return request.method not in _LOOKS and path not in _CHANGE_NOTHING and not path.endswith("/grow:validate")
+
+
+async def tell(request: Request, caller: Caller, status: int, code: str = "") -> None:
+    """Add an entry; a store that has just gone away delays nothing, the log then has the line."""
+    entry = {
+        "type": "request",
+        "time_s": time.time(),
+        "owner": caller.id,
+        "key": caller.key,
+        "method": request.method,
+        "path": request.url.path,
+        "status": status,
+        "code": code,
+        "request": request_id.get(),
+    }
+    await append(service_of(request).store, entry)
+
+
+async def append(store: Store, entry: dict[str, object]) -> None:
+    """Add an entry to the stream."""
+    try:
+        await store.append(STREAM, [(secrets.token_hex(8), entry)])
+    except StoreUnavailableError as error:
+        logger.warning("not in the audit log", extra={"entry": entry, "reason": str(error)})

@@ -1,0 +1,21 @@
+"""The audit log: who changed what."""
+
+from __future__ import annotations
+
+from neuromas.services.api.audit import STREAM
+from neuromas.services.api.auth import Admin
+from neuromas.services.api.described import errors
+from neuromas.services.api.following import page
+from neuromas.services.api.paging import AfterEntry, EntryLimit
+from neuromas.services.api.route import router
+from neuromas.services.api.schemas.artifact import StreamPage
+from neuromas.services.api.service import Serviced
+from neuromas.services.store.base import Document
+
+routes = router("service")
+
+
+@routes.get("/audit", response_model=StreamPage, responses=errors())
+async def read_audit(caller: Admin, service: Serviced, after: AfterEntry = 0, limit: EntryLimit = 100) -> Document:
+    """Read who changed what with which key, and who was refused to, oldest first."""
+    return await page(service, caller.id, STREAM, after, limit, 0)
