@@ -158,20 +158,19 @@ class _Walk:
                 parent_name = f"stage-{budget.index}-parent-{steps}"
                 request = replace(_request(parent_name, parent, more), warmup=parent_steps == 0)
                 parent, charged, parent_steps = self._train(request, "parent", parent), charged + more.steps, steps
-            verdict = self._judge(grown, parent, budget.level)
-            if verdict:
+            if self._is_better(grown, parent, budget.level, len(plans)):
                 return self._finish_trial(grown, budget, charged, steps, rolled_back=False)
             self._roll_back(grown)
         return self._finish_trial(parent, budget, charged, parent_steps, rolled_back=True)
 
-    def _judge(self, grown: _Place, parent: _Place, level: int | None) -> bool:
+    def _is_better(self, grown: _Place, parent: _Place, level: int | None, plans: int) -> bool:
         trial = self.controller.spec.trial
         assert trial is not None
         assert grown.checkpoint is not None
         assert parent.checkpoint is not None
         mine = self.runner.evaluate(grown.checkpoint, level, trial.examples)
         theirs = self.runner.evaluate(parent.checkpoint, level, trial.examples)
-        verdict = judge(mine, theirs, trial)
+        verdict = judge(mine, theirs, trial, plans)
         self.notify(
             Notice(
                 "growth_kept" if verdict.kept else "growth_rolled_back",

@@ -181,7 +181,7 @@ def _rank(
     for candidate in candidates:
         rewards, checkpoint, spending, error = tried[candidate.name]
         judged = candidate.plan is not None and error is None
-        verdict = judge(rewards, baseline, spec) if judged else None
+        verdict = judge(rewards, baseline, spec, len(candidates) - 1) if judged else None
         ranked.append(Ranked(candidate.name, candidate.plan, rewards, verdict, checkpoint, spending, error))
     return tuple(sorted(ranked, key=lambda one: (one.error is not None, -one.accuracy)))
 

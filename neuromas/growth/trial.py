@@ -1,7 +1,8 @@
 """Judging a growth: the grown graph against its parent, trained on for as many rollouts, on the same examples. Pure.
 
 A growth looks bad right after insertion (an appended output starts near zero), so it is judged only after a trial. The
-examples are paired: both graphs answer the same held-out questions, and only those on which they differ count.
+examples are paired: both graphs answer the same validation questions, and only those on which they differ count. Of
+several candidate plans each is a chance to be kept by luck, so p-values are corrected for how many there are.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Verdict:
         parent: mean reward of the parent, trained on.
         wins: examples that the grown graph answers better.
         losses: examples that the parent answers better.
-        p_value: probability of at least ``wins`` wins if both were equally good (exact one-sided sign test).
+        p_value: probability of at least ``wins`` wins if both were equally good (exact one-sided sign test), times the
+            number of plans (Bonferroni); at most 1.
         kept: whether the growth stays.
     """
 
@@ -52,13 +54,14 @@ def trial_steps(spec: TrialSpec, plan: PlanSpec) -> int:
     return BESIDE_STEPS if any(_adds_beside(edit) for edit in plan.edits) else SERIES_STEPS
 
 
-def judge(grown: Sequence[float], parent: Sequence[float], spec: TrialSpec) -> Verdict:
+def judge(grown: Sequence[float], parent: Sequence[float], spec: TrialSpec, plans: int = 1) -> Verdict:
     """Return whether a growth is better than its parent.
 
     Args:
         grown: per example, the reward of the grown graph's greedy answer.
         parent: the same for the parent, on the same examples in the same order.
         spec: what a growth must reach to stay.
+        plans: candidates that are judged against this parent, the ones not yet tried included.
 
     Raises:
         GrowthError: the two were not asked the same number of examples, or none.
@@ -67,7 +70,8 @@ def judge(grown: Sequence[float], parent: Sequence[float], spec: TrialSpec) -> V
         raise GrowthError(f"trial: got {len(grown)} and {len(parent)} answers, expected the same examples for both")
     wins = sum(mine > theirs for mine, theirs in zip(grown, parent, strict=True))
     losses = sum(theirs > mine for mine, theirs in zip(grown, parent, strict=True))
-    mean, parent_mean, p_value = sum(grown) / len(grown), sum(parent) / len(parent), sign_test(wins, losses)
+    mean, parent_mean = sum(grown) / len(grown), sum(parent) / len(parent)
+    p_value = min(1.0, plans * sign_test(wins, losses))
     kept = mean > parent_mean and mean - parent_mean >= spec.min_gain and p_value <= spec.max_p_value
     return Verdict(mean, parent_mean, wins, losses, p_value, kept)
 

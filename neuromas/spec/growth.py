@@ -152,7 +152,7 @@ class TriggerSpec(SpecModel):
     every: int = Field(default=5, ge=1, le=MAX_STEPS)
     """Steps between the held-out checks of threshold and plateau."""
     examples: int = Field(default=128, ge=8, le=MAX_EXAMPLES)
-    """Held-out examples of each check."""
+    """Validation questions of each check."""
     min_steps: int = Field(default=10, ge=0, le=MAX_STEPS)
     """Steps that a stage takes at least; a deep graph may need more, see docs/growth.md."""
     patience: int = Field(default=4, ge=1, le=MAX_STEPS)
@@ -167,7 +167,7 @@ class TriggerSpec(SpecModel):
 
 
 class TrialSpec(SpecModel):
-    """How a growth is judged: against its parent, trained on for the same rollouts, on paired held-out examples.
+    """How a growth is judged: against its parent, trained on for the same rollouts, on paired validation questions.
 
     A growth that is not better is rolled back, and the next plan tried.
     """
@@ -179,7 +179,8 @@ class TrialSpec(SpecModel):
     min_gain: float = Field(default=0.0, ge=0, lt=1)
     """Smallest paired gain in greedy accuracy over the parent that keeps the growth; a gain of 0 never does."""
     max_p_value: float = Field(default=0.05, gt=0, le=1)
-    """Largest p-value (exact sign test, paired, one-sided) of the gain that keeps the growth; 1 = any gain does."""
+    """Largest p-value (exact sign test, paired, one-sided, times the number of plans) of the gain that keeps the
+    growth; 1 = any gain does."""
 
 
 class GrowthSpec(SpecModel):

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,24 @@ def test_a_gain_that_chance_explains_is_not_kept_unless_asked() -> None:
     assert judge(*close, TrialSpec()).p_value == pytest.approx(386 / 1024)
     assert not judge(*close, TrialSpec()).kept
     assert judge(*close, TrialSpec(max_p_value=1)).kept
+
+
+def test_p_values_are_corrected_for_the_number_of_plans() -> None:
+    gain = answers(both=50, mine=10, theirs=2, neither=40)  # p = 79 / 4096 = .0193
+    assert [judge(*gain, TrialSpec(), plans).kept for plans in (1, 2, 3, 8)] == [True, True, False, False]
+    assert judge(*gain, TrialSpec(), 2).p_value == pytest.approx(2 * 79 / 4096)
+    assert judge(*gain, TrialSpec(), 100).p_value == 1.0
+
+
+@pytest.mark.parametrize("plans", [1, 2, 4, 8])
+def test_of_any_number_of_useless_plans_one_is_kept_in_5_percent_of_trials_at_most(plans: int) -> None:
+    """The parent and all grown graphs are equally good, so every keep is false."""
+    random, trials, kept = np.random.default_rng(20), 1000, 0
+    for _ in range(trials):
+        lucky = random.random(100) < 0.5  # the rest of the questions all graphs answer alike
+        parent, *grown = (np.where(lucky, random.random(100) < 0.5, 1).tolist() for _ in range(1 + plans))
+        kept += any(judge(one, parent, TrialSpec(), plans).kept for one in grown)
+    assert kept / trials <= 0.05
 
 
 def test_a_gain_below_min_gain_is_not_kept() -> None:
