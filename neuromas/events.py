@@ -92,7 +92,7 @@ class RolloutsSampled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated(Event):
-    """A held-out evaluation.
+    """An evaluation on validation questions.
 
     Attributes:
         stage: index of the stage.

@@ -5,7 +5,7 @@ A combination that cannot work is refused here, with all faults at once, and not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ from neuromas.growth.schedule import check_schedule
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Example, Split, Task
+from neuromas.tasks.held_out import Part, part_sizes
 from neuromas.tasks.registry import make_task
 from neuromas.tasks.survey import SPLITS, Look, look_at
 from neuromas.topology.graph import Topology
@@ -128,6 +129,22 @@ def check_run(spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split
     rank = spec.adapter.served_rank
     moved = _FLOAT_BYTES * rank * sum(shape.width for shape in shapes)
     return Preflight(base, task, graphs, controller, spec.adapter.num_parameters(shapes), rank, moved, longest, notes)
+
+
+def held_out_sizes(spec: RunSpec, task: Task) -> dict[int | None, Mapping[Part, int]]:
+    """Return how many validation and test questions the levels of a run have, of those that do not go on for ever.
+
+    Raises:
+        SpecError: a level has too few to be divided.
+    """
+    faults = _Faults()
+    sizes: dict[int | None, Mapping[Part, int]] = {}
+    with faults.at("task.test"):
+        for level in dict.fromkeys((*(spec.growth.levels if spec.growth else ()), None)):
+            if (found := part_sizes(task, level)) is not None:
+                sizes[level] = found
+    faults.raise_any()
+    return sizes
 
 
 def _check_packages(spec: RunSpec, faults: _Faults) -> None:

@@ -57,10 +57,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured on the final graph, at the task's target level.
+    """What was measured on the final graph, on test questions of the task's target level.
 
     Attributes:
-        greedy: held-out accuracy, greedy.
+        greedy: accuracy, greedy.
         sampled: the same, sampled as in training.
         untrained: greedy accuracy of the same graph on the bare base.
         untrained_sampled: the same, sampled; greedy decoding alone can flatter an untrained graph.
@@ -100,6 +100,7 @@ def result_document(
         "topology_hash": topology.content_hash,
         "topology": topology.to_document(),
         "level": schedule.level,
+        "questions": {"accuracy": "test", "stages": "validation"},
         "accuracy": {
             "greedy": figures.greedy.to_document(),
             "sampled": figures.sampled.to_document(),

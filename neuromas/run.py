@@ -23,7 +23,7 @@ from neuromas.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
 from neuromas.growth.request import Notice as GrowthNotice
 from neuromas.growth.schedule import ScheduleResult
 from neuromas.parent import Parent
-from neuromas.preflight import Preflight, check_run
+from neuromas.preflight import Preflight, check_run, held_out_sizes
 from neuromas.result import Figures, Seconds, result_document, score, spec_hash
 from neuromas.runfolder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, locked
 from neuromas.spec.parse import parse_run_spec
@@ -81,6 +81,7 @@ def run(
     on_event(Phase(name="checking the spec"))
     spec = suit_spec(spec).spec
     preflight = check_run(spec, read_topology)
+    held_out_sizes(spec, preflight.task)
     if parent is not None:
         check_base(RunFolder(parent.checkpoint.resolve().parents[1]), spec.base)
     folder = RunFolder(out / spec.name)

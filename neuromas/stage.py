@@ -39,9 +39,9 @@ class StageRecord:
         level: task level; None = the task's target.
         steps: optimizer steps done.
         reason: what ended it.
-        accuracy: greedy held-out accuracy on its level.
+        accuracy: greedy accuracy on validation questions of its level.
         sampled_accuracy: the same, sampled as in training.
-        examples: held-out examples of both.
+        examples: validation questions of both.
         checkpoint: name of its folder in the run's checkpoints.
         spending: what its training sampled.
         checks: (step, accuracy) of the trigger's held-out checks.
@@ -141,7 +141,7 @@ class StageRunner:
         )
 
     def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[float, ...]:
-        """Return, per held-out example of the level, the reward of the greedy answer."""
+        """Return, per validation question of the level, the reward of the greedy answer."""
         return self._runtime.evaluate(EvaluationRequest(checkpoint, level, examples, "validation")).accuracy.rewards
 
     def topology(self, checkpoint: str) -> Topology:

@@ -43,7 +43,7 @@ def run(arguments: Arguments, console: Console) -> int:
     trained = find_trained(arguments.path).on_machine(arguments.engine, arguments.runtime)
     examples = arguments.examples or trained.spec.evaluation.examples
     modes = ("greedy", "sampled") if arguments.sampled else ("greedy",)
-    console.say(f"evaluating {trained.checkpoint} on {examples} held-out questions")
+    console.say(f"evaluating {trained.checkpoint} on {examples} test questions")
     spec = trained.as_run()
     found = {}
     with tempfile.TemporaryDirectory(prefix="neuromas-eval-") as scratch, StatusLine(console) as status:

@@ -72,7 +72,7 @@ class TrainingDisplay:
                 self._say(f"{event.name} ended after {event.steps} steps ({event.reason})")
             case Evaluated(purpose="evaluation"):
                 level = "" if event.level is None else f" on level {event.level}"
-                self._say(f"  held-out accuracy, {event.mode}{level}: {percent(event.correct / event.examples)}")
+                self._say(f"  validation accuracy, {event.mode}{level}: {percent(event.correct / event.examples)}")
             case Notice(severity="warning"):
                 self._console.warn(event.message)
             case Notice():

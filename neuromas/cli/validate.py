@@ -10,11 +10,12 @@ from neuromas.cli.console import Console
 from neuromas.cli.options import SpecOptions as Arguments
 from neuromas.cli.options import add_spec
 from neuromas.cli.preview import memory_text, preview, preview_lines, time_text
-from neuromas.preflight import Preflight, check_run
+from neuromas.preflight import Preflight, check_run, held_out_sizes
 from neuromas.result import spec_hash
 from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
 from neuromas.spec.run import RunSpec
 from neuromas.suited import suit_spec
+from neuromas.tasks.held_out import Part
 from neuromas.topology.draw import draw_text
 from neuromas.topology.graph import Topology
 from neuromas.training.location import read_topology
@@ -22,6 +23,8 @@ from neuromas.training.location import read_topology
 EXAMPLES = """validate run.toml
 validate topology.json
 validate run.toml --set topology.chain=7 --json"""
+
+_FEW = 30  # questions; with fewer a 95 % interval may be wider than .35
 
 
 def add(parser: Parser) -> None:
@@ -41,12 +44,25 @@ def run(arguments: Arguments, console: Console) -> int:
     preflight = check_run(spec, read_topology)
     chosen = {choice.setting: choice.value for choice in suited.choices}
     facts = topology_facts(spec.topology) | run_facts(spec, preflight) | {"chosen_by_base": chosen}
+    facts["notes"] += _held_out_notes(held_out_sizes(spec, preflight.task))
     seen = preview(spec, preflight)
     shown = {"memory": memory_text(seen["memory_bytes"]), "time": time_text(seen["estimated_seconds"])}
     lines = [*preview_lines(seen, len(preflight.graphs[0].nodes)), ""]
     text = _text(spec.topology, facts | shown, lines)
     console.show(text, {"valid": True, "kind": "run"} | facts | {"preview": seen})
     return 0
+
+
+def _held_out_notes(sizes: Mapping[int | None, Mapping[Part, int]]) -> list[str]:
+    notes = []
+    for level, parts in sizes.items():
+        few = " Few: intervals will be wide" if min(parts.values()) < _FEW else ""
+        place = "" if level is None else f" at level {level}"
+        notes.append(
+            f"Held-out questions{place}: {parts['validation']} for decisions (validation), {parts['test']} for the "
+            f"result (test).{few}"
+        )
+    return notes
 
 
 def topology_facts(topology: Topology) -> dict[str, Any]:

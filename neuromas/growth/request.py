@@ -115,7 +115,7 @@ class StageRunner(Protocol):
         """Train a stage to its end. A stage of this name that has ended already is not trained again."""
 
     def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[float, ...]:
-        """Return the reward of the greedy answer to each held-out example 0 .. examples-1 of the level."""
+        """Return the reward of the greedy answer to each validation question 0 .. examples-1 of the level."""
 
     def topology(self, checkpoint: str) -> Topology:
         """Return the graph of another checkpoint, named by a graft."""

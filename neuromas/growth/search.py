@@ -1,7 +1,7 @@
 """Candidate growths tried side by side, each as one trial of Ray Tune. The only file of growth that knows Ray.
 
 A candidate is one short stage: the parent's graph grown by a plan and trained from the parent's checkpoint, then
-evaluated on the same held-out examples as all others. The parent, trained on for as many rollouts, takes part as a
+evaluated on the same validation questions as all others. The parent, trained on for as many rollouts, takes part as a
 candidate without a plan, and every growth is judged against it.
 """
 

@@ -1,7 +1,7 @@
 """When a stage ends: rules over the held-out checks made so far. Pure; knows no model and no graph.
 
-The trainer checks a stage every ``every`` steps (greedy accuracy on held-out examples of the stage's level, and that of
-sampled answers where the rule wants it) and asks the rule after each check. Whether the graph then grows is the
+The trainer checks a stage every ``every`` steps (greedy accuracy on validation questions of the stage's level, and
+that of sampled answers where the rule wants it) and asks the rule after each check. Whether the graph then grows is the
 controller's decision, not the rule's.
 """
 

@@ -37,14 +37,14 @@ def node_color(rank: int, count: int) -> str:
 
 
 def reward_figure(data: RunData) -> Markup:
-    """Return the reward per step with its moving mean, held-out accuracy as dots and the stages as marks."""
+    """Return the reward per step with its moving mean, validation accuracy as dots and the stages as marks."""
     reward = data.curve("rollout/reward_mean")
     series = [
         *_untrained(data),
         Series("reward of each step", reward, "faint"),
         *(Series("" if at else "moving mean", points) for at, points in enumerate(_smoothed(data, reward))),
-        Series("held-out accuracy, greedy", _held_out(data, "greedy"), "dots", "var(--greedy)"),
-        Series("held-out accuracy, sampled", _held_out(data, "sampled"), "rings", "var(--sampled)"),
+        Series("validation accuracy, greedy", _held_out(data, "greedy"), "dots", "var(--greedy)"),
+        Series("validation accuracy, sampled", _held_out(data, "sampled"), "rings", "var(--sampled)"),
     ]
     marks = stage_marks(data)
     top = 1.3 if marks else 1.05  # room above 1 for the stages' names

@@ -77,7 +77,7 @@ def nodes(data: RunData) -> Markup:
 
 
 def accuracy(data: RunData) -> Markup:
-    """Return held-out accuracies with their 95 % intervals, one row per stage and decoding."""
+    """Return held-out accuracies with their 95 % intervals: of every stage, and of the result."""
     rows, unasked = {}, 0
     for event in data.events_of("evaluated"):
         if event.get("purpose") != "check" and event.get("examples"):
@@ -86,15 +86,18 @@ def accuracy(data: RunData) -> Markup:
             unasked = max(unasked, int(event.get("unasked", 0)))
     names = {stage.index: stage for stage in data.stages}
     cells = [
-        (_stage_name(names.get(stage), stage), _dash(level), mode, *proportion(correct, total, bootstrap))
+        (_stage_name(names.get(stage), stage), _dash(level), mode, "validation", *proportion(correct, total, bootstrap))
         for (stage, level, mode), (correct, total, bootstrap) in sorted(rows.items(), key=str)
     ]
-    head = ("stage", "level", "decoding", "accuracy", "95 % interval", "correct")
+    final = data.result.get("accuracy") or {}
+    cells += [("result", "-", mode, "test", *_proportion(final[mode])) for mode in _UNTRAINED if mode in final]
+    head = ("stage", "level", "decoding", "questions", "accuracy", "95 % interval", "correct")
     graded = any(bootstrap for _, _, bootstrap in rows.values())
-    note = f"{'Bootstrap' if graded else 'Wilson'} intervals over held-out examples."
+    note = f"{'Bootstrap' if graded else 'Wilson'} intervals. Validation questions may have decided something, as "
+    note += "when to grow; test questions did not."
     if unasked:
         note += f" Up to {unasked} could not be asked and count neither as right nor as wrong."
-    return section("Held-out accuracy", table(head, cells, numeric=3), note=note)
+    return section("Held-out accuracy", table(head, cells, numeric=4), note=note)
 
 
 def growth(data: RunData) -> Markup:
@@ -205,10 +208,18 @@ def _caveats(data: RunData) -> list[str]:
     return notes
 
 
+def _proportion(entry: Document) -> tuple[str, str, str]:
+    return proportion(float(entry["correct"]), int(entry["examples"]), (float(entry["low"]), float(entry["high"])))
+
+
 def _accuracy_tile(mode: str, accuracy: Document) -> tuple[str, str, str]:
     entry, untrained = accuracy[mode], accuracy.get(_UNTRAINED[mode])
     before = f"; untrained {percent(untrained['value'])}" if untrained else ""
-    return f"accuracy, {mode}", percent(entry["value"]), f"{percent(entry['low'])} to {percent(entry['high'])}{before}"
+    return (
+        f"accuracy, {mode}",
+        percent(entry["value"]),
+        f"{percent(entry['low'])} to {percent(entry['high'])} on test questions{before}",
+    )
 
 
 def _tile(title: str, value: str, note: str) -> Markup:

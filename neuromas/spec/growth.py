@@ -145,7 +145,7 @@ class TriggerSpec(SpecModel):
 
     type: Literal["threshold", "steps", "plateau", "collapse"] = "threshold"
     accuracy: float = Field(default=0.95, gt=0, le=1)
-    """threshold: greedy held-out accuracy on the current level that ends the stage."""
+    """threshold: greedy accuracy on validation questions on the current level that ends the stage."""
     sampled_accuracy: float = Field(default=0.0, ge=0, le=1)
     """threshold: the same of sampled answers, needed too; 0 = not looked at. Greedy answers pass long before sampled
     ones, and it is sampled ones that new nodes learn from."""

@@ -74,9 +74,10 @@ class RuntimeSpec(SpecModel):
 
 
 class EvaluationSpec(SpecModel):
-    """Held-out evaluation, greedy and sampled."""
+    """Held-out evaluation, greedy and sampled: of stages on validation questions, of the result on test questions."""
 
     examples: int = Field(default=512, ge=1, le=MAX_EXAMPLES)
+    """Questions at most of each evaluation; a file's test split is divided, a quarter for validation."""
     every: int = Field(default=0, ge=0, le=MAX_STEPS)
     """Steps between evaluations inside a stage; 0 = only at its end."""
     seed: int = Field(default=0, ge=0, lt=2**31)

@@ -51,7 +51,7 @@ class FileSpec(TaskSpec):
     train: Reference
     """Path of the training file, absolute or from the folder of the spec's file: one row for each question."""
     test: Reference
-    """Path of the held-out file."""
+    """Path of the held-out file. A quarter of its questions is for decisions, the result is of the others."""
     question_key: Key = "question"
     """Name of the question: text, or a list of chat messages with role and content."""
     question_template: Template | None = None

@@ -40,6 +40,22 @@ def test_validate_says_what_the_run_needs(spec_file: Path, capsys: pytest.Captur
     assert document["calls_per_step"] == 960
 
 
+def test_validate_says_how_many_questions_decide_and_how_many_are_reported(
+    spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [json.dumps({"question": f"{number}?", "answer": number}) for number in range(80)]
+    for split, rows in (("train", lines), ("test", lines)):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
+    files = ", ".join(f'{split} = "{tmp_path / split}.jsonl"' for split in ("train", "test"))
+    task = ["--set", f'task={{type = "file", {files}}}']
+    assert main(["validate", str(spec_file), *task]) == 0
+    assert "20 for decisions (validation), 60 for the result (test). Few: intervals" in capsys.readouterr().out
+    (tmp_path / "test.jsonl").write_text(lines[0])
+    assert main(["validate", str(spec_file), *task]) == 2
+    assert "task.test" in (said := capsys.readouterr().err)
+    assert "got 1 different held-out questions, needed are at least 2" in " ".join(said.split())
+
+
 def test_validate_draws_the_graph(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(spec_file), "--set", "topology.chain=3"]) == 0
     out = capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_a_log_gets_the_first_and_the_last_step(console: Console) -> None:
         "stage-0: 2 nodes, level 3, 1,234 trainable parameters",
         f"stage-0: 2 nodes, level 3 · step 1/3 · reward 0.000 · 0:04 left · mean of 1: 0.000 · {speed}",
         f"stage-0: 2 nodes, level 3 · step 3/3 · reward 1.000 · 0:00 left · mean of 3: 0.500 · {speed}",
-        "  held-out accuracy, greedy on level 3: 75.0 %",
+        "  validation accuracy, greedy on level 3: 75.0 %",
         "stage-0 ended after 3 steps (budget)",
     ]
 
