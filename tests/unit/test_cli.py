@@ -90,7 +90,8 @@ def test_validate_shows_a_few_nodes_of_a_large_graph(spec_file: Path, capsys: py
 
 def test_validate_names_the_words_that_the_base_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "train.jsonl").write_text('{"question": "start 3 zebra find A=", "answer": "A= 3"}\n')
-    (tmp_path / "test.jsonl").write_text('{"question": "start 4 find A=", "answer": "A= 4"}\n')
+    held_out = [f'{{"question": "start {start} find A=", "answer": "A= 4"}}' for start in (4, 5)]
+    (tmp_path / "test.jsonl").write_text("\n".join(held_out))
     task = f"task={{type='file',train='{tmp_path}/train.jsonl',test='{tmp_path}/test.jsonl'}}"
     (tmp_path / "run.toml").write_text(SPEC)
     assert main(["validate", str(tmp_path / "run.toml"), "--json", "--set", task]) == 0
