@@ -9,7 +9,7 @@ INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev venv-gpu demo service test check lint bench evidence docs lock clean distclean
+.PHONY: help venv venv-dev venv-gpu demo real service test check lint bench evidence docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ venv-gpu: ## Make .venv with the GPU profile instead (use VENV=... to keep both)
 
 demo: venv ## Train the quickstart graph, grow it, compare it with its baselines, write a report (about 4 minutes)
 	@$(BIN)/neuromas demo --out $(OUT)
+
+real: venv ## Get a real model, SmolLM2-135M (93 MB), and train it on sums (half an hour on two busy cores)
+	@$(BIN)/python -m pip install --quiet "gguf>=0.19"
+	@$(BIN)/neuromas base get smollm2-135m
+	@$(BIN)/neuromas train examples/real-sums.toml --out $(OUT)
 
 service: venv-dev ## The whole service on this machine; ARGS="--tasks DIR --bases DIR" opens folders to runs; Ctrl-C stops it
 	@$(BIN)/neuromas service $(ARGS)

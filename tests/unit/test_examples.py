@@ -13,7 +13,7 @@ TOPOLOGIES = sorted((EXAMPLES / "topologies").glob("*.json"))
 
 
 def test_there_are_examples() -> None:
-    assert {path.stem for path in SPECS} == {"quickstart", "growth", "tree", "layered", "gpu-qwen"}
+    assert {path.stem for path in SPECS} == {"quickstart", "growth", "tree", "layered", "gpu-qwen", "real-sums"}
     assert {path.stem for path in TOPOLOGIES} == {"diamond", "shared-voters", "random"}
 
 
