@@ -17,7 +17,7 @@ from neuromas.services.store.base import Store, StoreUnavailableError
 logger = logging.getLogger(__name__)
 STREAM: Final = "audit"
 _LOOKS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_CHANGE_NOTHING: Final = ("/v1/chat/completions", "/v1/topologies:validate")
+_CHANGE_NOTHING: Final = ("/v1/chat/completions", "/v1/topologies:validate", "/v1/specs:read")
 
 
 def is_audited(request: Request) -> bool:

@@ -18,7 +18,7 @@ class FileRequest(SpecModel):
     )
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.jsonl$")
     """How it is called; it ends in .jsonl."""
-    content: str = Field(min_length=1)
+    content: str = Field(min_length=1, max_length=2**30)
     """Its text; the service's ``max_body_bytes`` bounds it."""
 
 
