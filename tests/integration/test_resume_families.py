@@ -54,3 +54,20 @@ def test_crash_and_resume(client: LocalRolloutClient, tmp_path: Path, name: str)
     loras = plain_loras(whole.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
     updates = [b @ a for lora in loras.values() for a, b in lora.modules.values()]
     assert max(float(np.abs(update).max()) for update in updates) > 0
+
+
+def test_what_all_adapters_share_holds_still_while_one_of_them_is_frozen(
+    client: LocalRolloutClient, tmp_path: Path
+) -> None:
+    training = {"steps": 2, "prompts_per_step": 2, "group_size": 4, "estimator": "reinforce"}
+    spec = stage_spec(**training).model_copy(update={"adapter": SPECS["hyper-residual"]})
+    start = train(spec, tmp_path / "start", client, attempt=next(attempts)).checkpoint
+    plan = {"start": start, "frozen": ("n1",), "freeze_steps": 2}
+    frozen = read_checkpoint(train(spec, tmp_path / "frozen", client, attempt=next(attempts), **plan).checkpoint)
+    before = read_checkpoint(start)
+    moved = {key for key, value in frozen.adapters.items() if not before.adapters[key].equal(value)}
+    assert {key.partition("/")[0] for key in moved} == {"n2"}
+    assert frozen.counts == {"n1": 0, "n2": 2, SHARED: 0}
+    plan["freeze_steps"] = 1
+    thawed = read_checkpoint(train(spec, tmp_path / "thawed", client, attempt=next(attempts), **plan).checkpoint)
+    assert thawed.counts == {"n1": 1, "n2": 2, SHARED: 1}
