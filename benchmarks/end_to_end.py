@@ -29,7 +29,7 @@ from benchmarks.measure import Cell, ratio, report
 from neuromas.adapters.build import build_model
 from neuromas.adapters.frozen_base import load_base
 from neuromas.base.resolve import resolve_base
-from neuromas.events import StepDone
+from neuromas.journal.events import StepDone
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import NodeCall, Provenance
 from neuromas.rollout.worker import RolloutWorker

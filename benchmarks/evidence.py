@@ -16,7 +16,11 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.pages import replace_table
-from neuromas.comparison.compare import (
+from neuromas.report.data import RunData
+from neuromas.report.graph import draw_trained
+from neuromas.report.numbers import count
+from neuromas.spec.parse import parse_run_spec
+from neuromas.studies.compare import (
     Document,
     Group,
     job_name,
@@ -25,13 +29,9 @@ from neuromas.comparison.compare import (
     with_local_runtime,
     write_comparison,
 )
-from neuromas.comparison.demo import QUICKSTART
-from neuromas.comparison.display import RunsDisplay
-from neuromas.comparison.lanes import run_side_by_side
-from neuromas.report.data import RunData
-from neuromas.report.graph import draw_trained
-from neuromas.report.numbers import count
-from neuromas.spec.parse import parse_run_spec
+from neuromas.studies.demo import QUICKSTART
+from neuromas.studies.display import RunsDisplay
+from neuromas.studies.lanes import run_side_by_side
 
 README = Path("README.md")
 HEAD = "| {title} | greedy | sampled | nodes | trained parameters | rollouts | node calls |"

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Cell, ratio, report
+from neuromas.checkpoints.location import read_topology
 from neuromas.cluster.connection import RayConnection
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
-from neuromas.comparison.demo import QUICKSTART
-from neuromas.events import Event, StepDone
-from neuromas.preflight import check_run
-from neuromas.run import worker_setup
+from neuromas.journal.events import Event, StepDone
+from neuromas.run.preflight import check_run
+from neuromas.run.run import worker_setup
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.training.location import read_topology
+from neuromas.studies.demo import QUICKSTART
 from neuromas.training.plan import StagePlan, StageResult
 
 MODES = {"in sequence": 0, "overlapped": 1}

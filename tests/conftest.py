@@ -14,7 +14,7 @@ from redis_server import RedisServer, running_redis
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from neuromas.run import RunResult
+    from neuromas.run.run import RunResult
 
 # Fixed examples and no deadline: a test's outcome does not depend on luck or on how busy the machine is.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -109,7 +109,7 @@ def word_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained_run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """A trained graph of two nodes that one output reads, on the small base, with two checkpoints."""
-    from neuromas.run import run
+    from neuromas.run.run import run
     from neuromas.spec.parse import parse_run_spec
 
     spec = parse_run_spec(

@@ -17,10 +17,10 @@ from api_server import ApiServer
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from served_app import served
 
-from neuromas import journal
 from neuromas.engines.scripted import ScriptedEngine
+from neuromas.journal import lines as journal
+from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, SPEC_FILE
 from neuromas.rollout.prompt import make_renderer
-from neuromas.runfolder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, SPEC_FILE
 from neuromas.services.records import RunState
 from neuromas.services.runs.checkpoints import Registrar
 from neuromas.services.runs.forward import Forwarder

@@ -29,8 +29,8 @@ def main(port: int) -> None:
     """Carry out orders until stdin ends."""
     import ray
 
-    from neuromas.endpoint import CheckpointOpener, group_graphs
     from neuromas.serving.deploy import ServeAddress, ServeDoor
+    from neuromas.serving.endpoint import CheckpointOpener, group_graphs
     from neuromas.serving.group import GraphPlace
     from neuromas.serving.load import Limits
 

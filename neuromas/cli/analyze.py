@@ -6,24 +6,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.analysis.analyze import SIGNIFICANT, analyze, num_changes
-from neuromas.analysis.similarity import closest
+from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import MeasureOptions, add_measure
 from neuromas.cli.status import StatusLine
 from neuromas.cluster.setup import set_threads
-from neuromas.preflight import check_run
 from neuromas.report.numbers import change, percent
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
-from neuromas.run import worker_setup
+from neuromas.run.preflight import check_run
+from neuromas.run.run import worker_setup
+from neuromas.studies.analyze import SIGNIFICANT, analyze, num_changes
+from neuromas.studies.similarity import closest
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
 from neuromas.tasks.registry import make_task
-from neuromas.trained import Trained, find_trained
-from neuromas.training.location import read_topology
 
 _ALIKE = 3
 _CHANGES = {"cut": "cut off", "shuffled": "of another question", "untrained": "by the bare base"}
@@ -99,7 +99,7 @@ def text(document: Mapping[str, Any]) -> str:
 
 def _loras(trained: Trained) -> Mapping[str, PlainLora]:
     from neuromas.base.resolve import resolve_base
-    from neuromas.training.servable import plain_loras
+    from neuromas.checkpoints.servable import plain_loras
 
     spec = trained.spec
     return plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neuromas.baselines.arms import default_arms
+from neuromas.base.suited import suit_spec
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import SpecOptions, add_spec, integers, words
-from neuromas.comparison.compare import compare, make_group, run_titles
-from neuromas.comparison.display import RunsDisplay
-from neuromas.comparison.table import comparison_text
 from neuromas.spec.load import load_spec
-from neuromas.suited import suit_spec
+from neuromas.studies.arms import default_arms
+from neuromas.studies.compare import compare, make_group, run_titles
+from neuromas.studies.display import RunsDisplay
+from neuromas.studies.table import comparison_text
 
 EXAMPLES = """compare run.toml --out comparison
 compare run.toml --arms graph,untrained,single --seeds 0,1,2 --jobs 2"""

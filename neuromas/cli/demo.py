@@ -6,8 +6,8 @@ from pathlib import Path
 
 from neuromas.cli.command import Options, Parser
 from neuromas.cli.console import Console
-from neuromas.comparison.demo import DEMO_FOLDER, demo
-from neuromas.comparison.table import comparison_text
+from neuromas.studies.demo import DEMO_FOLDER, demo
+from neuromas.studies.table import comparison_text
 
 EXAMPLES = """demo
 demo --out runs --jobs 2"""

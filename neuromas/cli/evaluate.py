@@ -7,18 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import MeasureOptions, add_measure
 from neuromas.cli.status import StatusLine
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
-from neuromas.preflight import check_run
 from neuromas.report.numbers import percent, share
-from neuromas.result import score
-from neuromas.run import worker_setup
-from neuromas.trained import Trained, find_trained
-from neuromas.training.location import read_topology
+from neuromas.run.preflight import check_run
+from neuromas.run.result import score
+from neuromas.run.run import worker_setup
 
 EXAMPLES = """eval runs/quickstart
 eval runs/quickstart --examples 1024 --sampled --json"""

@@ -9,12 +9,12 @@ from pathlib import Path
 from neuromas.adapters.export import write_peft_folder
 from neuromas.adapters.ref import PlainLora
 from neuromas.base.resolve import resolve_base
+from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import CheckpointOptions, add_checkpoint
 from neuromas.cli.status import StatusLine
 from neuromas.errors import CheckpointError
-from neuromas.trained import Trained, find_trained
 
 EXAMPLES = "export runs/quickstart --out exported"
 
@@ -52,7 +52,7 @@ def export(trained: Trained, out: Path) -> list[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} holds something already; export to a new folder")
-    from neuromas.training.servable import plain_loras
+    from neuromas.checkpoints.servable import plain_loras
 
     spec = trained.spec
     return write_export(trained, plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed), out)

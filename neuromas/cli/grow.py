@@ -11,26 +11,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import CheckpointOptions, RunOptions, add_checkpoint, add_run, add_set
 from neuromas.cli.train import train
 from neuromas.errors import Fault, GrowthError, SpecError
 from neuromas.growth.lineage import describe_plan
-from neuromas.parent import Parent
-from neuromas.preflight import check_run
-from neuromas.run import worker_setup
+from neuromas.run.parent import Parent
+from neuromas.run.preflight import check_run
+from neuromas.run.run import worker_setup
 from neuromas.schema.parse import parse_section
 from neuromas.spec.growth import AppendSpec, PlanSpec, TrialSpec
 from neuromas.spec.load import load_document
 from neuromas.spec.overrides import apply_overrides
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.trained import Trained, find_trained
-from neuromas.training.location import read_topology
 
 if TYPE_CHECKING:
-    from neuromas.growth.search import Ranked
+    from neuromas.run.search import Ranked
 
 EXAMPLES = """grow runs/small --append 2 --level 5 --steps 40 --out runs
 grow runs/small --plan plan.toml --name large
@@ -107,8 +107,8 @@ def _best(trained: Trained, plans: Sequence[PlanSpec], arguments: Arguments, con
     Raises:
         GrowthError: none beats the parent.
     """
-    from neuromas.candidates import search_growth
-    from neuromas.growth.search import draw_ranking
+    from neuromas.run.candidates import search_growth
+    from neuromas.run.search import draw_ranking
 
     spec = parse_run_spec(apply_overrides(trained.as_run().model_dump(mode="json"), arguments.set))
     folder = arguments.out / f"{_child_name(trained, arguments)}-trials"

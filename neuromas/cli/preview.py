@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from neuromas.base.sizes import TRAINING_COPIES, read_sizes
-from neuromas.preflight import Preflight
 from neuromas.report.numbers import duration
 from neuromas.rollout.compact import CompactRenderer
 from neuromas.rollout.prompt import make_renderer
+from neuromas.run.preflight import Preflight
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
 

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from neuromas.cli.console import Console
 from neuromas.cli.status import StatusLine
-from neuromas.events import (
+from neuromas.journal.events import (
     CheckpointWritten,
     Evaluated,
     Event,

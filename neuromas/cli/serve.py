@@ -11,15 +11,15 @@ from typing import Literal
 import uvicorn
 from fastapi import FastAPI
 
+from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.command import Parser
 from neuromas.cli.console import Console
 from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine, port_number
 from neuromas.cli.status import StatusLine
-from neuromas.endpoint import open_server
 from neuromas.errors import Fault, SpecError
 from neuromas.serving.app import make_app
+from neuromas.serving.endpoint import open_server
 from neuromas.serving.http_server import HttpServer
-from neuromas.trained import find_trained
 
 EXAMPLES = "serve runs/quickstart --port 8000"
 

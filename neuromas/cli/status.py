@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from neuromas.cli.console import Console
-from neuromas.events import Event, Phase
+from neuromas.journal.events import Event, Phase
 from neuromas.report.numbers import clock
 
 _BAR = 24

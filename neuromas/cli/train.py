@@ -7,15 +7,15 @@ from neuromas.cli.console import Console
 from neuromas.cli.options import RunOptions, SpecOptions, add_run, add_spec
 from neuromas.cli.progress import TrainingDisplay
 from neuromas.errors import NeuroMASError
-from neuromas.parent import Parent
+from neuromas.journal.folder import REPORT_FILE
 from neuromas.report.numbers import clock, share
 from neuromas.report.verdict import gain, verdict
-from neuromas.run import RunResult
-from neuromas.run import run as run_spec
-from neuromas.runfolder import REPORT_FILE
+from neuromas.run.parent import Parent
+from neuromas.run.run import RunResult
+from neuromas.run.run import run as run_spec
+from neuromas.run.stage import StageInterruptedError
 from neuromas.spec.load import load_spec
 from neuromas.spec.run import RunSpec
-from neuromas.stage import StageInterruptedError
 
 _INTERRUPTED = 130
 

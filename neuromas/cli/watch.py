@@ -10,7 +10,16 @@ from neuromas.cli.console import Console
 from neuromas.cli.options import ServerOptions, add_run_id, add_server
 from neuromas.cli.progress import TrainingDisplay
 from neuromas.cli.remote import Document, Remote
-from neuromas.events import CheckpointWritten, Evaluated, Event, Notice, RunStarted, StageEnded, StageStarted, StepDone
+from neuromas.journal.events import (
+    CheckpointWritten,
+    Evaluated,
+    Event,
+    Notice,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    StepDone,
+)
 from neuromas.report.numbers import percent
 
 _KINDS: Final = {

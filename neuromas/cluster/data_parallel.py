@@ -27,8 +27,8 @@ from neuromas.cluster.failure import first_line
 from neuromas.cluster.mailbox import Mailbox
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.errors import RuntimeStartError
-from neuromas.events import Event
-from neuromas.runfolder import TRACKING_FOLDER, RunWriter
+from neuromas.journal.events import Event
+from neuromas.journal.folder import TRACKING_FOLDER, RunWriter
 from neuromas.tasks.registry import make_task
 from neuromas.training.plan import StagePlan, StageResult
 

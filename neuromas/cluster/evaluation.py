@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from neuromas.checkpoints.location import read_topology
 from neuromas.rollout.record import Group
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import Part
 from neuromas.topology.graph import Topology
 from neuromas.training.evaluate import Accuracy, NodeRole, accuracy, node_roles
-from neuromas.training.location import read_topology
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.mailbox import Mailbox
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.setup import set_threads
-from neuromas.events import Event
-from neuromas.runfolder import RunWriter
+from neuromas.journal.events import Event
+from neuromas.journal.folder import RunWriter
 from neuromas.tasks.registry import make_task
 from neuromas.training.plan import StagePlan, StageResult
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.runtime import RuntimeSetup
-from neuromas.events import Event, Observer, Phase
+from neuromas.journal.events import Event, Observer, Phase
+from neuromas.journal.folder import RunWriter
 from neuromas.rollout.client import LocalRolloutClient
-from neuromas.runfolder import RunWriter
 from neuromas.tasks.registry import make_task
 from neuromas.training.learner import Learner
 from neuromas.training.plan import StagePlan, StageResult

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 
-from neuromas.events import Event
+from neuromas.journal.events import Event
 
 
 class Mailbox:

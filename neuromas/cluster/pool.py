@@ -22,7 +22,7 @@ from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.actors import WorkerNotStartedError
 from neuromas.cluster.failure import cause_of, first_line
 from neuromas.errors import EngineError, NeuroMASError, RolloutError, RuntimeStartError
-from neuromas.events import Notice, Observer
+from neuromas.journal.events import Notice, Observer
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import Ticket
 from neuromas.rollout.record import Group

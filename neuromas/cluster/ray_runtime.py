@@ -18,7 +18,7 @@ from neuromas.cluster.failure import cause_of, first_line
 from neuromas.cluster.learner_actor import CONCURRENCY_GROUPS, LearnerActor
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.errors import RuntimeStartError
-from neuromas.events import Observer, Phase
+from neuromas.journal.events import Observer, Phase
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.training.plan import StagePlan, StageResult
 

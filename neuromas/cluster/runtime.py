@@ -8,7 +8,7 @@ from typing import Protocol
 
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.setup import WorkerSetup
-from neuromas.events import Observer, Phase
+from neuromas.journal.events import Observer, Phase
 from neuromas.spec.run import RunSpec
 from neuromas.training.plan import StagePlan, StageResult
 

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neuromas import journal
 from neuromas.errors import SpecError
-from neuromas.runfolder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, ROLLOUTS_FILE, SPEC_FILE
+from neuromas.journal import lines as journal
+from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, ROLLOUTS_FILE, SPEC_FILE
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 

@@ -7,12 +7,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from neuromas import journal
+from neuromas.journal import lines as journal
+from neuromas.journal.folder import METRICS_FILE
 from neuromas.report.chart import Mark, Point, Series, legend, line_chart, moving_mean
 from neuromas.report.data import RunData, StageData
 from neuromas.report.markup import Markup, element, join
 from neuromas.report.numbers import percent
-from neuromas.runfolder import METRICS_FILE
 
 MAX_NODE_LINES = 16
 # Metric prefix, heading, unit and a sentence on how to read it.

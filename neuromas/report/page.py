@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from neuromas import journal
 from neuromas.adapters.families.registry import FAMILIES
 from neuromas.errors import SpecError
+from neuromas.journal import lines as journal
+from neuromas.journal.folder import REPORT_FILE
 from neuromas.report import graph, sections
 from neuromas.report.data import RunData
 from neuromas.report.markup import Markup, element, join
 from neuromas.report.verdict import verdict
-from neuromas.runfolder import REPORT_FILE
 from neuromas.tasks.registry import task_spec
 
 

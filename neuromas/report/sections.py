@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from neuromas.growth.lineage import Descent, draw_lineage
+from neuromas.journal.folder import REPORT_FILE
 from neuromas.report.data import Document, RunData
 from neuromas.report.figures import arms_figure, node_figures, node_legend, reward_figure, time_figure
 from neuromas.report.markup import Child, Markup, element, join
 from neuromas.report.numbers import count, duration, percent, proportion
-from neuromas.runfolder import REPORT_FILE
 
 _UNTRAINED = {"greedy": "untrained", "sampled": "untrained_sampled"}
 

@@ -14,7 +14,9 @@ from neuromas.adapters.build import build_model
 from neuromas.adapters.frozen_base import DTYPES
 from neuromas.adapters.ref import AdapterRef
 from neuromas.base.resolve import read_base, resolve_base
-from neuromas.events import Observer, StageEnded, StageStarted
+from neuromas.checkpoints.checkpoint import CheckpointWriter, read_checkpoint
+from neuromas.checkpoints.location import FOLDER
+from neuromas.journal.events import Observer, StageEnded, StageStarted
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import RolloutClient
 from neuromas.rollout.record import Group, Provenance
@@ -23,8 +25,6 @@ from neuromas.tasks.base import Example
 from neuromas.tasks.held_out import Part, held_out
 from neuromas.tasks.registry import make_task
 from neuromas.topology.graph import Topology
-from neuromas.training.checkpoint import CheckpointWriter, read_checkpoint
-from neuromas.training.location import FOLDER
 from neuromas.training.peers import find_peers
 from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.sampler import Peers

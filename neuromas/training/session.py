@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedTokenizerBase
 
 from neuromas.adapters.bank import AdapterBank
-from neuromas.events import CheckpointWritten, Evaluated, Phase, RolloutsSampled, StepDone
+from neuromas.checkpoints.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
 from neuromas.growth.ledger import Spending
 from neuromas.growth.triggers import Check, Trigger
+from neuromas.journal.events import CheckpointWritten, Evaluated, Phase, RolloutsSampled, StepDone
 from neuromas.rollout.record import Group, Provenance
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
-from neuromas.training.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.restraint import Restraint

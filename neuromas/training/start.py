@@ -11,9 +11,9 @@ from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.families.contract import SHARED
 from neuromas.adapters.inherit import inherit
 from neuromas.adapters.source import AdapterSource, Origin
+from neuromas.checkpoints.checkpoint import Checkpoint
 from neuromas.errors import CheckpointError
 from neuromas.topology.graph import Topology
-from neuromas.training.checkpoint import Checkpoint
 from neuromas.training.optimizer import NodeAdamW
 
 

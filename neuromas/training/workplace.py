@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
 
-from neuromas.events import Observer
+from neuromas.journal.events import Observer
 from neuromas.rollout.client import RolloutClient
 from neuromas.spec.run import RunSpec
 from neuromas.training.sampler import Peers

@@ -19,10 +19,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
+from neuromas.checkpoints.location import ADAPTERS, verify
+from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.errors import AdapterError, CheckpointError, NeuroMASError
 from neuromas.services.api.problems import ApiError, unsupported
-from neuromas.trained import Trained, find_trained
-from neuromas.training.location import ADAPTERS, verify
 
 Form = Literal["tar", "zip"]
 TIMEOUT_S: Final = 600.0

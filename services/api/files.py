@@ -6,8 +6,8 @@ import hashlib
 import json
 from typing import Final
 
-from neuromas import journal
 from neuromas.errors import Fault
+from neuromas.journal import lines as journal
 from neuromas.services.api.problems import ApiError, invalid
 from neuromas.services.api.schemas.file import FileRequest
 from neuromas.services.settings import Settings

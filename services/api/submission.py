@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from neuromas.checkpoints.location import TOPOLOGY
 from neuromas.errors import CheckpointError, Fault, GrowthError, SpecError
 from neuromas.growth.controller import Controller
 from neuromas.growth.plan import module_names
@@ -30,7 +31,6 @@ from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
-from neuromas.training.location import TOPOLOGY
 
 UNFINISHED: Final = (RunState.QUEUED, RunState.RUNNING, RunState.PAUSED)
 _TOPOLOGY_ID: Final = "topo_"

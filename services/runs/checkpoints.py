@@ -15,10 +15,10 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+from neuromas.checkpoints.location import FOLDER, TOPOLOGY, list_checkpoints, read_state
 from neuromas.errors import CheckpointError
 from neuromas.services.store.base import ConflictError, Document, Kind, Store
 from neuromas.topology.document import topology_from_document
-from neuromas.training.location import FOLDER, TOPOLOGY, list_checkpoints, read_state
 
 KEPT: Final = "kept"
 _DRAFT: Final = ".draft-"

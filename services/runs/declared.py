@@ -54,8 +54,8 @@ def build(arguments: Mapping[str, Any]) -> Application:
         SpecError: the arguments are not valid, there is no token, or the graphs cannot share an engine.
         NeuroMASError: a checkpoint cannot be read.
     """
-    from neuromas.endpoint import CheckpointOpener, group_graphs
     from neuromas.serving.deploy import application
+    from neuromas.serving.endpoint import CheckpointOpener, group_graphs
 
     declared, token = parse(arguments), os.environ.get(TOKEN, "")
     if len(token) < _MIN_TOKEN:

@@ -58,7 +58,7 @@ class Door(Protocol):
 
 
 class Grouping(Protocol):
-    """Puts graphs together that can share an engine; see ``neuromas.endpoint.group_graphs``."""
+    """Puts graphs together that can share an engine; see ``neuromas.serving.endpoint.group_graphs``."""
 
     def __call__(
         self, wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: Limits
@@ -241,8 +241,8 @@ async def _run(settings: Settings, make_door: Callable[[str], Door], grouping: G
 def main(arguments: list[str]) -> int:
     """Deploy endpoints of this process's settings and return the exit code."""
     from neuromas.cluster.connection import RayConnection
-    from neuromas.endpoint import CheckpointOpener, group_graphs
     from neuromas.serving.deploy import ServeAddress, ServeDoor
+    from neuromas.serving.endpoint import CheckpointOpener, group_graphs
 
     (job,) = arguments
     os.umask(PRIVATE_UMASK)

@@ -11,13 +11,15 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.errors import NeuroMASError
-from neuromas.events import Event
-from neuromas.preflight import check_run
-from neuromas.result import score
-from neuromas.run import worker_setup
+from neuromas.journal.events import Event
+from neuromas.run.preflight import check_run
+from neuromas.run.result import score
+from neuromas.run.run import worker_setup
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
 from neuromas.services.records import EvaluationState
@@ -27,8 +29,6 @@ from neuromas.services.settings import Settings, load_settings
 from neuromas.services.store.base import ConflictError, Document, Kind, Store
 from neuromas.services.store.open import open_store
 from neuromas.topology.graph import Topology
-from neuromas.trained import Trained, find_trained
-from neuromas.training.location import read_topology
 
 logger = logging.getLogger(__name__)
 

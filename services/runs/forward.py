@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from neuromas.runfolder import EVENTS_FILE, METRICS_FILE, ROLLOUTS_FILE
+from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, ROLLOUTS_FILE
 from neuromas.services.records import events_stream, logs_stream, rollouts_stream
 from neuromas.services.store.base import Document, Store
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError
-from neuromas.events import Event
-from neuromas.run import run as run_spec
-from neuromas.runfolder import LOCK_FILE
+from neuromas.journal.events import Event
+from neuromas.journal.folder import LOCK_FILE
+from neuromas.run.run import run as run_spec
+from neuromas.run.stage import StageInterruptedError
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import JsonFormatter, about_run, set_up_logging
 from neuromas.services.records import RunState
@@ -34,7 +35,6 @@ from neuromas.services.settings import load_settings
 from neuromas.services.store.base import Document, StoreUnavailableError
 from neuromas.services.store.open import open_store
 from neuromas.spec.parse import parse_run_spec
-from neuromas.stage import StageInterruptedError
 
 logger = logging.getLogger(__name__)
 BROKEN: Final = 3

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.errors import CheckpointError
-from neuromas.parent import Parent
+from neuromas.run.parent import Parent
 from neuromas.schema.parse import parse_section
 from neuromas.services.store.base import Document, Kind, MissingError, Store
 from neuromas.spec.growth import PlanSpec

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from neuromas.events import CheckpointWritten, Evaluated, Event, StageStarted, StepDone
+from neuromas.journal.events import CheckpointWritten, Evaluated, Event, StageStarted, StepDone
 
 _RECENT_STEPS: Final = 20
 _STEP_SECONDS: Final = "time/step_s"

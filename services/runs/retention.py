@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from neuromas.runfolder import RunFolder
+from neuromas.journal.folder import RunFolder
 from neuromas.services.records import ENDED, EndpointState, EvaluationState, events_stream, logs_stream, rollouts_stream
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document, Kind, Store

@@ -11,15 +11,15 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from neuromas import journal
+from neuromas.checkpoints.location import read_topology
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
-from neuromas.events import Event, StageEnded, StageStarted, StepDone
-from neuromas.preflight import check_run
-from neuromas.run import worker_setup
-from neuromas.runfolder import RunFolder
+from neuromas.journal import lines as journal
+from neuromas.journal.events import Event, StageEnded, StageStarted, StepDone
+from neuromas.journal.folder import RunFolder
+from neuromas.run.preflight import check_run
+from neuromas.run.run import worker_setup
 from neuromas.spec.parse import parse_run_spec
-from neuromas.training.location import read_topology
 from neuromas.training.plan import StagePlan, StageResult
 
 # Ray Train alone starts half a dozen processes.

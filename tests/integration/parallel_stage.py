@@ -22,12 +22,12 @@ from safetensors.torch import save_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from neuromas.adapters.ref import AdapterRef
-from neuromas.events import Event, StepDone
+from neuromas.checkpoints.checkpoint import read_checkpoint
+from neuromas.journal.events import Event, StepDone
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient, Ticket
 from neuromas.rollout.record import Group, NodeCall, Rollout
 from neuromas.spec.machine import RuntimeSpec
-from neuromas.training.checkpoint import read_checkpoint
 from neuromas.training.sampler import Alone, StepSampler
 
 PROMPTS = 6

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from neuromas.base.resolve import resolve_base
-from neuromas.events import Event
+from neuromas.checkpoints import checkpoint
+from neuromas.journal.events import Event
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.run import RunSpec
-from neuromas.training import checkpoint
 from neuromas.training.learner import Learner
 from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.trainer import JointTrainer

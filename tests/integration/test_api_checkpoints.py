@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
 
+from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.export import export
-from neuromas.run import RunResult, run
+from neuromas.run.run import RunResult, run
 from neuromas.services.records import EndpointState, EvaluationState, RunState
 from neuromas.services.store.base import Kind
 from neuromas.spec.parse import parse_run_spec
-from neuromas.trained import find_trained
 
 SPEC: dict[str, Any] = {
     "name": "trained",

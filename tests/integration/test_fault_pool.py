@@ -15,7 +15,7 @@ import pytest
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.errors import AdapterError, RolloutError, RuntimeStartError
-from neuromas.events import Event
+from neuromas.journal.events import Event
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Group, NodeCall, Provenance

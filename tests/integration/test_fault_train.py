@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from neuromas import journal
+from neuromas.journal import lines as journal
 
 pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[2]

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from neuromas.candidates import search_growth
-from neuromas.preflight import check_run
-from neuromas.run import RunResult, run, worker_setup
+from neuromas.checkpoints.location import ADAPTERS, read_topology, resolve_checkpoint
+from neuromas.run.candidates import search_growth
+from neuromas.run.preflight import check_run
+from neuromas.run.run import RunResult, run, worker_setup
 from neuromas.spec.growth import PlanSpec, TrialSpec, WidenSpec
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.training.location import ADAPTERS, read_topology, resolve_checkpoint
 
 APPEND = {"edits": [{"edit": "append", "layers": [1]}]}
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from neuromas.comparison.lanes import LaneError, run_side_by_side
-from neuromas.events import Event, RunEnded
+from neuromas.journal.events import Event, RunEnded
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
+from neuromas.studies.lanes import LaneError, run_side_by_side
 
 
 def make_spec(name: str, base: Path, nodes: int) -> RunSpec:

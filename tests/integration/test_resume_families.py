@@ -13,12 +13,12 @@ from test_resume_stage import CrashError, assert_same
 
 from neuromas.adapters.families.contract import SHARED
 from neuromas.base.resolve import resolve_base
-from neuromas.events import Event, StepDone
+from neuromas.checkpoints.checkpoint import read_checkpoint
+from neuromas.checkpoints.location import resolve_checkpoint
+from neuromas.checkpoints.servable import plain_loras
+from neuromas.journal.events import Event, StepDone
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.worker import RolloutWorker
-from neuromas.training.checkpoint import read_checkpoint
-from neuromas.training.location import resolve_checkpoint
-from neuromas.training.servable import plain_loras
 
 FAMILIES = [name for name in SPECS if name not in ("lora", "loft-principal", "ssf-input")]
 attempts = count(1)

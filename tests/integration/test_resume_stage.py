@@ -15,13 +15,13 @@ import pytest
 import torch
 from resumed_stage import make_client, stage_spec, train
 
+from neuromas.checkpoints.checkpoint import read_checkpoint
+from neuromas.checkpoints.location import FOLDER, read_state, resolve_checkpoint
 from neuromas.errors import CheckpointError
-from neuromas.events import Event, StepDone
 from neuromas.growth.triggers import Steps
+from neuromas.journal.events import Event, StepDone
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.topology.graph import Topology
-from neuromas.training.checkpoint import read_checkpoint
-from neuromas.training.location import FOLDER, read_state, resolve_checkpoint
 
 
 @pytest.fixture(scope="module")

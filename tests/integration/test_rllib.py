@@ -14,7 +14,7 @@ GRAPH = layered([2])
 
 
 def make_env():
-    from neuromas.rllib import GraphEnv
+    from neuromas.integrations.rllib import GraphEnv
 
     return GraphEnv(GRAPH, TASK)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from neuromas import journal
 from neuromas.adapters.export import read_peft_folder
 from neuromas.cli.main import main
+from neuromas.journal import lines as journal
 from neuromas.topology.document import topology_from_document
 
 SPEC = """

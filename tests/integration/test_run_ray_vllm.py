@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from neuromas import journal
+from neuromas.journal import lines as journal
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.timeout(900)

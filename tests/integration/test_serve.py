@@ -11,19 +11,19 @@ import httpx
 import pytest
 from served_app import served
 
-from neuromas.endpoint import load_graph, open_server
-from neuromas.preflight import check_run
+from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import find_trained
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.dataflow import Dataflow
-from neuromas.run import RunResult, worker_setup
+from neuromas.run.preflight import check_run
+from neuromas.run.run import RunResult, worker_setup
 from neuromas.serving.app import make_app
+from neuromas.serving.endpoint import load_graph, open_server
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.question import Question
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
-from neuromas.trained import find_trained
 from neuromas.training.learner import Learner
-from neuromas.training.location import read_topology
 
 WAIT_S = 60.0
 

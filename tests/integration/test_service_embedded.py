@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from service_process import ROOT, ServiceProcess, command, descendants, is_alive, running_service, slow, tiny
 
-from neuromas import journal
+from neuromas.journal import lines as journal
 
 pytestmark = pytest.mark.timeout(1800)
 STEPS = 40

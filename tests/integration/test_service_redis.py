@@ -13,7 +13,7 @@ from service_chat import chatting
 from service_process import ServiceProcess, running_service, slow, tiny
 from service_watch import watching
 
-from neuromas import journal
+from neuromas.journal import lines as journal
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from neuromas import journal
-from neuromas.run import run
+from neuromas.journal import lines as journal
+from neuromas.run.run import run
 from neuromas.spec.parse import parse_run_spec
 
 SPEC = {

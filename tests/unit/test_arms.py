@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 import neuromas
-from neuromas.baselines.arms import ARMS, arm, default_arms
-from neuromas.comparison.compare import make_group, with_local_runtime
 from neuromas.errors import SpecError
 from neuromas.spec.load import load_spec
 from neuromas.spec.run import RunSpec
+from neuromas.studies.arms import ARMS, arm, default_arms
+from neuromas.studies.compare import make_group, with_local_runtime
 
 EXAMPLES = Path(neuromas.__file__).parents[1] / "examples"
 

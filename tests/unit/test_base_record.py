@@ -7,9 +7,9 @@ import pytest
 from letter_base import write_letter_base
 
 from neuromas.base.fingerprint import fingerprint
-from neuromas.base_record import check_base, record_base
 from neuromas.errors import CheckpointError
-from neuromas.runfolder import RunFolder
+from neuromas.journal.base_record import check_base, record_base
+from neuromas.journal.folder import RunFolder
 
 WEIGHTS = "model-00001-of-00002.safetensors"
 

@@ -9,13 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuromas.errors import CheckpointError
-from neuromas.topology.builders import chain
-from neuromas.topology.document import topology_from_document
-from neuromas.topology.edits import append
-from neuromas.topology.graph import Topology
-from neuromas.training.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
-from neuromas.training.location import (
+from neuromas.checkpoints.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
+from neuromas.checkpoints.location import (
     ADAPTERS,
     FILES,
     MANIFEST,
@@ -24,6 +19,11 @@ from neuromas.training.location import (
     read_topology,
     resolve_checkpoint,
 )
+from neuromas.errors import CheckpointError
+from neuromas.topology.builders import chain
+from neuromas.topology.document import topology_from_document
+from neuromas.topology.edits import append
+from neuromas.topology.graph import Topology
 from neuromas.training.start import check_resume
 
 GRAPH = topology_from_document({"chain": 2})

@@ -8,7 +8,7 @@ from rich.console import Console as RichConsole
 from neuromas.cli.console import Console
 from neuromas.cli.progress import TrainingDisplay
 from neuromas.cli.status import step_line
-from neuromas.events import Evaluated, Notice, Phase, StageEnded, StageStarted, StepDone
+from neuromas.journal.events import Evaluated, Notice, Phase, StageEnded, StageStarted, StepDone
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from neuromas.cli.main import main
 from neuromas.cli.remote import Remote
 from neuromas.cli.watch import event_of
-from neuromas.events import Evaluated, StageStarted, StepDone
+from neuromas.journal.events import Evaluated, StageStarted, StepDone
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,12 @@ from typing import Any
 
 from rich.console import Console
 
-from neuromas.comparison.compare import make_group, write_comparison
-from neuromas.comparison.demo import QUICKSTART
-from neuromas.comparison.display import RunsDisplay
-from neuromas.comparison.table import comparison_text
-from neuromas.events import Evaluated, RunEnded, RunStarted, StageStarted, StepDone
+from neuromas.journal.events import Evaluated, RunEnded, RunStarted, StageStarted, StepDone
 from neuromas.spec.parse import parse_run_spec
+from neuromas.studies.compare import make_group, write_comparison
+from neuromas.studies.demo import QUICKSTART
+from neuromas.studies.display import RunsDisplay
+from neuromas.studies.table import comparison_text
 from neuromas.topology.builders import chain
 
 

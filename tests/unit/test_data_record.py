@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from neuromas.data_record import check_data, record_data
 from neuromas.errors import CheckpointError, TaskError
-from neuromas.runfolder import RunFolder
+from neuromas.journal.data_record import check_data, record_data
+from neuromas.journal.folder import RunFolder
 from neuromas.spec.load import load_spec
 from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.file import FileSpec

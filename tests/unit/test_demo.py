@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import neuromas
-from neuromas.comparison.demo import GROWTH, QUICKSTART, demo_groups, demo_specs
 from neuromas.spec.load import load_spec
 from neuromas.spec.parse import parse_run_spec
+from neuromas.studies.demo import GROWTH, QUICKSTART, demo_groups, demo_specs
 
 EXAMPLES = Path(neuromas.__file__).parents[1] / "examples"
 

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.analysis.analyze import analyze, num_changes
-from neuromas.analysis.influence import Changes, knock_out
 from neuromas.base.symbols import symbols
 from neuromas.engines.scripted import ScriptedEngine
 from neuromas.errors import RolloutError, TopologyError
@@ -18,6 +16,8 @@ from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Group, Provenance
 from neuromas.rollout.stats import RolloutStats
 from neuromas.spec.parts import PromptSpec, SamplingSpec
+from neuromas.studies.analyze import analyze, num_changes
+from neuromas.studies.influence import Changes, knock_out
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import chain
 from neuromas.topology.document import topology_from_document

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from neuromas.checkpoints.location import read_topology
 from neuromas.errors import SpecError
-from neuromas.preflight import Preflight, check_run
+from neuromas.run.preflight import Preflight, check_run
 from neuromas.spec.parse import parse_run_spec
-from neuromas.training.location import read_topology
 
 
 def look(folder: Path, train: list[str], test: list[str], *, answer: str = "1", **changes: object) -> Preflight:

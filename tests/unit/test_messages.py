@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from neuromas.adapters.ref import PlainLora
-from neuromas.analysis.messages import entropy_bits, information_bits
-from neuromas.analysis.similarity import closest, similarities
+from neuromas.studies.messages import entropy_bits, information_bits
+from neuromas.studies.similarity import closest, similarities
 
 
 def test_entropy_of_known_frequencies() -> None:

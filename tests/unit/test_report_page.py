@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from neuromas.errors import SpecError
-from neuromas.events import Evaluated, Event, Grown, RolloutsSampled, StageEnded, StageStarted, StepDone
+from neuromas.journal.events import Evaluated, Event, Grown, RolloutsSampled, StageEnded, StageStarted, StepDone
+from neuromas.journal.folder import RunFolder, RunWriter
 from neuromas.report.data import COMPARISON_FILE, RunData
 from neuromas.report.page import render, write_report
 from neuromas.rollout.record import NodeCall, Provenance, Rollout
-from neuromas.runfolder import RunFolder, RunWriter
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import chain
 

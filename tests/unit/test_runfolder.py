@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from neuromas import journal
 from neuromas.errors import CheckpointError
-from neuromas.events import CheckpointWritten, Notice, RolloutsSampled, StepDone
+from neuromas.journal import lines as journal
+from neuromas.journal.events import CheckpointWritten, Notice, RolloutsSampled, StepDone
+from neuromas.journal.folder import LOCK_FILE, RunFolder, RunWriter, locked
 from neuromas.rollout.record import NodeCall, Provenance, Rollout
-from neuromas.runfolder import LOCK_FILE, RunFolder, RunWriter, locked
 from neuromas.tasks.base import Example
 
 
@@ -128,7 +128,7 @@ def test_a_live_process_keeps_its_lock(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, time\n"
-        "from neuromas.runfolder import locked\n"
+        "from neuromas.journal.folder import locked\n"
         "with locked(pathlib.Path(sys.argv[1])):\n"
         "    print('locked', flush=True)\n"
         "    time.sleep(600)\n"

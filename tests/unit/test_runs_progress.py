@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neuromas.events import CheckpointWritten, Evaluated, RunStarted, StageStarted, StepDone
+from neuromas.journal.events import CheckpointWritten, Evaluated, RunStarted, StageStarted, StepDone
 from neuromas.services.runs.progress import Progress
 
 

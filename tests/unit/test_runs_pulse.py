@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from store_place import until
 
-from neuromas import journal
+from neuromas.journal import lines as journal
 from neuromas.services.records import Wanted, events_stream
 from neuromas.services.runs.checkpoints import Registrar
 from neuromas.services.runs.forward import Forwarder

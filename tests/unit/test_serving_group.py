@@ -60,8 +60,8 @@ class TestServeApplication:
         pytest.importorskip("ray")
 
     def version(self, group: EngineGroup) -> str:
-        from neuromas.endpoint import CheckpointOpener
         from neuromas.serving.deploy import application
+        from neuromas.serving.endpoint import CheckpointOpener
 
         return str(application(group, CheckpointOpener(), "token")._bound_deployment._version)
 
@@ -72,8 +72,8 @@ class TestServeApplication:
         assert self.version(group(limits=Limits(max_running=3))) != self.version(group())
 
     def test_copies_follow_the_load_where_that_is_allowed(self) -> None:
-        from neuromas.endpoint import CheckpointOpener
         from neuromas.serving.deploy import application
+        from neuromas.serving.endpoint import CheckpointOpener
 
         fixed = application(group(replicas=2, max_replicas=2), CheckpointOpener(), "token")._bound_deployment
         assert fixed._deployment_config.autoscaling_config is None

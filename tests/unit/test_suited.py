@@ -8,10 +8,10 @@ import pytest
 from letter_base import write_letter_base
 from safetensors.numpy import save_file
 
+from neuromas.base.suited import Choice, suit_spec
 from neuromas.errors import SpecError
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.suited import Choice, suit_spec
 
 
 @pytest.fixture

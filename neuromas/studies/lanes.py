@@ -14,8 +14,8 @@ from typing import Any
 
 from neuromas.cluster.setup import set_threads
 from neuromas.errors import NeuroMASError, RuntimeStartError
-from neuromas.events import Event, RolloutsSampled, RunEnded
-from neuromas.runfolder import RESULT_FILE, SPEC_FILE, RunFolder
+from neuromas.journal.events import Event, RolloutsSampled, RunEnded
+from neuromas.journal.folder import RESULT_FILE, SPEC_FILE, RunFolder
 from neuromas.spec.run import RunSpec
 
 Document = dict[str, Any]
@@ -137,7 +137,7 @@ def _work(pipe: Connection, out: Path, log: Path) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     set_threads(1)
-    from neuromas.run import run
+    from neuromas.run.run import run
 
     def tell(event: Event) -> None:
         if not isinstance(event, RolloutsSampled):

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from neuromas.errors import CheckpointError, TaskError
-from neuromas.runfolder import DATA_FILE, RunFolder
+from neuromas.journal.folder import DATA_FILE, RunFolder
 from neuromas.tasks.spec import TaskSpec
 
 

@@ -10,7 +10,7 @@ from neuromas.growth.lineage import Descent
 from neuromas.growth.request import Notice, StageRequest
 from neuromas.growth.request import StageRunner as Runner
 from neuromas.growth.schedule import ScheduleResult, run_schedule
-from neuromas.parent import Parent
+from neuromas.run.parent import Parent
 from neuromas.spec.run import RunSpec
 
 

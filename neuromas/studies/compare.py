@@ -8,14 +8,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from neuromas.baselines.arms import Arm, arm, default_arms
-from neuromas.comparison.lanes import JobObserver, run_side_by_side
 from neuromas.errors import Fault, SpecError
-from neuromas.events import Event
+from neuromas.journal.events import Event
+from neuromas.journal.folder import RunFolder
 from neuromas.report.data import COMPARISON_FILE
 from neuromas.report.page import write_report
-from neuromas.runfolder import RunFolder
 from neuromas.spec.run import RunSpec
+from neuromas.studies.arms import Arm, arm, default_arms
+from neuromas.studies.lanes import JobObserver, run_side_by_side
 
 Document = dict[str, Any]
 _MODES = {"greedy": "untrained", "sampled": "untrained_sampled"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from neuromas.adapters.build import build_model
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.ref import PlainLora
-from neuromas.training.checkpoint import read_checkpoint
+from neuromas.checkpoints.checkpoint import read_checkpoint
 
 
 def plain_loras(checkpoint: Path, base_folder: Path, adapter: AdapterSpec, seed: int) -> dict[str, PlainLora]:

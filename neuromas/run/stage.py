@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from neuromas import journal
+from neuromas.checkpoints.location import list_checkpoints, read_state, read_topology, resolve_checkpoint
 from neuromas.cluster.evaluation import EvaluationRequest
 from neuromas.cluster.runtime import Runtime
 from neuromas.errors import NeuroMASError
 from neuromas.growth.ledger import Spending
 from neuromas.growth.request import StageOutcome, StageRequest
 from neuromas.growth.triggers import Check, Reason
-from neuromas.runfolder import STAGES_FILE, RunFolder
+from neuromas.journal import lines as journal
+from neuromas.journal.folder import STAGES_FILE, RunFolder
 from neuromas.topology.graph import Topology
-from neuromas.training.location import list_checkpoints, read_state, read_topology, resolve_checkpoint
 from neuromas.training.plan import StagePlan, StageResult
 
 INTERRUPTED = "interrupted"

@@ -14,10 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from neuromas.errors import CheckpointError
-from neuromas.topology.document import topology_from_document
-from neuromas.topology.graph import Topology
-from neuromas.training.location import (
+from neuromas.checkpoints.location import (
     ADAPTERS,
     FILES,
     MANIFEST,
@@ -32,6 +29,9 @@ from neuromas.training.location import (
     sha256,
     verify,
 )
+from neuromas.errors import CheckpointError
+from neuromas.topology.document import topology_from_document
+from neuromas.topology.graph import Topology
 
 _DRAFT = ".draft-"
 

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from neuromas.adapters.ref import PlainLora
-from neuromas.analysis.influence import Changes, Influence
-from neuromas.analysis.messages import messages
-from neuromas.analysis.similarity import similarities
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import RolloutClient
+from neuromas.studies.influence import Changes, Influence
+from neuromas.studies.messages import messages
+from neuromas.studies.similarity import similarities
 from neuromas.tasks.base import Task
 from neuromas.training.evaluate import node_roles
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from neuromas.base.fingerprint import fingerprint
 from neuromas.base.resolve import resolve_base
 from neuromas.errors import CheckpointError
-from neuromas.runfolder import BASE_FILE, RunFolder
+from neuromas.journal.folder import BASE_FILE, RunFolder
 
 
 def record_base(folder: RunFolder, base: Path) -> None:

@@ -26,9 +26,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from neuromas import journal
 from neuromas.errors import CheckpointError
-from neuromas.events import Event, Phase, RolloutsSampled, StepDone
+from neuromas.journal import lines as journal
+from neuromas.journal.events import Event, Phase, RolloutsSampled, StepDone
 
 SPEC_FILE = "spec.resolved.json"
 BASE_FILE = "base.json"

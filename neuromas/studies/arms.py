@@ -1,4 +1,4 @@
-"""The arms of an honest comparison, as run specs made from one spec. Pure; ``neuromas.comparison`` runs them.
+"""The arms of an honest comparison, as run specs made from one spec. Pure; ``studies.compare`` runs them.
 
 All arms use the base, the task, the learning rate and the batch of the spec they are made from. What is held equal is
 said in each arm's note: trained parameters, node calls, or optimizer steps (that is, rollouts).

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neuromas.base_record import check_base
+from neuromas.checkpoints.location import read_topology, resolve_checkpoint
 from neuromas.errors import CheckpointError
-from neuromas.runfolder import SPEC_FILE, RunFolder
+from neuromas.journal.base_record import check_base
+from neuromas.journal.folder import SPEC_FILE, RunFolder
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
-from neuromas.training.location import read_topology, resolve_checkpoint
 
 
 @dataclass(frozen=True, slots=True)

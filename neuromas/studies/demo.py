@@ -10,12 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from neuromas.baselines.arms import final_topology
-from neuromas.comparison.compare import Group, make_group, run_titles, with_local_runtime, write_comparison
-from neuromas.comparison.display import RunsDisplay
-from neuromas.comparison.lanes import run_side_by_side
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
+from neuromas.studies.arms import final_topology
+from neuromas.studies.compare import Group, make_group, run_titles, with_local_runtime, write_comparison
+from neuromas.studies.display import RunsDisplay
+from neuromas.studies.lanes import run_side_by_side
 
 DEMO_FOLDER = "demo"
 _TRAINING = {"prompts_per_step": 24, "group_size": 8, "learning_rate": 1e-2}

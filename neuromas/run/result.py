@@ -14,9 +14,9 @@ from typing import Any
 import neuromas
 from neuromas.cluster.evaluation import Evaluation
 from neuromas.growth.schedule import ScheduleResult
-from neuromas.preflight import Preflight
+from neuromas.run.preflight import Preflight
+from neuromas.run.stage import StageRecord
 from neuromas.spec.run import RunSpec
-from neuromas.stage import StageRecord
 from neuromas.training.evaluate import NodeRole
 from neuromas.training.statistics import Interval
 

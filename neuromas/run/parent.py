@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from neuromas.checkpoints.location import read_topology
 from neuromas.growth.plan import Grown, apply_plan, module_names
 from neuromas.spec.growth import PlanSpec
-from neuromas.training.location import read_topology
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,26 +13,26 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from neuromas.base_record import check_base, record_base
+from neuromas.base.suited import suit_spec
+from neuromas.checkpoints.location import read_topology
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
-from neuromas.data_record import check_data, record_data
 from neuromas.errors import CheckpointError, SpecError
-from neuromas.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
 from neuromas.growth.request import Notice as GrowthNotice
 from neuromas.growth.schedule import ScheduleResult
-from neuromas.parent import Parent
-from neuromas.preflight import Preflight, check_run, held_out_sizes
-from neuromas.result import Figures, Seconds, result_document, score, spec_hash
-from neuromas.runfolder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, locked
+from neuromas.journal.base_record import check_base, record_base
+from neuromas.journal.data_record import check_data, record_data
+from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
+from neuromas.journal.folder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, locked
+from neuromas.run.parent import Parent
+from neuromas.run.preflight import Preflight, check_run, held_out_sizes
+from neuromas.run.result import Figures, Seconds, result_document, score, spec_hash
+from neuromas.run.stage import StageBook, StageInterruptedError, StageRunner
+from neuromas.run.walk import walk_stages
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.stage import StageBook, StageInterruptedError, StageRunner
-from neuromas.suited import suit_spec
 from neuromas.topology.graph import Topology
-from neuromas.training.location import read_topology
-from neuromas.walk import walk_stages
 
 logger = logging.getLogger(__name__)
 

@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from neuromas.base.resolve import resolve_base
+from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cluster.setup import set_threads
 from neuromas.errors import AdapterError
-from neuromas.preflight import check_run
 from neuromas.rollout.engine import Engine
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.worker import start_engine
+from neuromas.run.preflight import check_run
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
 from neuromas.serving.group import EngineGroup, EngineSetup, GraphPlace, slots_for
 from neuromas.serving.load import Limits
-from neuromas.trained import Trained, find_trained
-from neuromas.training.location import read_topology
 
 
 def engine_setup(trained: Trained) -> EngineSetup:
@@ -46,7 +46,7 @@ def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
         SpecError: the base or the engine do not fit, with all reasons.
         NeuroMASError: the checkpoint cannot be read.
     """
-    from neuromas.training.servable import plain_loras
+    from neuromas.checkpoints.servable import plain_loras
 
     spec = trained.as_run()
     check_run(spec, read_topology, ())

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from neuromas.events import Evaluated, Event, Notice, Phase, RunEnded, RunStarted, StageStarted, StepDone
+from neuromas.journal.events import Evaluated, Event, Notice, Phase, RunEnded, RunStarted, StageStarted, StepDone
 from neuromas.report.numbers import clock, percent
 
 _SMOOTHING = 0.8

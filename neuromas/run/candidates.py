@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from neuromas.checkpoints.location import read_topology, resolve_checkpoint
 from neuromas.cluster.connection import RayConnection
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup, set_threads
-from neuromas.events import Event
 from neuromas.growth.plan import module_names
-from neuromas.growth.search import Ranked, make_candidates, search
-from neuromas.runfolder import RunFolder
+from neuromas.journal.events import Event
+from neuromas.journal.folder import RunFolder
+from neuromas.run.search import Ranked, make_candidates, search
+from neuromas.run.stage import StageBook, StageRunner
 from neuromas.spec.growth import PlanSpec, TrialSpec
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.run import RunSpec
-from neuromas.stage import StageBook, StageRunner
-from neuromas.training.location import read_topology, resolve_checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,0 @@
-"""Baselines: the systems that a trained graph has to be compared with."""

@@ -1,1 +1,0 @@
-"""Comparisons: a graph and its baselines trained side by side, and the demo."""

@@ -1,0 +1,1 @@
+"""What a run writes down: lines, events, its folder and the lock on it."""

@@ -1,0 +1,1 @@
+"""What is asked about runs: arms, comparisons, influence."""
