@@ -202,11 +202,14 @@ def _refusal(target: Target, answer: httpx.Response) -> ApiError:
     """Return what an endpoint says instead of an answer, in our shape.
 
     What says nothing in that of endpoints is no endpoint: a proxy in front of one that is not there yet, or any more.
+    Nor is what knows no such path: all that an endpoint can miss is the model.
     """
     try:
         error = answer.json()["error"]
         code, message, param = error["code"] or error["type"], str(error["message"]), error["param"]
     except (ValueError, LookupError, TypeError):
+        return _unavailable(target)
+    if answer.status_code == 404 and param != "model":
         return _unavailable(target)
     headers = {name: answer.headers[name] for name in _PASSED_HEADERS if name in answer.headers}
     if answer.status_code in (429, 503):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from neuromas.services.api.app import make_app
-from neuromas.services.records import events_stream, logs_stream, rollouts_stream
+from neuromas.services.records import CLUSTER, events_stream, logs_stream, rollouts_stream
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document, Kind
 from neuromas.services.store.open import open_store
@@ -110,6 +111,7 @@ def populate(api: ApiServer, graph_url: str) -> list[tuple[Kind, Document]]:
     found.append((Kind.ENDPOINT, endpoint | {"id": KNOWN["endpoint_id"][0]}))
     api.put(*found[-2])  # the checkpoint
     evaluation = api.client.post("/v1/evaluations", json={"checkpoint": known, "examples": 8}).raise_for_status().json()
+    found.append((Kind.SERVICE, {"id": CLUSTER, "fault": "", "seen": time.time() + 3600}))  # for readiness
     return [*found, (Kind.EVALUATION, evaluation | {"id": KNOWN["evaluation_id"][0]})]
 
 

@@ -18,7 +18,7 @@ from store_place import until
 from neuromas.services.settings import Settings
 from neuromas.services.store import redis as redis_store
 from neuromas.services.store import sqlite as sqlite_store
-from neuromas.services.store.base import Entry, Kind, Store, StoreUnavailableError
+from neuromas.services.store.base import Entry, Kind, Store, StoreUnavailableError, StoreUnusableError
 from neuromas.services.store.open import open_store
 
 pytestmark = pytest.mark.anyio
@@ -202,10 +202,11 @@ async def test_a_place_that_cannot_hold_a_file_is_unavailable(tmp_path: Path) ->
 
 async def test_tables_of_another_version_are_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "store.db") as other:
+        other.execute("CREATE TABLE documents (id TEXT)")
         other.execute("PRAGMA user_version = 7")
     other.close()
     store = open_store(Settings(data_dir=tmp_path))
-    with pytest.raises(StoreUnavailableError, match="tables of version 7, this program knows version 2"):
+    with pytest.raises(StoreUnusableError, match="tables of version 7, this program knows version 2"):
         await store.ping()
     await store.close()
     assert [path.name for path in tmp_path.iterdir()] == ["store.db"]
