@@ -27,7 +27,6 @@ demo: venv ## Train the quickstart graph, grow it, compare it with its baselines
 	@$(BIN)/neuromas demo --out $(OUT)
 
 real: venv ## Get a real model, SmolLM2-135M (93 MB), and train it on sums (half an hour on two busy cores)
-	@$(BIN)/python -m pip install --quiet "gguf>=0.19"
 	@$(BIN)/neuromas base get smollm2-135m
 	@$(BIN)/neuromas train examples/real-sums.toml --out $(OUT)
 

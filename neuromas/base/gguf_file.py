@@ -63,7 +63,7 @@ def read_facts(file: Path) -> Mapping[str, Any]:
     try:
         from gguf import GGUFReader
     except ModuleNotFoundError as error:
-        raise BaseModelError("reading GGUF files needs the package gguf; pip install 'neuromas[gguf]'") from error
+        raise BaseModelError("reading GGUF files needs the package gguf; pip install gguf") from error
     try:
         return {key: field.contents() for key, field in GGUFReader(file).fields.items()}
     except (OSError, ValueError, IndexError, KeyError) as error:
