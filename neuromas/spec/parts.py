@@ -72,3 +72,4 @@ class SamplingSpec(SpecModel):
     """Token budget of a message, end-of-sequence token included."""
     temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     top_p: float = Field(default=1.0, ge=MIN_TOP_P, le=1)
+    """Nucleus mass. Below 1 training needs training.old_logprobs = "trainer"."""

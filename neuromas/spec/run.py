@@ -61,7 +61,7 @@ class RunSpec(SpecModel):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> RunSpec:
-        if faults := [*_budget_faults(self), *_adapter_faults(self), *_level_faults(self)]:
+        if faults := [*_budget_faults(self), *_sampling_faults(self), *_adapter_faults(self), *_level_faults(self)]:
             raise SpecError("the sections of the run do not agree", faults)
         return self
 
@@ -77,6 +77,20 @@ def _budget_faults(spec: RunSpec) -> list[Fault]:
             message = f"got {node.max_tokens}; allowed is below engine.max_model_len = {limit}: the prompt counts"
             faults.append(Fault(f"topology.nodes[{index}].max_tokens", message))
     return faults
+
+
+def _sampling_faults(spec: RunSpec) -> list[Fault]:
+    """Refuse a ratio of two distributions: below 1 the sampler's logprobs are the nucleus's, the trainer's are not.
+
+    On-policy that ratio is the mass of the nucleus, so clipping takes the gradient off what it should push down.
+    """
+    if spec.sampling.top_p == 1 or spec.training.old_logprobs == "trainer":
+        return []
+    message = (
+        f"got {spec.sampling.top_p:g}; below 1 the sampler's logprobs are those of a nucleus, which the trainer's "
+        "ratio is not about: set training.old_logprobs = 'trainer', or top_p = 1"
+    )
+    return [Fault("sampling.top_p", message)]
 
 
 def _adapter_faults(spec: RunSpec) -> list[Fault]:

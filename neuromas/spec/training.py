@@ -89,8 +89,9 @@ class TrainingSpec(SpecModel):
     overlap: Literal[0, 1] = 0
     """1 = sample the next step's rollouts while training on this step's, one version behind. On Ray this saves at most
     the shorter of rollouts and update; with runtime.type = "local" nothing, as one process does both in turn."""
-    parity_tolerance: float = Field(default=1e-3, gt=0, le=MAX_WEIGHT)
-    """Largest mean |trainer - engine| logprob, in nats, before the run stops. About 1e-5 in float32, 1e-2 in bf16."""
+    parity_tolerance: float | None = Field(default=None, gt=0, le=MAX_WEIGHT)
+    """Largest mean |trainer - engine| logprob of a Node, in nats, before the run stops; None = by engine.dtype: 1e-3 in
+    float32, 1e-2 in float16, 5e-2 in bfloat16. About 1e-5 is usual in float32, 1e-2 in bfloat16."""
     max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
     """Share of failed rollouts in a step above which the run stops."""
 

@@ -8,8 +8,9 @@ Names are ``area/name_unit`` with the Node or Adapter last where there is one:
 - train/: loss, learning_rate, groups_kept, entropy/<node> (nats per token), kl/<node> (to the base, nats per token),
   clip_fraction/<node> (ratios that the clip of the loss holds), grad_norm/<adapter> (before clipping),
   packed_fraction (tokens computed of padded ones)
-- parity/: logprob_diff_mean, logprob_diff_max (trainer against engine, nats), stale_fraction (rows not compared
-  because an earlier version sampled them); drift_mean is their difference, which is no error
+- parity/: logprob_diff_mean and logprob_diff_mean/<node>, logprob_diff_max (of a token), call_diff_max/<node> (mean of
+  the worst call), all trainer against engine in nats; stale_fraction (rows that an earlier version sampled: a few are
+  compared, with its weights); drift_mean is their difference from the trained weights, which is no error
 - time/: rollout_s (waiting for rollouts), sync_s (publishing), plan_s (advantages and packing), step_s
 
 Where a step trains on the rollouts of an earlier one (training.num_iterations), their cost and parity/ are left out.
@@ -54,10 +55,14 @@ class StepMeter:
         for node, numerator, denominator in zip(nodes, numerators, denominators, strict=True):
             self.add(f"{name}/{node}", numerator, denominator)
 
-    def mean(self, name: str) -> float:
-        """Return a mean collected so far in this process, 0 when nothing was."""
-        amount, count = self._sums.get(name, [0.0, 0.0])
-        return amount / count if count > 0 else 0.0
+    def means(self, prefix: str) -> dict[str, float]:
+        """Return the means collected so far in this process under names with a prefix, by the rest of their names."""
+        found = {name.removeprefix(prefix): pair for name, pair in self._sums.items() if name.startswith(prefix)}
+        return {name: amount / count for name, (amount, count) in found.items() if count > 0}
+
+    def peaks(self, prefix: str) -> dict[str, float]:
+        """Return the maxima collected so far in this process under names with a prefix, by the rest of their names."""
+        return {name.removeprefix(prefix): value for name, value in self._peaks.items() if name.startswith(prefix)}
 
     def include(self, other: StepMeter) -> None:
         """Add what another process collected; it may lack names that this one has, and the reverse."""

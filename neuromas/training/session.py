@@ -278,14 +278,15 @@ class StageSession:
         if self._place.peers.rank != 0:
             return None
         self._place.emit(Phase(name=f"evaluating, {mode}, {examples} questions"))
-        found = accuracy(
-            self._sampler.rollouts(
-                held_out(self._task, self._plan.level, examples, "validation"),
-                greedy=mode == "greedy",
-                step=0,
-                seed=self._place.spec.evaluation.seed,
-            )
+        groups = self._sampler.rollouts(
+            held_out(self._task, self._plan.level, examples, "validation"),
+            greedy=mode == "greedy",
+            step=0,
+            seed=self._place.spec.evaluation.seed,
         )
+        if mode == "sampled":  # greedy logprobs are not those of a temperature
+            self._trainer.check_published(groups, self._sampler.version)
+        found = accuracy(groups)
         self._place.emit(
             Evaluated(
                 stage=self._plan.index,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -65,47 +63,23 @@ def measure_bucket(
         entropies: of the trainer, shape (rows, tokens).
     """
     nodes, node = plan.rows.nodes, plan.rows.node_of_row[plan.kept[members]]
-    counts = _numbers(tokens.mask.sum(1))
+    counts = numbers(tokens.mask.sum(1))
     per_token = {"train/entropy": entropies}
     if loss.reads:
         per_token["train/clip_fraction"] = loss.clipped(tokens).float()
     if batch.ref_logprobs is not None:
         per_token["train/kl"] = divergence(tokens.logprobs, batch.ref_logprobs)
     for name, values in per_token.items():
-        meter.add_by_node(name, nodes, node, _numbers((values * tokens.mask).sum(1)), counts)
-
-
-@torch.no_grad()
-def measure_parity(
-    meter: StepMeter, plan: StepPlan, members: Ints, batch: CallBatch, logprobs: Tensor, top_p: float
-) -> None:
-    """Add a bucket's difference from the engine; only while the trainer has the weights it published.
-
-    Args:
-        meter: of the step.
-        plan: of the step.
-        members: kept rows of the bucket, in the order of the other arguments' rows.
-        batch: these rows.
-        logprobs: of the trainer, shape (rows, tokens).
-        top_p: nucleus mass of the sampling. A nucleus renormalises, so the engine's logprob of a token may exceed the
-            trainer's by up to -ln(top_p) without disagreement.
-    """
-    counts = _numbers(batch.mask.sum(1))
-    apart = batch.sampler_logprobs - logprobs
-    excess = (apart - apart.clamp(0, -math.log(top_p))).abs() * batch.mask
-    sums, peaks, current = _numbers(excess.sum(1)), _numbers(excess.amax(1)), plan.current[members]
-    meter.add("parity/logprob_diff_mean", sums[current].sum(), counts[current].sum())
-    meter.add("parity/drift_mean", sums[~current].sum(), counts[~current].sum())
-    meter.add("parity/stale_fraction", (~current).sum(), len(current))
-    meter.peak("parity/logprob_diff_max", peaks[current].max(initial=0.0))
+        meter.add_by_node(name, nodes, node, numbers((values * tokens.mask).sum(1)), counts)
 
 
 def describe_nan(plan: StepPlan, members: Ints, logprobs: Tensor) -> str:
     """Return which Nodes' logprobs are not finite, for an error message."""
-    bad = members[_numbers((~torch.isfinite(logprobs)).any(1).float()) > 0]
+    bad = members[numbers((~torch.isfinite(logprobs)).any(1).float()) > 0]
     nodes = sorted({plan.rows.nodes[index] for index in plan.rows.node_of_row[plan.kept[bad]]})
     return f"logprobs of nodes {nodes} are not finite" if nodes else "all logprobs are finite"
 
 
-def _numbers(values: Tensor) -> NDArray[np.float64]:
+def numbers(values: Tensor) -> NDArray[np.float64]:
+    """Return a tensor's values on the CPU."""
     return values.double().cpu().numpy()

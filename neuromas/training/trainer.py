@@ -26,8 +26,9 @@ from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.initial import stream
-from neuromas.errors import ParityError, TrainingError
+from neuromas.errors import TrainingError
 from neuromas.losses.registry import LOSSES
+from neuromas.rollout.record import Group
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.advantage import RunningBaseline
 from neuromas.training.call_batch import CallBatch, call_batch, rows_of_calls, rows_of_rollouts
@@ -35,10 +36,20 @@ from neuromas.training.loop import LoopHooks
 from neuromas.training.metrics import StepMeter
 from neuromas.training.optimizer import NodeAdamW
 from neuromas.training.packing import Bucket, idle_bucket
+from neuromas.training.parity import (
+    Published,
+    check_calls,
+    check_nodes,
+    check_seeds,
+    differences,
+    measure_parity,
+    probed_calls,
+    tolerance,
+)
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
 from neuromas.training.scoring import add_scoring, check_scoring, score_bucket
 from neuromas.training.stage_settings import TRACKED_PROJECT, StageSettings, trl_arguments
-from neuromas.training.step_metrics import count_batch, count_sampling, describe_nan, measure_bucket, measure_parity
+from neuromas.training.step_metrics import count_batch, count_sampling, describe_nan, measure_bucket
 from neuromas.training.step_plan import StepPlan, plan_step
 
 if TYPE_CHECKING:
@@ -85,6 +96,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._spec, self._settings, self._session = spec, settings, session
         self._plan: StepPlan | None = None
         self._batch: CallBatch | None = None
+        self._published: Published | None = None
         self._has_optimizer = False
         self._meter = StepMeter()
         self._clock = time.perf_counter()
@@ -104,9 +116,10 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
                 "and WORLD_SIZE in each"
             )
         self.remove_callback(PrinterCallback)
+        self._allowed = tolerance(spec.parity_tolerance, next(model.get_base_model().parameters()).dtype)
         add_scoring(model.get_base_model())
         with model.disable_adapter():
-            check_scoring(model.get_base_model(), spec.parity_tolerance, packed=spec.forward == "packed")
+            check_scoring(model.get_base_model(), self._allowed, packed=spec.forward == "packed")
         # Set here and not in the config, where TRL would make a second adapter its reference: ours is the bare base.
         self.beta = spec.kl_weight
         self._corrected = spec.old_logprobs == "trainer"
@@ -178,6 +191,13 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         expected = len(plan.rows.calls) if self._scores_calls else plan.rows.rewards.size
         if expected != len(prompts):
             raise TrainingError(f"step {step}: got {expected} rows for a batch of {len(prompts)}")
+        check_seeds(plan.rows)
+        if self._published is not None:
+            with self._published.restored():
+                self.check_published(sampled.groups, self._published.version)
+        if not plan.buckets:
+            self.check_published(sampled.groups, step)
+        self._published = Published(self.model, step) if self._spec.overlap else None
         self._plan = plan
         count_sampling(self._meter, sampled)
         as_rows = rows_of_calls if self._scores_calls else rows_of_rollouts
@@ -271,13 +291,20 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _check_parity(self) -> None:
         """Stop the run when trainer and engine disagree about rows that the same weights sampled."""
-        mean, allowed = self._meter.mean("parity/logprob_diff_mean"), self._spec.parity_tolerance
-        if not mean <= allowed:
-            raise ParityError(
-                f"step {self.state.global_step}: trainer and engine differ by {mean:.2e} nats per token on rows that "
-                f"version {self.state.global_step} sampled, allowed is {allowed:.2e} (training.parity_tolerance). "
-                "Causes: stale adapters in the engine, unequal engine.dtype and trainer dtype, an engine bug"
-            )
+        version = self.state.global_step
+        check_nodes(self._meter.means("parity/logprob_diff_mean/"), self._allowed, version)
+        check_calls(self._meter.peaks("parity/call_diff_max/"), self._allowed, version)
+
+    def check_published(self, groups: Sequence[Group], version: int) -> None:
+        """Stop the run when the engine's ``version`` is not the weights that the model holds; probes a few calls.
+
+        Raises:
+            ParityError: names the nodes.
+        """
+        if calls := probed_calls(groups, version):
+            model, device = self.accelerator.unwrap_model(self.model), self.accelerator.device
+            apart = differences(model, self.bank, self._settings.seats, calls, self._settings.top_p, device)
+            check_nodes(apart, self._allowed, version)
 
     def _entropy_weight(self) -> float:
         return entropy_weight(self.state.global_step, self._settings.steps, self._spec.entropy)

@@ -149,7 +149,7 @@ def make_world(
                 value.add_(perturb * torch.from_numpy(stream("test", name, key).standard_normal(value.shape)).float())
     engine = EngineSpec(type="transformers")
     worker = RolloutWorker(
-        base, engine, PromptSpec(), ChainSpec(type="chain"), max_adapters=16, max_rank=adapter.served_rank
+        base, engine, PromptSpec(), ChainSpec(type="chain"), max_adapters=64, max_rank=adapter.served_rank
     )
     tokenizer = AutoTokenizer.from_pretrained(base)
     return World(

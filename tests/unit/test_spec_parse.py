@@ -113,6 +113,9 @@ def pulled(settings: dict[str, object]) -> dict[str, object]:
         ({"training": {"steps": 3.0}}, "training.steps", "expected an integer"),
         ({"training": None}, "training", "got null; expected a table"),
         ({"sampling": {"temperature": float("nan")}}, "sampling.temperature", "expected a finite number"),
+        ({"sampling": {"temperature": 0.009}}, "sampling.temperature", "got 0.009; allowed is at least 0.01"),
+        ({"topology": {"chain": 3, "temperature": 0.009}}, "topology.temperature", "allowed are 0.01 to 4"),
+        ({"sampling": {"top_p": 0.9}}, "sampling.top_p", "set training.old_logprobs = 'trainer', or top_p = 1"),
         ({"engine": {"block_size": 40}}, "engine.block_size", "multiples of 16"),
         ({"adapter": {"type": "unilora"}}, "adapter.dimension", "is missing; it is an integer"),
         ({"adapter": {"targets": "q_proj"}}, "adapter.targets", "got 'q_proj'; expected a list"),
@@ -163,3 +166,8 @@ def test_a_section_of_adapters_without_a_type_is_a_lora_and_earlier_runs_are_rea
     assert bare.adapter.type == "lora"
     assert bare.adapter.served_rank == 4
     assert parse_run_spec({**document, "adapter": recorded}) == bare
+
+
+def test_a_nucleus_may_be_sampled_where_the_trainer_corrects_for_it() -> None:
+    changes = {"sampling": {"top_p": 0.9, "temperature": 0.01}, "training": {"old_logprobs": "trainer"}}
+    assert parse_run_spec({**SMALLEST, **changes}).sampling.top_p == 0.9

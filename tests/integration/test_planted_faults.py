@@ -1,0 +1,174 @@
+"""Faults between trainer and engine, planted one by one: each stops the run where it begins and names its node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trainer_world import DigitTask, World, make_world
+
+from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.errors import ParityError
+from neuromas.journal.events import StepDone
+from neuromas.rollout.record import Group, Rollout
+from neuromas.run.run import run
+from neuromas.spec.load import parse_run_spec
+from neuromas.spec.parts import SamplingSpec
+from neuromas.spec.training import TrainingSpec
+from neuromas.training.sampler import StepRollouts
+
+TREE = {
+    "nodes": [{"id": f"n{index}", "max_tokens": 3} for index in range(31)],
+    "edges": [[f"n{index}", f"n{(index - 1) // 2}"] for index in range(1, 31)],
+    "output": "n0",
+}
+Change = Callable[[AdapterRef, PlainLora], PlainLora]
+
+
+class Tampering:
+    """The world's rollout client, with every published adapter changed on its way to the engine."""
+
+    def __init__(self, client: Any, change: Change) -> None:
+        self._client, self._change = client, change
+
+    def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:
+        self._client.publish({ref: self._change(ref, lora) for ref, lora in adapters.items()}, retire)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def stale(node: str) -> Change:
+    """An engine that keeps the first weights of a node whatever version it is given."""
+    first: dict[str, PlainLora] = {}
+
+    def change(ref: AdapterRef, lora: PlainLora) -> PlainLora:
+        held = first.setdefault(ref.name, lora)
+        return held if ref.name == node else lora
+
+    return change
+
+
+def train(world: World, steps: int = 4, overlap: int = 0, sample: Any = None, **settings: Any) -> World:
+    spec = TrainingSpec(steps=steps, prompts_per_step=3, group_size=4, overlap=overlap, **settings)
+    sampler = world.sampler()
+    ahead = sample or (lambda step: sampler.sample(step, ahead=bool(overlap) and step + 1 < steps))
+    world.trainer(spec, ahead).train()
+    return world
+
+
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_one_stale_node_of_many_is_named_in_the_first_step_that_it_samples(
+    small_base: Path, tmp_path: Path, overlap: int
+) -> None:
+    world = make_world(small_base, tmp_path, graph=TREE)
+    nodes = world.topology.order
+    assert len(nodes) == 31
+    world.client = Tampering(world.client, stale(nodes[7]))
+    with pytest.raises(ParityError, match=rf"^version 1: .* at 1 of 31 nodes \('{nodes[7]}' by"):
+        train(world, overlap=overlap)
+
+
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_an_engine_stuck_at_its_first_version_stops_the_run(small_base: Path, tmp_path: Path, overlap: int) -> None:
+    world = make_world(small_base, tmp_path)
+    first: dict[str, PlainLora] = {}
+    world.client = Tampering(world.client, lambda ref, lora: first.setdefault(ref.name, lora))
+    with pytest.raises(ParityError, match=r"^version 1: .* at 3 of 3 nodes"):
+        train(world, overlap=overlap)
+
+
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_a_sound_engine_is_not_suspected(small_base: Path, tmp_path: Path, overlap: int) -> None:
+    train(make_world(small_base, tmp_path), overlap=overlap, parity_tolerance=1e-4)
+
+
+def test_the_b_of_one_node_scaled_by_a_twentieth(small_base: Path, tmp_path: Path) -> None:
+    world = make_world(small_base, tmp_path)
+
+    def change(ref: AdapterRef, lora: PlainLora) -> PlainLora:
+        factor = 1.05 if ref.name == "a" else 1.0
+        return PlainLora(lora.rank, {path: (a, b * factor) for path, (a, b) in lora.modules.items()})
+
+    world.client = Tampering(world.client, change)
+    with pytest.raises(ParityError, match=r"^version 0: .* at 1 of 3 nodes \('a' by"):
+        train(world)
+
+
+def test_one_row_of_another_node(small_base: Path, tmp_path: Path) -> None:
+    world = make_world(small_base, tmp_path)
+    sampler = world.sampler()
+
+    def sample(step: int) -> StepRollouts:
+        found = sampler.sample(step)
+        rollout = found.groups[0].rollouts[0]
+        other = {call.node: call for call in rollout.calls}["b"]
+        calls = [
+            replace(call, completion_token_ids=other.completion_token_ids, logprobs=other.logprobs)
+            if call.node == "a"
+            else call
+            for call in rollout.calls
+        ]
+        first = replace(found.groups[0], rollouts=(replace(rollout, calls=tuple(calls)), *found.groups[0].rollouts[1:]))
+        return replace(found, groups=(first, *found.groups[1:]))
+
+    with pytest.raises(ParityError, match="on one call of node 'a'"):
+        train(world, sample=sample, parity_tolerance=0.02)  # so that the mean of node "a" passes
+
+
+def test_another_temperature_than_that_of_training(small_base: Path, tmp_path: Path) -> None:
+    world = make_world(small_base, tmp_path)
+    sampler = world.sampler()
+    world.sampling = SamplingSpec(max_tokens=5, temperature=0.9)
+    with pytest.raises(ParityError, match=r"at 2 of 3 nodes \('[ac]' by .* '[ac]' by"):
+        train(world, sample=sampler.sample)
+
+
+def test_one_seed_for_the_rollouts_of_a_group(small_base: Path, tmp_path: Path) -> None:
+    world = make_world(small_base, tmp_path)
+    sampler = world.sampler()
+
+    def copies(group: Group) -> Group:
+        first = group.rollouts[0]
+        rollouts: tuple[Rollout, ...] = tuple(replace(first, index=index) for index in range(len(group.rollouts)))
+        return replace(group, rollouts=rollouts)
+
+    def sample(step: int) -> StepRollouts:
+        found = sampler.sample(step)
+        return replace(found, groups=tuple(map(copies, found.groups)))
+
+    with pytest.raises(ParityError, match="one seed"):
+        train(world, sample=sample)
+
+
+def test_a_version_that_is_only_evaluated_is_probed_too(small_base: Path, tmp_path: Path) -> None:
+    world = make_world(small_base, tmp_path)
+    change = stale("c")
+    world.client = Tampering(world.client, change)
+    sampler = world.sampler()
+    trainer = world.trainer(TrainingSpec(steps=1, prompts_per_step=3, group_size=4), sampler.sample)
+    trainer.train()
+    sampler.publish(1)
+    groups = sampler.rollouts([DigitTask().example("train", index) for index in range(3)], greedy=False, step=1, seed=0)
+    with pytest.raises(ParityError, match=r"^version 1: .* at 1 of 3 nodes \('c' by"):
+        trainer.check_published(groups, 1)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_trains_with_the_default_tolerance(dtype: str, tmp_path: Path) -> None:
+    document = {
+        "name": dtype,
+        "topology": {"chain": 3},
+        "task": {"type": "chain", "hops": 3},
+        "training": {"steps": 3, "prompts_per_step": 4},
+        "engine": {"type": "transformers", "dtype": dtype},
+        "runtime": {"type": "local"},
+        "evaluation": {"examples": 8},
+    }
+    steps: list[StepDone] = []
+    run(parse_run_spec(document), tmp_path, lambda event: steps.append(event) if isinstance(event, StepDone) else None)
+    assert [event.step for event in steps] == [1, 2, 3]
+    assert all(1e-5 < event.metrics["parity/logprob_diff_mean"] < 2e-2 for event in steps)
