@@ -23,7 +23,7 @@ from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.base import Example
 from neuromas.tasks.chain import ChainSpec, ChainTask
-from neuromas.tasks.tree import TreeSpec
+from neuromas.tasks.tree import TreeTask
 from neuromas.topology.builders import chain, layered
 
 pytest.importorskip("torch")
@@ -108,7 +108,7 @@ class Generous(ChainTask):
 def test_a_batch_may_bring_its_own_task(worker: RolloutWorker) -> None:
     generous = worker.rollout(make_batch(task=Generous(hops=3)))
     assert {rollout.reward for group in generous for rollout in group.rollouts} == {1.0}
-    strict = worker.rollout(make_batch(task=TreeSpec(type="tree", depth=1)))
+    strict = worker.rollout(make_batch(task=TreeTask(depth=1)))
     assert {rollout.reward for group in strict for rollout in group.rollouts} == {0.0}
 
 
