@@ -205,7 +205,8 @@ def _caveats(data: RunData) -> list[str]:
             "Growth here walks up the task's levels. It makes this curriculum usable; on a fixed task without levels "
             "no such gain has been measured."
         )
-    return notes
+    told = (str(event["message"]) for event in data.events_of("notice") if event.get("severity") == "warning")
+    return [*notes, *dict.fromkeys(told)]
 
 
 def _proportion(entry: Document) -> tuple[str, str, str]:

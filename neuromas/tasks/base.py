@@ -88,6 +88,13 @@ class Task(Protocol):
         """Number of examples of the split at ``level`` (None = the target level); None when the stream is endless."""
         return None
 
+    def chance(self, level: int | None = None) -> float | None:
+        """Mean reward at ``level`` (None = the target level) of guesses that need no work on the question.
+
+        A stage that stays there is warned of. None where nobody knows.
+        """
+        return None
+
     def sample(self, split: Split, level: int | None, most: int) -> tuple[Example, ...]:
         """Return examples to look at before a run: all of a list, the first ``most`` of an endless stream."""
         size = self.size(split, level)

@@ -166,6 +166,16 @@ class ChainTask(Task):
         """Return None: the streams are endless."""
         return None
 
+    def chance(self, level: int | None = None) -> float:
+        """Return how often a guess that follows no hop is right at ``level`` hops (None = the target).
+
+        The chain is back at its start where the cycle's length divides the hops, else at one of seven others.
+        """
+        hops = self.hops if level is None else level
+        lengths = (NUM_SYMBOLS,) if self.cycles == "one" else range(1, NUM_SYMBOLS + 1)
+        at_start = sum(hops % length == 0 for length in lengths) / len(lengths)
+        return max(at_start, (1 - at_start) / (NUM_SYMBOLS - 1))
+
     def score(self, example: Example, text: str) -> float:
         """Return 1.0 when the last fact in the text is the one asked for, with the right value, else 0.0."""
         return score_fact(example.answer, text)

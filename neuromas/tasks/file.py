@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -183,6 +184,20 @@ class FileTask(Task):
         """
         return None if split == "train" else len(self._pool(split, level))
 
+    def chance(self, level: int | None = None) -> float | None:
+        """Return how often a guess among a training question's choices is right, or the commonest answer if oftener.
+
+        None without choices, and where the verifier is the user's code.
+        """
+        if self.spec.choices_key is None or self.spec.verifier not in ("choice", "label"):
+            return None
+        pool = self._pool("train", level)
+        right = [{example.answer, *_listed(example, "answers")} for example in pool]
+        choices = [_listed(example, "choices") for example in pool]
+        guess = sum(len(answers) / len(texts) for answers, texts in zip(right, choices, strict=True))
+        commonest = max(Counter(answer for answers in right for answer in answers).values())
+        return max(guess, commonest) / len(pool)
+
     def sample(self, split: Split, level: int | None, most: int) -> tuple[Example, ...]:
         """Return all rows of a split at a level (None = the highest), each once, in the order of the file."""
         return self._pool(split, level)
@@ -201,12 +216,10 @@ class FileTask(Task):
         return None if answer is None else Description(label=answer, correct=self._is_right(example, answer))
 
     def _read(self, example: Example, text: str) -> str | None:
-        choices = example.info.get("choices")
-        return READERS[self.spec.verifier](text, tuple(map(str, choices)) if isinstance(choices, list) else ())
+        return READERS[self.spec.verifier](text, _listed(example, "choices"))
 
     def _is_right(self, example: Example, answer: str | None) -> bool:
-        further = example.info.get("answers")
-        return answer == example.answer or (isinstance(further, list) and answer in further)
+        return answer == example.answer or answer in _listed(example, "answers")
 
     def _pool(self, split: Split, level: int | None) -> tuple[Example, ...]:
         if level is not None and level not in self.levels:
@@ -226,6 +239,12 @@ class FileTask(Task):
     @cached_property
     def _test(self) -> Pools:
         return _read_file(self.spec, "test", self.spec.test)
+
+
+def _listed(example: Example, key: str) -> tuple[str, ...]:
+    """Return the texts under a key of the example's info; none where it is absent."""
+    found = example.info.get(key)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 @lru_cache(maxsize=64)

@@ -30,7 +30,7 @@ FAMILIES: Final[Mapping[str, type[TaskSpec]]] = {
 }
 GROUP: Final = "neuromas.tasks"
 """Group of the entry points by which an installed package adds a family: its name -> a subclass of ``TaskSpec``."""
-_MEMBERS = ("name", "levels", "example", "size", "sample", "score", "describe", "scoring_timeout_s")
+_MEMBERS = ("name", "levels", "example", "size", "chance", "sample", "score", "describe", "scoring_timeout_s")
 
 
 def family(name: str) -> type[TaskSpec] | None:

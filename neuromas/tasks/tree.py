@@ -187,6 +187,10 @@ class TreeTask(Task):
         depth = self.depth if level is None else level
         return len(_held_out_gates()) if split == "test" and depth == 1 else None
 
+    def chance(self, level: int | None = None) -> float:
+        """Return how often a guess is right: all values of the root are equally frequent."""
+        return 1 / MODULUS
+
     def _draw(self, split: Split, index: int, depth: int) -> TreeProblem:
         size = self.size(split, depth)
         if size is not None:

@@ -36,6 +36,7 @@ from neuromas.journal.events import CheckpointWritten, Evaluated, Phase, Rollout
 from neuromas.rollout.record import Group, Provenance
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
+from neuromas.training.alarms import Alarms
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.restraint import Restraint
@@ -104,6 +105,7 @@ class StageSession:
             modules = tuple(read_checkpoint(module) for module in plan.modules)
             load_start(bank, start, modules, sources, place.spec.seed)
         self.restraint = Restraint(bank, plan)
+        self._alarms = Alarms(plan.index, task.chance(plan.level))
         self._progress = Progress()
         cursor = 0 if start is None else int(start.state["cursor"])
         if resumed is not None:
@@ -312,6 +314,8 @@ class StageSession:
             chosen = [group.rollouts[0] for group in sampled.groups][: tracking.rollouts_per_sample]
             self._place.emit(RolloutsSampled(stage=plan.index, step=step, rollouts=tuple(chosen)))
         self._place.emit(StepDone(stage=plan.index, step=step, metrics={**metrics, **extra}))
+        for notice in self._alarms.after_step(step, metrics):
+            self._place.emit(notice)
 
     def _is_checkpoint(self, step: int) -> bool:
         """Whether a checkpoint follows ``step`` steps; never inside the iterations over one batch."""

@@ -93,6 +93,24 @@ def test_the_answer_is_what_walking_the_pairs_gives(hops: int) -> None:
         assert task.score(example, f"so {example.answer} .") == 1.0
 
 
+@pytest.mark.parametrize("cycles", ["one", "any"])
+@pytest.mark.parametrize("hops", range(1, 10))
+def test_chance_is_how_often_the_best_place_to_guess_is_right(cycles: str, hops: int) -> None:
+    task = ChainTask(hops=hops, cycles=cycles)
+    at_start = sum(
+        example.prompt.split("start ")[1][0] == example.answer[-1]
+        for example in (task.example("train", index) for index in range(2000))
+    )
+    share = at_start / 2000
+    assert task.chance() == pytest.approx(max(share, (1 - share) / 7), abs=0.05)
+    assert ChainTask(hops=9, cycles=cycles).chance(hops) == task.chance()
+
+
+def test_chance_of_the_quickstart() -> None:
+    assert ChainTask(hops=5).chance() == 1 / 7
+    assert ChainTask(hops=5, cycles="any").chance() == 2 / 8
+
+
 def test_messages_are_described_by_the_hop_they_state() -> None:
     task = ChainTask(hops=9)
     example = task.example("train", 3, level=7)

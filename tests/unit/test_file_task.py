@@ -82,6 +82,27 @@ def test_a_label_is_told_from_the_choices_of_its_row(tmp_path: Path) -> None:
         )
 
 
+def test_chance_is_a_guess_among_the_choices_or_the_commonest_answer(tmp_path: Path) -> None:
+    def rows(answers: str, choices: str) -> list[dict[str, object]]:
+        return [
+            {"question": f"{n}?", "answer": answer, "choices": list(choices), "level": 1 + n // 4}
+            for n, answer in enumerate(answers)
+        ]
+
+    def chance(lines: list[dict[str, object]], level: int | None = None, **settings: object) -> float | None:
+        return load(spec(tmp_path, train=lines, test=lines, choices_key="choices", **settings)).chance(level)
+
+    assert chance(rows("aaab", "ab"), verifier="label") == 0.75
+    assert chance(rows("abcd", "abcd"), verifier="label") == 0.25
+    assert chance(rows("ABCD", "wxyz"), verifier="choice") == 0.25
+    both = rows("abcdabab", "abcd")
+    found = [chance(both, level, verifier="label", level_key="level") for level in (1, 2, None)]
+    assert found == [0.25, 0.5, 0.5]
+    several = [{"question": "?", "answer": ["a", "b"], "choices": ["a", "b", "c", "d"]}]
+    assert chance(several, verifier="label") == 1.0
+    assert load(spec(tmp_path)).chance() is None
+
+
 def test_answers_are_scored_and_described(tmp_path: Path) -> None:
     task = load(spec(tmp_path))
     example = task.example("test", 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from neuromas.errors import SpecError
-from neuromas.journal.events import Evaluated, Event, Grown, RolloutsSampled, StageEnded, StageStarted, StepDone
+from neuromas.journal.events import Evaluated, Event, Grown, Notice, RolloutsSampled, StageEnded, StageStarted, StepDone
 from neuromas.journal.folder import RunFolder, RunWriter
 from neuromas.report.data import COMPARISON_FILE, RunData
 from neuromas.report.page import render, write_report
@@ -70,6 +70,13 @@ def make_run(path: Path, events: list[Event]) -> Path:
         writer(event)
     writer.close()
     return path
+
+
+def test_warnings_of_the_run_are_read_with_its_figures(tmp_path: Path) -> None:
+    notices = [Notice(message="stage 0, step 5: no gradient", severity="warning"), Notice(message="3 -> 7 nodes")]
+    page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), *notices, notices[0]]))
+    assert page.text.count("stage 0, step 5: no gradient") == 1
+    assert "3 -> 7 nodes" not in page.text
 
 
 def test_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
