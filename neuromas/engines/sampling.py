@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuromas.rollout.engine import Sampling
-
-_BLOCK = 128
 
 
 def sample_rows(
@@ -24,7 +22,7 @@ def sample_rows(
     Args:
         logits: (rows, vocabulary), float32, on any device; what is as long as the vocabulary stays there.
         samplings: settings per row.
-        generators: random stream per row, on the CPU.
+        generators: random stream per row, on the same device.
     """
     device = logits.device
     temperatures = torch.tensor([sampling.temperature or 1.0 for sampling in samplings], device=device)
@@ -35,43 +33,24 @@ def sample_rows(
     is_broken = logprobs.isnan().any(-1)
     logprobs = logprobs.masked_fill(is_broken[:, None], 0.0)
     sampled = logprobs.argmax(-1)
-    drawn = torch.tensor([sampling.temperature > 0 for sampling in samplings], device=device)
-    if bool(drawn.any()):
-        uniform = [
-            torch.rand((), generator=generator, dtype=torch.float64) if sampling.temperature > 0 else torch.zeros(())
-            for sampling, generator in zip(samplings, generators, strict=True)
-        ]
-        sampled = torch.where(drawn, _inverse(logprobs, torch.stack(uniform).to(device, torch.float64)), sampled)
-    sampled = sampled.masked_fill(is_broken, 0)
+    if any(sampling.temperature > 0 for sampling in samplings):
+        raced = logprobs.exp() / _delays(logprobs, samplings, generators)
+        drawn = torch.tensor([sampling.temperature > 0 for sampling in samplings], device=device)
+        sampled = torch.where(drawn, raced.argmax(-1), sampled)
     chosen = logprobs.gather(-1, sampled[:, None])[:, 0].masked_fill(is_broken, torch.nan)
     return sampled.tolist(), chosen.tolist()
 
 
-def _inverse(logprobs: Tensor, uniform: Tensor) -> Tensor:
-    """Return the token at which each row's cumulative probability passes ``uniform``, shape (rows,).
+def _delays(logprobs: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]) -> Tensor:
+    """Return exponential delays: the token whose probability over its delay is largest is a draw from the row.
 
-    Sums are in float64, where they stay exact over a large vocabulary: first over blocks, then inside the one block
-    that the point falls in. A token of probability 0 is never returned.
+    vLLM draws in this way too, so that both engines sample the same tokens from the same seeds on one kind of device.
     """
-    padded = nn.functional.pad(logprobs.exp(), (0, -logprobs.shape[1] % _BLOCK))
-    probabilities = padded.view(len(padded), -1, _BLOCK)
-    block_passed = probabilities.sum(-1, dtype=torch.float64).cumsum(-1)
-    block, rest = _passing(block_passed, uniform * block_passed[:, -1])
-    rows = torch.arange(len(block), device=block.device)
-    token, _ = _passing(probabilities[rows, block].double().cumsum(-1), rest)
-    return block * _BLOCK + token
-
-
-def _passing(passed: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each row of cumulative sums passes its point, and what of the point is left behind the place before.
-
-    Rounding must not lift a point to the total, which nothing passes.
-    """
-    total = passed[:, -1]
-    point = torch.minimum(point, torch.nextafter(total, torch.zeros_like(total)))
-    place = torch.searchsorted(passed, point[:, None], right=True)
-    before = nn.functional.pad(passed, (1, 0)).gather(1, place)
-    return place[:, 0], point - before[:, 0]
+    delays = torch.ones_like(logprobs)
+    for row, (sampling, generator) in enumerate(zip(samplings, generators, strict=True)):
+        if sampling.temperature > 0:
+            delays[row].exponential_(generator=generator)
+    return delays
 
 
 def _nucleus(logprobs: Tensor, masses: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class TransformersEngine:
         self._max_rows = spec.max_num_seqs
         self._versions = VersionTable(max_adapters, max_rank)
         self._lora = LoraRows(self._model, max_adapters, max_rank)
-        self._stream = torch.Generator().manual_seed(0)
+        self._stream = torch.Generator(self._device).manual_seed(0)
         self._queue: deque[EngineCall] = deque()
         self._refused: list[EngineResult] = []
         self._cohorts: list[_Cohort] = []
@@ -197,7 +197,7 @@ class TransformersEngine:
         room = min(call.sampling.max_tokens, self._max_model_len - len(call.prompt_token_ids))
         generator = self._stream
         if call.sampling.seed is not None:
-            generator = torch.Generator().manual_seed(call.sampling.seed)
+            generator = torch.Generator(self._device).manual_seed(call.sampling.seed)
         return _Row(call, slot, room, generator)
 
     def _advance(self, cohort: _Cohort) -> list[EngineResult]:
