@@ -137,4 +137,4 @@ def test_a_view_is_read_back_and_its_faults_are_named() -> None:
         ("nodes[1].view", "got the integer 3; expected a table such as {role = 'output', depth = 2, width = 1}"),
     ]
     flat = {"nodes": [{"id": "a", "view": view | {"depth": 0}}], "edges": []}
-    assert faults(flat) == [("nodes[0].view", "got depth 0 and width 1; both are at least 1")]
+    assert faults(flat) == [("nodes[0].view", "got depth 0 and width 1; both are 1 to 65536")]
