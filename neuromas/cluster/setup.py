@@ -26,7 +26,9 @@ class WorkerSetup:
 
     def make(self) -> RolloutWorker:
         """Return a worker with its engine loaded; takes seconds."""
-        return RolloutWorker(self.base_folder, self.engine, self.prompt, self.task, self.max_adapters, self.max_rank)
+        return RolloutWorker(
+            self.base_folder, self.engine, self.prompt, self.task, self.max_adapters, self.max_rank, self.targets
+        )
 
 
 def set_threads(num_threads: int) -> None:

@@ -11,6 +11,8 @@ from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.errors import BaseModelError
 from neuromas.rollout.engine import EngineCall, Sampling
 from neuromas.spec.machine import EngineSpec
+from neuromas.spec.parts import PromptSpec
+from neuromas.tasks.chain import ChainSpec
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm")
@@ -145,3 +147,19 @@ def test_exported_folders_serve_in_stock_vllm_beside_the_bare_base(small_base: P
         assert tuple(completion.token_ids) == oracle_result.token_ids
         pairs = zip(completion.logprobs, completion.token_ids, strict=True)
         assert [entry[token].logprob for entry, token in pairs] == pytest.approx(oracle_result.logprobs, abs=1e-4)
+
+
+def test_the_engine_of_a_run_wraps_the_layers_that_its_spec_adapts_and_no_others(small_base: Path) -> None:
+    from vllm.lora.layers import BaseLayerWithLoRA
+
+    from neuromas.cluster.setup import WorkerSetup
+
+    engine, task = EngineSpec(kv_cache_gib=0.1, max_num_seqs=8), ChainSpec(type="chain", hops=2)
+    worker = WorkerSetup(small_base, engine, PromptSpec(), task, 1, 1, targets=("v_proj",)).make()
+    try:
+        runner = worker._engine._engine.engine_core.engine_core.model_executor.driver_worker.model_runner
+        wrapped = {path for path, layer in runner.model.named_modules() if isinstance(layer, BaseLayerWithLoRA)}
+    finally:
+        worker.close()
+    # vLLM computes q, k and v in one layer.
+    assert wrapped == {f"model.layers.{layer}.self_attn.qkv_proj" for layer in range(2)}
