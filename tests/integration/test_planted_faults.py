@@ -131,8 +131,9 @@ def test_the_b_of_one_node_scaled_by_a_twentieth(small_base: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"at 1 of 3 nodes \('a' by"),
-        ({"parity_tolerance": 0.04}, "on one call of node 'a'"),  # the mean of 48 rows passes
+        ({"group_size": 16}, r"at 1 of 3 nodes \('a' by"),
+        # The call is off by about half a nat: the mean of 144 rows passes, a single call may be off by .2.
+        ({"group_size": 48, "parity_tolerance": 0.01}, "on one call of node 'a'"),
     ],
     ids=["by_default", "behind_the_mean_of_many"],
 )
@@ -142,7 +143,7 @@ def test_one_call_routed_to_another_adapter(
     world = make_world(small_base, tmp_path)
     world.client = Astray(world.client)
     with pytest.raises(ParityError, match=rf"^version 0: .* {message}"):
-        train(world, group_size=16, **settings)
+        train(world, **settings)
 
 
 def test_another_temperature_than_that_of_training(small_base: Path, tmp_path: Path) -> None:
