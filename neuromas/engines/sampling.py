@@ -37,6 +37,7 @@ def sample_rows(
         raced = logprobs.exp() / _delays(logprobs, samplings, generators)
         drawn = torch.tensor([sampling.temperature > 0 for sampling in samplings], device=device)
         sampled = torch.where(drawn, raced.argmax(-1), sampled)
+    sampled = sampled.masked_fill(is_broken, 0)
     chosen = logprobs.gather(-1, sampled[:, None])[:, 0].masked_fill(is_broken, torch.nan)
     return sampled.tolist(), chosen.tolist()
 
