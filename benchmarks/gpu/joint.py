@@ -24,6 +24,7 @@ from torch import nn
 
 from benchmarks.gpu.shapes import SHAPES, TARGETS, Shape, make_model, peak_flops, step_flops, twin
 from benchmarks.measure import Cell, interleave, ratio, report
+from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import attach
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.training.packing import Bucket, pack
@@ -148,8 +149,8 @@ def measure(place: Device, shape: Shape, arguments: argparse.Namespace) -> list[
         model, bank = attach(twin(base), LoraSpec(rank=arguments.rank, targets=TARGETS), names, seed=0)
         owner = node_of_group(arguments.groups, nodes)
 
-        def route(groups: np.ndarray, bank: object = bank, owner: np.ndarray = owner) -> None:
-            bank.set_routes(torch.from_numpy(owner[groups]))  # type: ignore[attr-defined]
+        def route(groups: np.ndarray, bank: AdapterBank = bank, owner: np.ndarray = owner) -> None:
+            bank.set_routes(torch.from_numpy(owner[groups]))
 
         model.train()
         runs[f"joint, N = {nodes}"] = partial(joint, place, model, route, padded)
