@@ -14,6 +14,7 @@ from redis_server import RedisServer, running_redis
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from neuromas.rollout.prompt import Renderer
     from neuromas.run.run import RunResult
 
 # Fixed examples and no deadline: a test's outcome does not depend on luck or on how busy the machine is.
@@ -104,6 +105,15 @@ def word_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": BOS, "eos_token": EOS}))
     (folder / "neuromas.json").write_text(json.dumps({"renderer": "compact"}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def renderer(word_base: Path) -> Renderer:
+    """The renderer of the tiny base's words."""
+    from neuromas.rollout.prompt import make_renderer
+    from neuromas.spec.parts import PromptSpec
+
+    return make_renderer(PromptSpec(), word_base)
 
 
 @pytest.fixture(scope="module")

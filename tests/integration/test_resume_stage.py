@@ -48,7 +48,7 @@ def assert_same(first: Path, second: Path) -> None:
 
 @pytest.mark.parametrize(("where", "saved"), [("step", 4), ("save", 2)])
 def test_kill_and_resume(client: LocalRolloutClient, whole: Path, tmp_path: Path, where: str, saved: int) -> None:
-    script = Path(__file__).with_name("resumed_stage.py")
+    script = Path(__file__).parents[1] / "support" / "resumed_stage.py"
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path), where],
         capture_output=True,

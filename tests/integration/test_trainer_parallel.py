@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from neuromas.losses.registry import LOSSES
 
-SCRIPT = Path(__file__).with_name("parallel_stage.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "parallel_stage.py"
 ENVIRONMENT = {"PYTHONPATH": f"{SCRIPT.parents[2]}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 SOLVED = {"learns": [1, 3]}  # of six prompts; with two processes both belong to the second
 CASES: dict[str, dict[str, Any]] = {

@@ -1,56 +1,28 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from word_batches import PLACE, TASK, WHERE, make_batch, tokens
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.symbols import symbols
 from neuromas.engines.scripted import ScriptedEngine
 from neuromas.errors import EngineError, RolloutError
-from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow, call_seed, rollout_seed, run_dataflow
 from neuromas.rollout.engine import EngineCall, EngineResult
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Provenance
-from neuromas.spec.parts import PromptSpec, SamplingSpec
-from neuromas.tasks.chain import ChainTask
+from neuromas.spec.parts import SamplingSpec
 from neuromas.topology.builders import chain, layered, random
 from neuromas.topology.graph import Node, Topology
 
-TASK = ChainTask(hops=2)
-WHERE = Provenance("run", stage=1, step=7)
-PLACE = {symbol: place for place, symbol in enumerate(symbols())}
 FORK = Topology(
     tuple(map(Node, ("slow", "fast", "next", "out"))),
     (("fast", "next"), ("next", "out"), ("slow", "out")),
     "out",
 )
-
-
-@pytest.fixture(scope="session")
-def renderer(word_base: Path) -> Renderer:
-    return make_renderer(PromptSpec(), word_base)
-
-
-def make_batch(topology: Topology, examples: int = 1, group_size: int = 1, **changes: object) -> RolloutBatch:
-    settings: dict[str, object] = {
-        "topology": topology,
-        "examples": tuple(TASK.example("train", index) for index in range(examples)),
-        "group_size": group_size,
-        "adapters": dict.fromkeys(topology.adapters),
-        "sampling": SamplingSpec(max_tokens=4),
-        "greedy": False,
-        "seed": 3,
-        "provenance": WHERE,
-    }
-    return RolloutBatch(**(settings | changes))  # type: ignore[arg-type]
-
-
-def tokens(text: str) -> tuple[int, ...]:
-    return tuple(PLACE[word] for word in text.split())
 
 
 def node_of(call: EngineCall) -> str:

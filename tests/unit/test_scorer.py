@@ -5,6 +5,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from word_batches import make_batch, tokens
 
 from neuromas.engines.scripted import ScriptedEngine
 from neuromas.errors import TaskError
@@ -14,9 +15,6 @@ from neuromas.tasks.base import Score, Task
 from neuromas.tasks.code import load_code
 from neuromas.tasks.judge import judge
 from neuromas.topology.builders import chain
-from tests.unit.test_dataflow import make_batch, renderer, tokens
-
-__all__ = ["renderer"]  # a fixture
 
 VERIFIER = """
 import os, time

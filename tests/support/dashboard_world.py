@@ -37,7 +37,7 @@ WAIT_MS = 60_000
 """Longest wait for something to be seen; the machine may have much else to do."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 """Commands of the machine's own browser: .ci/run installs the first. Playwright brings none, and none is downloaded."""
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOG = "attempt-1.log.jsonl"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 

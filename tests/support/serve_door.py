@@ -1,6 +1,6 @@
 """A process that deploys on a Ray cluster with tokens, as a supervisor does; orders come as JSON lines on stdin.
 
-``DoorProcess`` starts it and the cluster. ``python tests/serve_door.py PORT`` is the process itself.
+``DoorProcess`` starts it and the cluster. ``python tests/support/serve_door.py PORT`` is the process itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 START_S = 420.0
 TOKEN = "what replicas ask for"
 """Of the replicas."""

@@ -17,7 +17,7 @@ import httpx
 
 from neuromas.cli.remote import Remote
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 START_S = 420.0
 DEADLINE_S = 420.0
 Document = dict[str, Any]

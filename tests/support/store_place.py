@@ -15,8 +15,8 @@ from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store
 from neuromas.services.store.open import open_store
 
-ROOT = Path(__file__).parents[1]
-WRITER = Path(__file__).parent / "contract" / "store_writer.py"
+ROOT = Path(__file__).parents[2]
+WRITER = Path(__file__).with_name("store_writer.py")
 
 
 @dataclass(frozen=True)

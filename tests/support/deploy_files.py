@@ -12,7 +12,7 @@ import yaml
 
 from neuromas.services.settings import CLIENT_VARIABLES, PREFIX, Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::(?P<kind>[-?])(?P<text>[^}]*))?\}")
 SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|_KEY$")
