@@ -143,17 +143,16 @@ class Dataflow:
             RolloutError: rollouts are under way and the engine says it has nothing to do.
         """
         began = perf_counter()
-        self._submit()
+        done = self._finish(self._submit())
         step_s = 0.0
-        done = []
-        if self._passes or not self._scoring:
+        if self._passes:
             before_step = perf_counter()
             results = self._step()
             step_s = perf_counter() - before_step
             if self._num_watched:
                 results += self._watch()
-            done = self._finish([rollout for rollout in self._absorb(results) if rollout.is_finished])
-        else:
+            done += self._finish([rollout for rollout in self._absorb(results) if rollout.is_finished])
+        elif self._scoring and not done:
             wait([score for _, score in self._scoring.values()], return_when=FIRST_COMPLETED)
         done = sorted(done + self._scored(), key=lambda item: item[0])
         stats = self._stats
@@ -165,7 +164,7 @@ class Dataflow:
         return done
 
     def _step(self) -> list[EngineResult]:
-        if self._passes and not self._engine.has_unfinished():
+        if not self._engine.has_unfinished():
             raise RolloutError(f"{len(self._passes)} rollouts wait for an engine that has no call under way")
         return self._engine.step()
 
@@ -217,24 +216,33 @@ class Dataflow:
         self._pieces.clear()
         self._num_watched = 0
 
-    def _submit(self) -> None:
+    def _submit(self) -> list[Pass]:
+        """Give the engine what is ready; return the rollouts that failed because a prompt could not be written."""
         # Node by node: neighbours in the batch then share their adapter, and rollouts of a group their prefix.
-        self._ready.sort(key=lambda item: (item[1].place, item[0].key))
-        began = perf_counter()
-        calls = [self._call(rollout, seat) for rollout, seat in self._ready]
+        ready = sorted(self._ready, key=lambda item: (item[1].place, item[0].key))
         self._ready.clear()
+        began = perf_counter()
+        prompts: list[tuple[Pass, Seat, tuple[int, ...]]] = []
+        failed = []
+        for rollout, seat in ready:
+            try:
+                prompts.append((rollout, seat, rollout.prompt(seat)))
+            except RolloutError as error:
+                if rollout.failure is None:
+                    failed.append(rollout)
+                    rollout.refuse(seat, str(error))
+                    self._leave_engine(rollout)
+        calls = [self._call(*written) for written in prompts if written[0].failure is None]
         rendered = perf_counter()
         if calls:
             self._engine.submit(calls)
         self._stats.prompt_tokens += sum(len(call.prompt_token_ids) for call in calls)
         self._stats.render_s += rendered - began
         self._stats.engine_s += perf_counter() - rendered
+        return failed
 
-    def _call(self, rollout: Pass, seat: Seat) -> EngineCall:
-        topology, sampling = rollout.plan.batch.topology, seat.sampling
-        prompt = rollout.plan.renderer.render(
-            topology, seat.id, rollout.example, rollout.signals(seat), max_tokens=seat.stated_tokens
-        )
+    def _call(self, rollout: Pass, seat: Seat, prompt: tuple[int, ...]) -> EngineCall:
+        sampling = seat.sampling
         if sampling.temperature > 0:
             seed = call_seed(rollout.seed, seat.id)
             sampling = Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from neuromas.adapters.ref import AdapterRef
-from neuromas.errors import TaskError
+from neuromas.errors import RolloutError, TaskError
 from neuromas.rollout.answer import Answer, AnswerSettings
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.engine import Partial, Sampling
@@ -107,6 +107,25 @@ class Pass:
         text = self.calls[sender].text
         texts = self.plan.replaced.get((sender, reader))
         return text if texts is None else texts.get(self.example.id, text)
+
+    def prompt(self, seat: Seat) -> tuple[int, ...]:
+        """Return what ``seat`` reads, as token ids.
+
+        Raises:
+            RolloutError: the renderer, or the tokenizer under it, cannot write it: a fault of this question alone.
+        """
+        batch = self.plan.batch
+        try:
+            return self.plan.renderer.render(
+                batch.topology, seat.id, self.example, self.signals(seat), max_tokens=seat.stated_tokens
+            )
+        except Exception as error:
+            raise RolloutError(f"its prompt cannot be written: {type(error).__name__}: {error}") from error
+
+    def refuse(self, seat: Seat, reason: str) -> None:
+        """End the rollout at a call that the engine is not given."""
+        self.calls[seat.id] = NodeCall(seat.id, seat.adapter, (), (), (), "error", "", error=reason)
+        self.failure = f"node {seat.id!r}: {reason}"
 
     def unlock(self, seat: Seat) -> list[Seat]:
         """Return the successors of ``seat`` whose last missing input was its message."""

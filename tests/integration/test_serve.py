@@ -201,6 +201,15 @@ def test_a_call_that_no_engine_can_do_fails_alone(server: GraphServer) -> None:
     assert well.result(WAIT_S).rollout.failure is None
 
 
+def test_a_question_that_no_tokenizer_reads_fails_alone(server: GraphServer) -> None:
+    """The HTTP door refuses it; other callers of the server reach the engine's thread with it."""
+    broken = server.ask(Question("graph", "find \ud800"))
+    well = server.ask(Question("graph", question(0)))
+    assert str(broken.result(WAIT_S).rollout.failure).startswith("node 'a': its prompt cannot be written: TypeError")
+    assert well.result(WAIT_S).rollout.failure is None
+    assert server.is_alive
+
+
 @pytest.mark.parametrize("text", ["x" * 4_000_000, "0: 5 " * 800_000, " " * 4_000_000, "0: 5 " * 60])
 def test_a_question_beyond_the_context_is_told_so_and_not_read_in_the_engines_thread(
     url: str, server: GraphServer, text: str, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from trainer_world import World, make_world, one_step_gradients
+from trainer_world import DigitTask, World, make_world, one_step_gradients
 
 from neuromas.errors import ParityError, TrainingError
 from neuromas.losses.contract import Loss
@@ -16,6 +16,7 @@ from neuromas.losses.registry import LOSSES, sum_over_rollout
 from neuromas.rollout.record import Group, NodeCall
 from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.training import TrainingSpec
+from neuromas.tasks.base import Example, Split
 from neuromas.training.sampler import StepRollouts
 
 
@@ -26,6 +27,25 @@ def spec(**settings: Any) -> TrainingSpec:
 @pytest.fixture
 def world(small_base: Path, tmp_path: Path) -> World:
     return make_world(small_base, tmp_path)
+
+
+class HalfReadable(DigitTask):
+    """Every second question is no text."""
+
+    def example(self, split: Split, index: int, level: int | None = None) -> Example:
+        example = super().example(split, index, level)
+        return replace(example, prompt="\ud800") if index % 2 else example
+
+
+def test_a_question_that_no_tokenizer_reads_fails_alone(world: World) -> None:
+    sampled = world.sampler(task=HalfReadable()).sample(0)
+    reasons = [{rollout.failure for rollout in group.rollouts} for group in sampled.groups]
+    why = "node 'a': its prompt cannot be written: TypeError: TextInputSequence must be str"
+    assert reasons == [{None}, {why}, {None}]
+    trainer = world.trainer(spec(steps=1), lambda step: sampled)
+    trainer.train()
+    assert trainer.metrics["rollout/failed_fraction"] == pytest.approx(1 / 3)
+    assert trainer.metrics["train/grad_norm/a"] > 0
 
 
 def edited(rollouts: StepRollouts, change: Any) -> StepRollouts:

@@ -23,7 +23,7 @@ from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
-from neuromas.tasks.base import Description, Example, Split
+from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
@@ -77,7 +77,7 @@ class World:
     folder: Path
     sampling: SamplingSpec
 
-    def sampler(self, prompts: int = 3, group_size: int = 4, **plan: Any) -> StepSampler:
+    def sampler(self, prompts: int = 3, group_size: int = 4, task: Task | None = None, **plan: Any) -> StepSampler:
         sample_plan = SamplePlan(
             topology=self.topology,
             level=None,
@@ -90,7 +90,7 @@ class World:
             **plan,
         )
         return StepSampler(
-            self.client, DigitTask(), sample_plan, self.bank.export_all, lambda group: True, Alone(), cursor=0
+            self.client, task or DigitTask(), sample_plan, self.bank.export_all, lambda group: True, Alone(), cursor=0
         )
 
     def trainer(

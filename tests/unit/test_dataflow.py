@@ -10,11 +10,13 @@ from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.symbols import symbols
 from neuromas.engines.scripted import ScriptedEngine
 from neuromas.errors import EngineError, RolloutError
+from neuromas.rollout.batch import Substitution
 from neuromas.rollout.dataflow import Dataflow, call_seed, rollout_seed, run_dataflow
 from neuromas.rollout.engine import EngineCall, EngineResult
 from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Provenance
 from neuromas.spec.parts import SamplingSpec
+from neuromas.tasks.base import Example
 from neuromas.topology.builders import chain, layered, random
 from neuromas.topology.graph import Node, Topology
 
@@ -178,6 +180,49 @@ def test_an_over_long_prompt_and_an_unknown_adapter_are_data(renderer: Renderer)
     unknown = {"n1": AdapterRef("n1", 0), "n2": None, "n3": None}
     (group,) = run_dataflow(engine, renderer, TASK, make_batch(chain(3), adapters=unknown))
     assert group.rollouts[0].failure == "node 'n1': adapter n1-v0 is not published"
+
+
+NOT_TEXT = Example("half", "find \ud800", "")
+"""A question that no tokenizer reads."""
+
+
+@pytest.mark.parametrize("topology", [chain(2), FORK, Topology((Node("n1"),), (), "n1")])
+def test_a_question_that_cannot_be_written_fails_alone_before_the_engine_is_asked(
+    renderer: Renderer, topology: Topology
+) -> None:
+    engine = ScriptedEngine(say("7"))
+    fine = TASK.example("train", 0)
+    batch = make_batch(topology, group_size=2)
+    alone = run_dataflow(engine, renderer, TASK, replace(batch, examples=(NOT_TEXT,)))
+    assert [rollout.reward for rollout in alone[0].rollouts] == [0.0, 0.0]
+    assert engine.history == []
+    refused, answered = run_dataflow(engine, renderer, TASK, replace(batch, examples=(NOT_TEXT, fine)))
+    rollout = refused.rollouts[0]
+    assert rollout.failure == (
+        f"node {topology.order[0]!r}: its prompt cannot be written: TypeError: TextInputSequence must be str"
+    )
+    assert [(call.node, call.finish_reason) for call in rollout.calls] == [(topology.order[0], "error")]
+    assert answered.rollouts[0].failure is None
+    assert not engine.has_unfinished()
+
+
+def test_a_prompt_in_the_middle_of_a_graph_that_cannot_be_written_ends_its_rollout_and_no_other(
+    renderer: Renderer,
+) -> None:
+    """The message that makes it so stands in for what a node has said, as in a study of messages."""
+    engine = ScriptedEngine(say("7"), delay=lambda call: 9 if node_of(call) == "slow" else 1)
+    batch = make_batch(FORK, examples=2)
+    instead = {batch.examples[0].id: "\ud800"}
+    batch = replace(batch, substitutions=(Substitution("fast", "next", instead),))
+    flow = Dataflow(engine, renderer)
+    broken, fine = (group.rollouts[0] for group in flow.run(TASK, batch))
+    assert broken.failure == "node 'next': its prompt cannot be written: TypeError: TextInputSequence must be str"
+    assert [call.node for call in broken.calls] == ["fast", "next"]
+    assert broken.reward == 0.0
+    assert fine.failure is None
+    assert len(fine.calls) == 4
+    assert not engine.has_unfinished()
+    assert (flow.stats.rollouts, flow.stats.failed_rollouts, flow.stats.calls) == (2, 1, 5)
 
 
 def test_an_interrupt_leaves_the_engine_empty(renderer: Renderer) -> None:
