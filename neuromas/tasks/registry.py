@@ -16,6 +16,7 @@ from neuromas.schema.parse import parse_section
 from neuromas.tasks.base import Task
 from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.file import FileSpec
+from neuromas.tasks.programs import ProgramsSpec
 from neuromas.tasks.python import PythonSpec
 from neuromas.tasks.reasoning_gym import ReasoningGymSpec
 from neuromas.tasks.spec import TaskSpec
@@ -26,6 +27,7 @@ FAMILIES: Final[Mapping[str, type[TaskSpec]]] = {
     "tree": TreeSpec,
     "file": FileSpec,
     "reasoning_gym": ReasoningGymSpec,
+    "programs": ProgramsSpec,
     "python": PythonSpec,
 }
 GROUP: Final = "neuromas.tasks"
