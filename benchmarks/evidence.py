@@ -19,7 +19,6 @@ from benchmarks.pages import replace_table
 from neuromas.report.data import RunData
 from neuromas.report.graph import draw_trained
 from neuromas.report.numbers import count
-from neuromas.spec.parse import parse_run_spec
 from neuromas.studies.compare import (
     Document,
     Group,
@@ -29,9 +28,9 @@ from neuromas.studies.compare import (
     with_local_runtime,
     write_comparison,
 )
-from neuromas.studies.demo import QUICKSTART
+from neuromas.studies.demo import example
 from neuromas.studies.display import RunsDisplay
-from neuromas.studies.lanes import run_side_by_side
+from neuromas.studies.side_by_side import run_side_by_side
 
 README = Path("README.md")
 HEAD = "| {title} | greedy | sampled | nodes | trained parameters | rollouts | node calls |"
@@ -39,7 +38,7 @@ RULE = "|---|---|---|---|---|---|---|"
 
 
 def make_groups(seeds: Sequence[int]) -> list[Group]:
-    return [make_group(parse_run_spec(QUICKSTART), seeds=seeds, title="Chains of 5 hops")]
+    return [make_group(example("quickstart"), seeds=seeds, title="Chains of 5 hops")]
 
 
 def markdown(document: Document) -> str:

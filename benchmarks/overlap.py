@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measure import Cell, ratio, report
 from neuromas.checkpoints.location import read_topology
@@ -28,9 +27,8 @@ from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.journal.events import Event, StepDone
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
-from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.studies.demo import QUICKSTART
+from neuromas.studies.demo import example
 from neuromas.training.plan import StagePlan, StageResult
 
 MODES = {"in sequence": 0, "overlapped": 1}
@@ -78,9 +76,11 @@ class Lane:
 
 
 def make_spec(overlap: int, seed: int, steps: int, examples: int) -> RunSpec:
-    document: dict[str, Any] = {**QUICKSTART, "name": f"overlap{overlap}-s{seed}", "seed": seed}
-    document["training"] = {**document["training"], "steps": steps, "overlap": overlap}
-    return parse_run_spec(document | {"evaluation": {"examples": examples}})
+    spec = example("quickstart")
+    training = spec.training.model_copy(update={"steps": steps, "overlap": overlap})
+    evaluation = spec.evaluation.model_copy(update={"examples": examples})
+    name = f"overlap{overlap}-s{seed}"
+    return spec.model_copy(update={"name": name, "seed": seed, "training": training, "evaluation": evaluation})
 
 
 def speed(turns: int, steps: int, folder: Path) -> list[dict[str, Cell]]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -21,13 +22,13 @@ from neuromas.serving.body_size import MAX_VALUES, holds_too_much
 from neuromas.serving.chat import Completion, encode, event
 from neuromas.serving.chat_request import ChatRequest
 from neuromas.serving.door import Conversation, Door, LeftError
-from neuromas.serving.draws import draw_bits
 from neuromas.serving.gate import Gate
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import ServedGraph
 from neuromas.serving.question import Answered
 
 MAX_BODY_BYTES = 4 * 2**20
+_IDS = Random()  # as for seeds: the kernel's numbers cost a wait for the interpreter
 
 
 def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bool = False) -> FastAPI:
@@ -103,7 +104,7 @@ class _Chat:
 async def _answer(door: Door, receive: Receive) -> Response:
     chat = await _read(receive)
     question = chat.question()
-    completion = Completion(chat, question.seed, f"chatcmpl-{draw_bits(128):032x}", int(time.time()))
+    completion = Completion(chat, question.seed, f"chatcmpl-{_IDS.getrandbits(128):032x}", int(time.time()))
     try:
         if door.server.may_be_too_long(question):
             await asyncio.to_thread(door.server.check_length, question)

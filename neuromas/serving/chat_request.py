@@ -7,18 +7,19 @@ by name, unless it asks for what happens anyway.
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 from neuromas.rollout.answer import AnswerSettings
-from neuromas.serving.draws import draw_bits
 from neuromas.serving.question import Question
 from neuromas.topology.graph import MIN_TEMPERATURE, MIN_TOP_P
 
 _SEED_MASK = 2**63 - 1
 _DRAWN_BITS = 53
 """Of a drawn seed: what readers of JSON that keep numbers as floats, as browsers do, can send back unchanged."""
+_SEEDS = Random()  # not the kernel's numbers: whoever asks it beside a busy engine waits for the interpreter again
 _SPEAKERS = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
 _MAX_STOPS = 4
 _MAX_STOP = 256
@@ -198,7 +199,7 @@ class ChatRequest(Wire):
             text=self.text,
             temperature=self.temperature,
             top_p=self.top_p,
-            seed=draw_bits(_DRAWN_BITS) if self.seed is None else self.seed & _SEED_MASK,
+            seed=_SEEDS.getrandbits(_DRAWN_BITS) if self.seed is None else self.seed & _SEED_MASK,
             answer=AnswerSettings(self.stream, self.stop, self.max_completion_tokens or self.max_tokens),
             deadline_s=self.neuromas.deadline_s,
         )

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
@@ -24,7 +23,6 @@ from neuromas.rollout.engine import Engine
 from neuromas.rollout.record import Provenance, Rollout
 from neuromas.serving.graph_table import Graph, GraphTable, ServedGraph
 from neuromas.serving.load import Limits, Load
-from neuromas.serving.patience import Patience
 from neuromas.serving.question import (
     Answered,
     DeadlineError,
@@ -86,8 +84,6 @@ class GraphServer:
         self._puts: deque[_Put] = deque()
         self._next_look = 0.0
         self._load = Load()
-        self._patience = Patience(self.limits.patience_steps)
-        self._num_answered = 0
         self._max_model_len: int | None = None
         ready: Future[tuple[Dataflow, GraphTable]] = Future()
         self._thread = threading.Thread(target=self._work, args=(start_engine, ready), name="engine", daemon=True)
@@ -237,12 +233,12 @@ class GraphServer:
             self._refuse_all()
 
     def _serve(self) -> None:
-        """Rounds of: await who was answered, take orders, admit, step, tell. Nothing to do and closing: the end."""
+        """Rounds of: take orders, admit, step, tell. Nothing to do and closing: the end."""
         while True:
-            is_idle = not (self._flow.has_unfinished or self._line or self._puts)
-            if is_idle and self._closes_at is not None and self._orders.empty():
-                return
-            self._await_the_answered(is_idle=is_idle)
+            if not (self._flow.has_unfinished or self._line or self._puts):
+                if self._closes_at is not None and self._orders.empty():
+                    return
+                self._orders.get().carry_out()
             self._take_orders()
             self._publish_waiting()
             self._look_at_the_clock()
@@ -252,23 +248,6 @@ class GraphServer:
                 self._step()
             for tell in self._after_step:
                 tell()
-
-    def _await_the_answered(self, *, is_idle: bool) -> None:
-        """Wait for those who were answered in the last step to ask again; where nothing runs, for the next order."""
-        num_answered, self._num_answered = self._num_answered, 0
-        num_running = len(self._running)
-        wait_s = self._patience.wait_s(num_answered, num_running)
-        until = monotonic() + wait_s
-        if is_idle:
-            self._orders.get().carry_out()
-        began = monotonic()
-        if began >= until:
-            return
-        expected = min(num_answered, self.limits.max_running - num_running)
-        while len(self._line) < expected and self._closes_at is None and (left := until - monotonic()) > 0:
-            with suppress(queue.Empty):
-                self._orders.get(timeout=left).carry_out()
-        self._patience.waited(monotonic() - began, num_running, len(self._line))
 
     def _take_orders(self) -> None:
         while not self._orders.empty():
@@ -324,14 +303,11 @@ class GraphServer:
         self._running[request.key] = request
 
     def _step(self) -> None:
-        began = monotonic()
         finished = self._flow.advance()
         for key, piece in self._flow.pieces():
             if key in self._running:
                 self._running[key].reply.piece(piece)
         now = monotonic()
-        self._patience.took(now - began)
-        self._num_answered = len(finished)
         for key, rollout in finished:
             request = self._running.pop(key)
             assert request.graph is not None

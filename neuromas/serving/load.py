@@ -20,15 +20,12 @@ class Limits:
         max_waiting: requests that wait for their turn beside them; more are refused.
         deadline_s: longest time from a request's arrival to the end of its answer, seconds.
         drain_s: how long a server that is closing waits for requests under way, seconds.
-        patience_steps: how many mean engine steps may be spent, over the time of one answer, on waiting for clients who
-            ask again as soon as they are answered, so that they join the next step (see ``Patience``); 0 = none.
     """
 
     max_running: int = 128
     max_waiting: int = 256
     deadline_s: float = 120.0
     drain_s: float = 30.0
-    patience_steps: float = 1.0
 
     @property
     def max_open(self) -> int:

@@ -15,7 +15,7 @@ from neuromas.report.data import COMPARISON_FILE
 from neuromas.report.page import write_report
 from neuromas.spec.run import RunSpec
 from neuromas.studies.arms import Arm, arm, default_arms
-from neuromas.studies.lanes import JobObserver, run_side_by_side
+from neuromas.studies.side_by_side import RunsObserver, run_side_by_side
 
 Document = dict[str, Any]
 _MODES = {"greedy": "untrained", "sampled": "untrained_sampled"}
@@ -52,7 +52,7 @@ def compare(
     spec: RunSpec,
     arms: Sequence[str],
     out: Path,
-    on_event: JobObserver | None = None,
+    on_event: RunsObserver | None = None,
     *,
     seeds: Sequence[int] = (),
     jobs: int = 1,
@@ -69,7 +69,7 @@ def compare(
 
     Raises:
         SpecError: an arm is unknown or cannot be made from the spec.
-        LaneError: a run failed.
+        SideBySideError: a run failed.
     """
     group = make_group(spec, arms, seeds)
     specs = [with_local_runtime(job) if jobs > 1 else job for job in group.jobs]

@@ -5,9 +5,8 @@ from typing import Any
 from rich.console import Console
 
 from neuromas.journal.events import Evaluated, RunEnded, RunStarted, StageStarted, StepDone
-from neuromas.spec.parse import parse_run_spec
 from neuromas.studies.compare import make_group, write_comparison
-from neuromas.studies.demo import QUICKSTART
+from neuromas.studies.demo import example
 from neuromas.studies.display import RunsDisplay
 from neuromas.studies.table import comparison_text
 from neuromas.topology.builders import chain
@@ -27,7 +26,7 @@ def result(greedy: float, calls: int) -> dict[str, Any]:
 
 
 def write(tmp_path: Path, seeds: tuple[int, ...]) -> dict[str, Any]:
-    group = make_group(parse_run_spec(QUICKSTART), ("graph", "untrained"), seeds, "Chains")
+    group = make_group(example("quickstart"), ("graph", "untrained"), seeds, "Chains")
     results = {f"quickstart-graph-s{seed}": result(0.9 + seed / 20, 500) for seed in seeds}
     return write_comparison(tmp_path, "tested", [group], results)
 

@@ -23,7 +23,6 @@ from neuromas.serving.load import Limits
 from neuromas.serving.question import (
     Answered,
     DeadlineError,
-    FutureReply,
     Question,
     QueueFullError,
     StoppedError,
@@ -34,7 +33,6 @@ from neuromas.topology.builders import chain
 
 PLACE = {symbol: place for place, symbol in enumerate(symbols())}
 WAIT_S = 20.0
-PATIENT = 1e9
 """Steps that a server may wait: longer than any test takes."""
 
 
@@ -65,14 +63,6 @@ def version_of(call: EngineCall) -> list[int]:
 
 def gated(respond: Callable[[EngineCall], Sequence[int]] = version_of, slots: int = 4, delay: int = 1) -> GatedEngine:
     engine = GatedEngine(respond, lambda call: delay, max_adapters=slots, max_rank=4)
-    engine.gate, engine.aborted = threading.Event(), []
-    engine.gate.set()
-    return engine
-
-
-def lasting() -> GatedEngine:
-    """Return an engine whose first call takes for ever, all others one step."""
-    engine = GatedEngine(version_of, lambda call: 10**9 if call.id == "0.n1" else 1, max_adapters=4, max_rank=4)
     engine.gate, engine.aborted = threading.Event(), []
     engine.gate.set()
     return engine
@@ -244,45 +234,6 @@ def test_a_full_server_says_when_to_come_back(renderer: Renderer) -> None:
         engine.gate.set()
         assert [future.result(WAIT_S).rollout.answer for future in futures] == ["0"] * 3
         assert ask(server).rollout.answer == "0"
-
-
-def test_those_who_ask_again_at_once_join_the_next_step(renderer: Renderer) -> None:
-    engine = lasting()
-    with serving(engine, Limits(patience_steps=PATIENT)) as server:
-        server.put(graph(renderer, nodes=1)).result(WAIT_S)
-        engine.gate.clear()
-        lasts = server.begin(Question("g", "find"), FutureReply())
-        until(lambda: server.load.running == 1)
-        short = [server.ask(Question("g", "find")) for _ in range(2)]
-        engine.gate.set()
-        for future in short:
-            future.result(WAIT_S)
-        for future in [server.ask(Question("g", "find")) for _ in short]:
-            future.result(WAIT_S)
-        assert [(step, call.id) for step, call in engine.history] == [
-            (0, "0.n1"), (1, "1.n1"), (1, "2.n1"), (2, "3.n1"), (2, "4.n1"),
-        ]  # fmt: skip
-        server.cancel(lasts)
-
-
-def test_a_server_that_waits_for_those_it_answered_still_hears_who_leaves(renderer: Renderer) -> None:
-    engine = lasting()
-    with serving(engine, Limits(patience_steps=PATIENT)) as server:
-        server.put(graph(renderer, nodes=1)).result(WAIT_S)
-        engine.gate.clear()
-        lasts = server.begin(Question("g", "find"), FutureReply())
-        until(lambda: server.load.running == 1)
-        short = server.ask(Question("g", "find"))
-        engine.gate.set()
-        short.result(WAIT_S)
-        server.cancel(lasts)
-        until(lambda: engine.aborted == ["0.n1"])
-
-
-def test_who_asks_alone_is_not_held_up_by_patience(renderer: Renderer) -> None:
-    with serving(gated(), Limits(patience_steps=PATIENT)) as server:
-        server.put(graph(renderer)).result(WAIT_S)
-        assert [ask(server).rollout.answer for _ in range(3)] == ["0"] * 3
 
 
 def test_closing_finishes_what_is_under_way_and_refuses_the_rest(renderer: Renderer) -> None:

@@ -5,7 +5,7 @@ import pytest
 from neuromas.journal.events import Event, RunEnded
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.studies.lanes import LaneError, run_side_by_side
+from neuromas.studies.side_by_side import SideBySideError, run_side_by_side
 
 
 def make_spec(name: str, base: Path, nodes: int) -> RunSpec:
@@ -36,5 +36,5 @@ def test_runs_follow_each_other_in_one_process_and_are_not_repeated(small_base: 
 
 
 def test_a_run_that_fails_names_itself_and_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(LaneError, match=r"run 'lost' failed: (?s:.)*nowhere is not a folder"):
+    with pytest.raises(SideBySideError, match=r"run 'lost' failed: (?s:.)*nowhere is not a folder"):
         run_side_by_side([make_spec("lost", tmp_path / "nowhere", 1)], tmp_path, lambda job, event: None)
