@@ -47,7 +47,7 @@ def run(arguments: Arguments, console: Console) -> int:
     examples = arguments.examples or trained.spec.evaluation.examples
     with StatusLine(console) as status:
         status.phase("importing torch, loading the adapters")
-        loras = _loras(trained)
+        loras = load_adapters(trained)
         status.phase("importing and starting the engine")
         client, refs = open_client(trained, loras)
         try:
@@ -97,7 +97,8 @@ def text(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _loras(trained: Trained) -> Mapping[str, PlainLora]:
+def load_adapters(trained: Trained) -> Mapping[str, PlainLora]:
+    """Return the adapters of a trained graph by name."""
     from neuromas.base.resolve import resolve_base
     from neuromas.checkpoints.servable import plain_loras
 

@@ -113,6 +113,20 @@ def test_grow_trains_a_child_with_its_lineage(runs: Path, capsys: pytest.Capture
     assert len(json.loads((runs / "small" / "spec.resolved.json").read_text())["topology"]["nodes"]) == 2
 
 
+def test_diagnose_says_what_training_can_still_move(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(runs / "small"), "--questions", "3", "--calls", "6", "--json"]) == 0
+    found = document_of(capsys)
+    assert [adapter["adapter"] for adapter in found["adapters"]] == ["n1", "n2"]
+    assert (found["questions"], found["overlap"]["n1"]["n1"]) == (3, pytest.approx(1.0))
+    for adapter in found["adapters"]:
+        assert (adapter["calls"], len(adapter["eigenvalues"])) == (6, 6)
+        assert sum(module["trace_share"] for module in adapter["modules"]) == pytest.approx(1.0)
+        assert sum(adapter["suffixes"].values()) == pytest.approx(adapter["push"])
+        assert 0 < adapter["linearity_gap"] < 1
+    assert main(["diagnose", str(runs / "small"), "--questions", "2", "--calls", "4"]) == 0
+    assert "where the push comes from:" in capsys.readouterr().out
+
+
 def test_analysis_covers_every_node_edge_and_the_exchange(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", str(runs / "small"), "--examples", "4", "--json"]) == 0
     found = document_of(capsys)
