@@ -29,10 +29,11 @@ from benchmarks.measure import Cell, ratio, report
 from neuromas.adapters.build import build_model
 from neuromas.adapters.frozen_base import load_base
 from neuromas.base.resolve import resolve_base
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
 from neuromas.journal.events import StepDone
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import NodeCall, Provenance
-from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.training.learner import Learner
@@ -64,9 +65,8 @@ def run_spec(nodes: int, engine: str, **training: Any) -> RunSpec:
 
 
 def make_client(spec: RunSpec) -> LocalRolloutClient:
-    nodes = len(spec.topology.nodes)
-    worker = RolloutWorker(resolve_base("tiny"), spec.engine, spec.prompt, spec.task, max_adapters=nodes, max_rank=1)
-    return LocalRolloutClient(worker)
+    engine = EngineSetup.of(spec, resolve_base("tiny"))
+    return LocalRolloutClient(WorkerSetup(engine, len(spec.topology.nodes), spec.prompt, spec.task).make())
 
 
 class StepClock(TrainerCallback):  # type: ignore[misc] # transformers comes without types

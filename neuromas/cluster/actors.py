@@ -28,7 +28,7 @@ class RolloutActor:
     """A process with a RolloutWorker. Its methods are called through ``apply``, as RLlib's actor manager does."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        set_threads(setup.engine.threads)
+        set_threads(setup.engine.engine.threads)
         self._setup = setup
         self._worker: RolloutWorker | None = None
         self._published: set[AdapterRef] = set()

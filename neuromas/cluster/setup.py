@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
+from neuromas.engines.setup import EngineSetup
+from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.worker import RolloutWorker
-from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec
+from neuromas.tasks.registry import make_task
 from neuromas.tasks.spec import TaskSpec
+
+# Scoring does not depend on the seed: it selects which examples a task draws, and a batch brings its examples.
+_SCORING_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """Arguments of a RolloutWorker; see there."""
+    """What a RolloutWorker is made of.
 
-    base_folder: Path
-    engine: EngineSpec
+    Attributes:
+        engine: its engine.
+        slots: adapter versions that the engine holds at a time.
+        prompt: how prompts are written.
+        task: scores batches that bring no task of their own.
+    """
+
+    engine: EngineSetup
+    slots: int
     prompt: PromptSpec
     task: TaskSpec
-    max_adapters: int
-    max_rank: int
-    targets: tuple[str, ...] | None = None
 
     def make(self) -> RolloutWorker:
-        """Return a worker with its engine loaded; takes seconds."""
-        return RolloutWorker(
-            self.base_folder, self.engine, self.prompt, self.task, self.max_adapters, self.max_rank, self.targets
-        )
+        """Return a worker with its engine loaded; takes seconds.
+
+        Raises:
+            BaseModelError: the engine cannot run the base.
+            EngineError: the engine did not start.
+        """
+        renderer = make_renderer(self.prompt, self.engine.base_folder)
+        task = make_task(self.task, _SCORING_SEED)
+        return RolloutWorker(self.engine.start(self.slots), renderer, task)
 
 
 def set_threads(num_threads: int) -> None:

@@ -65,6 +65,25 @@ def start_vllm(
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
+    on_cpu = current_platform.is_cpu()
+    arguments = vllm_arguments(base, spec, max_adapters, max_rank, targets, on_cpu=on_cpu)
+    grouped = on_cpu and spec.lora_kernel == "grouped"
+    with _kernel(current_platform, grouped), _threads(spec.threads), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            return LLMEngine.from_engine_args(EngineArgs(**arguments))
+        except Exception as e:
+            raise EngineError(f"vLLM did not start on base {base.folder.name}: {e}") from e
+
+
+def vllm_arguments(
+    base: BaseInfo, spec: EngineSpec, max_adapters: int, max_rank: int, targets: Sequence[str] | None, *, on_cpu: bool
+) -> dict[str, Any]:
+    """Return the arguments of ``vllm.EngineArgs``; see ``start_vllm``.
+
+    Raises:
+        BaseModelError: vLLM on CPU cannot run this base, or vLLM on GPU not in this number format.
+    """
     arguments: dict[str, Any] = {
         "model": str(base.folder),
         "dtype": spec.dtype,
@@ -86,15 +105,7 @@ def start_vllm(
             "max_lora_rank": max_rank,
             "lora_target_modules": None if targets is None else list(targets),
         }
-    on_cpu = current_platform.is_cpu()
-    arguments |= _cpu_arguments(base, spec, max_adapters) if on_cpu else _gpu_arguments(spec, max_adapters)
-    grouped = on_cpu and spec.lora_kernel == "grouped"
-    with _kernel(current_platform, grouped), _threads(spec.threads), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            return LLMEngine.from_engine_args(EngineArgs(**arguments))
-        except Exception as e:
-            raise EngineError(f"vLLM did not start on base {base.folder.name}: {e}") from e
+    return arguments | (_cpu_arguments(base, spec, max_adapters) if on_cpu else _gpu_arguments(spec, max_adapters))
 
 
 def _cpu_arguments(base: BaseInfo, spec: EngineSpec, max_adapters: int) -> dict[str, Any]:

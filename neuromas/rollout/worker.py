@@ -4,59 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import Engine
-from neuromas.rollout.prompt import make_renderer
+from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Group
 from neuromas.rollout.scorer import Scorer
 from neuromas.rollout.stats import RolloutStats
-from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import PromptSpec
-from neuromas.tasks.registry import make_task
-from neuromas.tasks.spec import TaskSpec
-
-# Scoring does not depend on the seed: it selects which examples a task draws, and a batch brings its examples.
-_SCORING_SEED = 0
+from neuromas.tasks.base import Task
 
 
 class RolloutWorker:
-    """Executes batches of rollouts; built from picklable arguments in the process that is to hold the engine."""
+    """Executes batches of rollouts."""
 
-    def __init__(
-        self,
-        base_folder: Path,
-        engine: EngineSpec,
-        prompt: PromptSpec,
-        task: TaskSpec,
-        max_adapters: int,
-        max_rank: int,
-        targets: Sequence[str] | None = None,
-    ) -> None:
-        """Start the engine; takes about 15 s for vLLM on CPU.
+    def __init__(self, engine: Engine, renderer: Renderer, task: Task) -> None:
+        """Take an engine over.
 
         Args:
-            base_folder: folder of the base model.
-            engine: which engine, and its sizes.
-            prompt: how prompts are written.
+            engine: loaded; closed with the worker.
+            renderer: writes prompts for the engine's base.
             task: scores batches that bring no task of their own.
-            max_adapters: adapter versions held at a time; ``engine.max_adapters`` overrides it.
-            max_rank: largest LoRA rank that will be published.
-            targets: names of the linear layers that will carry adapters; None allows every layer.
-
-        Raises:
-            BaseModelError: the engine cannot run this base.
-            EngineError: the engine did not start.
         """
-        self._renderer = make_renderer(prompt, base_folder)
-        self._task = make_task(task, _SCORING_SEED)
-        self._engine = start_engine(base_folder, engine, engine.max_adapters or max_adapters, max_rank, targets)
+        self._engine = engine
+        self._renderer = renderer
+        self._task = task
         self._scorer = Scorer()
-        self._engine_type = engine.type
-        self._base_folder = base_folder
         self._last_stats = RolloutStats()
         self._total_stats = RolloutStats()
 
@@ -78,12 +52,11 @@ class RolloutWorker:
         return groups
 
     def info(self) -> dict[str, str | int | float]:
-        """Return facts about the worker for logs: process id, engine, base, and totals since its start."""
+        """Return facts about the worker for logs: process id, engine, and totals since its start."""
         total = self._total_stats
         return {
             "pid": os.getpid(),
-            "engine": self._engine_type,
-            "base": self._base_folder.name,
+            "engine": type(self._engine).__name__,
             "calls": total.calls,
             "generated_tokens": total.generated_tokens,
             "engine_s": total.engine_s,
@@ -93,19 +66,3 @@ class RolloutWorker:
         """Stop the engine. Safe to call twice."""
         self._scorer.close()
         self._engine.close()
-
-
-def start_engine(
-    base_folder: Path, spec: EngineSpec, max_adapters: int, max_rank: int, targets: Sequence[str] | None
-) -> Engine:
-    """Return the engine that ``spec`` names, loaded; see ``RolloutWorker`` for the arguments.
-
-    The one place where rollouts meet concrete engines, which are imported here because they load torch.
-    """
-    if spec.type == "vllm":
-        from neuromas.engines.vllm import VllmEngine
-
-        return VllmEngine(base_folder, spec, max_adapters, max_rank, targets)
-    from neuromas.engines.transformers import TransformersEngine
-
-    return TransformersEngine(base_folder, spec, max_adapters, max_rank)

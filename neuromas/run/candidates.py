@@ -59,7 +59,7 @@ def search_growth(
 
     Args:
         spec: the run that made the checkpoint.
-        worker: of the rollouts; it gets as many adapter slots as the largest candidate needs.
+        worker: of the rollouts; it gets at least as many adapter slots as the largest candidate needs.
         checkpoint: the trained graph to grow.
         plans: growths to try.
         trial: length and judgement.
@@ -75,7 +75,7 @@ def search_growth(
     modules = {name: read_topology(name) for name in module_names(plans)}
     candidates = make_candidates(read_topology(start), start, plans, trial, level=level, modules=modules)
     slots = max(len(candidate.request.topology.adapters) for candidate in candidates)
-    runners = LocalRunners(spec, replace(worker, max_adapters=slots), folder.resolve())
+    runners = LocalRunners(spec, replace(worker, slots=max(slots, worker.slots)), folder.resolve())
     runtime = spec.runtime
     cpus = max(runtime.learner_threads, spec.engine.threads)
     connection = RayConnection(runtime.address, cpus)

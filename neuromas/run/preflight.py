@@ -125,6 +125,8 @@ def check_run(spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split
     longest, notes = 0, tuple[str, ...]()
     with faults.at(""):
         longest, notes = _look(spec, base, task, graphs, splits)
+    with faults.at("engine.max_adapters"):
+        _check_slots(spec, graphs)
     faults.raise_any()
     rank = spec.adapter.served_rank
     moved = _FLOAT_BYTES * rank * sum(shape.width for shape in shapes)
@@ -168,6 +170,12 @@ def _check_engine(spec: RunSpec, base: BaseInfo, faults: _Faults) -> None:
             check_vllm_cpu(base, spec.engine.block_size)
     with faults.at("adapter"):
         engine_rank(spec.adapter.served_rank)
+
+
+def _check_slots(spec: RunSpec, graphs: Sequence[Topology]) -> None:
+    slots, needed = spec.engine.max_adapters, max(len(graph.adapters) for graph in graphs)
+    if slots is not None and slots < needed:
+        raise SpecError(f"got {slots}; the largest graph has {needed} adapters; leave it out to fit")
 
 
 def _plan_growth(

@@ -18,6 +18,7 @@ from neuromas.checkpoints.location import read_topology
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
 from neuromas.errors import CheckpointError, SpecError
 from neuromas.growth.request import Notice as GrowthNotice
 from neuromas.growth.schedule import ScheduleResult
@@ -142,13 +143,10 @@ def _is_of(folder: RunFolder, spec: RunSpec) -> bool:
 def worker_setup(spec: RunSpec, preflight: Preflight) -> WorkerSetup:
     """Return what the run's rollout workers are made of."""
     return WorkerSetup(
-        base_folder=preflight.base.folder,
-        engine=spec.engine,
+        engine=EngineSetup.of(spec, preflight.base.folder),
+        slots=spec.engine.max_adapters or preflight.max_adapters,
         prompt=spec.prompt,
         task=spec.task,
-        max_adapters=preflight.max_adapters,
-        max_rank=preflight.served_rank,
-        targets=spec.adapter.targets,
     )
 
 

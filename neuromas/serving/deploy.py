@@ -22,11 +22,12 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 import neuromas
+from neuromas.engines.setup import EngineSetup
 from neuromas.errors import RuntimeStartError
 from neuromas.serving.app import make_app
 from neuromas.serving.deployment_status import GroupStatus, group_status
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.group import EngineGroup, EngineSetup, Opener, places
+from neuromas.serving.group import EngineGroup, Opener, places
 from neuromas.serving.load import Limits
 from neuromas.serving.shelf import Shelf
 

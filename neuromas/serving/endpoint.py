@@ -11,27 +11,20 @@ from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cluster.setup import set_threads
+from neuromas.engines.setup import EngineSetup
 from neuromas.errors import AdapterError
 from neuromas.rollout.engine import Engine
 from neuromas.rollout.prompt import make_renderer
-from neuromas.rollout.worker import start_engine
 from neuromas.run.preflight import check_run
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
-from neuromas.serving.group import EngineGroup, EngineSetup, GraphPlace, slots_for
+from neuromas.serving.group import EngineGroup, GraphPlace, slots_for
 from neuromas.serving.load import Limits
 
 
 def engine_setup(trained: Trained) -> EngineSetup:
     """Return the engine that a trained graph needs; graphs with equal setups can share one."""
-    spec = trained.spec
-    return EngineSetup(
-        base_folder=resolve_base(spec.base),
-        engine=spec.engine.model_copy(update={"max_adapters": None}),
-        rank=spec.adapter.served_rank,
-        targets=tuple(sorted(spec.adapter.targets)),
-        gpus=spec.runtime.gpus_per_rollout_worker,
-    )
+    return EngineSetup.of(trained.spec, resolve_base(trained.spec.base))
 
 
 def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
@@ -94,7 +87,7 @@ class CheckpointOpener:
     def start(self, setup: EngineSetup, slots: int) -> Engine:
         """Return a running engine."""
         set_threads(setup.engine.threads)
-        return start_engine(setup.base_folder, setup.engine, slots, setup.rank, setup.targets)
+        return setup.start(slots)
 
     def load(self, setup: EngineSetup, place: GraphPlace) -> Graph:
         """Return the graph of a checkpoint.

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, Protocol
 
+from neuromas.engines.setup import EngineSetup
 from neuromas.rollout.engine import Engine
 from neuromas.serving.graph_table import Graph
 from neuromas.serving.load import Limits
-from neuromas.spec.machine import EngineSpec
 
 _MIN_SLOTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSetup:
-    """What an engine is started with. Graphs with equal setups can share one engine.
-
-    Attributes:
-        base_folder: folder of the base model.
-        engine: kind and sizes; its ``max_adapters`` plays no part.
-        rank: largest LoRA rank.
-        targets: names of the linear layers that carry adapters.
-        gpus: GPUs (or a share of one) that the engine's process gets.
-    """
-
-    base_folder: Path
-    engine: EngineSpec
-    rank: int
-    targets: tuple[str, ...]
-    gpus: float = 0
-
-    @property
-    def name(self) -> str:
-        """The same for equal setups: ``engine-`` and 12 hex digits. Names the application and its route."""
-        engine = self.engine.model_dump(mode="json", exclude={"max_adapters"})
-        parts = [str(self.base_folder), engine, self.rank, sorted(self.targets), self.gpus]
-        return f"engine-{sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, slots=True)

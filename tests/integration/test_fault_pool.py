@@ -14,6 +14,7 @@ import pytest
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
 from neuromas.errors import AdapterError, RolloutError, RuntimeStartError
 from neuromas.journal.events import Event
 from neuromas.rollout.batch import RolloutBatch
@@ -46,7 +47,8 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def setup(small_base: Path) -> WorkerSetup:
-    return WorkerSetup(small_base, EngineSpec(type="transformers"), PromptSpec(), TASK, max_adapters=3, max_rank=1)
+    engine = EngineSetup(small_base, EngineSpec(type="transformers"), 1, ("q_proj",))
+    return WorkerSetup(engine, 3, PromptSpec(), TASK)
 
 
 def start_actors(setup: WorkerSetup, count: int, max_restarts: int) -> list:

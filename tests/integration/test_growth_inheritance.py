@@ -11,6 +11,8 @@ from neuromas.adapters.build import build_model
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.inherit import inherit
 from neuromas.adapters.ref import AdapterRef
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
 from neuromas.growth.plan import Grown, apply_plan
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.record import Provenance
@@ -32,8 +34,9 @@ Messages = dict[str, list[tuple[int, ...]]]
 
 @pytest.fixture(scope="module")
 def worker(small_base: Path):
-    engine = EngineSpec(type="transformers", max_model_len=128)
-    made = RolloutWorker(small_base, engine, PromptSpec(), ChainSpec(type="chain"), max_adapters=200, max_rank=2)
+    spec = EngineSpec(type="transformers", max_model_len=128)
+    engine = EngineSetup(small_base, spec, ADAPTER.rank, ADAPTER.targets)
+    made = WorkerSetup(engine, 200, PromptSpec(), ChainSpec(type="chain")).make()
     yield made
     made.close()
 

@@ -16,9 +16,10 @@ from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints.checkpoint import read_checkpoint
 from neuromas.checkpoints.location import resolve_checkpoint
 from neuromas.checkpoints.servable import plain_loras
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
 from neuromas.journal.events import Event, StepDone
 from neuromas.rollout.client import LocalRolloutClient
-from neuromas.rollout.worker import RolloutWorker
 
 FAMILIES = [name for name in SPECS if name not in ("lora", "loft-principal", "ssf-input")]
 attempts = count(1)
@@ -27,8 +28,8 @@ attempts = count(1)
 @pytest.fixture(scope="module")
 def client() -> LocalRolloutClient:
     spec = stage_spec()
-    worker = RolloutWorker(resolve_base("tiny"), spec.engine, spec.prompt, spec.task, max_adapters=2, max_rank=8)
-    return LocalRolloutClient(worker)
+    engine = EngineSetup(resolve_base("tiny"), spec.engine, 8, spec.adapter.targets)
+    return LocalRolloutClient(WorkerSetup(engine, 2, spec.prompt, spec.task).make())
 
 
 @pytest.mark.parametrize("name", FAMILIES)

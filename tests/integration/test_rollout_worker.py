@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
 from neuromas.errors import RolloutError
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
@@ -33,9 +35,8 @@ TASK = ChainTask(hops=3)
 
 @pytest.fixture(scope="module")
 def worker(small_base: Path) -> Iterator[RolloutWorker]:
-    worker = RolloutWorker(
-        small_base, EngineSpec(type="transformers"), PromptSpec(), ChainSpec(type="chain", hops=3), 4, 2
-    )
+    engine = EngineSetup(small_base, EngineSpec(type="transformers"), 2, ("q_proj",))
+    worker = WorkerSetup(engine, 4, PromptSpec(), ChainSpec(type="chain", hops=3)).make()
     yield worker
     worker.close()
     worker.close()
@@ -78,7 +79,7 @@ def test_stats_count_what_was_sampled(worker: RolloutWorker) -> None:
     assert stats.prompt_tokens == sum(len(call.prompt_token_ids) for call in calls)
     assert stats.truncated_calls == sum(call.finish_reason == "length" for call in calls)
     assert 0 < stats.engine_s <= stats.total_s
-    assert worker.info()["engine"] == "transformers"
+    assert worker.info()["engine"] == "TransformersEngine"
 
 
 def test_a_batch_samples_with_the_versions_published_before_it(worker: RolloutWorker) -> None:

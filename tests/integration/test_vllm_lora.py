@@ -11,8 +11,6 @@ from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.errors import BaseModelError
 from neuromas.rollout.engine import EngineCall, Sampling
 from neuromas.spec.machine import EngineSpec
-from neuromas.spec.parts import PromptSpec
-from neuromas.tasks.chain import ChainSpec
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm")
@@ -152,14 +150,13 @@ def test_exported_folders_serve_in_stock_vllm_beside_the_bare_base(small_base: P
 def test_the_engine_of_a_run_wraps_the_layers_that_its_spec_adapts_and_no_others(small_base: Path) -> None:
     from vllm.lora.layers import BaseLayerWithLoRA
 
-    from neuromas.cluster.setup import WorkerSetup
+    from neuromas.engines.setup import EngineSetup
 
-    engine, task = EngineSpec(kv_cache_gib=0.1, max_num_seqs=8), ChainSpec(type="chain", hops=2)
-    worker = WorkerSetup(small_base, engine, PromptSpec(), task, 1, 1, targets=("v_proj",)).make()
+    engine = EngineSetup(small_base, EngineSpec(kv_cache_gib=0.1, max_num_seqs=8), 1, ("v_proj",)).start(1)
     try:
-        runner = worker._engine._engine.engine_core.engine_core.model_executor.driver_worker.model_runner
+        runner = engine._engine.engine_core.engine_core.model_executor.driver_worker.model_runner
         wrapped = {path for path, layer in runner.model.named_modules() if isinstance(layer, BaseLayerWithLoRA)}
     finally:
-        worker.close()
+        engine.close()
     # vLLM computes q, k and v in one layer.
     assert wrapped == {f"model.layers.{layer}.self_attn.qkv_proj" for layer in range(2)}

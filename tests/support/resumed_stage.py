@@ -14,9 +14,10 @@ from typing import Any
 
 from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints import checkpoint
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
 from neuromas.journal.events import Event
 from neuromas.rollout.client import LocalRolloutClient
-from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.run import RunSpec
 from neuromas.training.learner import Learner
 from neuromas.training.plan import StagePlan, StageResult
@@ -43,9 +44,8 @@ def stage_spec(**training: Any) -> RunSpec:
 
 
 def make_client(spec: RunSpec) -> LocalRolloutClient:
-    return LocalRolloutClient(
-        RolloutWorker(resolve_base("tiny"), spec.engine, spec.prompt, spec.task, max_adapters=2, max_rank=1)
-    )
+    engine = EngineSetup.of(spec, resolve_base("tiny"))
+    return LocalRolloutClient(WorkerSetup(engine, 2, spec.prompt, spec.task).make())
 
 
 def train(

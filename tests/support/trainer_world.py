@@ -17,9 +17,10 @@ from neuromas.adapters.build import build_model
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.initial import stream
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
-from neuromas.rollout.worker import RolloutWorker
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
@@ -147,10 +148,8 @@ def make_world(
         for name in bank.names:
             for key, value in bank.node_parameters(name).items():
                 value.add_(perturb * torch.from_numpy(stream("test", name, key).standard_normal(value.shape)).float())
-    engine = EngineSpec(type="transformers")
-    worker = RolloutWorker(
-        base, engine, PromptSpec(), ChainSpec(type="chain"), max_adapters=64, max_rank=adapter.served_rank
-    )
+    engine = EngineSetup(base, EngineSpec(type="transformers"), adapter.served_rank, adapter.targets)
+    worker = WorkerSetup(engine, 64, PromptSpec(), ChainSpec(type="chain")).make()
     tokenizer = AutoTokenizer.from_pretrained(base)
     return World(
         topology, bank, model, LocalRolloutClient(worker), tokenizer, folder, sampling or SamplingSpec(max_tokens=5)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from neuromas.engines.setup import EngineSetup
 from neuromas.errors import CheckpointError
 from neuromas.services.runs.deployments import Deployments
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document, Kind
 from neuromas.services.store.sqlite import SqliteStore
 from neuromas.serving.deployment_status import GraphStatus, GroupStatus, State
-from neuromas.serving.group import EngineGroup, EngineSetup, GraphPlace
+from neuromas.serving.group import EngineGroup, GraphPlace
 from neuromas.serving.load import Limits
 from neuromas.spec.machine import EngineSpec
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from neuromas.engines.scripted import ScriptedEngine
+from neuromas.engines.setup import EngineSetup
 from neuromas.errors import CheckpointError
 from neuromas.rollout.engine import EngineCall
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.serving.deployment_status import GraphStatus, group_status
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
-from neuromas.serving.group import EngineGroup, EngineSetup, GraphPlace, places, slots_for
+from neuromas.serving.group import EngineGroup, GraphPlace, places, slots_for
 from neuromas.serving.load import Limits
 from neuromas.serving.shelf import GraphReport, Shelf
 from neuromas.spec.machine import EngineSpec

@@ -1,0 +1,68 @@
+"""What an engine is started with, the same in training, evaluation and serving. Loads no torch and no vLLM."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from neuromas.rollout.engine import Engine
+from neuromas.spec.machine import EngineSpec
+from neuromas.spec.run import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSetup:
+    """What an engine is started with beside its number of slots. Graphs with equal setups can share one engine.
+
+    Attributes:
+        base_folder: folder of the base model.
+        engine: kind and sizes; its ``max_adapters`` plays no part.
+        rank: largest LoRA rank that will be published.
+        targets: names of the linear layers that carry adapters.
+        gpus: GPUs (or a share of one) that the engine's process gets.
+    """
+
+    base_folder: Path
+    engine: EngineSpec
+    rank: int
+    targets: tuple[str, ...]
+    gpus: float = 0
+
+    @classmethod
+    def of(cls, spec: RunSpec, base_folder: Path) -> EngineSetup:
+        """Return the engine of a run and of the graphs it trains; equal runs have equal ones."""
+        return cls(
+            base_folder=base_folder,
+            engine=spec.engine.model_copy(update={"max_adapters": None}),
+            rank=spec.adapter.served_rank,
+            targets=tuple(sorted(spec.adapter.targets)),
+            gpus=spec.runtime.gpus_per_rollout_worker,
+        )
+
+    @property
+    def name(self) -> str:
+        """The same for equal setups: ``engine-`` and 12 hex digits. Names the application and its route."""
+        engine = self.engine.model_dump(mode="json", exclude={"max_adapters"})
+        parts = [str(self.base_folder), engine, self.rank, sorted(self.targets), self.gpus]
+        return f"engine-{sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]}"
+
+    def start(self, slots: int) -> Engine:
+        """Return the engine, loaded; takes about 15 s for vLLM on CPU.
+
+        Args:
+            slots: adapter versions that it holds at a time.
+
+        Raises:
+            BaseModelError: the engine cannot run this base.
+            EngineError: it did not start.
+        """
+        # Imported here because they load torch.
+        if self.engine.type == "vllm":
+            from neuromas.engines.vllm import VllmEngine
+
+            return VllmEngine(self.base_folder, self.engine, slots, self.rank, self.targets)
+        from neuromas.engines.transformers import TransformersEngine
+
+        return TransformersEngine(self.base_folder, self.engine, slots, self.rank)
