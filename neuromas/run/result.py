@@ -100,6 +100,7 @@ def result_document(
         "topology_hash": topology.content_hash,
         "topology": topology.to_document(),
         "level": schedule.level,
+        "chance": preflight.task.chance(),
         "questions": {"accuracy": "test", "stages": "validation"},
         "accuracy": {
             "greedy": figures.greedy.to_document(),

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from random import Random
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Split, Task
@@ -38,8 +38,15 @@ class ChainSpec(TaskSpec):
     hops: int = Field(default=5, ge=1, le=MAX_HOPS)
     """Target level: number of hops asked for. Levels are 1..hops."""
     cycles: Cycles = "one"
-    """"one": each permutation is a single cycle, so that no other number of hops below 8 ends at the same symbol and a
-    guess is right for 1 question of 7. "any": 5 hops end where 1 does for 3 questions of 8, a shortcut that pays."""
+    """"one": each permutation is a single cycle, so that no other number of hops ends at the same symbol and a guess is
+    right for 1 question of 7; at most 7 hops, since the eighth is back at the start. "any": 5 hops end where 1 does for
+    3 questions of 8, a shortcut that pays."""
+
+    @model_validator(mode="after")
+    def _asks_for_work(self) -> ChainSpec:
+        if (fault := _fault(self.hops, self.cycles)) is not None:
+            raise ValueError(fault)
+        return self
 
     def make(self, seed: int) -> ChainTask:
         """Return the task."""
@@ -52,6 +59,18 @@ class ChainSpec(TaskSpec):
     def describe(self) -> str:
         """Return what is trained on."""
         return f"chains of {self.hops} hops"
+
+
+def _fault(hops: int, cycles: Cycles) -> str | None:
+    """Return why there is no such chain, or None."""
+    if not 1 <= hops <= MAX_HOPS:
+        return f"got hops={hops}, allowed are 1 to {MAX_HOPS}"
+    if cycles == "one" and hops >= NUM_SYMBOLS:
+        return (
+            f"got hops={hops} in one cycle, allowed are 1 to {NUM_SYMBOLS - 1}: after {NUM_SYMBOLS} hops a cycle of "
+            f"{NUM_SYMBOLS} symbols is back at its start, so who copies it is always right; or set cycles='any'"
+        )
+    return None
 
 
 _PAIR = re.compile(r"(\d+): (\d+)")
@@ -118,7 +137,7 @@ class ChainTask(Task):
     """Chains of up to ``hops`` hops. A level is a number of hops; the target level is ``hops``.
 
     Attributes:
-        hops: hops at the target level, 1 to 9.
+        hops: hops at the target level, 1 to 9; in one cycle 1 to 7.
         seed: selects one of many disjointly seeded streams of examples.
         cycles: of the permutations.
     """
@@ -128,8 +147,8 @@ class ChainTask(Task):
     cycles: Cycles = "one"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.hops <= MAX_HOPS:
-            raise TaskError(f"chain task: got hops={self.hops}, allowed are 1 to {MAX_HOPS}")
+        if (fault := _fault(self.hops, self.cycles)) is not None:
+            raise TaskError(f"chain task: {fault}")
 
     @property
     def name(self) -> str:
@@ -172,7 +191,9 @@ class ChainTask(Task):
         The chain is back at its start where the cycle's length divides the hops, else at one of seven others.
         """
         hops = self.hops if level is None else level
-        lengths = (NUM_SYMBOLS,) if self.cycles == "one" else range(1, NUM_SYMBOLS + 1)
+        lengths = (
+            (NUM_SYMBOLS,) if self.cycles == "one" else range(1, NUM_SYMBOLS + 1)
+        )  # of the start's, equally likely
         at_start = sum(hops % length == 0 for length in lengths) / len(lengths)
         return max(at_start, (1 - at_start) / (NUM_SYMBOLS - 1))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from neuromas.errors import TaskError
 from neuromas.tasks.base import Example, Split, Task
 from neuromas.tasks.judge import judge
 
@@ -13,6 +14,8 @@ SPLITS: Final[tuple[Split, Split]] = ("train", "test")
 LOOKED_AT: Final = 2000
 """Examples of an endless split that are looked at."""
 _SHOWN: Final = 60
+_EASY: Final = 0.9
+"""Chance from which on a task is pointed out: what a graph can gain is within the noise of its accuracy."""
 
 CountTokens = Callable[[Sequence[str]], list[tuple[int, int]]]
 """From texts to (tokens, unknown tokens) of each, as the base reads them."""
@@ -74,6 +77,7 @@ def look_at(task: Task, level: int | None, count: CountTokens, answer_budget: in
         ),
         *_note(_repeats(test) if task.size("test", level) is not None else (), test, "held out repeat another"),
         *_answer_notes(task, examples, count, answer_budget),
+        *(_chance_notes(task, level) if train else ()),
     ]
     return Look(level, train, test, tokens, tuple(notes))
 
@@ -86,6 +90,20 @@ def _answer_notes(task: Task, examples: Sequence[Example], count: CountTokens, b
     wrong = [example for example in examples if judge(task, example, example.answer).reward < 1]
     said = f"have an answer longer than the {budget} tokens that the output node may say"
     return [*_note(long, examples, said), *_note(wrong, examples, "have a right answer that does not score 1")]
+
+
+def _chance_notes(task: Task, level: int | None) -> list[str]:
+    """Return what is wrong with a task on which a guess earns nearly all.
+
+    Raises:
+        TaskError: the task's chance is no mean of rewards.
+    """
+    chance = task.chance(level)
+    if chance is None or 0 <= chance < _EASY:
+        return []
+    if not _EASY <= chance <= 1:
+        raise TaskError(f"got a chance of {chance!r}; a mean of rewards is 0 to 1, or None where nobody knows it")
+    return [f"a guess that needs no work on the question earns {chance:.3f} of 1, so there is little to learn"]
 
 
 def _shared(train: Sequence[Example], test: Sequence[Example]) -> list[Example]:

@@ -30,7 +30,8 @@ class Alarms:
       reward is below ``SOLVED``, or no step of the stage has had a gradient at all.
     - truncation: at least ``CUT`` of the messages were cut at their token budget for ``PATIENCE`` steps in a row.
     - chance: the mean reward of the last ``CHANCE_STEPS`` steps, and that of the last ``RECENT_STEPS`` of them, is at
-      most ``PROGRESS`` of the way from chance to 1. Only where the task knows its chance.
+      most ``PROGRESS`` of the way from chance to 1. Only where the task knows its chance, and guesses are not always
+      right.
 
     Steps on the rollouts of an earlier one (training.num_iterations) do not count. A resumed stage counts afresh.
     """
@@ -96,7 +97,7 @@ class Alarms:
 
     def _at_chance(self) -> str | None:
         chance, rewards = self._chance, list(self._rewards)
-        if chance is None or len(rewards) < CHANCE_STEPS:
+        if chance is None or chance >= 1 or len(rewards) < CHANCE_STEPS:
             return None
         line = chance + PROGRESS * (1 - chance)
         if max(fmean(rewards), fmean(rewards[-RECENT_STEPS:])) > line:

@@ -11,6 +11,7 @@ Names are ``area/name_unit`` with the Node or Adapter last where there is one:
 - parity/: logprob_diff_mean and logprob_diff_mean/<node>, logprob_diff_max (of a token), call_diff_max/<node> (mean of
   the worst call), all trainer against engine in nats; stale_fraction (rows that an earlier version sampled: a few are
   compared, with its weights); drift_mean is their difference from the trained weights, which is no error
+- stage/: level (where the task has levels), chance (reward of a guess at that level, where the task knows it)
 - time/: rollout_s (waiting for rollouts), sync_s (publishing), plan_s (advantages and packing), step_s
 
 Where a step trains on the rollouts of an earlier one (training.num_iterations), their cost and parity/ are left out.

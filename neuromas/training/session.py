@@ -105,7 +105,8 @@ class StageSession:
             modules = tuple(read_checkpoint(module) for module in plan.modules)
             load_start(bank, start, modules, sources, place.spec.seed)
         self.restraint = Restraint(bank, plan)
-        self._alarms = Alarms(plan.index, task.chance(plan.level))
+        self._chance = task.chance(plan.level)
+        self._alarms = Alarms(plan.index, self._chance)
         self._progress = Progress()
         cursor = 0 if start is None else int(start.state["cursor"])
         if resumed is not None:
@@ -309,6 +310,8 @@ class StageSession:
         extra = {"topology/nodes": float(len(plan.topology.nodes))}
         if plan.level is not None:
             extra["stage/level"] = float(plan.level)
+        if self._chance is not None:
+            extra["stage/chance"] = self._chance
         sampled = self._progress.sampled
         if sampled is not None and tracking.rollouts_per_sample and (step - 1) % tracking.rollouts_every == 0:
             chosen = [group.rollouts[0] for group in sampled.groups][: tracking.rollouts_per_sample]

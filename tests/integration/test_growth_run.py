@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from neuromas.checkpoints.location import ADAPTERS, read_topology, resolve_checkpoint
+from neuromas.journal import lines as journal
 from neuromas.run.candidates import search_growth
 from neuromas.run.preflight import check_run
 from neuromas.run.run import RunResult, run, worker_setup
@@ -69,6 +70,9 @@ def test_a_schedule_ends_with_the_grown_graph_and_counts_everything(grown: RunRe
     assert [entry["parent_stage"] for entry in document["lineage"]] == [None, "stage-0"]
     assert document["lineage"][1]["mapping"] == {"n1": "n1"}
     assert document["finished_schedule"] is True
+    assert document["chance"] == pytest.approx(1 / 7)
+    told = [(line["stage"], line["stage/chance"]) for line in journal.read(grown.folder / "metrics.jsonl")]
+    assert told == [(0, 1 / 7), (0, 1 / 7), (1, 1 / 7), (1, 1 / 7)]
 
 
 def test_a_finished_schedule_asked_to_resume_trains_nothing_again(grown: RunResult) -> None:

@@ -25,7 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "one_group_learns": {"learns": [1]},
     "two_groups_learn": {"learns": [0, 3]},
     "two_groups_of_one_process_learn": SOLVED,
-    "no_group_learns": {"learns": []},
+    "no_group_learns": {"training": {"steps": 6}, "learns": []},
     "a_process_has_no_usable_call": {"training": {"max_failed_fraction": 0.5}, "learns": [0, 2], "fails": [1, 3, 5]},
     "refill": SOLVED | {"training": {"refill_rounds": 1}},
     "kl_entropy_trainer": {
@@ -100,8 +100,17 @@ def test_processes_are_one(one: Path, several: Path, name: str) -> None:
     for key in same:
         assert [step.get(key) for step in second] == pytest.approx([step.get(key) for step in first], abs=2e-5), key
     if name in KEPT:
-        assert [step["train/groups_kept"] for step in second] == [KEPT[name]] * 2
+        assert {step["train/groups_kept"] for step in second} == {KEPT[name]}
     assert (max(step["train/grad_norm/n1"] for step in second) > 1e-3) == (name != "no_group_learns")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", CASES)
+def test_processes_warn_as_one_and_once(one: Path, several: Path, name: str) -> None:
+    first, second = (json.loads((folder / name / "notices.json").read_text()) for folder in (one, several))
+    assert second == first
+    told = [("gradient", 5)] if name == "no_group_learns" else []
+    assert [(source, step) for source, step, _ in second] == told
 
 
 @pytest.mark.timeout(900)

@@ -23,7 +23,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from neuromas.adapters.ref import AdapterRef
 from neuromas.checkpoints.checkpoint import read_checkpoint
-from neuromas.journal.events import Event, StepDone
+from neuromas.journal.events import Event, Notice, StepDone
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient, Ticket
 from neuromas.rollout.record import Group, NodeCall, Rollout
@@ -96,6 +96,7 @@ def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) ->
     spec = spec.model_copy(update={"runtime": RuntimeSpec(type="ray")})  # whose learners stay off the GPU
     ruled = RuledClient(client, case)
     metrics: list[dict[str, Any]] = []
+    notices: list[tuple[str, Any, str]] = []
     gradients: dict[str, torch.Tensor] = {}
 
     def capture(optimizer: Any, *_: Any) -> None:
@@ -105,6 +106,8 @@ def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) ->
     def note(event: Event) -> None:
         if isinstance(event, StepDone):
             metrics.append(event.to_document())
+        elif isinstance(event, Notice):
+            notices.append((event.source, event.data["step"], event.message))
 
     hook = register_optimizer_step_pre_hook(capture)
     result = train(spec, out, ruled, on_event=note, attempt=attempt)
@@ -115,6 +118,7 @@ def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) ->
         save_file(dict(read_checkpoint(result.checkpoint).adapters), out / "adapters.safetensors")
         save_file(gradients, out / "gradients.safetensors")
         (out / "metrics.json").write_text(json.dumps(metrics))
+        (out / "notices.json").write_text(json.dumps(notices))
 
 
 def publish_everywhere(publish: Any) -> Any:

@@ -67,6 +67,9 @@ def test_each_kind_is_told_once_and_at_its_step(steps: list[Step], expected: lis
         ([0.02] * 100, 1 / 7, [(60, "chance")]),
         ([0.52] * 100, 0.5, [(60, "chance")]),
         ([0.1] * 100, None, []),
+        ([0.93] * 100, 0.93, [(60, "chance")]),
+        ([1.0] * 100, 1.0, []),  # nothing lies beyond: validate points the task out
+        ([0.1] * 100, 1.0, []),
         ([0.1] * 50 + [0.2] * 50, 0.1, []),  # leaves chance just in time
         ([0.1] * 50 + [0.2] * 9 + [0.1] * 50, 0.1, [(65, "chance")]),  # back: 4 of the last 10 are .2, mean .14
     ],

@@ -32,7 +32,7 @@ def test_a_wrong_message_is_followed_rather_than_recomputed() -> None:
     ],
 )
 def test_the_first_examples_of_the_streams_never_change(cycles: str, prompt: str, answer: str) -> None:
-    example = ChainTask(hops=9, cycles=cycles).example("train", 3, level=7)
+    example = ChainTask(hops=7, cycles=cycles).example("train", 3, level=7)
     assert example.id == "chain-7/0/train/3"
     assert (example.prompt, example.answer, example.level) == (prompt, answer, 7)
 
@@ -82,7 +82,7 @@ def test_no_question_of_the_test_split_is_trained_on_at_any_level(cycles: str) -
 
 @pytest.mark.parametrize("hops", range(1, 10))
 def test_the_answer_is_what_walking_the_pairs_gives(hops: int) -> None:
-    task = ChainTask(hops=hops)
+    task = ChainTask(hops=hops, cycles="one" if hops < 8 else "any")
     for index in range(20):
         example = task.example("test", index)
         successor = dict(re.findall(r"(\d): (\d)", example.prompt))
@@ -93,26 +93,13 @@ def test_the_answer_is_what_walking_the_pairs_gives(hops: int) -> None:
         assert task.score(example, f"so {example.answer} .") == 1.0
 
 
-@pytest.mark.parametrize("cycles", ["one", "any"])
-@pytest.mark.parametrize("hops", range(1, 10))
-def test_chance_is_how_often_the_best_place_to_guess_is_right(cycles: str, hops: int) -> None:
-    task = ChainTask(hops=hops, cycles=cycles)
-    at_start = sum(
-        example.prompt.split("start ")[1][0] == example.answer[-1]
-        for example in (task.example("train", index) for index in range(2000))
-    )
-    share = at_start / 2000
-    assert task.chance() == pytest.approx(max(share, (1 - share) / 7), abs=0.05)
-    assert ChainTask(hops=9, cycles=cycles).chance(hops) == task.chance()
-
-
 def test_chance_of_the_quickstart() -> None:
     assert ChainTask(hops=5).chance() == 1 / 7
     assert ChainTask(hops=5, cycles="any").chance() == 2 / 8
 
 
 def test_messages_are_described_by_the_hop_they_state() -> None:
-    task = ChainTask(hops=9)
+    task = ChainTask(hops=7)
     example = task.example("train", 3, level=7)
     assert task.describe(example, "so A= 5").correct
     assert not task.describe(example, "A= 6 .").correct

@@ -1,6 +1,7 @@
 """What is said of a task's questions before a run, at the default settings."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,34 @@ def test_what_is_trained_on_and_held_out_too(tmp_path: Path) -> None:
     assert shared.startswith("2 of 6 questions to train on are held out too, so accuracies show memory: 'A= 0'")
     (repeated,) = look(tmp_path, same, questions("test", 4) * 2).notes
     assert repeated.startswith("4 of 8 questions held out repeat another")
+
+
+@pytest.mark.parametrize(("same", "found"), [(9, ("0.900",)), (8, ())])
+def test_a_task_on_which_a_guess_earns_nearly_all(tmp_path: Path, same: int, found: tuple[str, ...]) -> None:
+    for split in ("train", "test"):
+        rows = [
+            {"question": question, "answer": "A" if place < same else "B", "choices": ["A", "B"]}
+            for place, question in enumerate(questions(split, 10))
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
+    task = {"type": "file", **files, "verifier": "label", "choices_key": "choices"}
+    notes = check_run(parse_run_spec({"topology": {"chain": 2}, "task": task}), read_topology).notes
+    said = "a guess that needs no work on the question earns {} of 1, so there is little to learn"
+    assert notes == tuple(map(said.format, found))
+
+
+@pytest.mark.parametrize("chance", ["1.2", "-0.1", "float('nan')"])
+def test_a_chance_that_is_no_mean_of_rewards_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: str
+) -> None:
+    code = "from neuromas.tasks.chain import ChainTask\n\nclass Odd(ChainTask):\n    def chance(self, level=None):\n"
+    (tmp_path / "odd_chance.py").write_text(f"{code}        return {chance}\n\ndef make(seed):\n    return Odd()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "odd_chance", raising=False)
+    spec = parse_run_spec({"topology": {"chain": 2}, "task": {"type": "python", "factory": "odd_chance:make"}})
+    with pytest.raises(SpecError, match="a mean of rewards is 0 to 1, or None where nobody knows it"):
+        check_run(spec, read_topology)
 
 
 def test_an_answer_that_cannot_be_said(tmp_path: Path) -> None:

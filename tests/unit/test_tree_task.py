@@ -89,14 +89,6 @@ def test_scores_and_descriptions_follow_the_answer() -> None:
     assert task.describe(example, "no fact here") is None
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_all_values_are_equally_frequent_and_chance_is_one_of_ten(depth: int) -> None:
-    task = TreeTask(depth=3)
-    answers = [task.example("train", index, depth).answer[-1] for index in range(2000)]
-    assert task.chance(depth) == 0.1
-    assert max(answers.count(digit) for digit in "0123456789") / 2000 == pytest.approx(0.1, abs=0.04)
-
-
 def test_other_text_is_refused() -> None:
     for text in ("0: 1 1: 0 start 0 find A=", "E= A +B find E=", "A= 1 +2 find B=", "A= 1 +2"):
         with pytest.raises(TaskError, match="expected a tree question"):
