@@ -112,11 +112,9 @@ class AdapterBank:
                 owned.of_groups(squares, len(self.names)).add_(rows)
         return squares.sqrt()
 
-    def clip_(self, max_norm: float) -> Tensor:
-        """Scale each group's gradient to at most ``max_norm`` on its own; returns the norms before."""
-        norms = self.grad_norms()
+    def clip_(self, max_norm: float, norms: Tensor) -> None:
+        """Scale each group's gradient to at most ``max_norm`` on its own; ``norms`` are those of ``grad_norms``."""
         self.scale_gradients_((max_norm / (norms + 1e-6)).clamp(max=1.0))
-        return norms
 
     def scale_gradients_(self, factors: Tensor) -> None:
         """Multiply the gradient of group k by ``factors[k]``, in place."""

@@ -50,24 +50,23 @@ def padded(lora: PlainLora, rank: int) -> PlainLora:
     return PlainLora(rank, modules)
 
 
-def check_servable(lora: PlainLora, max_rank: int) -> None:
+def check_servable(name: str, lora: PlainLora, max_rank: int) -> None:
     """Refuse what would stop an engine: a rank above its limit kills vLLM, and NaN answers with garbage.
 
     Raises:
-        AdapterError: says which module and what is wrong.
+        AdapterError: says which adapter and module, and what is wrong.
     """
     if not 1 <= lora.rank <= max_rank:
         raise AdapterError(
-            f"adapter rank: got {lora.rank}, the engine holds at most {max_rank}; start it with max_lora_rank "
+            f"adapter {name!r}: got rank {lora.rank}, the engine holds at most {max_rank}; start it with max_lora_rank "
             f"{engine_rank(lora.rank)}"
         )
     if not lora.modules:
-        raise AdapterError("adapter: got one without modules, expected at least one")
-    for path, (a, b) in lora.modules.items():
-        if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            raise AdapterError(
-                f"adapter module {path}: got NaN or infinite numbers; the training step that made them is wrong"
-            )
+        raise AdapterError(f"adapter {name!r}: got one without modules, expected at least one")
+    if (tensor := lora.broken()) is not None:
+        raise AdapterError(
+            f"adapter {name!r}: {tensor} holds NaN or infinite numbers; the training step that made them is wrong"
+        )
 
 
 def write_peft_folder(lora: PlainLora, base_name: str, folder: Path) -> None:
@@ -76,12 +75,12 @@ def write_peft_folder(lora: PlainLora, base_name: str, folder: Path) -> None:
     Args:
         lora: the adapter; its rank is kept.
         base_name: base model that readers are told it belongs to.
-        folder: made if missing; must not hold an adapter already.
+        folder: made if missing; must not hold an adapter already. Errors call the adapter by its name.
 
     Raises:
         AdapterError: the adapter cannot be served, or the folder holds one.
     """
-    check_servable(lora, ENGINE_RANKS[-1])
+    check_servable(folder.name, lora, ENGINE_RANKS[-1])
     if (folder / _CONFIG).exists():
         raise AdapterError(f"adapter folder {folder} holds an adapter already; versions are never overwritten")
     folder.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,14 @@ class PlainLora:
                     f"expected ({self.rank}, in) and (out, {self.rank}); all modules share one rank"
                 )
 
+    def broken(self) -> str | None:
+        """Return the path of the first of its tensors that holds a NaN or an infinity; None where there is none."""
+        for path, pair in self.modules.items():
+            for factor, tensor in zip("AB", pair, strict=True):
+                if not np.isfinite(tensor).all():
+                    return f"{path}/{factor}"
+        return None
+
     @property
     def num_bytes(self) -> int:
         """Bytes that one publish of this adapter moves."""

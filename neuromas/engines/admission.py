@@ -1,10 +1,15 @@
-"""What every engine refuses before it starts a call. Loads no torch."""
+"""What every engine refuses, in the same words. Loads no torch."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from neuromas.engines.versions import VersionTable
 from neuromas.rollout.engine import EngineCall, EngineResult
 from neuromas.topology.graph import MIN_TEMPERATURE, MIN_TOP_P
+
+NOT_NUMBERS: Final = "the model's logits are not numbers; if engine.dtype is 'float16', take 'bfloat16' or 'float32'"
+"""Why a call has no result whose tokens have no probability."""
 
 
 def refusal(call: EngineCall, versions: VersionTable, max_model_len: int, vocab_size: int) -> EngineResult | None:

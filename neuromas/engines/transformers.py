@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from neuromas.adapters.frozen_base import DTYPES, load_base
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.resolve import check_length, read_base
-from neuromas.engines.admission import refusal
+from neuromas.engines.admission import NOT_NUMBERS, refusal
 from neuromas.engines.lora_rows import LoraRows
 from neuromas.engines.sampling import sample_rows
 from neuromas.engines.versions import VersionTable
@@ -219,7 +219,7 @@ class TransformersEngine:
         for place, (row, token_id, logprob) in enumerate(zip(cohort.rows, sampled, logprobs, strict=True)):
             if isnan(logprob):
                 self._versions.leave(row.call.adapter)
-                results.append(EngineResult(row.call.id, (), (), "error", "the model's logits are not numbers"))
+                results.append(EngineResult(row.call.id, (), (), "error", NOT_NUMBERS))
                 continue
             row.token_ids.append(token_id)
             row.logprobs.append(logprob)

@@ -44,8 +44,8 @@ class VersionTable:
         """Refuse a publish that breaks a rule, before anything has changed.
 
         Raises:
-            AdapterError: a version was published before, is used by an unfinished call, has too large a rank, or
-                does not find a slot.
+            AdapterError: a version was published before, is used by an unfinished call, has too large a rank, holds
+                numbers that are not finite, or does not find a slot.
         """
         leaving = self.retirable(retire)
         for ref in leaving:
@@ -56,6 +56,11 @@ class VersionTable:
                 raise AdapterError(f"adapter {ref} was published before; a version is never used twice, count it up")
             if lora.rank > self._max_rank:
                 raise AdapterError(f"adapter {ref} has rank {lora.rank}, the engine was started for {self._max_rank}")
+            if (tensor := lora.broken()) is not None:
+                raise AdapterError(
+                    f"adapter {ref}: {tensor} holds NaN or infinite numbers; the training step before this version "
+                    "made them: lower training.learning_rate"
+                )
         num_held = len(self._slots) - len(leaving) + len(adapters)
         if num_held > self._num_slots:
             raise AdapterError(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuromas.adapters.export import engine_rank
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.resolve import check_length, read_base
-from neuromas.engines.admission import refusal
+from neuromas.engines.admission import NOT_NUMBERS, refusal
 from neuromas.engines.versions import VersionTable
 from neuromas.engines.vllm_start import import_vllm, start_vllm
 from neuromas.errors import AdapterError, EngineError
@@ -239,11 +240,14 @@ def _spare_the_collector() -> None:
 
 def _result(output: RequestOutput) -> EngineResult:
     (completion,) = output.outputs
+    logprobs = tuple(completion.logprobs.logprobs)
+    if not isfinite(sum(logprobs)):
+        return EngineResult(output.request_id, (), (), "error", NOT_NUMBERS)
     reason: FinishReason = "stop" if completion.finish_reason == "stop" else "length"
     return EngineResult(
         id=output.request_id,
         token_ids=tuple(completion.token_ids),
-        logprobs=tuple(completion.logprobs.logprobs),
+        logprobs=logprobs,
         finish_reason=reason,
         cached_tokens=output.num_cached_tokens or 0,
     )

@@ -19,15 +19,20 @@ def judge(task: Task, example: Example, text: str) -> Score:
     try:
         returned = task.score(example, text)
     except Exception as error:
-        raise TaskError(f"scoring raised {type(error).__name__}: {error}") from error
+        raise TaskError(f"{_scorer(task)} raised {type(error).__name__}: {error}") from error
     score = returned if isinstance(returned, Score) else Score(returned)
     if not isinstance(score.parts, Mapping):
-        raise TaskError(f"scoring returned parts {score.parts!r}; expected a table of names and numbers")
-    parts = {name: _number(value, f"part {name!r}") for name, value in score.parts.items()}
-    reward = _number(score.reward, "reward")
+        raise TaskError(f"{_scorer(task)} returned parts {score.parts!r}; expected a table of names and numbers")
+    parts = {name: _number(value, f"{_scorer(task)} returned part {name!r}") for name, value in score.parts.items()}
+    reward = _number(score.reward, f"{_scorer(task)} returned reward")
     if not 0 <= reward <= 1:
-        raise TaskError(f"scoring returned reward {reward}; allowed is 0 to 1")
+        raise TaskError(f"{_scorer(task)} returned reward {reward}; allowed is 0 to 1")
     return replace(score, reward=reward, parts=parts)
+
+
+def _scorer(task: Task) -> str:
+    """Return the name of the reward function."""
+    return f"{type(task).__module__}.{type(task).__qualname__}.score"
 
 
 def _number(value: object, what: str) -> float:
@@ -36,5 +41,5 @@ def _number(value: object, what: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise TaskError(f"scoring returned {what} {value!r}; expected a finite number")
+        raise TaskError(f"{what} {value!r}; expected a finite number")
     return number

@@ -75,7 +75,7 @@ def call_advantages(
     """Return the advantage of every call, 0 where there is no call.
 
     Args:
-        rewards: terminal reward per rollout, shape (groups, G). A failed rollout keeps its reward.
+        rewards: terminal reward per rollout, finite, shape (groups, G). A failed rollout keeps its reward.
         present: whether Node i of a rollout made a usable call, shape (groups, G, nodes).
         estimator: how the baseline is made; see the module.
         baseline_group: "prompt" takes the baseline over all rollouts of the group; "prompt_node" over those rollouts
@@ -87,15 +87,13 @@ def call_advantages(
         Shape (groups, G, nodes).
 
     Raises:
-        TrainingError: shapes do not fit, or a reward is not finite.
+        TrainingError: shapes do not fit.
     """
     if rewards.ndim != 2 or present.shape != (*rewards.shape, len(nodes)):
         raise TrainingError(
             f"advantages: got rewards {rewards.shape} and calls {present.shape} for {len(nodes)} nodes, "
             "expected (groups, G) and (groups, G, nodes)"
         )
-    if not np.isfinite(rewards).all():
-        raise TrainingError("advantages: a reward is not finite; the task's score() must return a number in [0, 1]")
     spread = np.broadcast_to(rewards[:, :, None], present.shape)
     counted = present if baseline_group == "prompt_node" else np.ones_like(present)
     if estimator == "reinforce":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,7 +76,8 @@ def call_rows(groups: Sequence[Group], nodes: tuple[str, ...]) -> CallRows:
     """Return the rows of a step's groups.
 
     Raises:
-        RolloutError: groups of unequal size, or a call of a Node that the graph does not have.
+        RolloutError: groups of unequal size, a call of a Node that the graph does not have, or a reward that is not
+            finite.
     """
     sizes = {len(group.rollouts) for group in groups}
     if len(sizes) != 1:
@@ -85,6 +87,11 @@ def call_rows(groups: Sequence[Group], nodes: tuple[str, ...]) -> CallRows:
     rows: list[NodeCall | None] = [None] * (len(groups) * len(nodes) * size)
     for number, group in enumerate(groups):
         for index, rollout in enumerate(group.rollouts):
+            if not math.isfinite(rollout.reward):
+                raise RolloutError(
+                    f"step {rollout.provenance.step}: rollout {index} of question {group.example.id!r} has reward "
+                    f"{rollout.reward}; the task's score() must return a number in [0, 1]"
+                )
             for call in rollout.calls:
                 if call.node not in place:
                     raise RolloutError(f"a rollout has a call of node {call.node!r}, the graph has {list(nodes)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuromas.adapters.bank import AdapterBank
-from neuromas.errors import ParityError
+from neuromas.errors import ParityError, TrainingError
 from neuromas.rollout.record import Group, NodeCall
 from neuromas.training.call_batch import CallBatch
 from neuromas.training.calls import CallRows
 from neuromas.training.metrics import StepMeter
+from neuromas.training.not_finite import cause_of, check_logprobs
 from neuromas.training.packing import pack
 from neuromas.training.scoring import score_bucket
 from neuromas.training.step_metrics import numbers
@@ -96,7 +98,13 @@ def check_nodes(apart: Mapping[str, float], allowed: float, version: int) -> Non
 
     Raises:
         ParityError: names the nodes, the worst first.
+        TrainingError: what was compared is no number.
     """
+    if broken := [node for node, mean in apart.items() if not math.isfinite(mean)]:
+        raise TrainingError(
+            f"version {version}: the trainer's log-probabilities of node {broken[0]!r} are not finite, where the "
+            f"engine's are ({len(broken)} of {len(apart)} nodes); nothing can be compared"
+        )
     wrong = sorted((node for node, mean in apart.items() if not mean <= allowed), key=lambda node: -apart[node])
     if not wrong:
         return
@@ -179,21 +187,31 @@ class Published:
 
 
 def probed_calls(groups: Sequence[Group], version: int) -> list[NodeCall]:
-    """Return a few calls of every node that a version sampled, each of another rollout."""
+    """Return a few calls of every node that a version sampled, each of another rollout.
+
+    Raises:
+        TrainingError: the engine's log-probabilities of one are not finite.
+    """
     found: dict[str, list[NodeCall]] = {}
     for rollout in (rollout for group in groups for rollout in group.rollouts):
         for call in rollout.calls:
             usable = call.adapter is not None and call.adapter.version == version and call.completion_token_ids
             if usable and len(chosen := found.setdefault(call.node, [])) < PROBED_CALLS:
                 chosen.append(call)
-    return [call for calls in found.values() for call in calls]
+    probed = [call for calls in found.values() for call in calls]
+    check_logprobs(probed, version)
+    return probed
 
 
 @torch.no_grad()
 def differences(
     model: Any, bank: AdapterBank, seats: Seats, calls: Sequence[NodeCall], top_p: float, device: torch.device
 ) -> dict[str, float]:
-    """Return the mean |trainer - engine| logprob of each node's calls, nats per token, by the weights as they are."""
+    """Return the mean |trainer - engine| logprob of each node's calls, nats per token, by the weights as they are.
+
+    Raises:
+        TrainingError: the trainer's are not finite.
+    """
     place = {node: index for index, node in enumerate(seats.nodes)}
     node = np.array([place[call.node] for call in calls], dtype=np.int64)
     routes, temperatures = torch.tensor(seats.adapters), torch.tensor(seats.temperatures)
@@ -202,7 +220,14 @@ def differences(
     for bucket in pack(prompts, completions, node, share=False):
         rows = torch.from_numpy(bucket.groups)
         bank.set_routes(routes[rows])
-        found = score_bucket(model, bucket, temperatures[rows], device).logprobs
+        forward = partial(score_bucket, model, bucket, temperatures[rows], device)
+        found = forward().logprobs
+        if broken := (~torch.isfinite(found)).nonzero()[:, 0].tolist():
+            call = calls[bucket.call_rows[broken[0]]]
+            raise TrainingError(
+                f"adapter {call.adapter}: the trainer's log-probabilities of a call of node {call.node!r} are not "
+                f"finite, where the engine's are: {cause_of(model, bank, forward)}"
+            )
         apart = numbers(_apart(_sampled(calls, bucket.call_rows, bucket.steps).to(found), found, top_p))
         sums += np.bincount(node[bucket.call_rows], apart, minlength=len(place))
         counts += np.bincount(node[bucket.call_rows], minlength=len(place))

@@ -203,7 +203,7 @@ class StepSampler:
             sync_s = self.publish(step)
         groups, stats, refilled = self._refill(step, groups, stats)
         wait_s = perf_counter() - began - sync_s
-        self._check_failures(groups)
+        self._check_failures(step, groups)
         if ahead:
             self._ahead = self._begin(step + 1)
         return StepRollouts(tuple(groups), pending.version, stats, refilled, wait_s, sync_s)
@@ -283,17 +283,18 @@ class StepSampler:
     def _refs(self, version: int) -> dict[str, AdapterRef]:
         return {name: AdapterRef(name, version, self._plan.namespace) for name in self._plan.topology.adapters}
 
-    def _check_failures(self, groups: Sequence[Group]) -> None:
+    def _check_failures(self, step: int, groups: Sequence[Group]) -> None:
         """Stop when too many rollouts of all processes failed.
 
         Raises:
             RolloutError: they did.
         """
-        mine = [rollout.failure for group in groups for rollout in group.rollouts if rollout.failure is not None]
+        failed = (rollout for group in groups for rollout in group.rollouts if rollout.failure is not None)
+        mine = [f"question {rollout.example.id!r}: {rollout.failure}" for rollout in failed]
         reasons = [reason for share in self._peers.gather(mine) for reason in share]
         total = self._plan.prompts * self._plan.group_size
         if len(reasons) > self._plan.max_failed_fraction * total:
             raise RolloutError(
-                f"{len(reasons)} of {total} rollouts of a step failed, allowed is a share of "
+                f"step {step}: {len(reasons)} of {total} rollouts failed, allowed is a share of "
                 f"{self._plan.max_failed_fraction} (training.max_failed_fraction); the first reason: {reasons[0]}"
             )

@@ -73,13 +73,6 @@ def measure_bucket(
         meter.add_by_node(name, nodes, node, numbers((values * tokens.mask).sum(1)), counts)
 
 
-def describe_nan(plan: StepPlan, members: Ints, logprobs: Tensor) -> str:
-    """Return which Nodes' logprobs are not finite, for an error message."""
-    bad = members[numbers((~torch.isfinite(logprobs)).any(1).float()) > 0]
-    nodes = sorted({plan.rows.nodes[index] for index in plan.rows.node_of_row[plan.kept[bad]]})
-    return f"logprobs of nodes {nodes} are not finite" if nodes else "all logprobs are finite"
-
-
 def numbers(values: Tensor) -> NDArray[np.float64]:
     """Return a tensor's values on the CPU."""
     return values.double().cpu().numpy()

@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +35,7 @@ from neuromas.training.advantage import RunningBaseline
 from neuromas.training.call_batch import CallBatch, call_batch, rows_of_calls, rows_of_rollouts
 from neuromas.training.loop import LoopHooks
 from neuromas.training.metrics import StepMeter
+from neuromas.training.not_finite import check_logprobs, gradient_error, loss_error
 from neuromas.training.optimizer import NodeAdamW
 from neuromas.training.packing import Bucket, idle_bucket
 from neuromas.training.parity import (
@@ -49,7 +51,7 @@ from neuromas.training.parity import (
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
 from neuromas.training.scoring import add_scoring, check_scoring, score_bucket
 from neuromas.training.stage_settings import TRACKED_PROJECT, StageSettings, trl_arguments
-from neuromas.training.step_metrics import count_batch, count_sampling, describe_nan, measure_bucket
+from neuromas.training.step_metrics import count_batch, count_sampling, measure_bucket
 from neuromas.training.step_plan import StepPlan, plan_step
 
 if TYPE_CHECKING:
@@ -191,6 +193,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         expected = len(plan.rows.calls) if self._scores_calls else plan.rows.rewards.size
         if expected != len(prompts):
             raise TrainingError(f"step {step}: got {expected} rows for a batch of {len(prompts)}")
+        check_logprobs(plan.rows.calls, step)
         check_seeds(plan.rows)
         if self._published is not None:
             with self._published.restored():
@@ -200,8 +203,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._published = Published(self.model, step) if self._spec.overlap else None
         self._plan = plan
         count_sampling(self._meter, sampled)
-        as_rows = rows_of_calls if self._scores_calls else rows_of_rollouts
-        rows = as_rows(plan, self._tokenizer.eos_token_id)
+        rows = (rows_of_calls if self._scores_calls else rows_of_rollouts)(plan, self._tokenizer.eos_token_id)
         self._meter.add("time/plan_s", time.perf_counter() - began)
         return rows.prompts, rows.completions, rows.mask, prompts, rows.logprobs, {"final": rows.rewards}, None, []
 
@@ -268,14 +270,14 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         part = self._batch.rows(members.to(self.accelerator.device))
         place = torch.zeros(len(plan.kept), dtype=torch.int64)
         place[members] = torch.arange(len(members))
-        logprobs, entropies = self._score(model, (bucket,), place, (len(members), part.mask.shape[1]))
+        shape = len(members), part.mask.shape[1]
+        logprobs, entropies = self._score(model, (bucket,), place, shape)
         tokens = part.tokens(logprobs, self._spec.clip_low, self._spec.clip_high)
         value = loss(tokens, plan.totals, part.ref_logprobs, self._spec.kl_weight, entropies, self._entropy_weight())
         if not math.isfinite(value.item()):
-            raise TrainingError(
-                f"step {self.state.global_step}: the loss is not finite "
-                f"({describe_nan(plan, bucket.members, logprobs)}); lower training.learning_rate"
-            )
+            nodes = [plan.kept_calls[member].node for member in bucket.members]
+            again = partial(self._score, model, (bucket,), place, shape)
+            raise loss_error(self.state.global_step, nodes, logprobs, part.old_logprobs, model, self.bank, again)
         measure_bucket(self._meter, plan, bucket.members, part, loss, tokens, entropies)
         if self._step % self.num_iterations == 0:
             measure_parity(self._meter, plan, bucket.members, part, logprobs, self._settings.top_p)
@@ -296,11 +298,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         check_calls(self._meter.peaks("parity/call_diff_max/"), self._allowed, version)
 
     def check_published(self, groups: Sequence[Group], version: int) -> None:
-        """Stop the run when the engine's ``version`` is not the weights that the model holds; probes a few calls.
-
-        Raises:
-            ParityError: names the nodes.
-        """
+        """Probe a few calls of the engine's ``version`` against the model; raises as ``parity.check_nodes`` does."""
         if calls := probed_calls(groups, version):
             model, device = self.accelerator.unwrap_model(self.model), self.accelerator.device
             apart = differences(model, self.bank, self._settings.seats, calls, self._settings.top_p, device)
@@ -349,16 +347,17 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         if len(self.bank.groups) > len(self.bank.names):  # what all share moves even those that must be held still
             moved = torch.cat([moved, (free.all() & moved.any())[None]])
         self.bank.scale_gradients_(moved.to(self.accelerator.device, torch.float32))
-        limit = self._spec.max_node_grad_norm
-        norms = self.bank.grad_norms() if limit is None else self.bank.clip_(limit)
+        norms = self.bank.grad_norms()
+        if not bool(torch.isfinite(norms).all()):
+            raise gradient_error(self.state.global_step, self.bank)
+        if self._spec.max_node_grad_norm is not None:
+            self.bank.clip_(self._spec.max_node_grad_norm, norms)
         for name, norm in zip(self.bank.groups, norms.tolist(), strict=True):
-            if not math.isfinite(norm):
-                raise TrainingError(
-                    f"step {self.state.global_step}: the gradient of adapter {name!r} is not finite; "
-                    "lower training.learning_rate"
-                )
             self._meter.add(f"train/grad_norm/{name}", norm)
         self.nodes_optimizer.set_active(moved)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> None:
+        """Measure nothing: transformers' own way leaves NaN in every gradient where one is infinite."""
 
     # -- metrics
 

@@ -27,6 +27,7 @@ def source(name: str) -> str:
         ("_generate", ["self", "prompts"]),
         ("_compute_loss", ["self", "model", "inputs"]),
         ("training_step", ["self", "model", "inputs", "num_items_in_batch"]),
+        ("_get_grad_norm", ["self", "model", "grad_norm"]),
         ("log", ["self", "logs", "start_time"]),
         ("create_optimizer", ["self", "model"]),
         ("create_scheduler", ["self", "num_training_steps", "optimizer"]),

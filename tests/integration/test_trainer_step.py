@@ -10,7 +10,7 @@ import pytest
 import torch
 from trainer_world import DigitTask, World, make_world, one_step_gradients
 
-from neuromas.errors import ParityError, TrainingError
+from neuromas.errors import AdapterError, ParityError, RolloutError, TrainingError
 from neuromas.losses.contract import Loss
 from neuromas.losses.registry import LOSSES, sum_over_rollout
 from neuromas.rollout.record import Group, NodeCall
@@ -215,17 +215,146 @@ def test_a_nucleus_is_no_disagreement(small_base: Path, tmp_path: Path) -> None:
     assert seen[0]["parity/logprob_diff_mean"] < 1e-5
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_node(world: World) -> None:
+def spoilt(world: World, spoil: Any) -> Any:
+    """The world's own sampler, with ``spoil()`` called between the rollouts of step 0 and their update."""
     sampler = world.sampler()
 
     def sample(step: int) -> StepRollouts:
         found = sampler.sample(step)
         with torch.no_grad():
-            next(iter(world.bank.node_parameters("b").values())).fill_(float("nan"))
+            spoil()
         return found
 
-    with pytest.raises(TrainingError, match=r"not finite.*'b'"):
-        world.trainer(spec(), sample).train()
+    return sample
+
+
+def test_a_weight_that_is_no_number_is_named_with_its_node_and_tensor(world: World) -> None:
+    key, tensor = next(iter(world.bank.node_parameters("b").items()))
+    with pytest.raises(TrainingError) as caught:
+        world.trainer(spec(), spoilt(world, lambda: tensor.fill_(float("nan")))).train()
+    assert str(caught.value) == (
+        "step 0: the loss is not finite: log-probabilities of node 'b' are not finite; adapter 'b', tensor "
+        f"{key} is not finite, so an earlier step was too large: lower training.learning_rate"
+    )
+
+
+def test_a_base_that_holds_no_numbers_is_named_with_its_layer(world: World) -> None:
+    path = "model.layers.1.mlp.down_proj.weight"
+    inside = "model.layers.1.mlp.down_proj.base_layer.weight"
+    weight = dict(world.model.get_base_model().named_parameters())[inside]
+    with pytest.raises(TrainingError) as caught:
+        world.trainer(spec(), spoilt(world, lambda: weight.fill_(float("inf")))).train()
+    assert str(caught.value) == (
+        "step 0: the loss is not finite: log-probabilities of nodes 'a', 'b', 'c' are not finite; the base's own "
+        f"{path} is not finite: its files are damaged, take another base"
+    )
+
+
+def test_an_overflow_is_named_with_the_layer_where_it_begins(world: World) -> None:
+    """The product of two large finite numbers; float32 ends at 3.4e38."""
+    weight = dict(world.model.get_base_model().named_parameters())["model.layers.1.mlp.down_proj.base_layer.weight"]
+    with pytest.raises(TrainingError) as caught:
+        world.trainer(spec(), spoilt(world, lambda: weight.fill_(3e38))).train()
+    assert str(caught.value) == (
+        "step 0: the loss is not finite: log-probabilities of nodes 'a', 'b', 'c' are not finite; all weights are "
+        "finite, the output of model.layers.1.mlp.down_proj is not: float32 overflows there; set engine.dtype = "
+        "'float32', or 'bfloat16' in place of 'float16'"
+    )
+
+
+def test_a_ratio_that_overflows_is_named_with_its_node(world: World) -> None:
+    def unlikely(call: NodeCall) -> NodeCall:
+        return replace(call, logprobs=(-200.0, *call.logprobs[1:])) if call.node == "a" else call
+
+    rollouts = edited(world.sampler().sample(0), unlikely)
+    found = r"^step 0: the loss is not finite: all log-probabilities are finite, .* at node 'a' they differ by up to 19"
+    with pytest.raises(TrainingError, match=found):
+        world.trainer(spec(), lambda step: rollouts).train()
+
+
+@pytest.mark.parametrize("bad", ["nan", "-inf"])
+def test_a_logprob_of_the_engine_that_is_no_number_is_the_engines_fault(world: World, bad: str) -> None:
+    def broken(call: NodeCall) -> NodeCall:
+        return replace(call, logprobs=(*call.logprobs[:-1], float(bad))) if call.node == "b" else call
+
+    rollouts = edited(world.sampler().sample(0), broken)
+    found = rf"^step 0: the engine's log-probability of token 5 of 5 is {bad}, first in a call of node 'b' by .*b-v0"
+    with pytest.raises(TrainingError, match=found):
+        world.trainer(spec(), lambda step: rollouts).train()
+
+
+def test_a_probed_version_that_the_trainer_cannot_score_is_the_trainers_fault(world: World) -> None:
+    sampler = world.sampler()
+    trainer = world.trainer(spec(steps=1), sampler.sample)
+    trainer.train()
+    sampler.publish(1)
+    groups = sampler.rollouts([DigitTask().example("train", 0)], greedy=False, step=1, seed=0)
+    with torch.no_grad():
+        next(iter(world.bank.node_parameters("c").values())).fill_(float("nan"))
+    with pytest.raises(TrainingError) as caught:
+        trainer.check_published(groups, 1)
+    assert "c-v1: the trainer's log-probabilities of a call of node 'c' are not finite, where the" in str(caught.value)
+    assert "adapter 'c', tensor " in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", [1.0, None])
+def test_a_gradient_that_is_no_number_is_named_with_its_tensor(world: World, limit: float | None) -> None:
+    stack = world.bank.stacks()[0]
+    place = world.bank.index("b")
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.clone()
+        stack.rows(gradient)[place] = float("inf")
+        return gradient
+
+    hook = stack.tensor.register_hook(spoil)
+    with pytest.raises(TrainingError) as caught:
+        world.trainer(spec(max_node_grad_norm=limit), world.sampler().sample).train()
+    hook.remove()
+    assert str(caught.value) == (
+        f"step 0: the gradient of adapter 'b', tensor {stack.key} is not finite, though the loss is: the backward pass "
+        "overflows; lower training.learning_rate, in half precision set engine.dtype = 'float32', or 'bfloat16' in "
+        "place of 'float16'"
+    )
+
+
+def test_a_reward_that_is_no_number_is_named_with_step_and_question(world: World) -> None:
+    sampled = world.sampler().sample(0)
+    groups = [Group(g.example, tuple(replace(r, reward=float("nan")) for r in g.rollouts)) for g in sampled.groups[1:]]
+    rollouts = replace(sampled, groups=(sampled.groups[0], *groups))
+    with pytest.raises(RolloutError) as caught:
+        world.trainer(spec(), lambda step: rollouts).train()
+    assert str(caught.value) == (
+        "step 0: rollout 0 of question 'chain-3/0/train/1' has reward nan; the task's score() must return a number in "
+        "[0, 1]"
+    )
+
+
+class Undecided(DigitTask):
+    """Its reward function returns no number for the second question."""
+
+    def score(self, example: Example, text: str) -> float:
+        return float("nan") if example.id.endswith("/1") else super().score(example, text)
+
+
+def test_a_reward_function_that_returns_no_number_is_named_with_step_and_question(world: World) -> None:
+    with pytest.raises(RolloutError) as caught:
+        world.sampler(task=Undecided(), max_failed_fraction=0.25).sample(0)
+    assert str(caught.value) == (
+        "step 0: 4 of 12 rollouts failed, allowed is a share of 0.25 (training.max_failed_fraction); the first reason: "
+        f"question 'chain-3/0/train/1': {Undecided.__module__}.Undecided.score returned reward nan; expected a finite "
+        "number"
+    )
+
+
+def test_an_adapter_that_is_no_number_is_not_published(world: World) -> None:
+    sampler = world.sampler()
+    key, tensor = next(iter(world.bank.node_parameters("b").items()))
+    with torch.no_grad():
+        tensor.fill_(float("nan"))
+    path, factor = key.rsplit("/", 1)
+    with pytest.raises(AdapterError, match=rf"/b-v0: {path}/{factor} holds NaN or infinite numbers; the training step"):
+        sampler.sample(0)
 
 
 def test_several_iterations_over_one_batch_clip_and_sample_once(world: World) -> None:

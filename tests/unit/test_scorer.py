@@ -46,12 +46,12 @@ class Own(Task):
 """
 
 BAD = {
-    "2": "scoring returned reward 2.0; allowed is 0 to 1",
-    "3": "scoring returned reward nan; expected a finite number",
-    "4": "scoring returned reward None; expected a finite number",
-    "5": "scoring raised ZeroDivisionError: by hand",
-    "9": "scoring returned part 'form' inf; expected a finite number",
-    "a": "scoring returned reward '1'; expected a finite number",
+    "2": "odd_verifier.Odd.score returned reward 2.0; allowed is 0 to 1",
+    "3": "odd_verifier.Odd.score returned reward nan; expected a finite number",
+    "4": "odd_verifier.Odd.score returned reward None; expected a finite number",
+    "5": "odd_verifier.Odd.score raised ZeroDivisionError: by hand",
+    "9": "odd_verifier.Odd.score returned part 'form' inf; expected a finite number",
+    "a": "odd_verifier.Odd.score returned reward '1'; expected a finite number",
 }
 
 
