@@ -16,6 +16,7 @@ from neuromas.schema.parse import parse_section
 from neuromas.tasks.base import Task
 from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.file import FileSpec
+from neuromas.tasks.hidden_tree import HiddenTreeSpec
 from neuromas.tasks.programs import ProgramsSpec
 from neuromas.tasks.python import PythonSpec
 from neuromas.tasks.reasoning_gym import ReasoningGymSpec
@@ -25,6 +26,7 @@ from neuromas.tasks.tree import TreeSpec
 FAMILIES: Final[Mapping[str, type[TaskSpec]]] = {
     "chain": ChainSpec,
     "tree": TreeSpec,
+    "hidden_tree": HiddenTreeSpec,
     "file": FileSpec,
     "reasoning_gym": ReasoningGymSpec,
     "programs": ProgramsSpec,

@@ -9,6 +9,7 @@ from neuromas.errors import TaskError
 from neuromas.tasks.base import Split, Task
 from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.file import FileSpec
+from neuromas.tasks.hidden_tree import HiddenTreeSpec
 from neuromas.tasks.registry import make_task
 from neuromas.tasks.spec import TaskSpec
 from neuromas.tasks.tree import TreeSpec
@@ -16,12 +17,14 @@ from neuromas.tasks.tree import TreeSpec
 SPLITS: tuple[Split, Split] = ("train", "test")
 
 
-@pytest.fixture(params=["chain", "tree", "file"])
+@pytest.fixture(params=["chain", "tree", "hidden_tree", "file"])
 def spec(request: pytest.FixtureRequest, tmp_path: Path) -> TaskSpec:
     if request.param == "chain":
         return ChainSpec(type="chain", hops=3)
     if request.param == "tree":
         return TreeSpec(type="tree", depth=4)
+    if request.param == "hidden_tree":
+        return HiddenTreeSpec(type="hidden_tree", depth=4)
     for split, numbers in (("train", range(40)), ("test", range(40, 80))):
         lines = [{"question": f"{n} + {n}?", "answer": 2 * n, "level": 1 + n % 2} for n in numbers]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
