@@ -69,6 +69,10 @@ class CompactRenderer:
         """Return the message that sampled tokens spell."""
         return self._text.decode(tuple(token_ids))
 
+    def token_texts(self, token_ids: Sequence[int]) -> tuple[str | None, ...]:
+        """Return what each sampled token adds to the text; None for special tokens."""
+        return self._text.token_texts(token_ids)
+
     def text_stream(self) -> TextStream:
         """Return what spells one message while its tokens arrive."""
         return self._text.stream()

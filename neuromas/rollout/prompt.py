@@ -54,6 +54,9 @@ class Renderer(Protocol):
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell, up to a stop text: no special tokens, no outer white space."""
 
+    def token_texts(self, token_ids: Sequence[int]) -> tuple[str | None, ...]:
+        """Return what each sampled token adds to the text; None for special tokens."""
+
     def text_stream(self) -> TextStream:
         """Return what spells one message while its tokens arrive; joined, its pieces are what ``decode`` gives."""
 
@@ -130,6 +133,10 @@ class TextRenderer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the message that sampled tokens spell."""
         return self._text.decode(tuple(token_ids))
+
+    def token_texts(self, token_ids: Sequence[int]) -> tuple[str | None, ...]:
+        """Return what each sampled token adds to the text; None for special tokens."""
+        return self._text.token_texts(token_ids)
 
     def text_stream(self) -> TextStream:
         """Return what spells one message while its tokens arrive."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 logger = logging.getLogger(__name__)
-_BROKEN = "\N{REPLACEMENT CHARACTER}"
+BROKEN = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer writes for bytes that are no character, or not yet."""
 
 
@@ -104,7 +104,7 @@ class TextStream:
         if self._end == len(self._tokens) or self._tokens[-1] in self._byte_ids:
             return ""
         whole = self._decode(self._tokens[self._begin :])
-        if whole.endswith(_BROKEN):
+        if whole.endswith(BROKEN):
             return ""
         before = self._decode(self._tokens[self._begin : self._end])
         if len(whole) <= len(before):

@@ -12,7 +12,7 @@ from neuromas.base.end_tokens import TOKENIZER
 from neuromas.errors import BaseModelError
 from neuromas.rollout.signal import keep_end
 from neuromas.rollout.stops import Stops
-from neuromas.rollout.text_stream import Specials, TextStream
+from neuromas.rollout.text_stream import BROKEN, Specials, TextStream
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -83,6 +83,27 @@ class TokenText:
     def stream(self) -> TextStream:
         """Return what spells one message while its tokens arrive."""
         return TextStream(self._tokenizer.decode, self._special_ids, self._byte_ids, self._specials)
+
+    def token_texts(self, token_ids: Sequence[int]) -> tuple[str | None, ...]:
+        """Return what each token adds to a message's text; None for special tokens, which are no text.
+
+        A character that several tokens spell is added by the last of them.
+        """
+        texts: list[str | None] = []
+        before: list[int] = []
+        begun: list[int] = []
+        for token_id in token_ids:
+            if token_id in self._special_ids:
+                texts.append(None)
+                continue
+            begun.append(token_id)
+            whole = self._tokenizer.decode(before + begun)
+            if whole.endswith(BROKEN):
+                texts.append("")
+                continue
+            texts.append(whole[len(self._tokenizer.decode(before)) :])
+            before, begun = begun, []
+        return tuple(texts)
 
     def last_tokens(self, text: str, limit: int | None) -> str:
         """Return the end of ``text``, at most ``limit`` tokens of it."""

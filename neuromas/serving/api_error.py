@@ -47,13 +47,13 @@ def first_fault(error: ValidationError) -> ApiError:
     return invalid(f"{path or 'body'}: {fault['msg'].removeprefix('Value error, ')}", path or None, code)
 
 
-def from_refusal(error: NeuroMASError) -> ApiError:
-    """Return the API's error for one of the server's."""
+def from_refusal(error: NeuroMASError, question: str | None = None) -> ApiError:
+    """Return the API's error for one of the server's; ``question`` is the parameter that holds what was asked."""
     message = str(error)
     if isinstance(error, UnknownGraphError):
         return invalid(message, "model", error.code, 404)
     if isinstance(error, TooLongError | RolloutError):
-        return invalid(message, "messages", error.code)
+        return invalid(message, question, error.code)
     if isinstance(error, QueueFullError):
         return ApiError(429, "rate_limit_error", message, None, error.code, {"retry-after": str(error.retry_after_s)})
     if isinstance(error, DeadlineError):

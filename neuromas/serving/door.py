@@ -24,15 +24,19 @@ class Door:
         self._news: dict[asyncio.AbstractEventLoop, list[tuple[Conversation, News]]] = {}
         server.after_step(self._cross)
 
-    def ask(self, question: Question) -> Conversation:
+    def ask(self, question: Question, heard: asyncio.Event | None = None) -> Conversation:
         """Begin a request of the running loop; use the conversation in an ``async with``.
+
+        Args:
+            question: what is asked.
+            heard: is set when there is news of it; conversations may share one.
 
         Raises:
             UnknownGraphError: no graph of that name is served.
             QueueFullError: too many requests are under way.
             StoppedError: the server is closing or its engine has failed.
         """
-        return Conversation(self, question)
+        return Conversation(self, question, heard or asyncio.Event())
 
     async def answer(self, question: Question) -> Answered:
         """Return the answer to a question; cancelling the caller's task cancels the request in the engine.
@@ -60,11 +64,11 @@ class Door:
 class Conversation:
     """One request as its event loop sees it: pieces of the answer, then its end."""
 
-    def __init__(self, door: Door, question: Question) -> None:
+    def __init__(self, door: Door, question: Question, heard: asyncio.Event) -> None:
         self.loop = asyncio.get_running_loop()
         self._door = door
         self._news: deque[News] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._heard = heard
         self._has_ended = False
         self._request: Request = door.server.begin(question, self)
 
@@ -84,6 +88,11 @@ class Conversation:
             self._door.server.cancel(self._request)
             self.hear(LeftError("nobody waits for the answer any more"))
 
+    @property
+    def has_news(self) -> bool:
+        """Whether ``next`` returns at once."""
+        return bool(self._news)
+
     def failure(self, rollout: Rollout) -> NeuroMASError:
         """Return why a rollout that failed gave no answer."""
         kind = TooLongError if self._door.server.is_too_long(rollout) else RolloutError
@@ -99,11 +108,8 @@ class Conversation:
             LeftError: ``leave`` was called.
         """
         while not self._news:
-            self._waiter = self.loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            self._heard.clear()
+            await self._heard.wait()
         pieces = []
         while self._news and isinstance(self._news[0], str):
             pieces.append(self._news.popleft())
@@ -126,8 +132,7 @@ class Conversation:
             return
         self._has_ended = not isinstance(news, str)
         self._news.append(news)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._heard.set()
 
     # -- the Reply that the engine's thread tells
 

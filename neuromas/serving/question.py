@@ -20,8 +20,9 @@ class Question:
         graph: name of the graph that shall answer.
         text: what Nodes that read the task see.
         temperature: of Nodes that set none of their own; 0 takes the most probable token everywhere; None = 0, or the
-            graph's own where ``top_p`` asks for sampling.
+            graph's own where ``top_p`` or ``is_sampled`` asks for sampling.
         top_p: nucleus mass in (0, 1]; None = the graph's own.
+        is_sampled: whether the answer is to be one of several samples.
         seed: makes a sampled answer reproducible.
         answer: settings of the output Node's message.
         deadline_s: seconds from now after which nobody waits any more; None = the server's limit, which is never
@@ -32,6 +33,7 @@ class Question:
     text: str
     temperature: float | None = None
     top_p: float | None = None
+    is_sampled: bool = False
     seed: int = 0
     answer: AnswerSettings = AS_TRAINED
     deadline_s: float | None = None
@@ -39,7 +41,8 @@ class Question:
     @property
     def is_greedy(self) -> bool:
         """Whether the most probable token is taken everywhere."""
-        return self.temperature == 0 or (self.temperature is None and self.top_p is None)
+        unsaid = self.temperature is None and self.top_p is None and not self.is_sampled
+        return self.temperature == 0 or unsaid
 
 
 @dataclass(frozen=True, slots=True)

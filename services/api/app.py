@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from neuromas import __version__
-from neuromas.services.api.context import BodyLimit, HeadAsGet, RequestContext
+from neuromas.services.api.context import BodyLimit, RequestContext
 from neuromas.services.api.described import describe
 from neuromas.services.api.followed import Followed
 from neuromas.services.api.instruments import Instruments
@@ -36,6 +36,7 @@ from neuromas.services.api.service import Service
 from neuromas.services.keys import KeyRing
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store
+from neuromas.serving.head import HeadAsGet
 
 _QUESTIONS: Final = 1024
 """Questions to endpoints that one process has under way; more get 429."""

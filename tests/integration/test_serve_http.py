@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from urllib.parse import urlsplit
@@ -20,92 +18,17 @@ import httpx
 import openai
 import pytest
 from langchain_openai import ChatOpenAI
-from served_app import served
+from served_graph import STEPS, WAIT_S, World, body, until, world
 
-from neuromas.adapters.ref import PlainLora
-from neuromas.base.symbols import symbols
-from neuromas.engines.scripted import ScriptedEngine
-from neuromas.rollout.engine import EngineCall, EngineResult
 from neuromas.rollout.prompt import Renderer, make_renderer
-from neuromas.serving.app import MAX_BODY_BYTES, make_app
-from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
+from neuromas.serving.ask_route import MAX_BODY_BYTES
 from neuromas.serving.load import Limits
-from neuromas.spec.parts import PromptSpec, SamplingSpec
-from neuromas.topology.builders import chain
-
-PLACE = {symbol: place for place, symbol in enumerate(symbols())}
-WAIT_S = 20.0
-STEPS = 8
-
-
-class PacedEngine(ScriptedEngine):
-    """Makes as many steps as its test allows."""
-
-    def __init__(self, respond: Callable[[EngineCall], Sequence[int]], delay: Callable[[EngineCall], int]) -> None:
-        super().__init__(respond, delay, max_adapters=8)
-        self.allowed = threading.Semaphore(0)
-        self.is_free = True
-        self.aborted: list[str] = []
-
-    def step(self) -> list[EngineResult]:
-        if not self.is_free:
-            assert self.allowed.acquire(timeout=WAIT_S)
-        return super().step()
-
-    def abort(self, ids: Sequence[str]) -> None:
-        self.aborted += ids
-        super().abort(ids)
-
-    def let_go(self) -> None:
-        self.is_free = True
-        self.allowed.release()
-
-
-@dataclass
-class World:
-    """An engine, the server on it, and its address."""
-
-    engine: PacedEngine
-    server: GraphServer
-    url: str
-    renderer: Renderer
-
-    def put(self, name: str = "g", version: str = "") -> None:
-        topology = chain(2)
-        adapters = dict.fromkeys(topology.adapters, PlainLora(1, {}))
-        graph = Graph(name, topology, adapters, SamplingSpec(max_tokens=8), self.renderer, version)
-        self.server.put(graph).result(WAIT_S)
-
-    def ask(self, **settings: object) -> httpx.Response:
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body(**settings), timeout=WAIT_S)
-
-
-def body(**settings: object) -> dict:
-    return {"model": "g", "messages": [{"role": "user", "content": "find"}], **settings}
-
-
-def respond(call: EngineCall) -> Sequence[int]:
-    """Both Nodes say the version of their adapter and count on."""
-    assert call.adapter is not None
-    return [PLACE[word] for word in (str(call.adapter.version % 10), "so", "1", "2", "3")]
+from neuromas.spec.parts import PromptSpec
 
 
 @pytest.fixture(scope="module")
 def renderer(word_base: Path) -> Renderer:
     return make_renderer(PromptSpec(), word_base)
-
-
-@contextmanager
-def world(renderer: Renderer, limits: Limits | None = None) -> Iterator[World]:
-    engine = PacedEngine(respond, lambda call: STEPS)
-    server = GraphServer(lambda: engine, limits)
-    with served(make_app(server)) as url:
-        made = World(engine, server, url, renderer)
-        made.put()
-        yield made
-        engine.let_go()
-        server.close(drain_s=0)
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +41,6 @@ def shared(renderer: Renderer) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def client(shared: World) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{shared.url}/v1", api_key="none", max_retries=0, timeout=WAIT_S)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition with a deadline."""
-    end = monotonic() + WAIT_S
-    pause = threading.Event()
-    while not condition():
-        assert monotonic() < end
-        pause.wait(0.002)
 
 
 def test_pieces_come_while_the_answer_is_being_sampled(renderer: Renderer) -> None:
@@ -319,8 +233,8 @@ def test_the_openai_client_raises_its_own_errors(client: openai.OpenAI) -> None:
         client.chat.completions.create(**body(model="other"))
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(**body(logprobs=True))
-    assert refused.value.param == "logprobs"
+        client.chat.completions.create(**body(logprobs=True, top_logprobs=2))
+    assert refused.value.param == "top_logprobs"
 
 
 def test_stop_texts_end_the_answer(client: openai.OpenAI) -> None:

@@ -17,7 +17,7 @@ from neuromas.services.api.app import make_app
 from neuromas.services.api.following import EVENTS
 from neuromas.services.settings import Settings
 from neuromas.services.store.open import open_store
-from neuromas.serving.chat import DONE
+from neuromas.serving.choices_form import DONE
 
 CHAT = ("/v1/chat/completions", "POST")
 FOLLOWED = [(f"/v1/runs/{{run_id}}/{name}", "GET") for name in ("events", "logs", "rollouts")]

@@ -18,6 +18,11 @@ def read(**more: object) -> ChatRequest:
     return ChatRequest.model_validate_json(json.dumps(LEAST | more))
 
 
+def text_of(**more: object) -> str:
+    (text,) = read(**more).texts
+    return text
+
+
 def refused(**more: object) -> dict:
     with pytest.raises(ValidationError) as caught:
         read(**more)
@@ -25,7 +30,7 @@ def refused(**more: object) -> dict:
 
 
 def test_the_least_request_is_greedy_with_the_graphs_own_budget() -> None:
-    question = read().question()
+    (question,) = read().questions()
     assert (question.graph, question.text, question.is_greedy) == ("g", "hi", True)
     assert question.answer == AnswerSettings()
 
@@ -46,14 +51,12 @@ def test_the_least_request_is_greedy_with_the_graphs_own_budget() -> None:
     ],
 )
 def test_what_asks_for_nothing_special_is_accepted(more: dict) -> None:
-    assert read(**more).question().is_greedy
+    assert [question.is_greedy for question in read(**more).questions()] == [True]
 
 
 @pytest.mark.parametrize(
     ("more", "param"),
     [
-        ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
@@ -109,6 +112,9 @@ def test_unknown_keys_are_refused_with_their_path(more: dict, param: str) -> Non
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
         ({"neuromas": {"deadline_s": 0}}, "neuromas.deadline_s"),
+        ({"n": 0}, "n"),
+        ({"n": 17}, "n"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
     ],
 )
 def test_values_out_of_range_are_refused_with_their_path(more: dict, param: str) -> None:
@@ -124,26 +130,37 @@ def test_half_a_surrogate_pair_is_no_text() -> None:
 def test_one_message_is_the_question_and_several_are_turns() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     user, system = {"role": "user", "content": parts}, {"role": "system", "content": "be brief"}
-    assert read(messages=[user]).text == "ab"
-    assert read(messages=[{"role": "system", "content": ""}, user]).text == "ab"
-    assert read(messages=[system, user]).text == "System: be brief\n\nUser: ab"
+    assert text_of(messages=[user]) == "ab"
+    assert text_of(messages=[{"role": "system", "content": ""}, user]) == "ab"
+    assert text_of(messages=[system, user]) == "System: be brief\n\nUser: ab"
     history = [user, {"role": "assistant", "content": "c"}, user]
-    assert read(messages=history).text == "User: ab\n\nAssistant: c\n\nUser: ab"
+    assert text_of(messages=history) == "User: ab\n\nAssistant: c\n\nUser: ab"
 
 
 def test_settings_of_sampling() -> None:
-    question = read(temperature=0.7, top_p=0.9, seed=-1, max_tokens=5, max_completion_tokens=4, stop="x").question()
+    request = read(temperature=0.7, top_p=0.9, seed=-1, max_tokens=5, max_completion_tokens=4, stop="x")
+    (question,) = request.questions()
     assert (question.temperature, question.top_p, question.is_greedy) == (0.7, 0.9, False)
     assert question.seed == 2**63 - 1
     assert question.answer == AnswerSettings(stop=("x",), max_tokens=4)
 
 
 def test_top_p_alone_asks_for_sampling_and_temperature_zero_for_none() -> None:
-    assert not read(top_p=0.9).question().is_greedy
-    assert read(top_p=0.9, temperature=0).question().is_greedy
+    assert not read(top_p=0.9).questions()[0].is_greedy
+    assert read(top_p=0.9, temperature=0).questions()[0].is_greedy
+
+
+def test_several_answers_are_samples_with_seeds_that_count_on() -> None:
+    asked = read(n=3, seed=2**63 - 2).questions()
+    assert [(question.text, question.is_greedy, question.seed) for question in asked] == [
+        ("hi", False, 2**63 - 2),
+        ("hi", False, 2**63 - 1),
+        ("hi", False, 0),
+    ]
+    assert all(question.is_greedy for question in read(n=3, temperature=0).questions())
 
 
 def test_without_a_seed_every_request_is_sampled_anew() -> None:
-    seeds = {read(temperature=1).question().seed for _ in range(8)}
+    seeds = {read(temperature=1).questions()[0].seed for _ in range(8)}
     assert len(seeds) == 8
     assert {int(float(seed)) for seed in seeds} == seeds, "a browser can send each back"

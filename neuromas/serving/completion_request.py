@@ -1,0 +1,78 @@
+"""The body of a text completion request, OpenAI's older form: the question is a text, not a conversation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from typing_extensions import override
+
+from neuromas.serving.ask_request import MAX_ANSWERS, AskRequest, Budget, Samples
+from neuromas.serving.wire import MAX_TEXT, only
+
+
+def _read_prompt(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
+        raise ValueError("is not supported as token ids; send a text, or a list of texts")
+    return [value] if isinstance(value, str) else value
+
+
+def _read_logprobs(value: Any) -> Any:
+    if value not in (None, 0) or value is False:
+        raise ValueError("is not supported; leave it out, or send 0: of other tokens than the sampled nothing is known")
+    return value
+
+
+class CompletionRequest(AskRequest):
+    """Body of ``POST /v1/completions``. Temperature and top-p act on every Node that sets none of its own."""
+
+    prompt: Annotated[tuple[Annotated[str, Field(max_length=MAX_TEXT)], ...], BeforeValidator(_read_prompt)] = Field(
+        min_length=1, max_length=MAX_ANSWERS
+    )
+    """A question, or several; the answers to one after the other."""
+    max_tokens: Budget = None
+    """Budget of the answer, the output Node's message; None = the graph's. Other Nodes keep theirs."""
+    n: Samples = 1
+    """Answers to each question, each with a seed of its own."""
+    best_of: int | None = None
+    """Nothing, or ``n``: all answers are told."""
+    logprobs: Annotated[int | None, BeforeValidator(_read_logprobs)] = None
+    """0 = tell the log probability of every token of the answer; in a stream they come with its end."""
+    # What clients send although it asks for nothing.
+    echo: Annotated[Any, only(False)] = None
+    suffix: Annotated[Any, only("")] = None
+
+    @field_validator("n")
+    @classmethod
+    def _are_not_too_many(cls, value: int, info: ValidationInfo) -> int:
+        num_prompts = len(info.data.get("prompt", ()))
+        if value * num_prompts > MAX_ANSWERS:
+            raise ValueError(f"got {value} answers to each of {num_prompts} prompts; allowed are {MAX_ANSWERS} in all")
+        return value
+
+    @field_validator("best_of")
+    @classmethod
+    def _is_n(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value not in (None, info.data.get("n")):
+            raise ValueError(f"is not supported; leave it out, or send n = {info.data.get('n')}")
+        return value
+
+    @property
+    @override
+    def texts(self) -> tuple[str, ...]:
+        return self.prompt
+
+    @property
+    @override
+    def samples(self) -> int:
+        return self.n
+
+    @property
+    @override
+    def budget(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    @override
+    def wants_logprobs(self) -> bool:
+        return self.logprobs is not None

@@ -1,0 +1,79 @@
+"""What the bodies of all requests for answers are made of: checks of settings, texts in parts, notes of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from neuromas.topology.graph import MIN_TEMPERATURE
+
+_MAX_STOP = 256
+_MAX_NOTE = 1024
+MAX_TEXT = 4 * 2**20
+"""Characters of one text."""
+MAX_BUDGET = 2**31 - 1
+"""Tokens of an answer's budget."""
+
+
+class Wire(BaseModel):
+    """A body from outside: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def only(*allowed: Any) -> BeforeValidator:
+    """Return the check of a setting that may be absent, null or one of ``allowed``, and does nothing."""
+
+    def check(value: Any) -> None:
+        if value is not None and value not in allowed:
+            listed = ", ".join(map(repr, allowed))
+            raise ValueError(f"is not supported; leave it out, or send {listed or 'null'}")
+
+    return BeforeValidator(check)
+
+
+def not_null(default: Any) -> BeforeValidator:
+    """Return what turns null into ``default``, as OpenAI's API does."""
+    return BeforeValidator(lambda value: default if value is None else value)
+
+
+def text_of(*kinds: str) -> Callable[[Any], Any]:
+    """Return what reads a content: a text, null, or a list of parts of these kinds, all of which are text."""
+
+    def read(value: Any) -> Any:
+        if value is None:
+            return ""
+        if not isinstance(value, list):
+            return value
+        texts = []
+        for place, part in enumerate(value):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            if kind not in kinds or not isinstance(part.get("text"), str):
+                known = " or ".join(map(repr, kinds))
+                raise ValueError(f"part {place} is of type {kind!r}; only parts of type {known} can be read")
+            texts.append(part["text"])
+        return "".join(texts)
+
+    return read
+
+
+def _read_stop(value: Any) -> Any:
+    """Return stop texts as a list; null and an empty list are none."""
+    stops = [value] if isinstance(value, str) else [] if value is None else value
+    if isinstance(stops, list) and "" in stops:
+        raise ValueError("holds an empty text, which is everywhere")
+    return stops
+
+
+def _zero_or_warm(value: float | None) -> float | None:
+    """Refuse temperatures at which probabilities overflow; engines would quietly take another."""
+    if value is not None and 0 < value < MIN_TEMPERATURE:
+        raise ValueError(f"got {value}; allowed are 0, which is greedy, and {MIN_TEMPERATURE} to 2")
+    return value
+
+
+Note = Annotated[str, Field(max_length=_MAX_NOTE)]
+Stops = Annotated[tuple[Annotated[str, Field(max_length=_MAX_STOP)], ...], BeforeValidator(_read_stop)]
+Temperature = Annotated[float | None, AfterValidator(_zero_or_warm)]
