@@ -109,6 +109,11 @@ class AskRequest(Wire):
         return 1
 
     @property
+    def num_answers(self) -> int:
+        """Answers in all, each of which is a question to the engine."""
+        return len(self.texts) * self.samples
+
+    @property
     @abstractmethod
     def budget(self) -> int | None:
         """Tokens of an answer, the output Node's message; None = the graph's. Other Nodes keep theirs."""

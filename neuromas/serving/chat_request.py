@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, FailFast, Field
+from pydantic import FailFast, Field
 from typing_extensions import override
 
 from neuromas.serving.ask_request import AskRequest, Budget, Samples
@@ -19,7 +19,7 @@ class Message(Wire):
     """One message of the conversation."""
 
     role: Role
-    content: Annotated[str, Field(max_length=MAX_TEXT), BeforeValidator(text_of("text"))]
+    content: Annotated[str, Field(max_length=MAX_TEXT), text_of("text")]
     name: Note | None = None
     # What clients copy from an earlier answer into the conversation.
     refusal: Annotated[Any, only()] = None

@@ -26,9 +26,11 @@ def _read_logprobs(value: Any) -> Any:
 class CompletionRequest(AskRequest):
     """Body of ``POST /v1/completions``. Temperature and top-p act on every Node that sets none of its own."""
 
-    prompt: Annotated[tuple[Annotated[str, Field(max_length=MAX_TEXT)], ...], BeforeValidator(_read_prompt)] = Field(
-        min_length=1, max_length=MAX_ANSWERS
-    )
+    prompt: Annotated[
+        tuple[Annotated[str, Field(max_length=MAX_TEXT)], ...],
+        Field(min_length=1, max_length=MAX_ANSWERS),
+        BeforeValidator(_read_prompt, json_schema_input_type=str | list[str]),
+    ]
     """A question, or several; the answers to one after the other."""
     max_tokens: Budget = None
     """Budget of the answer, the output Node's message; None = the graph's. Other Nodes keep theirs."""

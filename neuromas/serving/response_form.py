@@ -13,6 +13,20 @@ from neuromas.serving.api_error import ApiError
 from neuromas.serving.question import Answered, Question
 from neuromas.serving.response_request import ResponseRequest
 
+RESPONSE_EVENTS: Final = (
+    "response.created",
+    "response.in_progress",
+    "response.output_item.added",
+    "response.content_part.added",
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.output_item.done",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+)
+"""Names of the events of a stream, in their order; it ends with one of the last three."""
 _PLACE: Final = {"output_index": 0, "content_index": 0}
 
 

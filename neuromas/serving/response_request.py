@@ -20,7 +20,7 @@ class InputMessage(Wire):
     """One message of the conversation; answers of before are sent back as they came."""
 
     role: Role
-    content: Annotated[str, Field(max_length=MAX_TEXT), BeforeValidator(text_of("input_text", "output_text", "text"))]
+    content: Annotated[str, Field(max_length=MAX_TEXT), text_of("input_text", "output_text", "text")]
     type: Literal["message"] = "message"
     id: Note | None = None
     status: Note | None = None
@@ -38,7 +38,7 @@ class ResponseRequest(AskRequest):
         tuple[InputMessage, ...],
         FailFast(),
         Field(min_length=1, max_length=_MAX_ITEMS),
-        BeforeValidator(_read_input),
+        BeforeValidator(_read_input, json_schema_input_type=str | list[InputMessage]),
     ]
     """A question, or the messages of a conversation."""
     instructions: str | None = Field(default=None, max_length=MAX_TEXT)

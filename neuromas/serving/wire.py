@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -39,8 +38,8 @@ def not_null(default: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: default if value is None else value)
 
 
-def text_of(*kinds: str) -> Callable[[Any], Any]:
-    """Return what reads a content: a text, null, or a list of parts of these kinds, all of which are text."""
+def text_of(*kinds: str) -> BeforeValidator:
+    """Return the reader of a content: a text, null, or a list of parts of these kinds, all of which are text."""
 
     def read(value: Any) -> Any:
         if value is None:
@@ -56,7 +55,7 @@ def text_of(*kinds: str) -> Callable[[Any], Any]:
             texts.append(part["text"])
         return "".join(texts)
 
-    return read
+    return BeforeValidator(read, json_schema_input_type=str | list[dict[str, Any]] | None)
 
 
 def _read_stop(value: Any) -> Any:
@@ -75,5 +74,8 @@ def _zero_or_warm(value: float | None) -> float | None:
 
 
 Note = Annotated[str, Field(max_length=_MAX_NOTE)]
-Stops = Annotated[tuple[Annotated[str, Field(max_length=_MAX_STOP)], ...], BeforeValidator(_read_stop)]
+Stops = Annotated[
+    tuple[Annotated[str, Field(max_length=_MAX_STOP)], ...],
+    BeforeValidator(_read_stop, json_schema_input_type=str | list[str] | None),
+]
 Temperature = Annotated[float | None, AfterValidator(_zero_or_warm)]

@@ -13,11 +13,12 @@ from neuromas.services.api.auth import Caller
 from neuromas.services.api.service import service_of
 from neuromas.services.logs import request_id
 from neuromas.services.store.base import Store, StoreUnavailableError
+from neuromas.serving.ask_route import DIALECTS
 
 logger = logging.getLogger(__name__)
 STREAM: Final = "audit"
 _LOOKS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_CHANGE_NOTHING: Final = ("/v1/chat/completions", "/v1/topologies:validate", "/v1/specs:read")
+_CHANGE_NOTHING: Final = (*DIALECTS, "/v1/topologies:validate", "/v1/specs:read")
 
 
 def is_audited(request: Request) -> bool:

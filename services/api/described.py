@@ -19,11 +19,13 @@ from neuromas.services.api.schemas.artifact import (
     EventView,
     StreamEnd,
 )
-from neuromas.services.api.schemas.chat import ChatChunk, ChatCompletion
+from neuromas.services.api.schemas.chat import ChatChunk, ChatCompletion, ResponseBody, ResponseEvent, TextCompletion
 from neuromas.services.api.schemas.file import FileRequest, TomlRequest
 from neuromas.services.api.schemas.run import GrowRequest, run_schema
 from neuromas.services.api.schemas.view import ErrorBody
 from neuromas.serving.chat_request import ChatRequest
+from neuromas.serving.completion_request import CompletionRequest
+from neuromas.serving.response_request import ResponseRequest
 
 REF: Final = "#/components/schemas/{model}"
 OPENAPI: Final = "3.2.0"
@@ -36,8 +38,13 @@ _BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     FileRequest,
     TomlRequest,
     ChatRequest,
+    CompletionRequest,
+    ResponseRequest,
     ChatCompletion,
     ChatChunk,
+    TextCompletion,
+    ResponseBody,
+    ResponseEvent,
     EventView,
     EntryView,
     StreamEnd,

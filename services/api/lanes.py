@@ -49,21 +49,22 @@ class Lanes:
         self._idle: list[httpx.AsyncClient] = []
 
     @asynccontextmanager
-    async def lane(self, owner: str, endpoint: str, most: int) -> AsyncIterator[httpx.AsyncClient]:
+    async def lane(self, owner: str, endpoint: str, most: int, count: int = 1) -> AsyncIterator[httpx.AsyncClient]:
         """Give a client for one request at a time.
 
         Args:
             owner: who asks.
             endpoint: name of the one who is asked.
             most: questions that the endpoint takes on, which callers share too.
+            count: questions that the request stands for.
 
         Raises:
             ApiError: too many are taken, by all or by this owner.
         """
         room = self._endpoints.setdefault(endpoint, _room(most, f"questions to {endpoint} are under way"))
-        with self._room.place(owner):
+        with self._room.place(owner, count):
             try:
-                with room.place(owner):
+                with room.place(owner, count):
                     # The one that was given back last: its connection is the most likely to be open.
                     client = self._idle.pop() if self._idle else self._make()
                     try:

@@ -42,36 +42,37 @@ class Room:
         """Places that are taken."""
         return self._held.total()
 
-    def take(self, owner: str) -> None:
-        """Take a place, to be given back with ``leave``.
+    def take(self, owner: str, count: int = 1) -> None:
+        """Take places, to be given back with ``leave``.
 
         Raises:
-            ApiError: there is none, or the owner has its share (429).
+            ApiError: there are none, or the owner has its share (429).
         """
         taken = self.num_taken
-        if taken >= self._most:
-            raise busy(self._code, f"{self._most} {self._what}, the limit", self._retry_s)
+        if taken + count > self._most:
+            raise busy(self._code, f"{taken} of {self._most} {self._what}, the limit", self._retry_s)
         held = self._held[owner]
-        if owner != LOCAL and held and held >= self._most - taken:
+        # Of several the last is the one that leaves least: the others are held and taken before it.
+        if owner != LOCAL and held + count > 1 and held + 2 * (count - 1) >= self._most - taken:
             message = f"{held} of {self._most} {self._what} for this key, its share while {taken} are taken"
             raise busy(self._code, message, self._retry_s)
-        self._held[owner] += 1
+        self._held[owner] += count
         if self._gauge is not None:
-            self._gauge.inc()
+            self._gauge.inc(count)
 
-    def leave(self, owner: str) -> None:
-        """Give a place back."""
-        self._held[owner] -= 1
+    def leave(self, owner: str, count: int = 1) -> None:
+        """Give places back."""
+        self._held[owner] -= count
         if not self._held[owner]:
             del self._held[owner]
         if self._gauge is not None:
-            self._gauge.dec()
+            self._gauge.dec(count)
 
     @contextmanager
-    def place(self, owner: str) -> Iterator[None]:
-        """Hold a place inside the block; see ``take``."""
-        self.take(owner)
+    def place(self, owner: str, count: int = 1) -> Iterator[None]:
+        """Hold places inside the block; see ``take``."""
+        self.take(owner, count)
         try:
             yield
         finally:
-            self.leave(owner)
+            self.leave(owner, count)

@@ -27,9 +27,9 @@ from neuromas.services.api.service import Service
 from neuromas.services.logs import request_id
 from neuromas.services.records import EndpointState
 from neuromas.services.store.base import Document, Kind, Store
+from neuromas.serving.ask_request import AskRequest
 
 Result = TypeVar("Result")
-ROUTE: Final = "/v1/chat/completions"
 _PASSED: Final = frozenset({200, 400, 404, 413, 422, 429, 503, 504})
 """Statuses of an endpoint that clients can act on; others are told as 502."""
 _PASSED_HEADERS: Final = ("retry-after", "x-should-retry")
@@ -45,7 +45,7 @@ class Target:
 
     Attributes:
         name: of the endpoint.
-        url: of its chat route.
+        url: of the endpoint, before ``/v1``.
         capacity: questions that it takes on at a time.
     """
 
@@ -75,25 +75,26 @@ async def find_target(service: Service, model: str) -> Target:
 
 
 async def ask(
-    service: Service, request: Request, owner: str, target: Target, document: Document, model: str
+    service: Service, request: Request, owner: str, target: Target, document: Document, asked: AskRequest
 ) -> Response:
     """Return the endpoint's answer, as a stream where it streams.
 
     Args:
         service: has the connections.
-        request: of our client.
+        request: of our client; the endpoint has the same path.
         owner: whose request it is.
         target: where to.
-        document: of the question.
-        model: what our client called it.
+        document: of the questions.
+        asked: the document, read.
 
     Raises:
         ApiError: the endpoint cannot be reached (503), broke (502) or takes too long (504).
     """
-    started = time.perf_counter()
+    started, model = time.perf_counter(), asked.model
     body = json.dumps({**document, "model": target.name}).encode()
+    question = _Question(target, f"{target.url}{request.url.path}", body, asked.num_answers)
     async with AsyncExitStack() as stack:
-        answer = await _while_client_waits(request, _begin(service, stack, owner, target, body))
+        answer = await _while_client_waits(request, _begin(service, stack, owner, question))
         if answer.status_code not in _PASSED:
             raise ApiError(502, "endpoint_failed", f"endpoint {target.name} answered with {answer.status_code}")
         if _is_stream(answer):
@@ -127,21 +128,32 @@ def _no_model(message: str) -> ApiError:
 
 
 def _join(serve_url: str, url: str) -> str:
-    """Return the chat route of an endpoint, whose url is an address or a route of Ray Serve."""
+    """Return the address of an endpoint before ``/v1``; its url is an address or a route of Ray Serve."""
     base = url if url.startswith(("http://", "https://")) else f"{serve_url}/{url.strip('/')}"
-    base = base.rstrip("/")
-    return base if base.endswith(ROUTE) else f"{base.removesuffix('/v1')}{ROUTE}"
+    return base.rstrip("/").removesuffix("/v1")
 
 
-async def _begin(service: Service, stack: AsyncExitStack, owner: str, target: Target, body: bytes) -> httpx.Response:
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request to an endpoint, which stands for ``num_answers`` questions."""
+
+    target: Target
+    url: str
+    body: bytes
+    num_answers: int
+
+
+async def _begin(service: Service, stack: AsyncExitStack, owner: str, question: _Question) -> httpx.Response:
     """Return an endpoint's answer: the beginning of a stream, or else all of it."""
+    target = question.target
     # The endpoint keeps the deadline itself; this is for one that keeps silent.
     timeout = httpx.Timeout(service.settings.chat_timeout_s + _GRACE_S, connect=_CONNECT_S)
     headers = {"content-type": "application/json", "accept-encoding": "identity", "x-request-id": request_id.get()}
     headers["authorization"] = f"Bearer {await service.serve_token()}"
     with _told_as_problems(target):
-        client = await stack.enter_async_context(service.lanes.lane(owner, target.name, target.capacity))
-        stream = client.stream("POST", target.url, content=body, headers=headers, timeout=timeout)
+        lane = service.lanes.lane(owner, target.name, target.capacity, question.num_answers)
+        client = await stack.enter_async_context(lane)
+        stream = client.stream("POST", question.url, content=question.body, headers=headers, timeout=timeout)
         answer = await stack.enter_async_context(stream)
         if not _is_stream(answer):
             await answer.aread()
@@ -193,8 +205,9 @@ def _renamed_event(line: str, model: str) -> str:
     if not line.startswith("data: {"):
         return line
     chunk = json.loads(line.removeprefix("data: "))
-    if "model" in chunk:
-        chunk["model"] = model
+    named = chunk.get("response", chunk)
+    if "model" in named:
+        named["model"] = model
     return f"data: {json.dumps(chunk, separators=(',', ':'))}"
 
 
@@ -235,9 +248,9 @@ def _whole(service: Service, target: Target, content: bytes, model: str) -> byte
 
 
 def _count_tokens(service: Service, target: Target, document: Mapping[str, Any]) -> None:
-    usage = document.get("usage") or {}
-    for kind in ("prompt_tokens", "completion_tokens"):
-        service.instruments.chat_tokens.labels(target.name, kind).inc(usage.get(kind, 0))
+    usage = document.get("response", document).get("usage") or {}
+    for kind, name in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")):
+        service.instruments.chat_tokens.labels(target.name, kind).inc(usage.get(kind, usage.get(name, 0)))
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import openai
 import pytest
-from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
+from api_server import ApiServer, checkpoint_of, error_of, events_of, queued_run, running_api, settings_over
 from graph_upstream import Upstream, upstream
 
 from neuromas.services.records import EndpointState
@@ -80,6 +81,71 @@ def test_the_stock_client_streams(api: ApiServer, graph: Upstream) -> None:
     assert 'neuromas_endpoint_tokens_total{endpoint="solver",kind="completion_tokens"}' in text
 
 
+def test_the_stock_client_completes_texts_and_gets_responses(api: ApiServer, graph: Upstream) -> None:
+    deployed(api, "solver", graph.url)
+    with client(api) as stock:
+        chat = stock.chat.completions.create(model="solver", messages=QUESTION, logprobs=True)  # type: ignore[arg-type]
+        text = chat.choices[0].message.content
+        older = stock.completions.create(model="solver", prompt="f 1 2", logprobs=0)
+        assert older.choices[0].text == text
+        assert older.usage == chat.usage
+        assert chat.choices[0].logprobs is not None
+        assert chat.choices[0].logprobs.content is not None
+        assert older.choices[0].logprobs is not None
+        assert older.choices[0].logprobs.tokens == [token.token for token in chat.choices[0].logprobs.content] != []
+        pieces = stock.completions.create(model="solver", prompt="f 1 2", stream=True)
+        assert "".join(piece.choices[0].text for piece in pieces) == text
+        response = stock.responses.create(model="solver", input="f 1 2")
+        assert response.output_text == text
+        assert response.usage is not None
+        assert chat.usage is not None
+        assert response.usage.total_tokens == chat.usage.total_tokens
+        with stock.responses.stream(model="solver", input=QUESTION) as stream:  # type: ignore[arg-type]
+            assert stream.get_final_response().output_text == text
+        samples = stock.chat.completions.create(model="solver", messages=QUESTION, n=3)  # type: ignore[arg-type]
+        assert [choice.index for choice in samples.choices] == [0, 1, 2]
+    metrics = api.client.get("/metrics").text
+    assert 'neuromas_endpoint_seconds_count{endpoint="solver"} 6.0' in metrics
+    counted = (
+        'neuromas_endpoint_tokens_total{endpoint="solver",kind="prompt_tokens"} ' + f"{7 * chat.usage.prompt_tokens}.0"
+    )
+    assert counted in metrics, "all but the stream without usage are counted, three samples three times"
+
+
+@pytest.mark.parametrize(
+    ("path", "question"),
+    [
+        ("/v1/chat/completions", {"messages": QUESTION}),
+        ("/v1/completions", {"prompt": "f 1 2"}),
+        ("/v1/responses", {"input": "f 1 2"}),
+    ],
+)
+def test_every_answer_is_as_the_openapi_document_says(
+    api: ApiServer, graph: Upstream, path: str, question: dict[str, Any]
+) -> None:
+    endpoint = deployed(api, "solver", graph.url)
+    document = api.client.get("/openapi.json").json()
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]
+    model = f"neuromas:{endpoint['run']}@best"
+    more = {"include": ["message.output_text.logprobs"]} if "input" in question else {"logprobs": path.count("chat")}
+    body = {"model": model, "neuromas": {"trace": True}, **question, **more}
+    answer = api.client.post(path, json=body)
+    assert (answer.status_code, answer.json()["model"]) == (200, model), answer.text
+    schema = {**content["application/json"]["schema"], "components": document["components"]}
+    jsonschema.validate(answer.json(), schema, cls=jsonschema.Draft202012Validator)
+    stream = api.client.post(path, json=body | {"stream": True})
+    names = [line.removeprefix("event: ") for line in stream.text.splitlines() if line.startswith("event: ")]
+    events = events_of(stream.text.replace("data: [DONE]", ""))
+    known = {
+        item["properties"]["event"]["const"]: item["properties"]["data"]["contentSchema"]
+        for item in content["text/event-stream"]["itemSchema"]["anyOf"]
+        if "event" in item["properties"]
+    }
+    for name, event in zip(names or ["message"] * len(events), events, strict=True):
+        jsonschema.validate(event, {**known[name], "components": document["components"]})
+    assert {event.get("response", event).get("model", model) for event in events} == {model}
+
+
 def test_a_checkpoint_can_be_asked_for_by_its_run(api: ApiServer, graph: Upstream) -> None:
     endpoint = deployed(api, "solver", graph.url)
     run = endpoint["run"]
@@ -129,7 +195,9 @@ def test_an_endpoint_that_does_not_answer_is_told_as_such(api: ApiServer, graph:
         ({"foo": 1}, 422),
         ({"temperature": 9}, 422),
         ({"messages": [{"role": "user", "content": "x " * 500}]}, 400),
-        ({"stream_options": {"include_usage": True}}, 400),
+        ({"stream_options": {"include_usage": True}}, 422),
+        ({"n": 17}, 422),
+        ({"logprobs": True, "top_logprobs": 1}, 422),
     ],
 )
 def test_questions_that_cannot_be_answered(

@@ -66,6 +66,14 @@ def test_an_endpoint_answers_swaps_and_stops(service: ServiceProcess, run: Docum
     pieces = client.chat.completions.create(model="solver", messages=asked, temperature=0, stream=True)
     streamed = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
     assert streamed == answer.choices[0].message.content
+    prompt = question(run)
+    sampled = client.completions.create(model="solver", prompt=prompt, temperature=1, seed=3, n=2, logprobs=0)
+    assert [choice.logprobs is not None and len(choice.logprobs.tokens or ()) > 0 for choice in sampled.choices] == [
+        True,
+        True,
+    ]
+    with client.responses.stream(model="solver", input=prompt, temperature=0) as events:
+        assert events.get_final_response().output_text == streamed
 
     # Two names on one base share an engine; a swap fails no request.
     service.post("/v1/endpoints", {"name": "other", "checkpoint": checkpoint_of(service, run, 6)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from neuromas.services.api.problems import ApiError
@@ -51,8 +53,31 @@ def test_without_keys_there_is_nobody_to_share_with() -> None:
 def test_a_single_place_can_be_had() -> None:
     places = room(1)
     assert fill(places, "a") == 1
-    with pytest.raises(ApiError, match="1 places are taken, the limit"):
+    with pytest.raises(ApiError, match="1 of 1 places are taken, the limit"):
         places.take("b")
+
+
+@pytest.mark.parametrize("most", [2, 5, 16])
+@pytest.mark.parametrize("others", [0, 1, 3])
+@pytest.mark.parametrize("held", [0, 1, 2])
+def test_several_places_at_once_are_as_hard_to_get_as_one_after_the_other(most: int, others: int, held: int) -> None:
+    def filled() -> Room:
+        places = room(most)
+        for owner in (*map(str, range(others)), *["a"] * held):
+            with suppress(ApiError):
+                places.take(owner)
+        return places
+
+    for count in range(1, most + 2):
+        one_by_one, at_once = filled(), filled()
+        before = at_once.num_taken
+        with suppress(ApiError):
+            for _ in range(count):
+                one_by_one.take("a")
+        with suppress(ApiError):
+            at_once.take("a", count)
+        all_fit = one_by_one.num_taken == before + count
+        assert at_once.num_taken == before + (count if all_fit else 0)
 
 
 def test_what_breaks_in_a_place_gives_it_back() -> None:

@@ -1,4 +1,4 @@
-"""Wire models of answers to chat completions, whole and in chunks: OpenAI's, with NeuroMAS's own fields."""
+"""Wire models of answers by all of OpenAI's routes, whole and in pieces, with NeuroMAS's own fields."""
 
 from __future__ import annotations
 
@@ -60,6 +60,34 @@ class AnswerExtras(View):
     """Every node's message, where the request asked for it."""
 
 
+class TokenLogprob(View):
+    """One token of an answer."""
+
+    token: str
+    """What it adds to the text; empty where a later token ends the character that it begins."""
+    logprob: float
+    """Natural log of its probability under the distribution sampled from."""
+    bytes: list[int]
+    top_logprobs: list[Any] = Field(max_length=0)
+
+
+class ChatLogprobs(View):
+    """The tokens of a message."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class TextLogprobs(View):
+    """The tokens of a text."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: None = None
+    text_offset: list[int]
+    """Characters of the text before each."""
+
+
 class AnswerMessage(View):
     """The output node's message."""
 
@@ -69,16 +97,18 @@ class AnswerMessage(View):
 
 
 class ChatChoice(View):
-    """The one answer."""
+    """One answer."""
 
-    index: Literal[0]
+    index: int
     message: AnswerMessage
     finish_reason: Literal["stop", "length"]
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
+    neuromas: AnswerExtras | None = None
+    """Where there are several."""
 
 
 class ChatCompletion(View):
-    """A whole answer."""
+    """Whole answers."""
 
     id: str
     object: Literal["chat.completion"]
@@ -86,20 +116,22 @@ class ChatCompletion(View):
     model: str
     """As the request named it."""
     system_fingerprint: str
-    choices: list[ChatChoice] = Field(min_length=1, max_length=1)
+    choices: list[ChatChoice] = Field(min_length=1)
     usage: ChatUsage
-    neuromas: AnswerExtras
+    neuromas: AnswerExtras | None = None
+    """Where there is one answer."""
 
 
 class ChunkChoice(View):
-    """A piece of the one answer."""
+    """A piece of an answer."""
 
-    index: Literal[0]
+    index: int
     delta: dict[str, Any]
     """``role`` in the first chunk, ``content`` in those with text, nothing in the last."""
     finish_reason: Literal["stop", "length"] | None
     """In the last chunk only."""
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
+    """In the last chunk, where the request asked for it."""
 
 
 class ChatChunk(View):
@@ -118,3 +150,80 @@ class ChatChunk(View):
     """In the last chunk, where ``stream_options.include_usage`` asked for it."""
     neuromas: AnswerExtras | None = None
     """In the chunk with the ``finish_reason``."""
+
+
+class TextChoice(View):
+    """One answer, or a piece of it."""
+
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"] | None
+    logprobs: TextLogprobs | None = None
+    neuromas: AnswerExtras | None = None
+    """Where there are several answers."""
+
+
+class TextCompletion(View):
+    """Whole answers to texts; in a stream a piece of one, data of one event."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    """As the request named it."""
+    system_fingerprint: str | None = None
+    choices: list[TextChoice]
+    """At most one in an event."""
+    usage: ChatUsage | None = None
+    neuromas: AnswerExtras | None = None
+
+
+class OutputText(View):
+    """The text of a message."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any] = Field(max_length=0)
+    logprobs: list[TokenLogprob]
+    """Empty unless the request asked for it."""
+
+
+class OutputMessage(View):
+    """The output node's message."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: list[OutputText]
+
+
+class ResponseBody(View):
+    """An answer of the Responses API; the settings that it was asked with come along."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
+    model: str
+    """As the request named it."""
+    error: dict[str, str] | None = None
+    incomplete_details: dict[str, str] | None = None
+    output: list[OutputMessage] = Field(max_length=1)
+    usage: dict[str, Any] | None = None
+    """``input_tokens``, ``output_tokens`` and ``total_tokens`` of all nodes."""
+    neuromas: AnswerExtras | None = None
+
+
+class ResponseEvent(View):
+    """Data of one event of a streamed response; its name is its type."""
+
+    type: str
+    sequence_number: int
+    response: ResponseBody | None = None
+    item: OutputMessage | None = None
+    part: OutputText | None = None
+    delta: str | None = None
+    """The next piece of the text."""
+    text: str | None = None
+    """All of it, at its end."""
