@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from neuromas.rollout.prompt import Renderer
     from neuromas.run.run import RunResult
 
+# Before torch is imported, here and in processes that tests start: the models are too small for more threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Fixed examples and no deadline: a test's outcome does not depend on luck or on how busy the machine is.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")

@@ -16,8 +16,6 @@ from neuromas.errors import AdapterError, EngineError
 from neuromas.rollout.engine import Engine, EngineCall, EngineResult, Sampling
 from neuromas.spec.machine import EngineSpec
 
-pytest.importorskip("torch")
-
 MAX_LEN, SLOTS, RANK = 48, 4, 8
 SHAPES = {
     "self_attn.q_proj": (64, 64),
@@ -27,6 +25,7 @@ SHAPES = {
 }
 PROMPTS = [(1, 22, 15, 8, 18, 9, 34, 4, 110, 126, 7), (1, 12, 13, 14, 7), (1, 30, 31, 7)]
 VERSIONS = count()
+VLLM = pytest.param("vllm", marks=pytest.mark.engine)
 
 
 def make_lora(seed: int, rank: int = RANK, scale: float = 0.2) -> PlainLora:
@@ -65,7 +64,6 @@ def transformers_engine(small_base: Path) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def vllm_engine(small_base: Path) -> Iterator[Engine]:
-    pytest.importorskip("vllm")
     from neuromas.engines.vllm import VllmEngine
 
     spec = EngineSpec(max_model_len=MAX_LEN, max_num_seqs=64, max_num_batched_tokens=256, kv_cache_gib=0.1)
@@ -84,14 +82,14 @@ def scripted_engine() -> Engine:
     )
 
 
-@pytest.fixture(params=["scripted", "transformers", "vllm"])
+@pytest.fixture(params=["scripted", "transformers", VLLM])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "scripted":
         return scripted_engine()
     return request.getfixturevalue(f"{request.param}_engine")
 
 
-@pytest.fixture(params=["transformers", "vllm"])
+@pytest.fixture(params=["transformers", VLLM])
 def model_engine(request: pytest.FixtureRequest) -> Engine:
     return request.getfixturevalue(f"{request.param}_engine")
 

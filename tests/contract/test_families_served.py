@@ -13,7 +13,7 @@ from neuromas.rollout.engine import EngineCall, Sampling
 from neuromas.spec.machine import EngineSpec
 from neuromas.topology.document import topology_from_document
 
-pytest.importorskip("vllm")
+pytestmark = pytest.mark.engine
 GRAPH = topology_from_document({"layers": [1]})
 PROMPTS = [(1, 22, 15, 8, 18, 9, 34, 4, 110, 126, 7), (1, 12, 13, 14, 7)]
 

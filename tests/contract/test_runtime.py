@@ -23,7 +23,7 @@ from neuromas.spec.parse import parse_run_spec
 from neuromas.training.plan import StagePlan, StageResult
 
 # Ray Train alone starts half a dozen processes.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 STEPS = 3
 RUNTIMES = {
     "local": {"type": "local"},

@@ -120,9 +120,8 @@ def populate(api: ApiServer, graph_url: str) -> list[tuple[Kind, Document]]:
 def test_every_answer_is_documented(api: ApiServer, operation: APIOperation, mode: GenerationMode) -> None:
     try:
         fuzz(api, operation.as_strategy(mode), EXAMPLES)
-    except Unsatisfiable:
+    except Unsatisfiable:  # no value that can be sent is wrong here
         assert mode == GenerationMode.NEGATIVE
-        pytest.skip("no value that can be sent is wrong here")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)

@@ -16,6 +16,7 @@ from neuromas.services.records import RunState, events_stream, logs_stream, roll
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document, Kind
 
+pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>"
 PAGES = ("#/runs", "#/runs/{run}", "#/runs/{run}/grow", "#/new", "#/endpoints", "#/endpoints/solver", "#/key", "#/no")
 

@@ -18,6 +18,7 @@ from neuromas.services.records import Scope
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document, Kind, Store
 
+pytestmark = pytest.mark.browser
 QUESTION = "f 1 2"
 SECTIONS = {"training": {"steps": 3, "kl_weight": 0.5}, "adapter": {"rank": 2}, "sampling": {"max_tokens": 9}}
 

@@ -11,7 +11,7 @@ from dashboard_world import PHONE, opened
 from playwright.sync_api import Browser, Page, expect
 from service_process import Document, ServiceProcess, running_service
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.browser, pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(900)]
 LONG_MS = 240_000
 """Longest wait for a run to end or an endpoint to be there: processes are started for it."""
 MORE = {"evaluation": {"examples": 8}, "checkpoint": {"every": 2}, "training": {"kl_weight": 0.01, "warmup_steps": 0}}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import ray
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.setup import WorkerSetup
@@ -30,8 +31,7 @@ from neuromas.training.sampler import Alone, SamplePlan, StepSampler
 if TYPE_CHECKING:
     from neuromas.cluster.pool import RolloutPool
 
-ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 TASK = ChainSpec(type="chain", hops=3)
 GRAPH = chain(3)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from neuromas.journal import lines as journal
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 STEPS = 6
 SPEC = f"""

@@ -7,8 +7,6 @@ from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.builders import layered
 
-pytest.importorskip("ray")
-
 TASK = make_task(ChainSpec(type="chain", hops=2), 0)
 GRAPH = layered([2])
 

@@ -28,8 +28,6 @@ from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.tasks.tree import TreeTask
 from neuromas.topology.builders import chain, layered
 
-pytest.importorskip("torch")
-
 TASK = ChainTask(hops=3)
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from neuromas.journal import lines as journal
 
-pytest.importorskip("vllm")
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 
 

@@ -26,7 +26,7 @@ from neuromas.run.run import RunResult
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 
-pytest.importorskip("ray")
+pytestmark = pytest.mark.ray
 WAIT_S = 120.0
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 

@@ -30,7 +30,7 @@ from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import layered
 from neuromas.topology.graph import Topology
 
-pytest.importorskip("vllm")
+pytestmark = pytest.mark.engine
 TASK = ChainTask(hops=2)
 GRAPHS = {"wide": layered([2, 2]), "small": layered([2])}
 VERSIONS = 3

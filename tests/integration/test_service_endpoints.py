@@ -14,7 +14,7 @@ from service_process import ROOT, Document, ServiceProcess, running_service, tin
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

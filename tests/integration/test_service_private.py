@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from service_process import ROOT, ServiceProcess, running_service, tiny
 
-pytest.importorskip("ray")
+pytestmark = [pytest.mark.service, pytest.mark.ray]
 _CONNECT = """
 from pathlib import Path
 import ray

@@ -17,7 +17,7 @@ from neuromas.journal import lines as journal
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
 STEPS = 40
 PARTS = (
     "neuromas.services.api",

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("vllm")
 
 EPSILON = 1e-6
 

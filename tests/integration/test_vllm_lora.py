@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.errors import BaseModelError
 from neuromas.rollout.engine import EngineCall, Sampling
 from neuromas.spec.machine import EngineSpec
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("vllm")
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module", autouse=True)

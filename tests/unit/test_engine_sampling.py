@@ -5,11 +5,10 @@ from __future__ import annotations
 from math import isnan
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from neuromas.engines.sampling import sample_rows  # noqa: E402
-from neuromas.rollout.engine import Sampling  # noqa: E402
+from neuromas.engines.sampling import sample_rows
+from neuromas.rollout.engine import Sampling
 
 
 def test_a_row_without_numbers_leaves_the_others_alone() -> None:

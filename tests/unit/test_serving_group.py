@@ -56,10 +56,6 @@ def test_slots_leave_room_to_swap_everything_and_seldom_change() -> None:
 class TestServeApplication:
     """What Ray Serve is told; no cluster is needed for that."""
 
-    @pytest.fixture(autouse=True)
-    def _needs_ray(self) -> None:
-        pytest.importorskip("ray")
-
     def version(self, group: EngineGroup) -> str:
         from neuromas.serving.deploy import application
         from neuromas.serving.endpoint import CheckpointOpener
