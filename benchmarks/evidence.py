@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.pages import replace_table
+from neuromas.display.runs import RunsDisplay
 from neuromas.report.data import RunData
 from neuromas.report.graph import draw_trained
 from neuromas.report.numbers import count
@@ -29,7 +30,6 @@ from neuromas.studies.compare import (
     write_comparison,
 )
 from neuromas.studies.demo import example
-from neuromas.studies.display import RunsDisplay
 from neuromas.studies.side_by_side import run_side_by_side
 
 README = Path("README.md")

@@ -10,37 +10,76 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from neuromas.errors import NeuroMASError, SpecError, TopologyError
+    from neuromas.run.outcome import RunResult
     from neuromas.spec.load import load_spec
     from neuromas.spec.parse import parse_run_spec
     from neuromas.spec.run import RunSpec
+    from neuromas.tasks.base import Example, Score, Task
     from neuromas.topology.document import topology_from_document
     from neuromas.topology.graph import Node, Topology
+    from neuromas.workflows.analyze import Analysis, analyze
+    from neuromas.workflows.answer import Answer
+    from neuromas.workflows.compare import Comparison, compare
+    from neuromas.workflows.evaluate import Measurement, evaluate
+    from neuromas.workflows.grow import grow
+    from neuromas.workflows.loaded import TrainedGraph, load
+    from neuromas.workflows.train import train
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Analysis": "neuromas.workflows.analyze",
+    "Answer": "neuromas.workflows.answer",
+    "Comparison": "neuromas.workflows.compare",
+    "Example": "neuromas.tasks.base",
+    "Measurement": "neuromas.workflows.evaluate",
     "NeuroMASError": "neuromas.errors",
-    "SpecError": "neuromas.errors",
-    "TopologyError": "neuromas.errors",
     "Node": "neuromas.topology.graph",
-    "Topology": "neuromas.topology.graph",
-    "topology_from_document": "neuromas.topology.document",
+    "RunResult": "neuromas.run.outcome",
     "RunSpec": "neuromas.spec.run",
+    "Score": "neuromas.tasks.base",
+    "SpecError": "neuromas.errors",
+    "Task": "neuromas.tasks.base",
+    "Topology": "neuromas.topology.graph",
+    "TopologyError": "neuromas.errors",
+    "TrainedGraph": "neuromas.workflows.loaded",
+    "analyze": "neuromas.workflows.analyze",
+    "compare": "neuromas.workflows.compare",
+    "evaluate": "neuromas.workflows.evaluate",
+    "grow": "neuromas.workflows.grow",
+    "load": "neuromas.workflows.loaded",
     "load_spec": "neuromas.spec.load",
     "parse_run_spec": "neuromas.spec.parse",
+    "topology_from_document": "neuromas.topology.document",
+    "train": "neuromas.workflows.train",
 }
 
 __all__ = [
+    "Analysis",
+    "Answer",
+    "Comparison",
+    "Example",
+    "Measurement",
     "NeuroMASError",
     "Node",
+    "RunResult",
     "RunSpec",
+    "Score",
     "SpecError",
+    "Task",
     "Topology",
     "TopologyError",
+    "TrainedGraph",
     "__version__",
+    "analyze",
+    "compare",
+    "evaluate",
+    "grow",
+    "load",
     "load_spec",
     "parse_run_spec",
     "topology_from_document",
+    "train",
 ]
 
 

@@ -12,7 +12,7 @@ from neuromas.base.linears import count_parameters, linear_names
 from neuromas.base.package import PACKAGES, get_model
 from neuromas.base.resolve import TINY, BaseInfo, check_vllm_cpu, read_base, resolve_base
 from neuromas.cli.command import Options, Parser, add_verb, add_verbs
-from neuromas.cli.console import Console
+from neuromas.display.console import Console
 from neuromas.errors import BaseModelError
 from neuromas.topology.graph import NAME, NAME_RULE
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuromas.cli.command import Parser, add_verb, add_verbs
-from neuromas.cli.console import Console
 from neuromas.cli.options import ServerOptions, add_run_id, add_server
 from neuromas.cli.remote import Document, Remote
+from neuromas.display.console import Console
 from neuromas.errors import CheckpointError, Fault, SpecError
 from neuromas.report.numbers import percent
 

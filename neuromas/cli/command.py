@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from neuromas.cli.console import Console
+    from neuromas.display.console import Console
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuromas.cli.command import Options, Parser
-from neuromas.cli.console import Console
+from neuromas.display.console import Console
 from neuromas.studies.demo import DEMO_FOLDER, demo
 from neuromas.studies.table import comparison_text
 

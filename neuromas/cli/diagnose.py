@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from neuromas.checkpoints.trained import find_trained
-from neuromas.cli.analyze import load_adapters, open_client
 from neuromas.cli.command import Parser
-from neuromas.cli.console import Console
 from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine
-from neuromas.cli.status import StatusLine
+from neuromas.display.console import Console
+from neuromas.display.status import StatusLine
 from neuromas.report.numbers import percent
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.record import Provenance
 from neuromas.tasks.held_out import held_out
 from neuromas.tasks.registry import make_task
+from neuromas.workflows.analyze import load_adapters, open_client
 
 EXAMPLES = """diagnose runs/quickstart
 diagnose runs/quickstart --questions 32 --calls 64 --json"""

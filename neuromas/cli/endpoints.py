@@ -6,10 +6,10 @@ import time
 from typing import Final
 
 from neuromas.cli.command import Parser, add_verb, add_verbs
-from neuromas.cli.console import Console
 from neuromas.cli.options import ServerOptions, add_limit, add_server
 from neuromas.cli.remote import Document, Remote, ServerFailedError
-from neuromas.cli.status import StatusLine
+from neuromas.display.console import Console
+from neuromas.display.status import StatusLine
 
 _POLL_S: Final = 0.5
 

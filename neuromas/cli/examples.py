@@ -7,7 +7,7 @@ from pathlib import Path
 
 import neuromas
 from neuromas.cli.command import Options, Parser
-from neuromas.cli.console import Console
+from neuromas.display.console import Console
 from neuromas.errors import Fault, SpecError
 
 EXAMPLES = """examples

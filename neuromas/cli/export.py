@@ -11,9 +11,9 @@ from neuromas.adapters.ref import PlainLora
 from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cli.command import Parser
-from neuromas.cli.console import Console
 from neuromas.cli.options import CheckpointOptions, add_checkpoint
-from neuromas.cli.status import StatusLine
+from neuromas.display.console import Console
+from neuromas.display.status import StatusLine
 from neuromas.errors import CheckpointError
 
 EXAMPLES = "export runs/quickstart --out exported"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from neuromas.cli.command import Command, Options
-from neuromas.cli.console import Console
 from neuromas.cli.program import make_parser
+from neuromas.display.console import Console
 from neuromas.errors import NeuroMASError
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from neuromas.base.card import BaseCard
 from neuromas.base.recipe import Recipe
 from neuromas.cli.command import Options, Parser
-from neuromas.cli.console import Console
 from neuromas.cli.options import natural
+from neuromas.display.console import Console
 from neuromas.errors import BaseModelError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuromas.cli.command import Options, Parser
-from neuromas.cli.console import Console
+from neuromas.display.console import Console
 from neuromas.report.page import write_report
 
 EXAMPLES = "report runs/quickstart"

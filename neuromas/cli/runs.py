@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from neuromas.cli.command import Parser, add_verb, add_verbs
-from neuromas.cli.console import Console
 from neuromas.cli.options import ServerOptions, add_limit, add_run_id, add_server, add_set
 from neuromas.cli.remote import Document, Remote
 from neuromas.cli.watch import follow
+from neuromas.display.console import Console
 from neuromas.errors import Fault, SpecError
 from neuromas.report.numbers import percent
 from neuromas.spec.load import load_document

@@ -13,9 +13,9 @@ from fastapi import FastAPI
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.command import Parser
-from neuromas.cli.console import Console
 from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine, port_number
-from neuromas.cli.status import StatusLine
+from neuromas.display.console import Console
+from neuromas.display.status import StatusLine
 from neuromas.errors import Fault, SpecError
 from neuromas.serving.app import make_app
 from neuromas.serving.endpoint import open_server

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from neuromas.cli.command import Options, Parser
-from neuromas.cli.console import Console
+from neuromas.display.console import Console
 from neuromas.errors import SpecError, TaskError
 from neuromas.schema.suggest import suggest
 from neuromas.spec.overrides import apply_overrides

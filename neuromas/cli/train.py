@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from neuromas.cli.command import Parser
-from neuromas.cli.console import Console
 from neuromas.cli.options import RunOptions, SpecOptions, add_run, add_spec
-from neuromas.cli.progress import TrainingDisplay
+from neuromas.display.console import Console
+from neuromas.display.training import TrainingDisplay
 from neuromas.errors import NeuroMASError
-from neuromas.journal.folder import REPORT_FILE
-from neuromas.report.numbers import clock, share
-from neuromas.report.verdict import gain, verdict
-from neuromas.run.parent import Parent
-from neuromas.run.run import RunResult
-from neuromas.run.run import run as run_spec
+from neuromas.journal.events import Observer
+from neuromas.run.outcome import RunResult
 from neuromas.run.stage import StageInterruptedError
 from neuromas.spec.load import load_spec
-from neuromas.spec.run import RunSpec
+from neuromas.workflows.train import train
 
 _INTERRUPTED = 130
 
@@ -36,64 +35,45 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
-    return train(load_spec(arguments.path, arguments.set), arguments, console)
+    spec = load_spec(arguments.path, arguments.set)
+
+    def begin(tell: Observer) -> RunResult:
+        return train(
+            spec,
+            arguments.out,
+            tell,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            show_worker_logs=arguments.verbose,
+        )
+
+    return show_run(begin, arguments.out, console, show_nodes=arguments.nodes)
 
 
-def train(spec: RunSpec, arguments: RunOptions, console: Console, parent: Parent | None = None) -> int:
-    """Train a spec with a display and show the result; returns the exit code."""
+def show_run(begin: Callable[[Observer], RunResult], out: Path, console: Console, *, show_nodes: bool) -> int:
+    """Run with a display and show the result; returns the exit code.
+
+    Args:
+        begin: runs, given who is told what happens.
+        out: folder of runs, for what is said of one that broke off.
+        console: where to write.
+        show_nodes: add a line per node to every step that is shown.
+    """
+    display = TrainingDisplay(console, show_nodes=show_nodes)
     try:
-        with TrainingDisplay(console, show_nodes=arguments.nodes) as display:
-            result = run_spec(
-                spec,
-                arguments.out,
-                display,
-                resume=arguments.resume,
-                overwrite=arguments.overwrite,
-                parent=parent,
-                show_worker_logs=arguments.verbose,
-            )
+        with display:
+            result = begin(display)
     except StageInterruptedError as error:
         console.fail_with(error)
-        console.say(f"to go on: the same command with --resume (run folder {arguments.out / spec.name})")
+        console.say(f"to go on: the same command with --resume (run folder {out / display.run})")
         return _INTERRUPTED
     except KeyboardInterrupt:
         console.fail("interrupted", "interrupted before the step was done")
-        console.say(f"to go on from the last checkpoint: the same command with --resume ({arguments.out / spec.name})")
+        console.say(f"to go on from the last checkpoint: the same command with --resume ({out / display.run})")
         return _INTERRUPTED
     except NeuroMASError as error:
-        if isinstance(error, RuntimeError):
-            console.say(f"the run folder is {arguments.out / spec.name}; --resume goes on from its last checkpoint")
+        if isinstance(error, RuntimeError) and display.run:
+            console.say(f"the run folder is {out / display.run}; --resume goes on from its last checkpoint")
         raise
-    console.show(summary(result), result.document | {"folder": str(result.folder)})
+    console.show(str(result), result.document | {"folder": str(result.folder)})
     return 0
-
-
-def summary(result: RunResult) -> str:
-    """Return the few lines that a person reads at the end of a run."""
-    document, folder = result.document, result.folder
-    spending, seconds = document["spending"], document["seconds"]
-    follow = f"neuromas serve {folder}" if gain(document) == 1 else f"neuromas analyze {folder}"
-    lines = [
-        verdict(document),
-        "",
-        f"{document['name']}: {len(document['topology']['nodes'])} nodes, {document['steps']} steps",
-    ]
-    lines += [f"  {label:<22}{share(document['accuracy'][key])}" for key, label in _ACCURACIES.items()]
-    lines += [
-        f"  {'rollouts, calls':<22}{spending['rollouts']:,}, {spending['calls']:,}",
-        f"  {'tokens':<22}{spending['tokens']:,}",
-        f"  {'trainable parameters':<22}{document['trainable_parameters']:,}",
-        f"  {'time':<22}{clock(seconds['total'])} ({clock(seconds['start_up'])} start, {clock(seconds['train'])} "
-        f"training, {clock(seconds['evaluation'])} evaluation)",
-        f"  {'report':<22}{folder / REPORT_FILE}",
-        f"  {'next':<22}{follow}",
-    ]
-    return "\n".join(lines)
-
-
-_ACCURACIES = {
-    "greedy": "accuracy, greedy",
-    "sampled": "accuracy, sampled",
-    "untrained": "untrained, greedy",
-    "untrained_sampled": "untrained, sampled",
-}

@@ -8,10 +8,10 @@ from typing import Any
 from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.location import read_topology
 from neuromas.cli.command import Parser
-from neuromas.cli.console import Console
 from neuromas.cli.options import SpecOptions as Arguments
 from neuromas.cli.options import add_spec
 from neuromas.cli.preview import memory_text, preview, preview_lines, time_text
+from neuromas.display.console import Console
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
 from neuromas.run.result import spec_hash
 from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology

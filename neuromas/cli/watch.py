@@ -6,10 +6,10 @@ from dataclasses import fields
 from typing import Final
 
 from neuromas.cli.command import Parser
-from neuromas.cli.console import Console
 from neuromas.cli.options import ServerOptions, add_run_id, add_server
-from neuromas.cli.progress import TrainingDisplay
 from neuromas.cli.remote import Document, Remote
+from neuromas.display.console import Console
+from neuromas.display.training import TrainingDisplay
 from neuromas.journal.events import (
     CheckpointWritten,
     Evaluated,

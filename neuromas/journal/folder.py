@@ -10,7 +10,8 @@
 - ``checkpoints/``: one folder per checkpoint
 - ``tracking/``: what trackers such as TensorBoard write
 - ``result.json``: figures of the finished run
-- ``report.html``: the same for people
+- ``analysis.json``: what ``neuromas analyze`` found last
+- ``report.html``: the figures for people
 """
 
 from __future__ import annotations
@@ -38,13 +39,14 @@ ROLLOUTS_FILE = "rollouts.jsonl"
 EVENTS_FILE = "events.jsonl"
 STAGES_FILE = "stages.jsonl"
 RESULT_FILE = "result.json"
+ANALYSIS_FILE = "analysis.json"
 REPORT_FILE = "report.html"
 CHECKPOINTS_FOLDER = "checkpoints"
 TRACKING_FOLDER = "tracking"
 LOCK_FILE = "run.lock"
 _OWN_FILES = (
-    SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REPORT_FILE,
-    LOCK_FILE,
+    SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, ANALYSIS_FILE,
+    REPORT_FILE, LOCK_FILE,
 )  # fmt: skip
 
 

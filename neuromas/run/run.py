@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +25,7 @@ from neuromas.journal.base_record import check_base, record_base
 from neuromas.journal.data_record import check_data, record_data
 from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
 from neuromas.journal.folder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, locked
+from neuromas.run.outcome import RunResult
 from neuromas.run.parent import Parent
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
 from neuromas.run.result import Figures, Seconds, result_document, score, spec_hash
@@ -36,14 +36,6 @@ from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """A run that went to its end: its folder, and the document in ``result.json``."""
-
-    folder: Path
-    document: dict[str, Any]
 
 
 def _ignore(event: Event) -> None:

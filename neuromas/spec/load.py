@@ -48,7 +48,7 @@ def load_document(path: Path) -> Document:
     return document
 
 
-def load_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
+def load_spec(path: Path | str, overrides: Sequence[str] = ()) -> RunSpec:
     """Return the run spec in a file, after overrides such as ``training.steps=10``.
 
     Paths of the base and of the task's files are made absolute, so that a run finds them wherever it goes on: the
@@ -57,6 +57,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
     Raises:
         SpecError: with everything that is wrong.
     """
+    path = Path(path)
     document = _placed(path.parent, load_document(path))
     return parse_run_spec(_placed(Path(), apply_overrides(document, overrides)))
 

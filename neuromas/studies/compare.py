@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Any
 
 from neuromas.errors import Fault, SpecError
-from neuromas.journal.events import Event
 from neuromas.journal.folder import RunFolder
 from neuromas.report.data import COMPARISON_FILE
 from neuromas.report.page import write_report
@@ -48,33 +47,21 @@ def job_name(spec: RunSpec, entry: Arm, seed: int) -> str:
     return f"{spec.name}-{name}-s{seed}"
 
 
-def compare(
-    spec: RunSpec,
-    arms: Sequence[str],
-    out: Path,
-    on_event: RunsObserver | None = None,
-    *,
-    seeds: Sequence[int] = (),
-    jobs: int = 1,
-) -> Document:
-    """Train the arms, write ``comparison.json`` and ``report.html`` into ``out`` and return the document.
+def compare(group: Group, out: Path, on_event: RunsObserver, jobs: int = 1) -> Document:
+    """Train the arms of a group, write ``comparison.json`` and ``report.html`` into ``out`` and return the document.
 
     Args:
-        spec: what is compared.
-        arms: names of arms; empty = those that fit the spec.
+        group: what is compared.
         out: folder of the comparison and its runs; finished runs in it are used as they are.
         on_event: told the events of all runs.
-        seeds: one run of each arm per seed; empty = the spec's own.
         jobs: runs at a time. More than one run on the "local" runtime, one core each.
 
     Raises:
-        SpecError: an arm is unknown or cannot be made from the spec.
+        SpecError: an arm cannot be made from the spec.
         SideBySideError: a run failed.
     """
-    group = make_group(spec, arms, seeds)
     specs = [with_local_runtime(job) if jobs > 1 else job for job in group.jobs]
-    results = run_side_by_side(specs, out, on_event or _ignore, jobs)
-    return write_comparison(out, spec.name, [group], results)
+    return write_comparison(out, group.spec.name, [group], run_side_by_side(specs, out, on_event, jobs))
 
 
 def make_group(spec: RunSpec, arms: Sequence[str] = (), seeds: Sequence[int] = (), title: str = "") -> Group:
@@ -152,7 +139,3 @@ def _run_document(entry: Arm, seed: int, name: str, results: Mapping[str, Docume
         "steps": result["steps"] if is_trained else 0,
         **{key: spending[key] if is_trained else 0 for key in ("rollouts", "calls", "tokens")},
     }
-
-
-def _ignore(job: str, event: Event) -> None:
-    """Observe nothing."""

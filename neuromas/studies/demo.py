@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 
 import neuromas
+from neuromas.display.runs import RunsDisplay
 from neuromas.spec.load import load_spec
 from neuromas.spec.run import RunSpec
 from neuromas.studies.arms import final_topology
 from neuromas.studies.compare import Group, make_group, run_titles, with_local_runtime, write_comparison
-from neuromas.studies.display import RunsDisplay
 from neuromas.studies.side_by_side import run_side_by_side
 
 DEMO_FOLDER = "demo"

@@ -174,6 +174,12 @@ class Topology:
             "output": self.output,
         }
 
+    def _repr_html_(self) -> str:
+        """Return the drawing that a notebook shows."""
+        from neuromas.topology.svg import draw_svg  # which draws Topologies, so that it cannot be imported above
+
+        return draw_svg(self)
+
     def _own_view(self, node_id: str) -> View:
         return View("output" if node_id == self.output else "inner", self.depth, self.width)
 

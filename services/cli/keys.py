@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from neuromas.cli.command import Parser, add_verb, add_verbs
-from neuromas.cli.console import Console
+from neuromas.display.console import Console
 from neuromas.services.cli.place import PlaceOptions, add_place
 from neuromas.services.keys import make_key, revoke_key, rotate_key, shown
 from neuromas.services.settings import load_settings

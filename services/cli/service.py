@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuromas.cli.command import Parser
-from neuromas.cli.console import Console
 from neuromas.cli.options import port_number
+from neuromas.display.console import Console
 from neuromas.services.cli.place import PlaceOptions, add_place
 from neuromas.services.local import local_service, summary
 from neuromas.services.settings import SettingsError, load_settings

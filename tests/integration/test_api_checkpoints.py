@@ -17,7 +17,8 @@ from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_a
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.export import export
-from neuromas.run.run import RunResult, run
+from neuromas.run.outcome import RunResult
+from neuromas.run.run import run
 from neuromas.services.records import EndpointState, EvaluationState, RunState
 from neuromas.services.store.base import Kind
 from neuromas.spec.parse import parse_run_spec

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from neuromas.checkpoints.location import ADAPTERS, read_topology, resolve_checkpoint
 from neuromas.journal import lines as journal
 from neuromas.run.candidates import search_growth
+from neuromas.run.outcome import RunResult
 from neuromas.run.preflight import check_run
-from neuromas.run.run import RunResult, run, worker_setup
+from neuromas.run.run import run, worker_setup
 from neuromas.spec.growth import PlanSpec, TrialSpec, WidenSpec
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec

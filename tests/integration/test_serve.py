@@ -15,8 +15,9 @@ from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import find_trained
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.dataflow import Dataflow
+from neuromas.run.outcome import RunResult
 from neuromas.run.preflight import check_run
-from neuromas.run.run import RunResult, worker_setup
+from neuromas.run.run import worker_setup
 from neuromas.serving.app import make_app
 from neuromas.serving.endpoint import load_graph, open_server
 from neuromas.serving.graph_server import GraphServer

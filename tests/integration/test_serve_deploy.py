@@ -22,7 +22,7 @@ import openai
 import pytest
 from serve_door import START_S, TOKEN, DoorProcess, serve_door
 
-from neuromas.run.run import RunResult
+from neuromas.run.outcome import RunResult
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 

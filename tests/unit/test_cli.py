@@ -295,7 +295,7 @@ def test_trying_several_plans_without_ray_says_what_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as Python knows a package that is not installed
     assert main(["grow", "x", "--plan", "a.toml", "--plan", "b.toml"]) == 2
-    assert "--plan: got 2; trying several needs Ray" in capsys.readouterr().err
+    assert "plans: got 2; trying several needs Ray" in capsys.readouterr().err
 
 
 def test_examples_are_written_where_there_is_no_checkout(

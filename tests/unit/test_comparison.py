@@ -4,10 +4,10 @@ from typing import Any
 
 from rich.console import Console
 
+from neuromas.display.runs import RunsDisplay
 from neuromas.journal.events import Evaluated, RunEnded, RunStarted, StageStarted, StepDone
 from neuromas.studies.compare import make_group, write_comparison
 from neuromas.studies.demo import example
-from neuromas.studies.display import RunsDisplay
 from neuromas.studies.table import comparison_text
 from neuromas.topology.builders import chain
 

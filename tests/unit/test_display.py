@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console as RichConsole
 
-from neuromas.cli.console import Console
-from neuromas.cli.progress import TrainingDisplay
-from neuromas.cli.status import step_line
+from neuromas.display.console import Console
+from neuromas.display.status import step_line
+from neuromas.display.training import TrainingDisplay
 from neuromas.journal.events import Evaluated, Notice, Phase, StageEnded, StageStarted, StepDone
 
 

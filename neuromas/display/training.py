@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
-from neuromas.cli.console import Console
-from neuromas.cli.status import StatusLine
+from neuromas.display.console import Console
+from neuromas.display.status import StatusLine
 from neuromas.journal.events import (
     CheckpointWritten,
     Evaluated,
     Event,
     Notice,
+    Observer,
     Phase,
     RunStarted,
     StageEnded,
@@ -31,6 +33,7 @@ class TrainingDisplay:
 
     Attributes:
         status: the line at the bottom.
+        run: name of the run that has begun; "" before.
     """
 
     def __init__(self, console: Console, *, show_nodes: bool = False) -> None:
@@ -43,6 +46,7 @@ class TrainingDisplay:
         self._console = console
         self._show_nodes = show_nodes
         self.status = StatusLine(console)
+        self.run = ""
         self._rewards: deque[float] = deque(maxlen=_WINDOW)
         self._durations: deque[float] = deque(maxlen=_WINDOW)
         self._steps = 0
@@ -77,12 +81,17 @@ class TrainingDisplay:
                 self._console.warn(event.message)
             case Notice():
                 self._say(event.message)
-            case RunStarted(resumed=True):
-                self._say(f"resuming run {event.name}")
+            case RunStarted():
+                self._begin(event)
             case CheckpointWritten() if self._console.verbose:
                 self._say(f"  checkpoint {event.path}")
             case _:
                 pass
+
+    def _begin(self, event: RunStarted) -> None:
+        self.run = event.name
+        if event.resumed:
+            self._say(f"resuming run {event.name}")
 
     def _start_stage(self, event: StageStarted) -> None:
         self._rewards.clear()
@@ -143,3 +152,13 @@ class TrainingDisplay:
     def _say(self, text: str) -> None:
         self.status.end_phase()
         self.status.say(text)
+
+
+@contextmanager
+def shown(on_event: Observer | None) -> Iterator[Observer]:
+    """Give the observer; None is a display on stderr."""
+    if on_event is not None:
+        yield on_event
+        return
+    with TrainingDisplay(Console()) as display:
+        yield display

@@ -12,7 +12,7 @@ from rich.console import ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from neuromas.cli.console import Console
+from neuromas.display.console import Console
 from neuromas.journal.events import Event, Phase
 from neuromas.report.numbers import clock
 

@@ -1,0 +1,1 @@
+"""What people see while something runs: lines in a terminal, a log or a notebook."""

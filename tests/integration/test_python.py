@@ -1,0 +1,136 @@
+"""The Python way in: the ten lines of the README on a small base, and what a notebook shows of their results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import neuromas as nm
+from neuromas.cli.main import main
+from neuromas.journal.events import Event, StepDone
+
+
+@pytest.fixture(scope="module")
+def spec(small_base: Path) -> nm.RunSpec:
+    return nm.parse_run_spec(
+        {
+            "name": "small",
+            "base": str(small_base),
+            "topology": {"chain": 2},
+            "task": {"type": "chain", "hops": 2},
+            "training": {"steps": 2, "prompts_per_step": 2, "group_size": 2},
+            "evaluation": {"examples": 8},
+            "engine": {"type": "transformers"},
+            "runtime": {"type": "local"},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def result(spec: nm.RunSpec, events: list[Event], tmp_path_factory: pytest.TempPathFactory) -> nm.RunResult:
+    return nm.train(spec, tmp_path_factory.mktemp("runs"), events.append)
+
+
+@pytest.fixture(scope="module")
+def graph(result: nm.RunResult) -> Iterator[nm.TrainedGraph]:
+    with nm.load(result.folder) as loaded:
+        yield loaded
+
+
+def test_a_spec_built_in_code_is_the_one_of_a_file(spec: nm.RunSpec, tmp_path: Path) -> None:
+    document = spec.model_dump(mode="json")
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    built = nm.RunSpec(**{**document, "topology": {"chain": 2}, "task": {"type": "chain", "hops": 2}})
+    assert nm.load_spec(str(tmp_path / "run.json")) == built == spec
+
+
+def test_training_tells_its_steps_and_leaves_the_figures(result: nm.RunResult, events: list[Event]) -> None:
+    assert [event.step for event in events if isinstance(event, StepDone)] == [1, 2]
+    stored = json.loads((result.folder / "result.json").read_text())["accuracy"]
+    assert result.accuracy == {mode: figure["value"] for mode, figure in stored.items()}
+    assert result.folder.name == "small"
+
+
+def test_progress_is_shown_where_nobody_asks_for_events(
+    spec: nm.RunSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nm.train(spec.model_copy(update={"name": "shown"}), tmp_path)
+    shown = capsys.readouterr()
+    assert "step 2/2 · reward" in shown.err
+    assert shown.out == ""
+
+
+def test_the_command_line_prints_what_the_functions_return(
+    result: nm.RunResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = nm.evaluate(result.folder, sampled=True)
+    assert found.accuracy["greedy"] == result.accuracy["greedy"]
+    capsys.readouterr()
+    assert main(["eval", str(result.folder), "--sampled", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found.document
+    assert main(["eval", str(result.folder)]) == 0
+    assert str(found).splitlines()[0] == capsys.readouterr().out.splitlines()[0]
+
+
+def test_an_answer_is_the_evaluations_and_its_trace_is_every_message(graph: nm.TrainedGraph) -> None:
+    question = "0: 5 1: 3 2: 7 3: 0 4: 6 5: 2 6: 1 7: 4 start 2 find B="
+    answer = graph.ask(question)
+    first, last = answer.trace
+    assert (first.node, last.node) == graph.topology.order
+    assert answer.text == str(answer) == last.text
+    assert first.prompt.endswith("start 2 find B =") or "start 2" in first.prompt
+    assert first.text in last.prompt
+    assert first.logprob < 0 < first.tokens
+    again, other = graph.ask_all([question, question.replace("start 2", "start 3")])
+    assert again == answer
+    assert other.trace[0].prompt != first.prompt
+    assert graph.ask(question, temperature=1.0, seed=1) == graph.ask(question, temperature=1.0, seed=1)
+
+
+def test_more_questions_than_a_server_would_queue_are_answered(graph: nm.TrainedGraph) -> None:
+    questions = [f"0: 1 1: 0 start {k % 2} find A=" for k in range(400)]
+    assert len(graph.ask_all(questions)) == 400
+
+
+def test_a_graph_that_was_closed_answers_again(graph: nm.TrainedGraph) -> None:
+    answer = graph.ask("0: 1 1: 0 start 0 find A=")
+    graph.close()
+    graph.close()
+    assert graph.ask("0: 1 1: 0 start 0 find A=") == answer
+
+
+def test_growing_makes_a_child_with_the_parents_lineage(result: nm.RunResult) -> None:
+    child = nm.grow(result.folder, 1, steps=1, overrides=["task.hops=3"], out=result.folder.parent)
+    assert child.folder.name == "small-grown"
+    assert len(child.document["topology"]["nodes"]) == 3
+    assert child.document["lineage"][0]["parent"].startswith(str(result.folder))
+    with pytest.raises(nm.SpecError, match="give exactly one"):
+        nm.grow(result.folder)
+
+
+def test_analysis_is_kept_in_the_runs_folder_with_what_a_page_draws(result: nm.RunResult) -> None:
+    found = nm.analyze(result.folder, examples=4)
+    document = json.loads((result.folder / "analysis.json").read_text())
+    assert document == json.loads(json.dumps(found.document))
+    assert [node["node"] for node in document["nodes"]] == ["n1", "n2"]
+    assert [edge["change"] for edge in document["edges"]] == ["n1 -> n2"]
+    assert {"gain", "low", "high", "p_value"} <= document["edges"][0]["effect"].keys()
+    assert str(found).startswith("greedy accuracy ")
+
+
+def test_notebooks_show_pictures_and_escape_what_models_say(result: nm.RunResult, graph: nm.TrainedGraph) -> None:
+    answer = graph.ask("<script>alert(1)</script> start 2 find A=")
+    shown = [thing._repr_html_() for thing in (result, graph, graph.topology, answer)]
+    assert all("<svg" in html for html in shown)
+    assert all(len(re.findall(r"<rect ", html)) >= 2 for html in shown)
+    assert "<script" not in "".join(shown)
+    assert "&lt;script&gt;alert(1)" in shown[-1]
