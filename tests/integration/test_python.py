@@ -46,6 +46,11 @@ def graph(result: nm.RunResult) -> Iterator[nm.TrainedGraph]:
         yield loaded
 
 
+def said(answer: nm.Answer) -> list[tuple[str, str, str]]:
+    """All of a trace but its log-probabilities, whose last digits depend on what else is in the batch."""
+    return [(message.node, message.prompt, message.text) for message in answer.trace]
+
+
 def test_a_spec_built_in_code_is_the_one_of_a_file(spec: nm.RunSpec, tmp_path: Path) -> None:
     document = spec.model_dump(mode="json")
     (tmp_path / "run.json").write_text(json.dumps(document))
@@ -76,7 +81,7 @@ def test_the_command_line_prints_what_the_functions_return(
     assert found.accuracy["greedy"] == result.accuracy["greedy"]
     capsys.readouterr()
     assert main(["eval", str(result.folder), "--sampled", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == found.document
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.document))
     assert main(["eval", str(result.folder)]) == 0
     assert str(found).splitlines()[0] == capsys.readouterr().out.splitlines()[0]
 
@@ -87,13 +92,14 @@ def test_an_answer_is_the_evaluations_and_its_trace_is_every_message(graph: nm.T
     first, last = answer.trace
     assert (first.node, last.node) == graph.topology.order
     assert answer.text == str(answer) == last.text
-    assert first.prompt.endswith("start 2 find B =") or "start 2" in first.prompt
+    assert first.prompt.startswith(question)
     assert first.text in last.prompt
     assert first.logprob < 0 < first.tokens
     again, other = graph.ask_all([question, question.replace("start 2", "start 3")])
-    assert again == answer
+    assert said(again) == said(answer)
     assert other.trace[0].prompt != first.prompt
-    assert graph.ask(question, temperature=1.0, seed=1) == graph.ask(question, temperature=1.0, seed=1)
+    drawn = [said(graph.ask(question, temperature=1.0, seed=seed)) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_more_questions_than_a_server_would_queue_are_answered(graph: nm.TrainedGraph) -> None:
@@ -105,7 +111,7 @@ def test_a_graph_that_was_closed_answers_again(graph: nm.TrainedGraph) -> None:
     answer = graph.ask("0: 1 1: 0 start 0 find A=")
     graph.close()
     graph.close()
-    assert graph.ask("0: 1 1: 0 start 0 find A=") == answer
+    assert said(graph.ask("0: 1 1: 0 start 0 find A=")) == said(answer)
 
 
 def test_growing_makes_a_child_with_the_parents_lineage(result: nm.RunResult) -> None:
