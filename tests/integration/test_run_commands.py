@@ -144,7 +144,7 @@ def test_analysis_covers_every_node_edge_and_the_exchange(runs: Path, capsys: py
 def test_analysis_reads_as_lines_that_fit_a_terminal(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", str(runs / "small"), "--examples", "4"]) == 0
     said = capsys.readouterr()
-    assert "asked 7 of 7 times (last: exchanged n1 <- n2, n2 <- n1)" in said.err
+    assert "asking 4 held-out questions (time 7 of 7; last: exchanged n1 <- n2, n2 <- n1)" in said.err
     titles = [line.split()[:3] for line in said.out.splitlines()]
     assert titles[3] == ["n1", "cut", "off"]
     assert "what the nodes say:" in said.out
