@@ -122,9 +122,10 @@ def open_client(
 def load_adapters(trained: Trained) -> Mapping[str, PlainLora]:
     """Return the adapters of a trained graph by name."""
     from neuromas.base.resolve import resolve_base
+    from neuromas.checkpoints.servable import plain_loras
 
     spec = trained.spec
-    return plainload_adapters(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
+    return plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
 
 
 def _batch(
