@@ -114,7 +114,7 @@ def publish(records: Sequence[Document]) -> None:
     before = json.loads(place.read_text(encoding="utf-8")) if place.exists() else []
     records = merged([*before, *records])
     place.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    replace_table(Path("docs/growth.md"), "growth", table(records))
+    replace_table(Path("docs/evidence/growth.md"), "growth", table(records))
     main_rows = [row for row in records if row["family"] == "chain7" and row["arm"] in README_ARMS]
     replace_table(README, "growth", readme_table(main_rows))
 

@@ -1,8 +1,8 @@
 """The rules of a growth schedule: what follows after the stages so far. Pure; touches no weights and no graph.
 
-The default is the one schedule that beat both controls, on both task families (``docs/growth.md``): once the held-out
-accuracy on the current level passes the threshold, the level is raised and the graph grows at the same time. It never
-grows from a plateau below the threshold, since a graph that settled on a shortcut keeps it when it grows.
+The default is the schedule that beat its controls (``docs/evidence/growth.md``): once the validation accuracy on the
+current level passes the threshold, the level is raised and the graph grows at the same time. It never grows from a
+plateau below the threshold, since a graph that settled on a shortcut keeps it when it grows.
 """
 
 from __future__ import annotations

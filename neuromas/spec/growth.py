@@ -154,7 +154,7 @@ class TriggerSpec(SpecModel):
     examples: int = Field(default=128, ge=8, le=MAX_EXAMPLES)
     """Validation questions of each check."""
     min_steps: int = Field(default=10, ge=0, le=MAX_STEPS)
-    """Steps that a stage takes at least; a deep graph may need more, see docs/growth.md."""
+    """Steps that a stage takes at least. A deep graph may need more: sampled answers pass long after greedy ones."""
     patience: int = Field(default=4, ge=1, le=MAX_STEPS)
     """plateau and collapse: checks without improvement, or below half of the best, before the trigger fires."""
     min_improvement: float = Field(default=0.01, ge=0, le=1)

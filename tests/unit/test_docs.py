@@ -14,7 +14,7 @@ from neuromas.cli.program import make_parser
 from neuromas.spec.parse import parse_run_spec
 
 ROOT = Path(neuromas.__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDES = [ROOT / "README.md", ROOT / "docs" / "service.md"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

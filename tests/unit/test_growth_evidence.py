@@ -16,14 +16,12 @@ GROWN = {
     "chain7": Grown((20, 25, 55), calls=94_080),
     "chain9": Grown((20, 25, 25, 50), calls=143_000),
     "tree3": Grown((60, 200), calls=404_480),
-    "tree3-90": Grown((15, 75), calls=145_920),
     "tree3-85": Grown((15, 70), calls=136_960),
-    "tree3-80": Grown((15, 65), calls=128_000),
     "tree4": Grown((15, 100, 125), calls=1_200_000),
 }
 SUBTREES = {name for name, family in FAMILIES.items() if family.task["type"] == "tree"}
 """Families with subtrees to copy."""
-NODES = {"chain7": 7, "cycle7": 7, "chain9": 9, "tree3": 7, "tree3-90": 7, "tree3-85": 7, "tree3-80": 7, "tree4": 15}
+NODES = {"chain7": 7, "cycle7": 7, "chain9": 9, "tree3": 7, "tree3-85": 7, "tree4": 15}
 
 
 def spec_of(family: str, arm: str) -> RunSpec:
