@@ -9,7 +9,7 @@ from typing import Any
 
 from neuromas.journal import lines as journal
 from neuromas.journal.folder import METRICS_FILE
-from neuromas.report.chart import Mark, Point, Series, legend, line_chart, moving_mean
+from neuromas.report.chart import Mark, Point, Series, line_chart
 from neuromas.report.data import RunData, StageData
 from neuromas.report.markup import Markup, element, join
 from neuromas.report.numbers import percent
@@ -37,19 +37,25 @@ def node_color(rank: int, count: int) -> str:
 
 
 def reward_figure(data: RunData) -> Markup:
-    """Return the reward per step with its moving mean, validation accuracy as dots and the stages as marks."""
+    """Return the reward per step with its moving mean, validation accuracy, what chance and the bare base reach."""
     reward = data.curve("rollout/reward_mean")
     series = [
+        Series("chance", data.curve("stage/chance"), "level", "var(--soft)"),
         *_untrained(data),
         Series("reward of each step", reward, "faint"),
-        *(Series("" if at else "moving mean", points) for at, points in enumerate(_smoothed(data, reward))),
+        Series("moving mean", reward, smooth=True),
         Series("validation accuracy, greedy", _held_out(data, "greedy"), "dots", "var(--greedy)"),
         Series("validation accuracy, sampled", _held_out(data, "sampled"), "rings", "var(--sampled)"),
     ]
-    marks = stage_marks(data)
-    top = 1.3 if marks else 1.05  # room above 1 for the stages' names
-    chart = line_chart(series, title="Reward over steps", y_range=(0.0, top), marks=marks, height=300)
-    return element("figure", chart, legend(series)) if chart else Markup("")
+    return line_chart(
+        series,
+        title="Reward",
+        note="of each step, and accuracy on questions that are not trained on",
+        y_range=(0.0, 1.05),
+        marks=stage_marks(data),
+        height=300,
+        unit="percent",
+    )
 
 
 def _untrained(data: RunData) -> list[Series]:
@@ -79,21 +85,31 @@ def arms_figure(folder: Path, group: Mapping[str, Any]) -> Markup:
     """Return the moving mean of each arm's reward over the node calls it has spent, a line per seed."""
     trained = [arm for arm in group["arms"] if arm.get("calls")]
     series = [
-        Series("" if at else str(arm["title"]), _reward_by_calls(folder / run["folder"]), color=node_color(rank, 8))
+        Series(
+            "" if at else str(arm["title"]),
+            _reward_by_calls(folder / run["folder"]),
+            color=node_color(rank, 8),
+            smooth=True,
+            group=str(arm["title"]),
+        )
         for rank, arm in enumerate(trained)
         for at, run in enumerate(arm["runs"])
     ]
-    chart = line_chart(
-        series, title="Reward by calls spent", x_label="node calls in training, thousands", y_range=(0.0, 1.05)
+    return line_chart(
+        series,
+        title="Reward by calls spent",
+        note="moving mean, a line per seed",
+        x_label="node calls in training, thousands",
+        y_range=(0.0, 1.05),
+        height=300,
+        unit="percent",
     )
-    return element("figure", chart, legend(series)) if chart else Markup("")
 
 
 def _reward_by_calls(folder: Path) -> list[Point]:
     rows = [row for row in journal.read(folder / METRICS_FILE) if "rollout/reward_mean" in row]
     spent = accumulate(float(row.get("rollout/calls", 0)) / 1000 for row in rows)
-    means = moving_mean([float(row["rollout/reward_mean"]) for row in rows])
-    return list(zip(spent, means, strict=True))
+    return list(zip(spent, (float(row["rollout/reward_mean"]) for row in rows), strict=True))
 
 
 def node_figures(data: RunData) -> list[Markup]:
@@ -107,16 +123,14 @@ def node_figures(data: RunData) -> list[Markup]:
         note = f"{unit}; {reading}"
         if len(curves) > MAX_NODE_LINES:
             note += f"; the first {MAX_NODE_LINES} of {len(curves)} nodes"
-        chart = line_chart(series, title=heading, marks=_bare(stage_marks(data)), height=220)
-        caption = element("figcaption", element("strong", heading), f" ({note})")
-        figures.append(element("figure", caption, chart))
+        figures.append(line_chart(series, title=heading, note=note, marks=_bare(stage_marks(data)), legend=False))
     return figures
 
 
 def node_series(curves: Mapping[str, Sequence[Point]]) -> list[Series]:
     """Return a line per node, each in the node's own colour."""
     shown = list(curves.items())[:MAX_NODE_LINES]
-    return [Series(node, points, color=node_color(rank, len(curves))) for rank, (node, points) in enumerate(shown)]
+    return [Series(node, points, "thin", node_color(rank, len(curves))) for rank, (node, points) in enumerate(shown)]
 
 
 def time_figure(data: RunData) -> Markup:
@@ -141,16 +155,6 @@ def time_figure(data: RunData) -> Markup:
     return element(
         "figure", caption, element("div", bars, class_="parts"), element("ul", names, class_="legend"), class_="time"
     )
-
-
-def _smoothed(data: RunData, reward: Sequence[Point]) -> list[list[Point]]:
-    """Return the moving mean of each stage by itself: a new graph on a new level is another quantity."""
-    lines: list[list[Point]] = []
-    starts = [stage.offset for stage in data.stages] or [0]
-    for start, end in zip(starts, [*starts[1:], float("inf")], strict=True):
-        part = [(x, y) for x, y in reward if start < x <= end]
-        lines.append(list(zip((x for x, _ in part), moving_mean([y for _, y in part]), strict=True)))
-    return lines
 
 
 def _held_out(data: RunData, mode: str) -> list[Point]:
@@ -181,4 +185,8 @@ def _median(values: Sequence[float]) -> float:
 def node_legend(data: RunData) -> Markup:
     """Return the colours of the nodes."""
     curves = next((curves for prefix, *_ in NODE_METRICS if (curves := data.curves(prefix))), {})
-    return legend(node_series(curves)) if curves else join([])
+    entries = (
+        element("li", element("span", class_="key line", style=f"--ink-of:{series.color}"), series.name)
+        for series in node_series(curves)
+    )
+    return element("ul", entries, class_="legend") if curves else join([])

@@ -1,4 +1,4 @@
-"""One self-contained HTML file about a run or a comparison: no script, no font and no image from elsewhere."""
+"""One self-contained HTML file about a run or a comparison: nothing in it comes from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from neuromas.adapters.families.registry import FAMILIES
 from neuromas.errors import SpecError
 from neuromas.journal import lines as journal
 from neuromas.journal.folder import REPORT_FILE
-from neuromas.report import graph, sections
+from neuromas.report import chart, graph, sections
 from neuromas.report.data import RunData
 from neuromas.report.markup import Markup, element, join
 from neuromas.report.verdict import verdict
@@ -35,10 +35,10 @@ def render(data: RunData) -> str:
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", f"{data.name} - NeuroMAS"),
-        element("style", style),
+        element("style", style, Markup(chart.style())),
     )
     parts = _comparison_parts(data) if data.comparison else _run_parts(data)
-    body = element("body", element("main", parts))
+    body = element("body", element("main", parts), chart.script())
     return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
 
 

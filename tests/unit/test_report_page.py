@@ -27,13 +27,16 @@ class Reader(HTMLParser):
         self.tags: list[str] = []
         self.loads: list[str] = []
         self.text = ""
+        self.charts = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.charts += "".join(value or "" for name, value in attrs if name == "data-chart")
         self.loads += [value or "" for name, value in attrs if name in ("src", "xlink:href") or tag == "link"]
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.tags[-1:] not in (["script"], ["style"]):
+            self.text += data
 
 
 def read(folder: Path) -> Reader:
@@ -82,20 +85,20 @@ def test_warnings_of_the_run_are_read_with_its_figures(tmp_path: Path) -> None:
 def test_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     page = read(make_run(tmp_path / "run", stage(0, 2, 3)))
     assert page.loads == []
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
 
 
 def test_what_models_write_stays_text(tmp_path: Path) -> None:
     sampled = RolloutsSampled(stage=0, step=1, rollouts=(rollout(EVIL, 1),))
     page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), sampled]))
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert page.text.count(EVIL) == 2
 
 
 def test_report_of_a_run_that_grew_shows_its_stages(tmp_path: Path) -> None:
     grown = Grown(stage=1, plan={}, parent_hash="a", child_hash="b", new_nodes=("n3",))
     page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), grown, *stage(1, 3, 4)]))
-    assert "2 nodes, level 2" in page.text
+    assert "2 nodes, level 2" in page.charts
     assert "3 nodes, grown from 2, on one frozen base" in page.text
     assert "trained jointly for 7 steps" in page.text
     assert "48 of 64" in page.text
@@ -145,7 +148,7 @@ def test_the_outcome_the_task_and_the_untrained_graph_are_shown(tmp_path: Path) 
     RunFolder(folder).write_json("result.json", {"accuracy": accuracy})
     page = read(folder)
     assert "The graph has learned: 75.0 % (95 % interval 63.0 % to 84.0 %, 64 questions) right" in page.text
-    assert "untrained, sampled, 25.0 %" in page.text
+    assert "untrained, sampled, 25.0 %" in page.charts
     example = ChainTask(hops=2).example("train", 1)
     task = page.text.partition("The task")[2]
     assert task.index(example.prompt) < task.index(example.answer)

@@ -14,6 +14,8 @@ from typing_extensions import override
 
 WEB: Final = Path(__file__).parents[2] / "web"
 """Folder of the dashboard: index.html, and what it loads under assets/."""
+SHARED: Final = ("neuromas.report", "assets")
+"""Package and folder of what the dashboard shares with reports."""
 _NONE: Final = """<!doctype html><html lang="en"><title>NeuroMAS</title><h1>NeuroMAS</h1>
 <p>The API's contract is at <a href="/openapi.json">/openapi.json</a>.</p></html>"""
 
@@ -42,4 +44,4 @@ def add_pages(app: FastAPI, web: Path = WEB) -> None:
         return FileResponse(index, headers={"Cache-Control": "no-cache"}) if index.is_file() else HTMLResponse(_NONE)
 
     if (web / "assets").is_dir():
-        app.mount("/assets", Assets(directory=web / "assets"), name="assets")
+        app.mount("/assets", Assets(directory=web / "assets", packages=[SHARED]), name="assets")

@@ -1,7 +1,7 @@
 // How a run learns: the reward with held-out accuracy, and what each node does over time.
 
 import { saveText } from "./api.js";
-import { Chart, movingMean, nodeColor } from "./chart.js";
+import { Chart, nodeColor } from "./chart.js";
 import { h, put } from "./dom.js";
 import { percent } from "./format.js";
 import { card } from "./parts.js";
@@ -75,21 +75,12 @@ function metricsCsv(steps) {
 function rewardSeries(history) {
   const reward = history.curve(REWARD);
   return [
+    { name: "chance", points: history.curve("stage/chance"), style: "level", color: "var(--soft)" },
     { name: "each step", points: reward, style: "faint" },
-    ...smoothed(history, reward).map((points, place) => ({ name: place ? "" : "moving mean", points, style: "line" })),
+    { name: "moving mean", points: reward, style: "line", smooth: true },
     { name: "held out, greedy", points: history.accuracy("greedy"), style: "dots", color: "var(--greedy)" },
     { name: "held out, sampled", points: history.accuracy("sampled"), style: "rings", color: "var(--sampled)" },
   ];
-}
-
-// The moving mean of each stage by itself: a new graph on a new level is another quantity.
-function smoothed(history, reward) {
-  const starts = history.stages.length ? history.stages.map((stage) => history.offset(stage.index)) : [0];
-  return starts.map((start, place) => {
-    const part = reward.filter(([x]) => x > start && x <= (starts[place + 1] ?? Infinity));
-    const means = movingMean(part.map((point) => point[1]));
-    return part.map(([x], index) => [x, means[index]]);
-  });
 }
 
 function nodeSeries(curves) {

@@ -11,12 +11,15 @@ const BOTTOM = 26;
 const MAX_POINTS = 400;
 const MARK_ROW = 15;
 const CHARACTER = 6.6;
+const WEIGHT = 0.8;
 
 /**
  * A chart of several series over steps.
  *
- * A series is `{name, points: [[x, y], ...], style: "line" | "faint" | "dots" | "rings", color}`, ascending in x; one
- * without a name is left out of the legend. A mark is `{x, label}`: a vertical line.
+ * A series is `{name, points: [[x, y], ...], style: "line" | "thin" | "faint" | "level" | "dots" | "rings", color, smooth}`,
+ * ascending in x; one without a name is left out of the legend, by which the others are switched off and on. Of one with
+ * `smooth` the moving mean is drawn, anew from each mark, as smooth as the reader wants. A mark is `{x, label}`: a
+ * vertical line.
  */
 export class Chart {
   constructor({ title, note = "", xLabel = "step", yRange = null, height = 220, legend = true, format = number }) {
@@ -24,8 +27,13 @@ export class Chart {
     this.image = svg("svg", { class: "chart", role: "img", "aria-label": title, height });
     this.readout = h("span", { class: "readout" });
     this.names = legend ? h("ul", { class: "legend" }) : null;
+    this.hidden = new Set();
+    this.weight = WEIGHT;
+    this.smoothing = h("label", { class: "smoothing", hidden: true }, "smoothing", h("input", { type: "range", min: 0, max: 0.98,
+      step: 0.02, value: WEIGHT, oninput: (event) => this.smooth(Number(event.target.value)) }));
     const caption = h("figcaption", {}, h("strong", {}, title), note && h("span", {}, ` ${note}`), this.readout);
-    this.element = h("figure", { class: "chart-figure" }, caption, this.image, this.names);
+    this.element = h("figure", { class: "chart-figure" }, caption, this.image,
+      h("div", { class: "chart-foot" }, this.names, this.smoothing));
     this.data = { series: [], marks: [] };
     this.frame = null;
     this.redraw = oncePerFrame(() => this.draw());
@@ -41,6 +49,30 @@ export class Chart {
     this.redraw();
   }
 
+  /** Draw moving means that keep `weight` of the past at each step. */
+  smooth(weight) {
+    this.weight = weight;
+    this.redraw();
+  }
+
+  /** Switch a series off or on. */
+  toggle(name) {
+    if (!this.hidden.delete(name)) this.hidden.add(name);
+    this.redraw();
+  }
+
+  /** Return the series as they are drawn: those that are switched on, moving means in place of what is to be smoothed. */
+  shown() {
+    const { series, marks } = this.data;
+    return series.filter((entry) => !this.hidden.has(entry.group || entry.name)).flatMap((entry) => {
+      if (!entry.smooth) return [entry];
+      return parts(entry.points, marks).map((points) => {
+        const means = movingMean(points.map((point) => point[1]), this.weight);
+        return { ...entry, points: points.map(([x], index) => [x, means[index]]) };
+      });
+    });
+  }
+
   close() {
     this.watcher.disconnect();
     this.redraw.cancel();
@@ -51,8 +83,10 @@ export class Chart {
     if (!width) return;
     const { height, xLabel, title, format } = this.options;
     this.image.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const { series, marks } = this.data;
-    if (this.names) put(this.names, series.filter((entry) => entry.name).map(legendEntry));
+    const { marks } = this.data;
+    const series = this.shown();
+    this.smoothing.hidden = !this.data.series.some((entry) => entry.smooth);
+    this.drawLegend();
     if (!series.length) {
       this.frame = null;
       put(this.image, svg("text", { x: width / 2, y: height / 2, class: "tick middle" }, "no data yet"));
@@ -62,14 +96,35 @@ export class Chart {
     this.cursor = svg("g", { class: "cursor" });
     put(this.image, grid(this.frame, xLabel), marksOf(this.frame, marks), series.map((entry) => draw(entry, this.frame)),
       this.cursor);
-    this.image.setAttribute("aria-label", `${title}: ${series.filter((s) => s.name).map(spoken(format)).join("; ")}`);
+    this.image.setAttribute("aria-label", `${title}: ${lastOfEach(series).map(spoken(format)).join("; ")}`);
+  }
+
+  // Only where it changed: a button that is replaced loses the focus.
+  drawLegend() {
+    if (!this.names) return;
+    const entries = this.data.series.filter((entry) => entry.name);
+    const wanted = entries.map((entry) => `${entry.name}/${this.hidden.has(entry.group || entry.name)}`).join("\n");
+    if (wanted === this.named) return;
+    this.named = wanted;
+    const buttons = [...this.names.querySelectorAll("button")];
+    const focused = buttons.indexOf(document.activeElement);
+    put(this.names, entries.map((entry) => this.legendEntry(entry)));
+    if (focused >= 0) this.names.querySelectorAll("button")[focused]?.focus();
+  }
+
+  legendEntry(entry) {
+    const key = h("span", { class: `key ${entry.style || "line"}`, vars: entry.color ? { "--ink-of": entry.color } : {} });
+    const group = entry.group || entry.name;
+    return h("li", {}, h("button", { type: "button", "aria-pressed": String(!this.hidden.has(group)), title: "show or hide",
+      onclick: () => this.toggle(group) }, key, entry.name));
   }
 
   /** Show the values at the step under the pointer. */
   read(event) {
     if (!this.frame) return;
     const place = event.clientX - this.image.getBoundingClientRect().left;
-    const { series } = this.data;
+    const series = this.shown().filter((entry) => entry.style !== "level");
+    if (!series.length) return;
     const x = nearest(series.flatMap((entry) => entry.points.map((point) => point[0])), this.frame.value(place));
     const found = series.filter((entry) => entry.name)
       .map((entry) => [entry, entry.points.find((point) => point[0] === x)])
@@ -114,7 +169,7 @@ export function drawSpark(image, values, { width = 120, height = 28, range = nul
 }
 
 /** Return the exponential moving mean of some values, corrected for its start. */
-export function movingMean(values, weight = 0.8) {
+function movingMean(values, weight) {
   let total = 0;
   let norm = 0;
   return values.map((value) => {
@@ -231,10 +286,15 @@ function colored(element, series) {
   return element;
 }
 
-function legendEntry(series) {
-  const key = h("span", { class: `key ${series.style || "line"}`, vars: series.color ? { "--ink-of": series.color } : {} });
-  return h("li", {}, key, series.name);
+// The points between marks: a new graph on a new level is another quantity.
+function parts(points, marks) {
+  const starts = marks.length ? marks.map((mark) => mark.x) : [-Infinity];
+  return starts.map((start, place) => points.filter(([x]) => x > start && x <= (starts[place + 1] ?? Infinity)))
+    .filter((part) => part.length);
 }
+
+// Of the parts of one line the last.
+const lastOfEach = (series) => [...new Map(series.filter((entry) => entry.name).map((entry) => [entry.name, entry])).values()];
 
 const spoken = (format) => (series) => {
   const [x, y] = series.points[series.points.length - 1];
