@@ -11,7 +11,7 @@ import pytest
 from trainer_world import DigitTask, World, make_world
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.errors import ParityError
+from neuromas.errors import ParityError, TrainingError
 from neuromas.journal.events import StepDone
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import Ticket
@@ -20,6 +20,7 @@ from neuromas.run.run import run
 from neuromas.spec.load import parse_run_spec
 from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.training import TrainingSpec
+from neuromas.training.parity import check_nodes
 from neuromas.training.sampler import StepRollouts
 
 TREE = {
@@ -184,14 +185,25 @@ def test_a_version_that_is_only_evaluated_is_probed_too(small_base: Path, tmp_pa
         trainer.check_published(groups, 1)
 
 
+def test_a_mean_that_is_no_number_is_told_as_such_and_not_as_a_disagreement() -> None:
+    with pytest.raises(TrainingError) as caught:
+        check_nodes({"a": 1e-6, "b": float("nan")}, 1e-3, version=4)
+    assert not isinstance(caught.value, ParityError)
+    assert str(caught.value) == (
+        "version 4: the trainer's log-probabilities of node 'b' are not finite, where the engine's are (1 of 2 nodes); "
+        "nothing can be compared"
+    )
+
+
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.engine)])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_trains_with_the_default_tolerance(dtype: str, tmp_path: Path) -> None:
+def test_half_precision_trains_with_the_default_tolerance(dtype: str, engine: str, tmp_path: Path) -> None:
     document = {
         "name": dtype,
         "topology": {"chain": 3},
         "task": {"type": "chain", "hops": 3},
         "training": {"steps": 3, "prompts_per_step": 4},
-        "engine": {"type": "transformers", "dtype": dtype},
+        "engine": {"type": engine, "dtype": dtype},
         "runtime": {"type": "local"},
         "evaluation": {"examples": 8},
     }
