@@ -27,9 +27,10 @@ from typing import Any
 from benchmarks.api_process import ApiProcess, served_api
 from benchmarks.client_process import ClientProcess
 from benchmarks.measure import report
-from neuromas.services.records import RunState, Wanted, events_stream
+from neuromas.services.records.run import RunRecord, RunState
+from neuromas.services.records.streams import events_stream
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.base import Document, Store
 from neuromas.services.store.open import open_store
 from neuromas.spec.parse import parse_run_spec
 
@@ -55,12 +56,11 @@ async def populate(store: Store) -> None:
     """Add the runs."""
     spec = parse_run_spec(SPEC).model_dump(mode="json")
     for number in range(RUNS):
-        run = {
-            "id": f"run_{number:016x}", "object": "run", "name": "load", "state": RunState.RUNNING,
-            "wanted": Wanted.RUN, "spec": spec, "task": "chain", "base": "tiny", "topology": "topo_0",
-            "latest": step_event(0)["metrics"],
-        }  # fmt: skip
-        await store.create(Kind.RUN, run)
+        run = RunRecord(
+            id=f"run_{number:016x}", name="load", state=RunState.RUNNING, spec=spec, task="chain", base="tiny",
+            topology="topo_0", owner="local", latest=step_event(0)["metrics"],
+        )  # fmt: skip
+        await store.create(run)
 
 
 async def tell(store: Store, first: int, count: int, rate: float) -> float:
@@ -77,7 +77,7 @@ async def tell(store: Store, first: int, count: int, rate: float) -> float:
 
 async def end(store: Store) -> None:
     """End the run, and with it the streams of those who follow it."""
-    await store.update(Kind.RUN, FOLLOWED, {"state": RunState.SUCCEEDED})
+    await store.update(RunRecord, FOLLOWED, {"state": RunState.SUCCEEDED})
     await store.append(events_stream(FOLLOWED), [("end", {"type": "state", "state": RunState.SUCCEEDED})])
 
 

@@ -42,9 +42,8 @@ from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Provenance
-from neuromas.services.records import EndpointState
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Kind
 from neuromas.services.store.open import open_store
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
@@ -213,8 +212,10 @@ def endpoint(server: GraphServer) -> Iterator[int]:
 async def add_endpoint(settings: Settings, url: str) -> None:
     """Write down what the supervisor would of an endpoint that it has deployed."""
     store = open_store(settings)
-    endpoint = {"id": "ep_0", "object": "endpoint", "name": "graph", "checkpoint": "ckpt_0", "run": "run_0"}
-    await store.create(Kind.ENDPOINT, endpoint | {"state": EndpointState.READY, "url": url})
+    endpoint = EndpointRecord(
+        id="ep_0", name="graph", checkpoint="ckpt_0", run="run_0", state=EndpointState.READY, url=url, owner="local"
+    )
+    await store.create(endpoint)
     await store.close()
 
 

@@ -15,12 +15,11 @@ from typing import Final
 
 from neuromas.errors import NeuroMASError
 from neuromas.schema.suggest import suggest
-from neuromas.services.records import Scope, new_id
-from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store, StoreUnavailableError
+from neuromas.services.records.key import KeyRecord, KeyState, KeyUpdate, Scope
+from neuromas.services.records.record import new_id
+from neuromas.services.store.base import ConflictError, Document, MissingError, Store, StoreUnavailableError
 from neuromas.topology.graph import NAME, NAME_RULE
 
-ACTIVE: Final = "active"
-REVOKED: Final = "revoked"
 QUOTAS: Final = ("requests_per_minute", "max_queued_runs")
 CACHE_S: Final = 5.0
 """Seconds that a key found in the store counts as valid without asking again: what a revocation takes to be known."""
@@ -48,11 +47,11 @@ async def make_key(
     project: str | None = None,
     expires: int | None = None,
     owner: str | None = None,
-) -> tuple[Document, str]:
-    """Make a key; returns its document and its text, which is nowhere else and cannot be had again.
+) -> tuple[KeyRecord, str]:
+    """Make a key; returns its record and its text, which is nowhere else and cannot be had again.
 
     Args:
-        store: keeps the document.
+        store: keeps the record.
         name: what people call the key; several keys may have the same.
         scopes: at least one of read, train, serve, admin.
         project: keys of one may change what the others have made; None = only its own.
@@ -68,25 +67,22 @@ async def make_key(
     if project is not None and not NAME.fullmatch(project):
         raise KeyRequestError(f"a project cannot be named {project!r}; {NAME_RULE}")
     id, secret = new_id("key"), secrets.token_urlsafe(_SECRET_BYTES)
-    document: Document = {
-        "id": id,
-        "object": "key",
-        "name": name,
-        "hash": _hash(secret),
-        "scopes": [scope for scope in _SCOPES if scope in scopes],
-        "quota": None if quota is None else dict(quota),
-        "state": ACTIVE,
-        "project": project,
-        "expires": expires,
-        "owner": owner or id,
-        "used": None,
-    }
-    stored, _ = await store.create(Kind.KEY, document)
+    key = KeyRecord(
+        id=id,
+        name=name,
+        hash=_hash(secret),
+        scopes=tuple(scope for scope in Scope if scope in scopes),
+        quota=None if quota is None else dict(quota),
+        project=project,
+        expires=expires,
+        owner=owner or id,
+    )
+    stored, _ = await store.create(key)
     return stored, f"{_PREFIX}_{id.removeprefix('key_')}_{secret}"
 
 
-async def find_key(store: Store, text: str) -> Document | None:
-    """Return the document of a key that a request came with; None where it is not valid, or was revoked.
+async def find_key(store: Store, text: str) -> KeyRecord | None:
+    """Return the record of a key that a request came with; None where it is not valid, or was revoked.
 
     Raises:
         StoreUnavailableError: the store cannot be reached.
@@ -96,17 +92,15 @@ async def find_key(store: Store, text: str) -> Document | None:
         return None
     id, secret = f"key_{match[1]}", match[2]
     try:
-        document = await store.get(Kind.KEY, id)
+        key = await store.get(KeyRecord, id)
     except MissingError:
-        document = None
+        key = None
     # As long for an unknown id as for a wrong secret. The secret is 256 random bits: a slow hash would add nothing.
-    is_right = hmac.compare_digest(_hash(secret), _NOBODY if document is None else document["hash"])
-    if document is None or not is_right or document["state"] != ACTIVE or _has_expired(document):
-        return None
-    return document
+    is_right = hmac.compare_digest(_hash(secret), _NOBODY if key is None else key.hash)
+    return key if key is not None and is_right and _is_valid(key) else None
 
 
-async def rotate_key(store: Store, id: str, grace_s: float) -> tuple[Document, str]:
+async def rotate_key(store: Store, id: str, grace_s: float) -> tuple[KeyRecord, str]:
     """Make a key in place of another: same name, scopes, limits, project and belongings. The old one expires.
 
     Args:
@@ -118,20 +112,18 @@ async def rotate_key(store: Store, id: str, grace_s: float) -> tuple[Document, s
         MissingError: there is no such key.
         KeyRequestError: it is not valid any more.
     """
-    old = await store.get(Kind.KEY, id)
-    if old["state"] != ACTIVE or _has_expired(old):
+    old = await store.get(KeyRecord, id)
+    if not _is_valid(old):
         raise KeyRequestError(f"key {id} is not valid any more; make a new one with `neuromas keys create`")
-    made = await make_key(
-        store, old["name"], old["scopes"], old["quota"], project=old.get("project"), owner=old.get("owner") or id
-    )
+    made = await make_key(store, old.name, old.scopes, old.quota, project=old.project, owner=old.owner_id)
     expires = int(time.time() + grace_s)
-    await store.update(Kind.KEY, id, {"expires": min(expires, old.get("expires") or expires)})
+    change: KeyUpdate = {"expires": min(expires, old.expires or expires)}
+    await store.update(KeyRecord, id, change)
     return made
 
 
-def _has_expired(document: Document) -> bool:
-    expires = document.get("expires")
-    return expires is not None and time.time() >= expires
+def _is_valid(key: KeyRecord) -> bool:
+    return key.state == KeyState.ACTIVE and (key.expires is None or time.time() < key.expires)
 
 
 class KeyRing:
@@ -146,8 +138,8 @@ class KeyRing:
         self._cache_s = cache_s
         self._found: OrderedDict[str, _Found] = OrderedDict()
 
-    async def find(self, text: str) -> Document | None:
-        """Return the document of a key as ``find_key`` does; it must not be changed.
+    async def find(self, text: str) -> KeyRecord | None:
+        """Return the record of a key as ``find_key`` does.
 
         Raises:
             StoreUnavailableError: the store cannot be reached and the key is not remembered.
@@ -155,46 +147,48 @@ class KeyRing:
         name, now = _hash(text), time.monotonic()
         known = self._found.get(name)
         if known is not None and now < known.until:
-            return known.document
+            return known.key
         self._found.pop(name, None)
-        document = await find_key(self._store, text)
-        if document is not None:
-            await self._note_use(document)
-            self._found[name] = _Found(document, now + self._cache_s)
+        key = await find_key(self._store, text)
+        if key is not None:
+            await self._note_use(key)
+            self._found[name] = _Found(key, now + self._cache_s)
             while len(self._found) > _CACHED:
                 self._found.popitem(last=False)
-        return document
+        return key
 
-    async def _note_use(self, document: Document) -> None:
+    async def _note_use(self, key: KeyRecord) -> None:
         """Write down that a key is used, once an hour: for people who wonder whether it still is."""
         now = int(time.time())
-        if now - (document.get("used") or 0) > _USE_S:
+        if now - (key.used or 0) > _USE_S:
+            change: KeyUpdate = {"used": now}
             with suppress(ConflictError, MissingError, StoreUnavailableError):
-                await self._store.update(Kind.KEY, document["id"], {"used": now}, version=document["version"])
+                await self._store.update(KeyRecord, key.id, change, version=key.version)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    document: Document
+    key: KeyRecord
     until: float
 
 
-async def revoke_key(store: Store, id: str) -> Document:
-    """Make a key invalid for good; its document stays. Revoking twice is revoking once.
+async def revoke_key(store: Store, id: str) -> KeyRecord:
+    """Make a key invalid for good; its record stays. Revoking twice is revoking once.
 
     Raises:
         MissingError: there is no such key.
         StoreUnavailableError: the store cannot be reached.
     """
+    change: KeyUpdate = {"state": KeyState.REVOKED, "revoked": int(time.time())}
     try:
-        return await store.update(Kind.KEY, id, {"state": REVOKED, "revoked": int(time.time())}, states=[ACTIVE])
-    except ConflictError as error:
-        return error.document
+        return await store.update(KeyRecord, id, change, states=[KeyState.ACTIVE])
+    except ConflictError:
+        return await store.get(KeyRecord, id)
 
 
-def shown(document: Document) -> Document:
+def shown(key: KeyRecord) -> Document:
     """Return what people may see of a key: everything but its hash."""
-    return {key: value for key, value in document.items() if key != "hash"}
+    return key.model_dump(mode="json", exclude={"hash"})
 
 
 def _check(name: str, scopes: Sequence[str], quota: Mapping[str, int]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from neuromas.services.store.base import Kind, Store
+from neuromas.services.records.serve_token import ServeTokenRecord
+from neuromas.services.store.base import Store
 
-_ID: Final = "serve"
 _BYTES: Final = 32
 
 
@@ -21,7 +21,5 @@ async def serve_token(store: Store) -> str:
     Raises:
         StoreUnavailableError: the store is away.
     """
-    new = {"id": _ID, "token": secrets.token_urlsafe(_BYTES)}
-    document, _ = await store.create(Kind.SERVICE, new)
-    token: str = document["token"]
-    return token
+    record, _ = await store.create(ServeTokenRecord(token=secrets.token_urlsafe(_BYTES)))
+    return record.token

@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from neuromas.services.api.problems import ApiError, busy
 from neuromas.services.api.room import LOCAL
 from neuromas.services.api.service import Service, service_of
-from neuromas.services.records import Scope
+from neuromas.services.records.key import Scope
 from neuromas.serving.gate import is_loopback_name
 
 _WINDOW_S: Final = 60
@@ -139,8 +139,7 @@ async def _identify(request: Request, service: Service) -> Caller:
     key = await service.keys.find(text.strip())
     if key is None:
         raise _unauthorized("the key is not valid, was revoked, or has expired")
-    owner = key.get("owner") or key["id"]
-    return Caller(owner, frozenset(key["scopes"]), key.get("quota") or {}, key["id"], key.get("project"))
+    return Caller(key.owner_id, frozenset(key.scopes), key.quota or {}, key.id, key.project)
 
 
 async def _count(service: Service, caller: Caller) -> None:

@@ -17,8 +17,8 @@ from neuromas.services.api.followed import Frame
 from neuromas.services.api.problems import invalid
 from neuromas.services.api.room import Room
 from neuromas.services.api.service import Service
-from neuromas.services.records import ENDED
-from neuromas.services.store.base import Document, Kind, MissingError, StoreUnavailableError
+from neuromas.services.records.run import ENDED, RunRecord
+from neuromas.services.store.base import Document, MissingError, StoreUnavailableError
 
 EVENTS: Final = "text/event-stream"
 _BATCH: Final = 200
@@ -119,10 +119,10 @@ async def _events(service: Service, run_id: str, stream: str, after: int) -> Asy
 async def _end_state(service: Service, run_id: str) -> str | None:
     """Return how a run has ended; None while it has not."""
     try:
-        state: str = (await service.store.get(Kind.RUN, run_id))["state"]
+        run = await service.store.get(RunRecord, run_id)
     except MissingError:  # deleted while it was followed
         return "deleted"
-    return state if state in ENDED else None
+    return run.state if run.has_ended else None
 
 
 def _has_end(frames: tuple[Frame, ...]) -> bool:

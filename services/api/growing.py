@@ -17,6 +17,8 @@ from neuromas.services.api.references import checkpoint_of_run
 from neuromas.services.api.schemas.run import GrowRequest
 from neuromas.services.api.service import Service
 from neuromas.services.api.submission import checkpoint_topology, read_modules, read_spec
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.run import Origin, RunRecord
 from neuromas.services.store.base import Document
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
@@ -35,16 +37,16 @@ class Growth:
         spec: of the new run.
         stages: graphs of its stages.
         grown: the graph it begins with, and what became of the old one's nodes.
-        parent: what its record says of where it comes from.
+        origin: what its record says of where it comes from.
     """
 
     spec: RunSpec
     stages: tuple[Topology, ...]
     grown: Grown
-    parent: Document
+    origin: Origin
 
 
-async def plan_growth(service: Service, run: Document, document: Document) -> Growth:
+async def plan_growth(service: Service, run: RunRecord, document: Document) -> Growth:
     """Return the run that a request to grow another means. Nothing is kept.
 
     The plan is applied to the graph of the checkpoint before anything else is looked at.
@@ -64,23 +66,23 @@ async def plan_growth(service: Service, run: Document, document: Document) -> Gr
     request = parse_body(GrowRequest, document, "the growth")
     if faults := list(module_faults((request.plan,), "plan")):
         raise invalid("this service does not take the plan", faults, code="unsupported", status=400)
-    checkpoint = await checkpoint_of_run(service.store, run["id"], request.checkpoint)
+    checkpoint = await checkpoint_of_run(service.store, run.id, request.checkpoint)
     grown = await _grown(service, checkpoint, request)
     check_built(grown.topology, service.settings.max_graph_nodes, "plan")
     spec, stages = await _child(service, run, request, grown)
     plan = request.plan.model_dump(mode="json")
-    parent = {"run": run["id"], "checkpoint": checkpoint["id"], "plan": plan, "level": request.level}
-    return Growth(spec, stages, grown, parent)
+    origin = Origin(run=run.id, checkpoint=checkpoint.id, plan=plan, level=request.level)
+    return Growth(spec, stages, grown, origin)
 
 
-async def _grown(service: Service, checkpoint: Document, request: GrowRequest) -> Grown:
+async def _grown(service: Service, checkpoint: CheckpointRecord, request: GrowRequest) -> Grown:
     topology = await checkpoint_topology(service, checkpoint)
     modules = await read_modules(service, module_names((request.plan,)), "plan")
     return await asyncio.to_thread(apply_plan, topology, request.plan, modules)
 
 
 async def _child(
-    service: Service, run: Document, request: GrowRequest, grown: Grown
+    service: Service, run: RunRecord, request: GrowRequest, grown: Grown
 ) -> tuple[RunSpec, tuple[Topology, ...]]:
     faults = [
         Fault(f"spec.{key}", "cannot differ from the parent's: the weights come from there")
@@ -91,8 +93,8 @@ async def _child(
         faults.append(Fault("spec.name", "is given beside the plan, as name"))
     if faults:
         raise invalid("the growth is not valid", faults)
-    name = request.name or run["name"][: _MAX_NAME - len(_SUFFIX)] + _SUFFIX
-    document = {**run["spec"], "growth": None} | {"name": name, "topology": grown.topology.to_document()}
+    name = request.name or run.name[: _MAX_NAME - len(_SUFFIX)] + _SUFFIX
+    document = {**run.spec, "growth": None} | {"name": name, "topology": grown.topology.to_document()}
     try:
         spec, stages = await read_spec(service, _merged(document, request.spec))
     except SpecError as error:

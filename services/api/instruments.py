@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from neuromas.services.records import EndpointState, EvaluationState, RunState
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState
+from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
+from neuromas.services.records.run import RunRecord, RunState
+from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
 
 FRESH_S: Final = 10.0
 """Seconds for which what was read from the store is told again instead of being read anew."""
 _LATENCIES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-_STATES: Final = {
-    Kind.RUN: tuple(RunState),
-    Kind.ENDPOINT: tuple(EndpointState),
-    Kind.EVALUATION: tuple(EvaluationState),
-}
+_STATES: Final = (
+    (RunRecord, "neuromas_runs", tuple(RunState)),
+    (EndpointRecord, "neuromas_endpoints", tuple(EndpointState)),
+    (EvaluationRecord, "neuromas_evaluations", tuple(EvaluationState)),
+)
 # Metrics of a run's last step that are told by name, in Prometheus's words.
 _STEP_GAUGES: Final = {
     "time/step_s": ("neuromas_run_step_seconds", "Duration of a running run's last step."),
@@ -80,35 +82,34 @@ class Instruments:
 
 async def _store_exposition(store: Store) -> str:
     registry = CollectorRegistry()
-    names = {Kind.RUN: "neuromas_runs", Kind.ENDPOINT: "neuromas_endpoints", Kind.EVALUATION: "neuromas_evaluations"}
-    for kind, states in _STATES.items():
-        gauge = Gauge(names[kind], f"Documents by state: {kind}.", ("state",), registry=registry)
+    for kind, name, states in _STATES:
+        gauge = Gauge(name, f"Documents by state: {kind.noun}.", ("state",), registry=registry)
         for state, number in (await store.tally(kind, states)).items():
             gauge.labels(state).set(number)
-    running = await all_of(store, Kind.RUN, state=RunState.RUNNING)
-    _add_waits(registry, await all_of(store, Kind.RUN, state=RunState.QUEUED), running)
+    running = await all_of(store, RunRecord, state=RunState.RUNNING)
+    _add_waits(registry, await all_of(store, RunRecord, state=RunState.QUEUED), running)
     _add_steps(registry, running)
     return generate_latest(registry).decode()
 
 
-def _add_waits(registry: CollectorRegistry, queued: Iterable[Document], running: Iterable[Document]) -> None:
+def _add_waits(registry: CollectorRegistry, queued: Iterable[RunRecord], running: Iterable[RunRecord]) -> None:
     oldest = Gauge(
         "neuromas_queue_oldest_seconds", "How long the run that waits longest has waited.", registry=registry
     )
-    oldest.set(max((time.time() - run["created"] for run in queued), default=0.0))
+    oldest.set(max((time.time() - run.created for run in queued), default=0.0))
     waited = Gauge("neuromas_run_wait_seconds", "How long a running run waited.", ("run",), registry=registry)
     for run in running:
-        if run.get("started") is not None:
-            waited.labels(run["id"]).set(max(0.0, run["started"] - run["created"]))
+        if run.started is not None:
+            waited.labels(run.id).set(max(0.0, run.started - run.created))
 
 
-def _add_steps(registry: CollectorRegistry, running: Iterable[Document]) -> None:
+def _add_steps(registry: CollectorRegistry, running: Iterable[RunRecord]) -> None:
     gauges = {key: Gauge(name, text, ("run",), registry=registry) for key, (name, text) in _STEP_GAUGES.items()}
     rate = Gauge("neuromas_run_tokens_per_second", "Tokens generated per second of step.", ("run",), registry=registry)
     for run in running:
-        latest: Mapping[str, Any] = run.get("latest") or {}
+        latest = run.latest or {}
         for key, gauge in gauges.items():
-            if key in latest:
-                gauge.labels(run["id"]).set(latest[key])
-        if latest.get("time/step_s"):
-            rate.labels(run["id"]).set(latest.get("rollout/tokens", 0.0) / latest["time/step_s"])
+            if (value := latest.get(key)) is not None:
+                gauge.labels(run.id).set(value)
+        if seconds := latest.get("time/step_s"):
+            rate.labels(run.id).set((latest.get("rollout/tokens") or 0.0) / seconds)

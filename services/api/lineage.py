@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from neuromas.services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.records.run import RunRecord
+from neuromas.services.store.base import Document, MissingError, Store
 
 MAX_RUNS: Final = 500
 """Runs that a tree shows."""
@@ -19,18 +20,18 @@ async def family_tree(store: Store, run_id: str) -> Document:
     Raises:
         MissingError: there is no such run.
     """
-    run = await store.get(Kind.RUN, run_id)
+    run = await store.get(RunRecord, run_id)
     growth = _Tree(store)
     root = await growth.branch(await _first_ancestor(store, run), 0)
     return {"object": "lineage", "run": run_id, "root": root, "truncated": growth.truncated}
 
 
-async def _first_ancestor(store: Store, run: Document) -> Document:
+async def _first_ancestor(store: Store, run: RunRecord) -> RunRecord:
     for _ in range(MAX_GENERATIONS):
-        if not run.get("parent_run"):
+        if not run.parent_run:
             break
         try:
-            run = await store.get(Kind.RUN, run["parent_run"])
+            run = await store.get(RunRecord, run.parent_run)
         except MissingError:  # the parent was deleted: the tree begins with what is left of it
             break
     return run
@@ -44,39 +45,39 @@ class _Tree:
     seen: set[str] = field(default_factory=set)
     truncated: bool = False
 
-    async def branch(self, run: Document, generation: int) -> Document:
+    async def branch(self, run: RunRecord, generation: int) -> Document:
         """Return a run with its children, the oldest first."""
-        self.seen.add(run["id"])
+        self.seen.add(run.id)
         children = []
-        for child in await self._children(run["id"]):
+        for child in await self._children(run.id):
             if len(self.seen) >= MAX_RUNS or generation >= MAX_GENERATIONS:
                 self.truncated = True
                 break
-            if child["id"] not in self.seen:
+            if child.id not in self.seen:
                 children.append(await self.branch(child, generation + 1))
         return _entry(run) | {"children": children}
 
-    async def _children(self, run_id: str) -> list[Document]:
-        found: list[Document] = []
+    async def _children(self, run_id: str) -> list[RunRecord]:
+        found: list[RunRecord] = []
         after = None
         while len(found) < MAX_RUNS:
-            page = await self.store.list(Kind.RUN, where={"parent_run": run_id}, after=after, limit=_PAGE)
+            page = await self.store.list(RunRecord, where={"parent_run": run_id}, after=after, limit=_PAGE)
             found += page.items
             if not page.has_more:
                 return found[::-1]
-            after = page.items[-1]["id"]
+            after = page.items[-1].id
         self.truncated = True
         return found[::-1]
 
 
-def _entry(run: Document) -> dict[str, Any]:
-    parent, progress = run.get("parent") or {}, run.get("progress") or {}
+def _entry(run: RunRecord) -> Document:
+    nodes = 0 if run.progress is None else run.progress.nodes
     return {
-        "id": run["id"],
-        "name": run["name"],
-        "state": run["state"],
-        "nodes": progress.get("nodes") or len(run["spec"]["topology"]["nodes"]),
-        "accuracy": run.get("accuracy"),
-        "checkpoint": parent.get("checkpoint"),
-        "plan": parent.get("plan"),
+        "id": run.id,
+        "name": run.name,
+        "state": run.state,
+        "nodes": nodes or len(run.spec["topology"]["nodes"]),
+        "accuracy": run.accuracy,
+        "checkpoint": None if run.parent is None else run.parent.checkpoint,
+        "plan": None if run.parent is None else run.parent.plan,
     }

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.ownership import check_owner
 from neuromas.services.api.problems import ApiError
-from neuromas.services.records import ENDED, RunState, Wanted, events_stream
-from neuromas.services.store.base import ConflictError, Document, Kind, Store, StoreUnavailableError
+from neuromas.services.records.run import RunRecord, RunState, RunUpdate, Wanted
+from neuromas.services.records.streams import events_stream
+from neuromas.services.store.base import ConflictError, Store, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ _PLACES: Final[Mapping[Verb, RunState]] = {
 _DONE: Final[Mapping[Verb, str]] = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
 
 
-async def move(store: Store, caller: Caller, run_id: str, verb: Verb) -> Document:
+async def move(store: Store, caller: Caller, run_id: str, verb: Verb) -> RunRecord:
     """Carry out a verb, or have it carried out, and return the run.
 
     Raises:
@@ -39,27 +40,27 @@ async def move(store: Store, caller: Caller, run_id: str, verb: Verb) -> Documen
         ApiError: the run is another's (403), its state does not allow it, or it changes all the time (409).
     """
     for _ in range(_ATTEMPTS):
-        run = await store.get(Kind.RUN, run_id)
+        run = await store.get(RunRecord, run_id)
         check_owner(caller, run)
-        change = change_for(run, verb)
+        update = update_for(run, verb)
         try:
-            moved = await store.update(Kind.RUN, run_id, change, version=run["version"])
+            moved = await store.update(RunRecord, run_id, update, version=run.version)
         except ConflictError:
             continue  # its driver gives signs of life: look again
-        if "state" in change:
+        if "state" in update:
             await tell_state(store, moved)
         return moved
     raise ApiError(409, "conflict", f"run {run_id} changes too quickly now; try again", headers={"Retry-After": "1"})
 
 
-def change_for(run: Mapping[str, Any], verb: Verb) -> dict[str, Any]:
+def update_for(run: RunRecord, verb: Verb) -> RunUpdate:
     """Return what a verb changes in a run.
 
     Raises:
         ApiError: it is not allowed now; the message says why.
     """
-    state, wanted, wish = RunState(run["state"]), run["wanted"], _WISHES[verb]
-    if state in ENDED:
+    state, wanted, wish = run.state, run.wanted, _WISHES[verb]
+    if run.has_ended:
         raise _illegal(run, verb, f"it is {state} for good; grow it or submit it again to train on")
     if state == RunState.RUNNING:
         if wanted == wish:
@@ -70,25 +71,19 @@ def change_for(run: Mapping[str, Any], verb: Verb) -> dict[str, Any]:
         return {"wanted": wish}
     if state == _PLACES[verb]:
         raise _illegal(run, verb, f"it is {state}")
-    ended = {"ended": time.time()} if verb == "cancel" else {}
-    return {"wanted": wish, "state": _PLACES[verb], **ended}
+    update: RunUpdate = {"wanted": wish, "state": _PLACES[verb]}
+    return {**update, "ended": time.time()} if verb == "cancel" else update
 
 
-async def tell_state(store: Store, run: Mapping[str, Any]) -> None:
+async def tell_state(store: Store, run: RunRecord) -> None:
     """Append a run's state to its events. The record counts: where the store has just gone away, it stands alone."""
-    event = {
-        "type": "state",
-        "state": run["state"],
-        "attempt": run.get("attempt", 0),
-        "message": "",
-        "time_s": time.time(),
-    }
-    key = f"state/{run.get('attempt', 0)}/{run['state']}/{run['version']}"
+    event = {"type": "state", "state": run.state, "attempt": run.attempt, "message": "", "time_s": time.time()}
+    key = f"state/{run.attempt}/{run.state}/{run.version}"
     try:
-        await store.append(events_stream(run["id"]), [(key, event)])
+        await store.append(events_stream(run.id), [(key, event)])
     except StoreUnavailableError as error:
-        logger.warning("a state was not told", extra={"run_id": run["id"], "reason": str(error)})
+        logger.warning("a state was not told", extra={"run_id": run.id, "reason": str(error)})
 
 
-def _illegal(run: Mapping[str, Any], verb: Verb, reason: str) -> ApiError:
-    return ApiError(409, "illegal_move", f"run {run['id']} cannot be {_DONE[verb]}: {reason}", param="state")
+def _illegal(run: RunRecord, verb: Verb, reason: str) -> ApiError:
+    return ApiError(409, "illegal_move", f"run {run.id} cannot be {_DONE[verb]}: {reason}", param="state")

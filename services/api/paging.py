@@ -8,10 +8,10 @@ from typing import Annotated, Final
 from fastapi import Query
 
 from neuromas.services.api.problems import ApiError
-from neuromas.services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.store.base import Document, MissingError, R, Store
 
 MAX_PAGE: Final = 500
-"""Documents of one page."""
+"""Records of one page."""
 MAX_ENTRIES: Final = 1000
 """Entries of a stream in one page."""
 MAX_WAIT_S: Final = 45.0
@@ -32,24 +32,26 @@ Wait = Annotated[
 ]
 
 
-async def listing(store: Store, kind: Kind, where: Mapping[str, str | None], after: str | None, limit: int) -> Document:
-    """Return a page of documents as the body of an answer.
+async def listing(
+    store: Store, kind: type[R], where: Mapping[str, str | None], after: str | None, limit: int
+) -> Document:
+    """Return a page of records as the body of an answer.
 
     Args:
         store: has them.
         kind: which.
-        where: values of keys; None leaves a key out.
-        after: id of the last document of the page before.
-        limit: documents of the page.
+        where: values of fields; None leaves a field out.
+        after: id of the last record of the page before.
+        limit: records of the page.
 
     Raises:
-        ApiError: ``after`` is no document.
+        ApiError: ``after`` is no record.
     """
     asked = {key: value for key, value in where.items() if value is not None}
     try:
         page = await store.list(kind, where=asked, after=after, limit=limit)
     except MissingError as error:
-        message = f"after: there is no {kind} {after!r}; begin again without it"
+        message = f"after: there is no {kind.noun} {after!r}; begin again without it"
         raise ApiError(400, "invalid_cursor", message, param="after") from error
-    last = page.items[-1]["id"] if page.items else None
+    last = page.items[-1].id if page.items else None
     return {"object": "list", "data": list(page.items), "has_more": page.has_more, "last_id": last}

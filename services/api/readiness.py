@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from neuromas.services.records import CLUSTER
-from neuromas.services.store.base import Kind, MissingError, Store, StoreUnavailableError
+from neuromas.services.records.cluster import CLUSTER_ID, ClusterRecord
+from neuromas.services.store.base import MissingError, Store, StoreUnavailableError
 
 OK: Final = "ok"
 FRESH_S: Final = 1.0
@@ -48,10 +48,10 @@ class Readiness:
 
     async def _ray(self) -> str:
         try:
-            word = await self._store.get(Kind.SERVICE, CLUSTER)
+            word = await self._store.get(ClusterRecord, CLUSTER_ID)
         except MissingError:
             return "unknown: no supervisor has looked at it yet"
-        silent_s = time.time() - word["seen"]
+        silent_s = time.time() - word.seen
         if silent_s > SILENCE_S:
             return f"unknown: no supervisor has looked at it for {silent_s:.0f} s"
-        return word["fault"] or OK
+        return word.fault or OK

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from neuromas.services.api.problems import ApiError
-from neuromas.services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.run import RunRecord
+from neuromas.services.store.base import MissingError, Store
+from neuromas.services.store.listing import all_of
 
 MODEL_PREFIX: Final = "neuromas:"
 """How model names begin that mean a checkpoint of a run instead of an endpoint."""
 ALIASES: Final = ("latest", "best")
-_PAGE: Final = 200
 
 
-async def find_checkpoint(store: Store, reference: str, param: str = "checkpoint") -> Document:
+async def find_checkpoint(store: Store, reference: str, param: str = "checkpoint") -> CheckpointRecord:
     """Return the checkpoint that ``ckpt_...`` or ``<run>@<name>`` means, with or without ``neuromas:`` before it.
 
     Raises:
@@ -30,19 +32,19 @@ async def find_checkpoint(store: Store, reference: str, param: str = "checkpoint
         raise ApiError(404, "not_found", message, param=param) from error
 
 
-async def present_checkpoint(store: Store, checkpoint_id: str) -> Document:
+async def present_checkpoint(store: Store, checkpoint_id: str) -> CheckpointRecord:
     """Return a checkpoint by its id.
 
     Raises:
         MissingError: there is none, or it is being deleted.
     """
-    checkpoint = await store.get(Kind.CHECKPOINT, checkpoint_id)
-    if checkpoint["state"] is not None:
+    checkpoint = await store.get(CheckpointRecord, checkpoint_id)
+    if checkpoint.state is not None:
         raise MissingError(f"checkpoint {checkpoint_id} has been deleted")
     return checkpoint
 
 
-async def checkpoint_of_run(store: Store, run_id: str, name: str, param: str = "checkpoint") -> Document:
+async def checkpoint_of_run(store: Store, run_id: str, name: str, param: str = "checkpoint") -> CheckpointRecord:
     """Return a run's checkpoint by alias, by the name of its folder, or by its id.
 
     Raises:
@@ -59,48 +61,44 @@ async def checkpoint_of_run(store: Store, run_id: str, name: str, param: str = "
             raise ApiError(404, "no_checkpoint", message, param=param)
         name = id
     for checkpoint in found:
-        if name in (checkpoint["id"], checkpoint["path"].rpartition("/")[2]):
+        if name in (checkpoint.id, checkpoint.path.rpartition("/")[2]):
             return checkpoint
     await _check_run(store, run_id, param)
-    message = f"run {run_id} has no checkpoint {name!r}; it has {', '.join(c['id'] for c in found[:10]) or 'none'}"
+    message = f"run {run_id} has no checkpoint {name!r}; it has {', '.join(c.id for c in found[:10]) or 'none'}"
     raise ApiError(404, "not_found", message, param=param)
 
 
-async def checkpoints_of(store: Store, run_id: str) -> list[Document]:
+async def checkpoints_of(store: Store, run_id: str) -> list[CheckpointRecord]:
     """Return all checkpoints of a run that are not being deleted, newest first."""
-    found: list[Document] = []
-    after = None
-    while True:
-        page = await store.list(Kind.CHECKPOINT, where={"run": run_id}, after=after, limit=_PAGE)
-        found += [item for item in page.items if item["state"] is None]
-        if not page.has_more:
-            return sorted(found, key=_progress, reverse=True)
-        after = page.items[-1]["id"]
+    found = [item for item in await all_of(store, CheckpointRecord, run=run_id) if item.state is None]
+    return sorted(found, key=_progress, reverse=True)
 
 
-def aliases(checkpoints: Sequence[Document]) -> dict[str, str | None]:
+def aliases(checkpoints: Sequence[CheckpointRecord]) -> dict[str, str | None]:
     """Return what "latest" and "best" mean among the checkpoints of one run; None where there is none.
 
     Best is the highest accuracy in the last stage that has one: a later stage has a larger graph or a harder level.
     """
     latest = max(checkpoints, key=_progress, default=None)
-    rated = [checkpoint for checkpoint in checkpoints if checkpoint.get("accuracy") is not None]
-    best = max(rated, key=lambda c: (c["stage"], c["accuracy"], c["step"]), default=None)
+    rated = [checkpoint for checkpoint in checkpoints if checkpoint.accuracy is not None]
+    best = max(rated, key=lambda c: (c.stage, c.accuracy, c.step), default=None)
     found = {"latest": latest, "best": best}
-    return {name: None if checkpoint is None else checkpoint["id"] for name, checkpoint in found.items()}
+    return {name: None if checkpoint is None else checkpoint.id for name, checkpoint in found.items()}
 
 
-def with_aliases(checkpoints: Sequence[Document], means: dict[str, str | None]) -> list[dict[str, Any]]:
+def with_aliases(checkpoints: Sequence[CheckpointRecord], means: dict[str, str | None]) -> list[dict[str, Any]]:
     """Return checkpoints with the aliases that mean them."""
-    return [{**item, "aliases": [name for name in ALIASES if means[name] == item["id"]]} for item in checkpoints]
+    return [
+        {**item.to_document(), "aliases": [name for name in ALIASES if means[name] == item.id]} for item in checkpoints
+    ]
 
 
-def _progress(checkpoint: Document) -> tuple[int, int, int]:
-    return checkpoint["stage"], checkpoint["step"], checkpoint["created"]
+def _progress(checkpoint: CheckpointRecord) -> tuple[int, int, int]:
+    return checkpoint.stage, checkpoint.step, checkpoint.created
 
 
 async def _check_run(store: Store, run_id: str, param: str) -> None:
     try:
-        await store.get(Kind.RUN, run_id)
+        await store.get(RunRecord, run_id)
     except MissingError as error:
         raise ApiError(404, "not_found", str(error), param=param) from error

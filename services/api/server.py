@@ -15,8 +15,9 @@ from typing_extensions import override
 
 from neuromas.services.api.app import make_app
 from neuromas.services.api.service import Service
+from neuromas.services.records.key import KeyRecord, KeyState
 from neuromas.services.settings import Settings, SettingsError
-from neuromas.services.store.base import Kind, StoreUnavailableError, StoreUnusableError
+from neuromas.services.store.base import StoreUnavailableError, StoreUnusableError
 from neuromas.services.store.open import open_store
 from neuromas.serving.http_server import HttpServer
 
@@ -111,7 +112,7 @@ async def check_store(settings: Settings) -> None:
             logger.warning("the store may lose state", extra={"reason": warning})
         if not settings.keys_required:
             return
-        found = await store.list(Kind.KEY, where={"state": "active"}, limit=1)
+        found = await store.list(KeyRecord, where={"state": KeyState.ACTIVE}, limit=1)
     except StoreUnusableError as error:
         raise SettingsError(f"NEUROMAS_STORE_URL, NEUROMAS_DATA_DIR: {error}") from error
     except StoreUnavailableError as error:

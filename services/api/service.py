@@ -14,7 +14,7 @@ from neuromas.services.api.lanes import Lanes
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.room import Room
 from neuromas.services.keys import KeyRing
-from neuromas.services.records import new_id
+from neuromas.services.records.record import new_id
 from neuromas.services.serve_token import serve_token
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from neuromas.checkpoints.location import TOPOLOGY
 from neuromas.errors import CheckpointError, Fault, GrowthError, SpecError
@@ -24,8 +24,10 @@ from neuromas.services.api.ownership import owned_by
 from neuromas.services.api.problems import ApiError, busy, invalid, unsupported
 from neuromas.services.api.references import present_checkpoint
 from neuromas.services.api.service import Service
-from neuromas.services.records import RunState, Wanted
-from neuromas.services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.run import Origin, RunRecord, RunState
+from neuromas.services.records.topology import TopologyRecord
+from neuromas.services.store.base import Document, MissingError, Store
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
@@ -66,63 +68,47 @@ async def read_spec(service: Service, document: Document) -> tuple[RunSpec, tupl
     return spec, graphs
 
 
-async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, parent: Document | None) -> Document:
-    """Queue a run and return its document; the same id again returns what is there.
+async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, origin: Origin | None) -> RunRecord:
+    """Queue a run and return its record; the same id again returns what is there.
 
     Args:
         service: has the store.
         caller: whose run it is.
         run_id: of the run.
         spec: checked.
-        parent: {run, checkpoint, plan, level} of a grown run.
+        origin: of a grown run.
 
     Raises:
         ApiError: the caller has too many runs already.
     """
     async with _Counting(service, caller, run_id) as room:
         await room.check()
-        topology, _ = await service.store.create(Kind.TOPOLOGY, topology_document(spec.topology))
-        document = {
-            "id": run_id,
-            "object": "run",
-            "name": spec.name,
-            "state": RunState.QUEUED,
-            "wanted": Wanted.RUN,
-            "spec": spec.model_dump(mode="json"),
-            "task": spec.task.type,
-            "base": spec.base,
-            "topology": topology["id"],
+        topology, _ = await service.store.create(topology_record(spec.topology))
+        run = RunRecord(
+            id=run_id,
+            name=spec.name,
+            spec=spec.model_dump(mode="json"),
+            task=spec.task.type,
+            base=spec.base,
+            topology=topology.id,
             **owned_by(caller),
-            "parent": parent,
-            "parent_run": "" if parent is None else parent["run"],
-            "attempt": 0,
-            "max_attempts": service.settings.max_attempts,
-            "failures": 0,
-            "job": None,
-            "started": None,
-            "ended": None,
-            "heartbeat": None,
-            "progress": None,
-            "latest": None,
-            "accuracy": None,
-            "result": None,
-            "error": None,
-            "folder": f"runs/{run_id}/{spec.name}",
-        }
-        stored, _ = await service.store.create(Kind.RUN, document)
+            parent=origin,
+            parent_run="" if origin is None else origin.run,
+            max_attempts=service.settings.max_attempts,
+            folder=f"runs/{run_id}/{spec.name}",
+        )
+        stored, _ = await service.store.create(run)
         return stored
 
 
-def topology_document(topology: Topology) -> Document:
+def topology_record(topology: Topology) -> TopologyRecord:
     """Return what is kept of a graph; the same content has the same id, whatever its name."""
-    return {
-        "id": f"{_TOPOLOGY_ID}{topology.content_hash[:24]}",
-        "object": "topology",
-        "state": None,
-        "name": topology.name,
-        "hash": topology.content_hash,
-        "document": topology.to_document(),
-    }
+    return TopologyRecord(
+        id=f"{_TOPOLOGY_ID}{topology.content_hash[:24]}",
+        name=topology.name,
+        hash=topology.content_hash,
+        document=topology.to_document(),
+    )
 
 
 async def read_modules(service: Service, names: tuple[str, ...], path: str) -> dict[str, Topology]:
@@ -135,7 +121,7 @@ async def read_modules(service: Service, names: tuple[str, ...], path: str) -> d
     return {name: await _module(service, name, path) for name in names}
 
 
-async def checkpoint_topology(service: Service, checkpoint: Mapping[str, Any]) -> Topology:
+async def checkpoint_topology(service: Service, checkpoint: CheckpointRecord) -> Topology:
     """Return the graph of a checkpoint, read from its folder.
 
     Raises:
@@ -144,16 +130,16 @@ async def checkpoint_topology(service: Service, checkpoint: Mapping[str, Any]) -
     return await asyncio.to_thread(_read_topology, checkpoint_folder(service, checkpoint))
 
 
-def checkpoint_folder(service: Service, checkpoint: Mapping[str, Any]) -> Path:
+def checkpoint_folder(service: Service, checkpoint: CheckpointRecord) -> Path:
     """Return the folder of a checkpoint.
 
     Raises:
         CheckpointError: its record names one outside the data folder.
     """
     root = service.settings.data_dir
-    folder = (root / str(checkpoint["path"])).resolve()
+    folder = (root / checkpoint.path).resolve()
     if not folder.is_relative_to(root) or folder == root:
-        raise CheckpointError(f"checkpoint {checkpoint['id']} names a folder outside the data folder")
+        raise CheckpointError(f"checkpoint {checkpoint.id} names a folder outside the data folder")
     return folder
 
 
@@ -185,8 +171,8 @@ class _Counting:
         found = 0
         for state in UNFINISHED:
             where = {"owner": self._caller.id, "state": state}
-            page = await self._service.store.list(Kind.RUN, where=where, limit=min(self._allowed + 1, 1000))
-            found += sum(run["id"] != self._run_id for run in page.items)
+            page = await self._service.store.list(RunRecord, where=where, limit=min(self._allowed + 1, 1000))
+            found += sum(run.id != self._run_id for run in page.items)
         if found >= self._allowed:
             message = f"{found} runs are unfinished; this key may have {self._allowed} (max_queued_runs)"
             raise busy("too_many_runs", message, _FULL_AGAIN_S)
@@ -200,10 +186,9 @@ async def _stored_topology(store: Store, id: str) -> Document:
             code="invalid_spec",
         )
     try:
-        document: Document = (await store.get(Kind.TOPOLOGY, id))["document"]
+        return (await store.get(TopologyRecord, id)).document
     except MissingError as error:
         raise ApiError(404, "not_found", str(error), param="topology") from error
-    return document
 
 
 async def _module(service: Service, name: str, path: str) -> Topology:

@@ -25,8 +25,8 @@ from neuromas.services.api.problems import RETRY_AFTER_S, ApiError
 from neuromas.services.api.references import MODEL_PREFIX, find_checkpoint
 from neuromas.services.api.service import Service
 from neuromas.services.logs import request_id
-from neuromas.services.records import EndpointState
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState
+from neuromas.services.store.base import Document, Store
 from neuromas.serving.ask_request import AskRequest
 
 Result = TypeVar("Result")
@@ -64,14 +64,13 @@ async def find_target(service: Service, model: str) -> Target:
         endpoint = await _serving(service.store, model)
     else:
         endpoint = await _named(service.store, model)
-    state = endpoint["state"]
-    if state == EndpointState.READY and endpoint.get("url"):
-        room = capacity(endpoint["replicas"], service.settings.serving_queue)
-        return Target(endpoint["name"], _join(service.settings.serve_url, endpoint["url"]), room)
-    if state in (EndpointState.DEPLOYING, EndpointState.READY):
-        message = f"endpoint {endpoint['name']} is being deployed; try again in a moment"
+    if endpoint.state == EndpointState.READY and endpoint.url:
+        room = capacity(endpoint.replicas, service.settings.serving_queue)
+        return Target(endpoint.name, _join(service.settings.serve_url, endpoint.url), room)
+    if endpoint.is_up:
+        message = f"endpoint {endpoint.name} is being deployed; try again in a moment"
         raise ApiError(503, "endpoint_deploying", message, param="model", headers={"Retry-After": "5"})
-    raise _no_model(f"endpoint {endpoint['name']} is {state}; deploy it again with POST /v1/endpoints")
+    raise _no_model(f"endpoint {endpoint.name} is {endpoint.state}; deploy it again with POST /v1/endpoints")
 
 
 async def ask(
@@ -106,20 +105,20 @@ async def ask(
         return Response(_whole(service, target, answer.content, model), media_type="application/json")
 
 
-async def _named(store: Store, model: str) -> Document:
-    page = await store.list(Kind.ENDPOINT, where={"name": model}, limit=1)
+async def _named(store: Store, model: str) -> EndpointRecord:
+    page = await store.list(EndpointRecord, where={"name": model}, limit=1)
     if not page.items:
         raise _no_model(f"the model {model[:100]!r} does not exist; GET /v1/models lists those that do")
     return page.items[0]
 
 
-async def _serving(store: Store, model: str) -> Document:
+async def _serving(store: Store, model: str) -> EndpointRecord:
     checkpoint = await find_checkpoint(store, model, "model")
-    page = await store.list(Kind.ENDPOINT, where={"checkpoint": checkpoint["id"]}, limit=100)
-    answering = [endpoint for endpoint in page.items if endpoint["state"] == EndpointState.READY]
-    coming = [endpoint for endpoint in page.items if endpoint["state"] == EndpointState.DEPLOYING]
+    page = await store.list(EndpointRecord, where={"checkpoint": checkpoint.id}, limit=100)
+    answering = [endpoint for endpoint in page.items if endpoint.state == EndpointState.READY]
+    coming = [endpoint for endpoint in page.items if endpoint.state == EndpointState.DEPLOYING]
     if not answering and not coming:
-        raise _no_model(f"no endpoint serves checkpoint {checkpoint['id']}; deploy it with POST /v1/endpoints")
+        raise _no_model(f"no endpoint serves checkpoint {checkpoint.id}; deploy it with POST /v1/endpoints")
     return (answering or coming)[0]
 
 

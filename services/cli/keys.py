@@ -10,8 +10,9 @@ from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.display.console import Console
 from neuromas.services.cli.place import PlaceOptions, add_place
 from neuromas.services.keys import make_key, revoke_key, rotate_key, shown
+from neuromas.services.records.key import KeyRecord
 from neuromas.services.settings import load_settings
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.base import Store
 from neuromas.services.store.open import open_store
 
 _LIST: int = 1000
@@ -75,12 +76,11 @@ async def _work(store: Store, arguments: Arguments) -> tuple[str, dict[str, Any]
             case "rotate":
                 return _made(*await rotate_key(store, arguments.id, 3600 * arguments.grace_hours))
             case "revoke":
-                key = shown(await revoke_key(store, arguments.id))
-                return f"{key['id']} ({key['name']}) is revoked", key
+                key = await revoke_key(store, arguments.id)
+                return f"{key.id} ({key.name}) is revoked", shown(key)
             case _:
-                page = await store.list(Kind.KEY, limit=_LIST)
-                keys = [shown(key) for key in page.items]
-                return "\n".join(map(_line, keys)) or "there are no keys", {"data": keys}
+                keys = (await store.list(KeyRecord, limit=_LIST)).items
+                return "\n".join(map(_line, keys)) or "there are no keys", {"data": [shown(key) for key in keys]}
     finally:
         await store.close()
 
@@ -95,14 +95,17 @@ async def _create(store: Store, arguments: Arguments) -> tuple[str, dict[str, An
     )
 
 
-def _made(document: Document, text: str) -> tuple[str, dict[str, Any]]:
-    lines = [text, f"({document['id']}, {', '.join(document['scopes'])}; it is shown this once: store it now)"]
-    return "\n".join(lines), {**shown(document), "key": text}
+def _made(key: KeyRecord, text: str) -> tuple[str, dict[str, Any]]:
+    lines = [text, f"({key.id}, {', '.join(key.scopes)}; it is shown this once: store it now)"]
+    return "\n".join(lines), {**shown(key), "key": text}
 
 
-def _line(key: Document) -> str:
-    used = "never used" if not key.get("used") else f"used {time.strftime('%Y-%m-%d', time.gmtime(key['used']))}"
-    expires = key.get("expires")
-    until = "" if expires is None else f", until {time.strftime('%Y-%m-%d', time.gmtime(expires))}"
-    project = f"  project {key['project']}" if key.get("project") else ""
-    return f"{key['id']}  {key['state']:<8}{','.join(key['scopes']):<24}{key['name']}  ({used}{until}){project}"
+def _line(key: KeyRecord) -> str:
+    used = f"used {_day(key.used)}" if key.used else "never used"
+    until = "" if key.expires is None else f", until {_day(key.expires)}"
+    project = f"  project {key.project}" if key.project else ""
+    return f"{key.id}  {key.state:<8}{','.join(key.scopes):<24}{key.name}  ({used}{until}){project}"
+
+
+def _day(time_s: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(time_s))

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from neuromas.checkpoints.location import FOLDER, TOPOLOGY, list_checkpoints, read_state
 from neuromas.errors import CheckpointError
-from neuromas.services.store.base import ConflictError, Document, Kind, Store
+from neuromas.services.records.checkpoint import CheckpointRecord, CheckpointUpdate
+from neuromas.services.store.base import ConflictError, Store
 from neuromas.topology.document import topology_from_document
 
 KEPT: Final = "kept"
@@ -52,16 +53,17 @@ class Registrar:
             StoreUnavailableError: the rest is registered by the next call.
         """
         for name, accuracy in (await asyncio.to_thread(self._new)).items():
-            document = await asyncio.to_thread(self._document, name)
-            if document is not None:
-                stored, _ = await self._store.create(Kind.CHECKPOINT, document)
-                if stored["accuracy"] is None and accuracy is not None:  # evaluated after it was written first
+            record = await asyncio.to_thread(self._record, name)
+            if record is not None:
+                stored, _ = await self._store.create(record)
+                if stored.accuracy is None and accuracy is not None:  # evaluated after it was written first
                     await self._rate(stored, accuracy)
             self._known[name] = accuracy
 
-    async def _rate(self, stored: Document, accuracy: float) -> None:
+    async def _rate(self, stored: CheckpointRecord, accuracy: float) -> None:
+        update: CheckpointUpdate = {"accuracy": accuracy}
         try:
-            await self._store.update(Kind.CHECKPOINT, stored["id"], {"accuracy": accuracy}, version=stored["version"])
+            await self._store.update(CheckpointRecord, stored.id, update, version=stored.version)
         except ConflictError:
             return  # being deleted, or rated by the driver that took over
 
@@ -75,7 +77,7 @@ class Registrar:
                 continue  # the run has just deleted it
         return {name: rate for name, rate in found.items() if name not in self._known or self._known[name] != rate}
 
-    def _document(self, name: str) -> Document | None:
+    def _record(self, name: str) -> CheckpointRecord | None:
         """Give a checkpoint its second name and return its record; None where the run has just deleted it."""
         try:
             kept = keep(self._folder / FOLDER / name, self._folder / KEPT / name)
@@ -83,24 +85,21 @@ class Registrar:
         except (FileNotFoundError, CheckpointError):
             return None
 
-    def _describe(self, kept: Path) -> Document:
+    def _describe(self, kept: Path) -> CheckpointRecord:
         state: dict[str, Any] = read_state(kept)
         topology = topology_from_document(_read_json(kept / TOPOLOGY))
-        return {
-            "id": checkpoint_id(self._run_id, kept.name),
-            "object": "checkpoint",
-            "state": None,
-            "run": self._run_id,
-            "stage": state["index"],
-            "stage_name": state["name"],
-            "step": state["step"],
-            "kind": "training",
-            "path": str(kept.relative_to(self._data_dir)),
-            "nodes": len(topology.nodes),
-            "level": state["level"],
-            "topology_hash": topology.content_hash,
-            "accuracy": state["accuracy"],
-        }
+        return CheckpointRecord(
+            id=checkpoint_id(self._run_id, kept.name),
+            run=self._run_id,
+            stage=state["index"],
+            stage_name=state["name"],
+            step=state["step"],
+            path=str(kept.relative_to(self._data_dir)),
+            nodes=len(topology.nodes),
+            level=state["level"],
+            topology_hash=topology.content_hash,
+            accuracy=state["accuracy"],
+        )
 
 
 def keep(folder: Path, target: Path) -> Path:

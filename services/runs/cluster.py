@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from neuromas.services.records import CLUSTER, EndpointState
+from neuromas.services.records.cluster import ClusterRecord, ClusterUpdate
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState, EndpointUpdate
 from neuromas.services.runs.jobs import Jobs, RayUnavailableError
-from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store
+from neuromas.services.store.base import ConflictError, MissingError, Store
 from neuromas.services.store.listing import all_of
 
 LOOK_S: Final = 2.0
@@ -48,16 +49,17 @@ class ClusterWatch:
 
 async def tell_cluster(store: Store, fault: str) -> None:
     """Write what is known of the cluster; an empty fault = it lives."""
-    word: Document = {"fault": fault, "seen": time.time()}
-    await store.create(Kind.SERVICE, {"id": CLUSTER, **word})
-    await store.update(Kind.SERVICE, CLUSTER, word)
+    record, is_new = await store.create(ClusterRecord(fault=fault, seen=time.time()))
+    if not is_new:
+        update: ClusterUpdate = {"fault": fault, "seen": time.time()}
+        await store.update(ClusterRecord, record.id, update)
 
 
 async def unconfirm(store: Store) -> None:
     """Take back that endpoints are ready; whoever deploys them says it again once they are."""
-    for endpoint in await all_of(store, Kind.ENDPOINT, state=EndpointState.READY):
-        change = {"state": EndpointState.DEPLOYING, "served": None}
+    for endpoint in await all_of(store, EndpointRecord, state=EndpointState.READY):
+        update: EndpointUpdate = {"state": EndpointState.DEPLOYING, "served": None}
         try:
-            await store.update(Kind.ENDPOINT, endpoint["id"], change, version=endpoint["version"])
+            await store.update(EndpointRecord, endpoint.id, update, version=endpoint.version)
         except (ConflictError, MissingError):
             continue  # somebody has just said something else of it

@@ -21,14 +21,15 @@ from urllib.parse import urlsplit
 from neuromas.errors import NeuroMASError, RuntimeStartError
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
-from neuromas.services.records import EndpointState
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState, EndpointUpdate
+from neuromas.services.records.failure import Failure
 from neuromas.services.runs.cluster import UNCONFIRMED_S, unconfirm
 from neuromas.services.runs.endpoints import LEASE, needs_care
 from neuromas.services.runs.lineage import checkpoint_folder
 from neuromas.services.runs.pulse import persistently
 from neuromas.services.serve_token import serve_token
 from neuromas.services.settings import Settings, load_settings
-from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store, StoreUnavailableError
+from neuromas.services.store.base import ConflictError, MissingError, Store, StoreUnavailableError
 from neuromas.services.store.listing import all_of
 from neuromas.services.store.open import open_store
 from neuromas.serving.deployment_status import GroupStatus
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 ROUND_S: Final = 0.5
 IDLE_S: Final = 30.0
 """Seconds without an endpoint to care for after which the process ends."""
-_DEPLOYING: Final[Document] = {"state": EndpointState.DEPLOYING, "served": None}
+_DEPLOYING: Final[EndpointUpdate] = {"state": EndpointState.DEPLOYING, "served": None}
 _TRIES: Final = 10
 """Rounds in which Serve cannot be reached, one after the other, before the process ends and another begins."""
 
@@ -94,8 +95,8 @@ class Deployments:
             StoreUnavailableError: the store is away.
             RuntimeStartError: Serve cannot be reached.
         """
-        endpoints = [one for one in await all_of(self._store, Kind.ENDPOINT) if needs_care(one)]
-        wanted = [one for one in endpoints if one["wanted"] == "run"]
+        endpoints = [one for one in await all_of(self._store, EndpointRecord) if needs_care(one)]
+        wanted = [one for one in endpoints if one.wanted == "run"]
         await self._replan(wanted)
         status = await asyncio.to_thread(self._door.status)
         missing = [group for group in self._plan.groups if group.name not in status]
@@ -108,11 +109,11 @@ class Deployments:
             await self._tell(endpoint, status)
         return bool(endpoints)
 
-    async def _replan(self, endpoints: list[Document]) -> None:
+    async def _replan(self, endpoints: list[EndpointRecord]) -> None:
         """Deploy anew where what is wanted has changed."""
         wanted = tuple(
-            (one["name"], one["checkpoint"], one["generation"], one["replicas"], one["max_replicas"])
-            for one in sorted(endpoints, key=lambda one: str(one["name"]))
+            (one.name, one.checkpoint, one.generation, one.replicas, one.max_replicas)
+            for one in sorted(endpoints, key=lambda one: one.name)
         )
         if wanted == self._plan.wanted:
             return
@@ -121,7 +122,7 @@ class Deployments:
             place = await self._place(endpoint)
             if place is not None:
                 places.append(place)
-                replicas[place.name] = (endpoint["replicas"], endpoint["max_replicas"])
+                replicas[place.name] = (endpoint.replicas, endpoint.max_replicas)
         limits = Limits(max_waiting=self._settings.serving_queue, deadline_s=self._settings.chat_timeout_s)
         found = await asyncio.to_thread(self._grouping, places, replicas=replicas, limits=limits)
         groups = tuple(map(self._fitted, found))
@@ -129,11 +130,11 @@ class Deployments:
             await asyncio.to_thread(self._door.deploy, groups)
         self._plan = _Plan(wanted, groups, {place.name: group for group in groups for place in group.graphs})
 
-    async def _place(self, endpoint: Document) -> GraphPlace | None:
+    async def _place(self, endpoint: EndpointRecord) -> GraphPlace | None:
         """Return where an endpoint's graph comes from; one whose checkpoint cannot be used fails by itself."""
         try:
-            folder = await checkpoint_folder(self._store, self._settings.data_dir, endpoint["checkpoint"])
-            place = GraphPlace(endpoint["name"], str(folder), endpoint["checkpoint"], endpoint["generation"])
+            folder = await checkpoint_folder(self._store, self._settings.data_dir, endpoint.checkpoint)
+            place = GraphPlace(endpoint.name, str(folder), endpoint.checkpoint, endpoint.generation)
             await asyncio.to_thread(self._grouping, [place], replicas={}, limits=Limits())
         except StoreUnavailableError:
             raise
@@ -149,53 +150,53 @@ class Deployments:
 
     # -- what Serve says
 
-    async def _tell(self, endpoint: Document, status: Mapping[str, GroupStatus]) -> None:
-        if endpoint["wanted"] == "stop":
+    async def _tell(self, endpoint: EndpointRecord, status: Mapping[str, GroupStatus]) -> None:
+        if endpoint.wanted == "stop":
             await self._tell_stopped(endpoint, status)
             return
-        group = self._plan.of_graph.get(endpoint["name"])
+        group = self._plan.of_graph.get(endpoint.name)
         found = None if group is None else status.get(group.name)
-        graph = None if found is None else found.graphs.get(endpoint["name"])
+        graph = None if found is None else found.graphs.get(endpoint.name)
         if group is None or found is None:
             await self._write(endpoint, _DEPLOYING)
         elif found.state == "failed":
             await self._fail(endpoint, "deploy_failed", found.message or "Ray Serve does not say why")
         elif graph is not None and graph.served is not None:
-            self._good_s[endpoint["id"]] = time.monotonic()
+            self._good_s[endpoint.id] = time.monotonic()
             # Until replicas have heard of the newest swap, what they say is about an earlier one.
-            has_failed = graph.error is not None and graph.wanted == endpoint["generation"]
-            reason = {"code": "swap_failed", "message": graph.error, "param": None} if has_failed else None
-            ready = {"state": EndpointState.READY, "url": group.route, "served": graph.served, "error": reason}
-            await self._write(endpoint, ready)
-        elif graph is not None and graph.error is not None and graph.wanted == endpoint["generation"]:
+            has_failed = graph.error is not None and graph.wanted == endpoint.generation
+            reason = Failure(code="swap_failed", message=graph.error or "") if has_failed else None
+            ready: EndpointUpdate = {"state": EndpointState.READY, "url": group.route, "served": graph.served}
+            await self._write(endpoint, {**ready, "error": reason})
+        elif graph is not None and graph.error is not None and graph.wanted == endpoint.generation:
             await self._fail(endpoint, "deploy_failed", graph.error)
         elif not self._was_just_good(endpoint):
             await self._write(endpoint, _DEPLOYING)
 
-    def _was_just_good(self, endpoint: Document) -> bool:
+    def _was_just_good(self, endpoint: EndpointRecord) -> bool:
         """Whether an endpoint that nobody has just confirmed still counts as ready.
 
         A replica does not report while it takes new settings, and one that joins has no graphs at first; Serve sends
         requests to the others, and to this one when it is ready.
         """
-        good_s = self._good_s.setdefault(endpoint["id"], time.monotonic())
-        return endpoint["state"] == EndpointState.READY and time.monotonic() - good_s < UNCONFIRMED_S
+        good_s = self._good_s.setdefault(endpoint.id, time.monotonic())
+        return endpoint.state == EndpointState.READY and time.monotonic() - good_s < UNCONFIRMED_S
 
-    async def _tell_stopped(self, endpoint: Document, status: Mapping[str, GroupStatus]) -> None:
-        if not any(endpoint["name"] in found.graphs for found in status.values() if found.state != "deleting"):
+    async def _tell_stopped(self, endpoint: EndpointRecord, status: Mapping[str, GroupStatus]) -> None:
+        if not any(endpoint.name in found.graphs for found in status.values() if found.state != "deleting"):
             await self._write(endpoint, {"state": EndpointState.STOPPED, "url": None, "served": None, "error": None})
 
-    async def _fail(self, endpoint: Document, code: str, message: str) -> None:
-        logger.warning("endpoint failed", extra={"endpoint": endpoint["name"], "reason": message})
-        error = {"code": code, "message": message, "param": None}
+    async def _fail(self, endpoint: EndpointRecord, code: str, message: str) -> None:
+        logger.warning("endpoint failed", extra={"endpoint": endpoint.name, "reason": message})
+        error = Failure(code=code, message=message)
         await self._write(endpoint, {"state": EndpointState.FAILED, "url": None, "served": None, "error": error})
 
-    async def _write(self, endpoint: Document, change: Document) -> None:
-        """Change a record where it says something else; one that has changed meanwhile is for the next round."""
-        if all(endpoint.get(key) == value for key, value in change.items()):
+    async def _write(self, endpoint: EndpointRecord, update: EndpointUpdate) -> None:
+        """Update a record where it says something else; one that has changed meanwhile is for the next round."""
+        if all(getattr(endpoint, key) == value for key, value in update.items()):
             return
         with suppress(ConflictError, MissingError):
-            await self._store.update(Kind.ENDPOINT, endpoint["id"], change, version=endpoint["version"])
+            await self._store.update(EndpointRecord, endpoint.id, update, version=endpoint.version)
 
 
 async def work(deployments: Deployments, store: Store, job: str, lease_s: float) -> int:

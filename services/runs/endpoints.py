@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from neuromas.services.records import EndpointState
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.runs.jobs import Job, Jobs
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class EndpointKeeper:
             StoreUnavailableError: the store is away.
             RayUnavailableError: Ray is away.
         """
-        if not any(map(needs_care, await all_of(self._store, Kind.ENDPOINT))):
+        if not any(map(needs_care, await all_of(self._store, EndpointRecord))):
             return
         jobs = [job for id, job in (await self._jobs.list()).items() if id.startswith(PREFIX)]
         if any(not job.is_ended for job in jobs) or time.time() - _last_end(jobs) < _PAUSE_S:
@@ -49,11 +49,9 @@ class EndpointKeeper:
         logger.info("submitted", extra={"job": id})
 
 
-def needs_care(endpoint: Document) -> bool:
+def needs_care(endpoint: EndpointRecord) -> bool:
     """Whether something is, or may have to be, done for an endpoint."""
-    if endpoint["wanted"] == "stop":
-        return bool(endpoint["state"] != EndpointState.STOPPED)
-    return endpoint["state"] in (EndpointState.DEPLOYING, EndpointState.READY)
+    return endpoint.state != EndpointState.STOPPED if endpoint.wanted == "stop" else endpoint.is_up
 
 
 def _last_end(jobs: Iterable[Job]) -> float:

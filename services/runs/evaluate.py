@@ -22,11 +22,12 @@ from neuromas.run.result import score
 from neuromas.run.run import worker_setup
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
-from neuromas.services.records import EvaluationState
+from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState, EvaluationUpdate
+from neuromas.services.records.failure import Failure
 from neuromas.services.runs.lineage import checkpoint_folder
 from neuromas.services.runs.pulse import persistently
 from neuromas.services.settings import Settings, load_settings
-from neuromas.services.store.base import ConflictError, Document, Kind, Store
+from neuromas.services.store.base import ConflictError, Document, Store
 from neuromas.services.store.open import open_store
 from neuromas.topology.graph import Topology
 
@@ -47,15 +48,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-async def _read(settings: Settings, id: str, job: str) -> tuple[Document, Path] | None:
+async def _read(settings: Settings, id: str, job: str) -> tuple[EvaluationRecord, Path] | None:
     """Return the record and the checkpoint's folder; None where another job has the evaluation, or nobody."""
     store = open_store(settings)
 
-    async def read() -> tuple[Document, Path] | None:
-        record = await store.get(Kind.EVALUATION, id)
-        if record["state"] != EvaluationState.RUNNING or record["job"] != job:
+    async def read() -> tuple[EvaluationRecord, Path] | None:
+        record = await store.get(EvaluationRecord, id)
+        if record.state != EvaluationState.RUNNING or record.job != job:
             return None
-        return record, await checkpoint_folder(store, settings.data_dir, record["checkpoint"])
+        return record, await checkpoint_folder(store, settings.data_dir, record.checkpoint)
 
     try:
         return await persistently(read)
@@ -66,27 +67,27 @@ async def _read(settings: Settings, id: str, job: str) -> tuple[Document, Path] 
         await store.close()
 
 
-async def _write(settings: Settings, id: str, change: Document) -> None:
+async def _write(settings: Settings, id: str, update: EvaluationUpdate) -> None:
     store = open_store(settings)
     try:
-        await _end(store, id, change)
+        await _end(store, id, update)
     finally:
         await store.close()
 
 
-async def _end(store: Store, id: str, change: Document) -> None:
+async def _end(store: Store, id: str, update: EvaluationUpdate) -> None:
     async def move() -> None:
         try:
-            await store.update(Kind.EVALUATION, id, change, states=[EvaluationState.RUNNING])
+            await store.update(EvaluationRecord, id, update, states=[EvaluationState.RUNNING])
         except ConflictError:
             return  # told before, by an answer that was lost on its way
 
     await persistently(move)
 
 
-def _outcome(settings: Settings, record: Document, folder: Path) -> Document:
+def _outcome(settings: Settings, record: EvaluationRecord, folder: Path) -> EvaluationUpdate:
     # Shared with the other machines of the cluster, unlike a temporary folder of this one.
-    scratch = settings.data_dir / "evaluations" / record["id"]
+    scratch = settings.data_dir / "evaluations" / record.id
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         result = measure(find_trained(folder), record, scratch)
@@ -100,12 +101,12 @@ def _outcome(settings: Settings, record: Document, folder: Path) -> Document:
     return {"state": EvaluationState.SUCCEEDED, "result": result, "ended": time.time()}
 
 
-def _failure(code: str, message: str) -> Document:
-    error = {"code": code, "message": message, "param": None}
+def _failure(code: str, message: str) -> EvaluationUpdate:
+    error = Failure(code=code, message=message)
     return {"state": EvaluationState.FAILED, "error": error, "ended": time.time()}
 
 
-def measure(trained: Trained, record: Document, scratch: Path) -> Document:
+def measure(trained: Trained, record: EvaluationRecord, scratch: Path) -> Document:
     """Return the figures of a checkpoint on held-out examples, named as in a run's ``result.json``.
 
     Args:
@@ -117,16 +118,16 @@ def measure(trained: Trained, record: Document, scratch: Path) -> Document:
         NeuroMASError: it could not be evaluated.
     """
     spec = trained.as_run()
-    examples = record.get("examples") or spec.evaluation.examples
+    examples = record.examples or spec.evaluation.examples
     sources: dict[str, Path | Topology] = {"": trained.checkpoint}
-    if "untrained" in (record.get("baselines") or ()):
+    if "untrained" in record.baselines:
         sources["untrained"] = trained.topology
-    modes = ("greedy", "sampled") if record.get("sampled", True) else ("greedy",)
+    modes = ("greedy", "sampled") if record.sampled else ("greedy",)
     setup = RuntimeSetup(spec, scratch, worker_setup(spec, check_run(spec, read_topology, ("test",))))
     runtime = open_runtime(setup, _ignore)
     try:
         found = {
-            _name(source, mode): _evaluate(runtime, sources[source], record.get("level"), examples, mode)
+            _name(source, mode): _evaluate(runtime, sources[source], record.level, examples, mode)
             for source in sources
             for mode in modes
         }
@@ -135,7 +136,7 @@ def measure(trained: Trained, record: Document, scratch: Path) -> Document:
     return {
         "accuracy": {name: score(evaluation).to_document() for name, evaluation in found.items()},
         "roles": [asdict(role) for role in found["greedy"].roles],
-        "level": record.get("level"),
+        "level": record.level,
         "examples": examples,
     }
 

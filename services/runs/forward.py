@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, ROLLOUTS_FILE
-from neuromas.services.records import events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
 from neuromas.services.store.base import Document, Store
 
 BATCH: Final = 200

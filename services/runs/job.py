@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError
 from neuromas.journal.events import Event
@@ -22,12 +22,13 @@ from neuromas.run.run import run as run_spec
 from neuromas.run.stage import StageInterruptedError
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import JsonFormatter, about_run, set_up_logging
-from neuromas.services.records import RunState
+from neuromas.services.records.failure import Failure
+from neuromas.services.records.run import RunRecord, RunState, RunUpdate
 from neuromas.services.runs.background import Background
 from neuromas.services.runs.checkpoints import Registrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.lineage import resolve_modules, resolve_parent
-from neuromas.services.runs.progress import Progress
+from neuromas.services.runs.progress import ProgressObserver
 from neuromas.services.runs.pulse import Pulse, Seat, claim, release
 from neuromas.services.runs.state import SupersededError, after_loss, after_stop
 from neuromas.services.runs.stopper import Stopper
@@ -46,11 +47,11 @@ class Outcome:
     """How a driver's work on a run ended.
 
     Attributes:
-        change: from the run's record to the change that says so.
+        update: from the run's record to the update that says so.
         message: for people.
     """
 
-    change: Callable[[Document], dict[str, Any]]
+    update: Callable[[RunRecord], RunUpdate]
     message: str = ""
 
 
@@ -76,16 +77,16 @@ def main(arguments: list[str]) -> int:
             background.call(store.close())
 
 
-def run_folder(run: Document) -> Path:
+def run_folder(run: RunRecord) -> Path:
     """Return a run's folder, relative to the data folder."""
-    return Path("runs") / str(run["id"]) / str(run["spec"]["name"])
+    return Path("runs") / run.id / run.name
 
 
 def _drive(seat: Seat, background: Background, log: Path) -> int:
     run = background.call(claim(seat))
-    logger.info("driving", extra={"job": seat.job, "attempt": run["attempt"]})
+    logger.info("driving", extra={"job": seat.job, "attempt": run.attempt})
     folder = seat.settings.data_dir / run_folder(run)
-    progress, stopper = Progress(), Stopper()
+    progress, stopper = ProgressObserver(), Stopper()
     pulse = Pulse(
         seat,
         progress,
@@ -97,12 +98,12 @@ def _drive(seat: Seat, background: Background, log: Path) -> int:
     with stopper:
         background.call(pulse.start())
         outcome = _train(seat, background, run, pulse, progress)
-    background.call(pulse.deliver(outcome.change, outcome.message))
+    background.call(pulse.deliver(outcome.update, outcome.message))
     background.call(release(seat))
     return 0
 
 
-def _train(seat: Seat, background: Background, run: Document, pulse: Pulse, progress: Progress) -> Outcome:
+def _train(seat: Seat, background: Background, run: RunRecord, pulse: Pulse, progress: ProgressObserver) -> Outcome:
     """Train the run as far as it goes; whatever ends it is an outcome."""
 
     def observe(event: Event) -> None:
@@ -111,14 +112,14 @@ def _train(seat: Seat, background: Background, run: Document, pulse: Pulse, prog
 
     store, data_dir = seat.store, seat.settings.data_dir
     try:
-        spec = parse_run_spec(background.call(resolve_modules(store, data_dir, run["spec"])))
+        spec = parse_run_spec(background.call(resolve_modules(store, data_dir, run.spec)))
         parent = background.call(resolve_parent(store, data_dir, run))
         out = (data_dir / run_folder(run)).parent
         _unlock(data_dir / run_folder(run))
         result = run_spec(spec, out, observe, resume=True, parent=parent)
     except (StageInterruptedError, KeyboardInterrupt) as error:
         logger.info("stopped", extra={"wanted": pulse.wanted, "reason": str(error)})
-        return Outcome(lambda record: after_stop(record, record["wanted"]), str(error))
+        return Outcome(after_stop, str(error))
     except RuntimeStartError as error:  # the run's processes were lost; it can go on from its checkpoint
         logger.warning("the run's processes were lost", extra={"reason": str(error)})
         return _lost(error)
@@ -133,8 +134,8 @@ def _train(seat: Seat, background: Background, run: Document, pulse: Pulse, prog
 
 def _succeeded(result: Document) -> Outcome:
     accuracy = result["accuracy"]["greedy"]["value"]
-    change = {"state": RunState.SUCCEEDED, "result": result, "accuracy": accuracy, "ended": time.time()}
-    return Outcome(lambda record: change)
+    update: RunUpdate = {"state": RunState.SUCCEEDED, "result": result, "accuracy": accuracy, "ended": time.time()}
+    return Outcome(lambda record: update)
 
 
 def _lost(error: RuntimeStartError) -> Outcome:
@@ -143,8 +144,8 @@ def _lost(error: RuntimeStartError) -> Outcome:
 
 
 def _failed(code: str, message: str, param: str | None) -> Outcome:
-    fault = {"code": code, "message": message, "param": param}
-    return Outcome(lambda record: {"state": RunState.FAILED, "error": fault, "ended": time.time()}, message)
+    error = Failure(code=code, message=message, param=param)
+    return Outcome(lambda record: {"state": RunState.FAILED, "error": error, "ended": time.time()}, message)
 
 
 def _path(error: NeuroMASError) -> str | None:

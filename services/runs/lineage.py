@@ -9,7 +9,9 @@ from typing import Any, Final
 from neuromas.errors import CheckpointError
 from neuromas.run.parent import Parent
 from neuromas.schema.parse import parse_section
-from neuromas.services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.run import RunRecord
+from neuromas.services.store.base import Document, MissingError, Store
 from neuromas.spec.growth import PlanSpec
 
 _PREFIX: Final = "ckpt_"
@@ -22,28 +24,28 @@ async def checkpoint_folder(store: Store, data_dir: Path, id: str) -> Path:
         CheckpointError: it has been deleted.
     """
     try:
-        record = await store.get(Kind.CHECKPOINT, id)
+        record = await store.get(CheckpointRecord, id)
     except MissingError as error:
         raise CheckpointError(f"checkpoint {id} has been deleted; choose another one") from error
-    folder: Path = (data_dir / record["path"]).resolve()
+    folder = (data_dir / record.path).resolve()
     if not folder.is_relative_to(data_dir.resolve()):
         raise CheckpointError(f"checkpoint {id} names a folder outside the data folder; it cannot be used")
     return folder
 
 
-async def resolve_parent(store: Store, data_dir: Path, run: Document) -> Parent | None:
+async def resolve_parent(store: Store, data_dir: Path, run: RunRecord) -> Parent | None:
     """Return where a grown run starts; None for a run that starts fresh.
 
     Raises:
         CheckpointError: a checkpoint has been deleted.
         SpecError: the plan is not valid.
     """
-    record: Mapping[str, Any] | None = run.get("parent")
-    if record is None:
+    origin = run.parent
+    if origin is None:
         return None
-    plan = await _resolve_plan(store, data_dir, record["plan"])
-    folder = await checkpoint_folder(store, data_dir, record["checkpoint"])
-    return Parent(folder, parse_section(PlanSpec, plan, "the growth plan"), record.get("level"))
+    plan = await _resolve_plan(store, data_dir, origin.plan)
+    folder = await checkpoint_folder(store, data_dir, origin.checkpoint)
+    return Parent(folder, parse_section(PlanSpec, plan, "the growth plan"), origin.level)
 
 
 async def resolve_modules(store: Store, data_dir: Path, spec: Mapping[str, Any]) -> Document:

@@ -10,15 +10,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from neuromas.services.records import RunState, Wanted
+from neuromas.services.records.run import RunRecord, RunState, RunUpdate, Wanted
 from neuromas.services.runs.checkpoints import Registrar
 from neuromas.services.runs.forward import Forwarder
-from neuromas.services.runs.progress import Progress
-from neuromas.services.runs.state import SupersededError, change_own, tell_change, tell_state
+from neuromas.services.runs.progress import ProgressObserver
+from neuromas.services.runs.state import SupersededError, tell_state, tell_update, update_own
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind, Store, StoreUnavailableError
+from neuromas.services.store.base import Store, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Seat:
     store: Store
 
 
-async def claim(seat: Seat) -> Document:
+async def claim(seat: Seat) -> RunRecord:
     """Return the run's record once this job is known to be its only driver.
 
     An earlier driver that was taken for dead may live for some seconds; its lease is waited for.
@@ -55,11 +55,11 @@ async def claim(seat: Seat) -> Document:
     """
     deadline = time.monotonic() + 2 * seat.settings.lost_after_s
 
-    async def attempt() -> Document | None:
+    async def attempt() -> RunRecord | None:
         if not await seat.store.acquire(driver_lease(seat.run_id), seat.job, seat.settings.lost_after_s):
             return None
-        run = await change_own(seat.store, seat.run_id, seat.job, {"heartbeat": time.time()})
-        await tell_state(seat.store, seat.run_id, RunState.RUNNING, run["attempt"])
+        run = await update_own(seat.store, seat.run_id, seat.job, {"heartbeat": time.time()})
+        await tell_state(seat.store, seat.run_id, RunState.RUNNING, run.attempt)
         return run
 
     while time.monotonic() < deadline:
@@ -84,7 +84,7 @@ class Pulse:
     def __init__(
         self,
         seat: Seat,
-        progress: Progress,
+        progress: ProgressObserver,
         forwarder: Forwarder,
         registrar: Registrar,
         on_wanted: Callable[[Wanted], None],
@@ -118,11 +118,11 @@ class Pulse:
         beat, forward = (self._beat, self._seat.settings.heartbeat_s), (self._forward, FORWARD_S)
         self._tasks = [asyncio.create_task(self._repeat(work, every_s)) for work, every_s in (beat, forward)]
 
-    async def deliver(self, ended: Callable[[Document], dict[str, Any]], message: str) -> None:
+    async def deliver(self, ended: Callable[[RunRecord], RunUpdate], message: str) -> None:
         """Tell the store how the run ended, after everything that it wrote; nothing goes on when this returns.
 
         Args:
-            ended: from the record to the change that ends this driver's work on it.
+            ended: from the record to the update that ends this driver's work on it.
             message: for the event of the new state.
 
         Raises:
@@ -136,11 +136,11 @@ class Pulse:
         await _end(beating)
 
         async def move() -> None:
-            run = await seat.store.get(Kind.RUN, seat.run_id)
-            change = {**self._progress.change(), **ended(run)}
+            run = await seat.store.get(RunRecord, seat.run_id)
+            update: RunUpdate = {**self._progress.update(), **ended(run)}
             # Told first: who follows the events until the run has ended must find the last of them there.
-            await tell_change(seat.store, run, change, message)
-            await change_own(seat.store, seat.run_id, seat.job, change)
+            await tell_update(seat.store, run, update, message)
+            await update_own(seat.store, seat.run_id, seat.job, update)
 
         await persistently(move)
 
@@ -148,12 +148,11 @@ class Pulse:
         seat = self._seat
         if not await seat.store.acquire(driver_lease(seat.run_id), seat.job, seat.settings.lost_after_s):
             raise SupersededError(f"another driver holds run {seat.run_id}")
-        change = {"heartbeat": time.time(), **self._progress.change()}
-        run = await change_own(seat.store, seat.run_id, seat.job, change)
-        wanted = Wanted(run["wanted"])
-        if wanted not in (self._wanted, Wanted.RUN):
-            self._on_wanted(wanted)
-        self._wanted = wanted
+        update: RunUpdate = {"heartbeat": time.time(), **self._progress.update()}
+        run = await update_own(seat.store, seat.run_id, seat.job, update)
+        if run.wanted not in (self._wanted, Wanted.RUN):
+            self._on_wanted(run.wanted)
+        self._wanted = run.wanted
 
     async def _forward(self) -> None:
         if not self.is_open:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from neuromas.services.store.base import Document
+from neuromas.services.records.evaluation import EvaluationRecord
+from neuromas.services.records.run import RunRecord
 
 
-def next_run(queued: Sequence[Document], running: Iterable[Document], served: Mapping[str, float]) -> Document | None:
+def next_run(
+    queued: Sequence[RunRecord], running: Iterable[RunRecord], served: Mapping[str, float]
+) -> RunRecord | None:
     """Return the run to start next; None when none waits.
 
     It belongs to the owner with the fewest runs under way; among those, to the one whose last start is longest ago
@@ -19,27 +22,26 @@ def next_run(queued: Sequence[Document], running: Iterable[Document], served: Ma
         running: runs under way.
         served: unix time in seconds of each owner's last start.
     """
-    busy = Counter(run["owner"] for run in running)
-    first: dict[str, Document] = {}
+    busy = Counter(run.owner for run in running)
+    first: dict[str, RunRecord] = {}
     for run in sorted(queued, key=age):
-        first.setdefault(run["owner"], run)
+        first.setdefault(run.owner, run)
 
-    def turn(run: Document) -> tuple[int, float, int]:
-        return busy[run["owner"]], served.get(run["owner"], 0.0), age(run)
+    def turn(run: RunRecord) -> tuple[int, float, int]:
+        return busy[run.owner], served.get(run.owner, 0.0), age(run)
 
     return min(first.values(), key=turn, default=None)
 
 
-def age(document: Document) -> int:
-    """Return what puts the document first that was made first: its number in the store, not the time in seconds."""
-    return int(document["sequence"])
+def age(work: RunRecord | EvaluationRecord) -> int:
+    """Return what puts the work first that was made first: its number in the store, not the time in seconds."""
+    return work.sequence
 
 
-def last_starts(runs: Iterable[Document]) -> dict[str, float]:
+def last_starts(runs: Iterable[RunRecord]) -> dict[str, float]:
     """Return each owner's last start, unix seconds, read off runs."""
     starts: dict[str, float] = {}
     for run in runs:
-        started = run.get("started")
-        if started is not None:
-            starts[run["owner"]] = max(float(started), starts.get(run["owner"], 0.0))
+        if run.started is not None:
+            starts[run.owner] = max(run.started, starts.get(run.owner, 0.0))
     return starts

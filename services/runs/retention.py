@@ -6,14 +6,18 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from neuromas.journal.folder import RunFolder
-from neuromas.services.records import ENDED, EndpointState, EvaluationState, events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
+from neuromas.services.records.run import RunRecord
+from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
@@ -34,70 +38,70 @@ class Retention:
         Raises:
             StoreUnavailableError: the store is away; the rest is removed by the next round.
         """
-        runs = await all_of(self._store, Kind.RUN)
+        runs = await all_of(self._store, RunRecord)
         needed = await self._needed(runs)
-        by_run: dict[str, list[Document]] = {}
-        for checkpoint in await all_of(self._store, Kind.CHECKPOINT):
-            by_run.setdefault(checkpoint["run"], []).append(checkpoint)
+        by_run: dict[str, list[CheckpointRecord]] = {}
+        for checkpoint in await all_of(self._store, CheckpointRecord):
+            by_run.setdefault(checkpoint.run, []).append(checkpoint)
         for run in runs:
-            checkpoints = by_run.get(run["id"], [])
+            checkpoints = by_run.get(run.id, [])
             if self._is_run_due(run, checkpoints, needed):
                 await self._remove_run(run, checkpoints)
                 continue
             for checkpoint in await asyncio.to_thread(self._due, run, checkpoints):
-                if checkpoint["id"] not in needed:
+                if checkpoint.id not in needed:
                     await self._remove_checkpoint(checkpoint)
 
-    async def _needed(self, runs: list[Document]) -> set[str]:
+    async def _needed(self, runs: list[RunRecord]) -> set[str]:
         """Return the ids of checkpoints that unfinished work uses, and of runs that it descends from."""
-        needed = {name for run in runs if run["state"] not in ENDED for name in _names(run)}
-        for endpoint in await all_of(self._store, Kind.ENDPOINT):
-            if endpoint["state"] not in (EndpointState.STOPPED, EndpointState.FAILED):
-                needed |= {endpoint["checkpoint"], endpoint["run"]}
+        needed = {name for run in runs if not run.has_ended for name in _names(run)}
+        for endpoint in await all_of(self._store, EndpointRecord):
+            if endpoint.is_up:
+                needed |= {endpoint.checkpoint, endpoint.run}
         for state in (EvaluationState.QUEUED, EvaluationState.RUNNING):
-            for evaluation in await all_of(self._store, Kind.EVALUATION, state=state):
-                needed |= {evaluation["checkpoint"], evaluation["run"]}
+            for evaluation in await all_of(self._store, EvaluationRecord, state=state):
+                needed |= {evaluation.checkpoint, evaluation.run}
         return needed
 
-    def _is_run_due(self, run: Document, checkpoints: list[Document], needed: set[str]) -> bool:
-        days, ended = self._settings.retain_runs_days, run.get("ended")
-        if days is None or run["state"] not in ENDED or ended is None:
+    def _is_run_due(self, run: RunRecord, checkpoints: list[CheckpointRecord], needed: set[str]) -> bool:
+        days, ended = self._settings.retain_runs_days, run.ended
+        if days is None or not run.has_ended or ended is None:
             return False
-        is_needed = run["id"] in needed or any(checkpoint["id"] in needed for checkpoint in checkpoints)
+        is_needed = run.id in needed or any(checkpoint.id in needed for checkpoint in checkpoints)
         return time.time() - ended > days * _DAY_S and not is_needed
 
-    def _due(self, run: Document, checkpoints: list[Document]) -> list[Document]:
+    def _due(self, run: RunRecord, checkpoints: list[CheckpointRecord]) -> list[CheckpointRecord]:
         """Return the checkpoints of a run that are beyond their number, or deleted by the run itself."""
-        newest_first = sorted(checkpoints, key=lambda found: (found["stage"], found["step"]), reverse=True)
+        newest_first = sorted(checkpoints, key=lambda found: (found.stage, found.step), reverse=True)
         best = max(checkpoints, key=_rating, default=None)
-        limit = self._settings.retain_checkpoints if run["state"] in ENDED else None
+        limit = self._settings.retain_checkpoints if run.has_ended else None
         return [
             checkpoint
             for place, checkpoint in enumerate(newest_first)
             if (limit is not None and place >= limit and checkpoint is not best)
-            or checkpoint["state"] is not None  # being deleted, on request
+            or checkpoint.state is not None  # being deleted, on request
             or self._is_pruned(checkpoint)
         ]
 
-    def _is_pruned(self, checkpoint: Document) -> bool:
-        own = _own_folder(self._settings.data_dir / checkpoint["path"])
-        return not own.exists() and time.time() - checkpoint["created"] > PRUNED_GRACE_S
+    def _is_pruned(self, checkpoint: CheckpointRecord) -> bool:
+        own = _own_folder(self._settings.data_dir / checkpoint.path)
+        return not own.exists() and time.time() - checkpoint.created > PRUNED_GRACE_S
 
-    async def _remove_checkpoint(self, checkpoint: Document) -> None:
-        logger.info("removing a checkpoint", extra={"checkpoint": checkpoint["id"], "run_id": checkpoint["run"]})
-        await self._store.delete(Kind.CHECKPOINT, checkpoint["id"])
-        kept = self._settings.data_dir / checkpoint["path"]
+    async def _remove_checkpoint(self, checkpoint: CheckpointRecord) -> None:
+        logger.info("removing a checkpoint", extra={"checkpoint": checkpoint.id, "run_id": checkpoint.run})
+        await self._store.delete(CheckpointRecord, checkpoint.id)
+        kept = self._settings.data_dir / checkpoint.path
         for folder in (kept, _own_folder(kept)):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _remove_run(self, run: Document, checkpoints: list[Document]) -> None:
-        logger.info("removing a run", extra={"run_id": run["id"]})
+    async def _remove_run(self, run: RunRecord, checkpoints: list[CheckpointRecord]) -> None:
+        logger.info("removing a run", extra={"run_id": run.id})
         for checkpoint in checkpoints:
-            await self._store.delete(Kind.CHECKPOINT, checkpoint["id"])
-        await self._store.delete(Kind.RUN, run["id"])
-        for stream in (events_stream(run["id"]), rollouts_stream(run["id"]), logs_stream(run["id"])):
+            await self._store.delete(CheckpointRecord, checkpoint.id)
+        await self._store.delete(RunRecord, run.id)
+        for stream in (events_stream(run.id), rollouts_stream(run.id), logs_stream(run.id)):
             await self._store.drop(stream)
-        await asyncio.to_thread(shutil.rmtree, self._settings.runs_dir / run["id"], ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._settings.runs_dir / run.id, ignore_errors=True)
 
 
 def _own_folder(kept: Path) -> Path:
@@ -105,21 +109,19 @@ def _own_folder(kept: Path) -> Path:
     return RunFolder(kept.parents[1]).checkpoints / kept.name
 
 
-def _rating(checkpoint: Document) -> tuple[int, float]:
+def _rating(checkpoint: CheckpointRecord) -> tuple[int, float]:
     """Return what is largest for the best checkpoint: later stages have larger graphs and harder tasks."""
-    accuracy = checkpoint["accuracy"]
-    return (-1, 0.0) if accuracy is None else (checkpoint["stage"], accuracy)
+    return (-1, 0.0) if checkpoint.accuracy is None else (checkpoint.stage, checkpoint.accuracy)
 
 
-def _names(run: Mapping[str, Any]) -> Iterator[str]:
+def _names(run: RunRecord) -> Iterator[str]:
     """Yield the ids that a run may still read: its parent, the checkpoint it grows, those that its plans graft."""
-    parent = run.get("parent")
-    growth = run["spec"].get("growth") or {}
+    growth = run.spec.get("growth") or {}
     plans = list(growth.get("plans") or ())
-    if parent is not None:
-        yield parent["run"]
-        yield parent["checkpoint"]
-        plans.append(parent["plan"])
+    if run.parent is not None:
+        yield run.parent.run
+        yield run.parent.checkpoint
+        plans.append(run.parent.plan)
     for plan in plans:
         for edit in plan["edits"]:
             yield from edit.get("modules") or ()

@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Final, Self
 
-from neuromas.services.records import Wanted
+from neuromas.services.records.run import Wanted
 
 CANCEL_GRACE_S: Final = 10.0
 """Seconds that a cancelled run has for the step it is in; then the step is broken off."""

@@ -21,7 +21,7 @@ from typing import Final
 
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
-from neuromas.services.records import RunState
+from neuromas.services.records.run import RunRecord, RunState
 from neuromas.services.runs.cluster import LOOK_S, ClusterWatch
 from neuromas.services.runs.endpoints import EndpointKeeper
 from neuromas.services.runs.evaluations import Evaluations
@@ -29,7 +29,7 @@ from neuromas.services.runs.jobs import Jobs, RayJobs, RayUnavailableError
 from neuromas.services.runs.retention import Retention
 from neuromas.services.runs.watch import RunWatch
 from neuromas.services.settings import Settings, load_settings
-from neuromas.services.store.base import Kind, Store, StoreUnavailableError, StoreUnusableError
+from neuromas.services.store.base import Store, StoreUnavailableError, StoreUnusableError
 from neuromas.services.store.listing import all_of
 from neuromas.services.store.open import open_store
 
@@ -77,7 +77,7 @@ class Supervisor:
         for job in (await self._jobs.list()).values():
             if not job.is_ended:
                 await self._jobs.stop(job.id)
-        while await all_of(self._store, Kind.RUN, state=RunState.RUNNING) and time.monotonic() < deadline:
+        while await all_of(self._store, RunRecord, state=RunState.RUNNING) and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
 
     async def _hold(self) -> None:

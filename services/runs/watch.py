@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neuromas.services.logs import about_run
-from neuromas.services.records import RunState, Wanted
+from neuromas.services.records.run import RunRecord, RunState, RunUpdate, Wanted
 from neuromas.services.runs.jobs import Job, Jobs
 from neuromas.services.runs.pulse import driver_lease
 from neuromas.services.runs.queue import last_starts, next_run
-from neuromas.services.runs.state import after_loss, after_stop, job_id, move, tell_change, tell_loss, tell_state
+from neuromas.services.runs.state import after_loss, after_stop, job_id, move, tell_loss, tell_state, tell_update
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ class RunWatch:
         """
         # Ray is asked first: of a job that has ended by then, the record says all that its driver had to tell.
         jobs = await self._jobs.list()
-        for run in await all_of(self._store, Kind.RUN, state=RunState.RUNNING):
-            with about_run(run["id"]):
-                await self._look_after(run, jobs.get(run["job"]))
+        for run in await all_of(self._store, RunRecord, state=RunState.RUNNING):
+            with about_run(run.id):
+                await self._look_after(run, jobs.get(_job_of(run)))
         for state in (RunState.QUEUED, RunState.PAUSED):
-            for run in await all_of(self._store, Kind.RUN, state=state):
+            for run in await all_of(self._store, RunRecord, state=state):
                 await self._settle(run)
-        running = await all_of(self._store, Kind.RUN, state=RunState.RUNNING)
+        running = await all_of(self._store, RunRecord, state=RunState.RUNNING)
         self._forget(running)
         await self._stop_strays(jobs, running)
         return len(running)
@@ -72,9 +72,9 @@ class RunWatch:
             StoreUnavailableError: the store is away.
             RayUnavailableError: Ray is away; what was begun is found by the next ``look``.
         """
-        running = await all_of(self._store, Kind.RUN, state=RunState.RUNNING)
-        queued = await all_of(self._store, Kind.RUN, state=RunState.QUEUED)
-        queued = [run for run in queued if run["wanted"] == Wanted.RUN]
+        running = await all_of(self._store, RunRecord, state=RunState.RUNNING)
+        queued = await all_of(self._store, RunRecord, state=RunState.QUEUED)
+        queued = [run for run in queued if run.wanted == Wanted.RUN]
         while len(running) < room and queued:
             run = next_run(queued, running, await self._last_starts())
             assert run is not None, "one waits"
@@ -84,66 +84,66 @@ class RunWatch:
 
     # -- runs under way
 
-    async def _look_after(self, run: Document, job: Job | None) -> None:
+    async def _look_after(self, run: RunRecord, job: Job | None) -> None:
         if job is None:
             await self._without_job(run)
         elif job.is_ended:
             await self._ended(run, job.message or f"its job ended as {job.state}")
-        elif run["wanted"] != Wanted.RUN and self._is_overdue(run, job):
+        elif run.wanted != Wanted.RUN and self._is_overdue(run, job):
             logger.warning("stopping a job that did not end by itself", extra={"job": job.id})
             await self._jobs.stop(job.id)
         elif self._is_silent(run):
             logger.warning("stopping a job without a sign of life", extra={"job": job.id})
             await self._jobs.stop(job.id)
 
-    async def _without_job(self, run: Document) -> None:
+    async def _without_job(self, run: RunRecord) -> None:
         """Go on with a run whose job Ray does not know: it was never submitted, or Ray has lost it."""
-        if run["heartbeat"] is None:
+        if run.heartbeat is None:
             await self._submit(run)
-        elif await self._store.acquire(driver_lease(run["id"]), _SUPERVISOR, self._settings.heartbeat_s):
-            await self._store.release(driver_lease(run["id"]), _SUPERVISOR)
+        elif await self._store.acquire(driver_lease(run.id), _SUPERVISOR, self._settings.heartbeat_s):
+            await self._store.release(driver_lease(run.id), _SUPERVISOR)
             await self._ended(run, "Ray does not know its job any more: the cluster was started anew")
 
-    async def _ended(self, run: Document, reason: str) -> None:
+    async def _ended(self, run: RunRecord, reason: str) -> None:
         """Go on with a run whose driver ended without saying how."""
-        if run["wanted"] != Wanted.RUN:
-            change, message = after_stop(run, run["wanted"]), ""
+        if run.wanted != Wanted.RUN:
+            update, message = after_stop(run), ""
         else:
             message = f"the driver was lost: {reason}"
-            change = after_loss(run, "driver_lost", message)
-            logger.warning("driver lost", extra={"job": run["job"], "reason": reason})
+            update = after_loss(run, "driver_lost", message)
+            logger.warning("driver lost", extra={"job": run.job, "reason": reason})
             await tell_loss(self._store, run, message)
         # Its process is gone, and with it who would give the lease back: the next driver need not wait for it.
-        await self._store.release(driver_lease(run["id"]), run["job"])
-        if await move(self._store, run, change, [RunState.RUNNING]) is not None:
-            await tell_change(self._store, run, change, message)
+        await self._store.release(driver_lease(run.id), _job_of(run))
+        if await move(self._store, run, update, [RunState.RUNNING]) is not None:
+            await tell_update(self._store, run, update, message)
 
-    def _is_overdue(self, run: Document, job: Job) -> bool:
+    def _is_overdue(self, run: RunRecord, job: Job) -> bool:
         """Whether a driver has had its time to stop; one that has not started yet needs none."""
-        asked = self._asked.setdefault(run["id"], time.monotonic())
+        asked = self._asked.setdefault(run.id, time.monotonic())
         return job.state == "PENDING" or time.monotonic() - asked > STOP_GRACE_S
 
-    def _is_silent(self, run: Document) -> bool:
+    def _is_silent(self, run: RunRecord) -> bool:
         """Whether a driver has given no sign of life for too long, all of it while the store could be read."""
-        now, sign = time.monotonic(), self._signs.get(run["id"])
-        if sign is None or sign.heartbeat != run["heartbeat"]:
-            self._signs[run["id"]] = _Sign(run["heartbeat"], now)
+        now, sign = time.monotonic(), self._signs.get(run.id)
+        if sign is None or sign.heartbeat != run.heartbeat:
+            self._signs[run.id] = _Sign(run.heartbeat, now)
             return False
         # One that has not given its first sign is starting, which Ray watches: installing, loading, waiting for CPUs.
-        return run["heartbeat"] is not None and now - sign.seen_s > self._settings.lost_after_s
+        return run.heartbeat is not None and now - sign.seen_s > self._settings.lost_after_s
 
     def outage(self) -> None:
         """Forget when signs of life were seen: nobody could give one while the store or Ray was away."""
         self._signs.clear()
 
-    def _forget(self, running: list[Document]) -> None:
-        ids = {run["id"] for run in running}
+    def _forget(self, running: list[RunRecord]) -> None:
+        ids = {run.id for run in running}
         self._signs = {id: sign for id, sign in self._signs.items() if id in ids}
         self._asked = {id: asked for id, asked in self._asked.items() if id in ids}
 
-    async def _stop_strays(self, jobs: Mapping[str, Job], running: list[Document]) -> None:
+    async def _stop_strays(self, jobs: Mapping[str, Job], running: list[RunRecord]) -> None:
         """Stop jobs of runs that are not under way under them: what an outage or a change of supervisors left."""
-        wanted = {run["job"] for run in running}
+        wanted = {run.job for run in running}
         for job in jobs.values():
             if job.id.startswith("run_") and not job.is_ended and job.id not in wanted:
                 await self._stop_stray(job)
@@ -156,40 +156,44 @@ class RunWatch:
 
     # -- runs that wait
 
-    async def _settle(self, run: Document) -> None:
+    async def _settle(self, run: RunRecord) -> None:
         """Carry out what is wanted of a run that no driver has."""
-        state, wanted = run["state"], run["wanted"]
-        change: Document | None = None
-        if wanted == Wanted.CANCEL:
-            change = {"state": RunState.CANCELLED, "ended": time.time()}
-        elif wanted == Wanted.PAUSE and state == RunState.QUEUED:
-            change = {"state": RunState.PAUSED}
-        elif wanted == Wanted.RUN and state == RunState.PAUSED:
-            change = {"state": RunState.QUEUED}
-        if change is not None and await move(self._store, run, change, [state]) is not None:
-            await tell_change(self._store, run, change)
+        update: RunUpdate = {}
+        if run.wanted == Wanted.CANCEL:
+            update = {"state": RunState.CANCELLED, "ended": time.time()}
+        elif run.wanted == Wanted.PAUSE and run.state == RunState.QUEUED:
+            update = {"state": RunState.PAUSED}
+        elif run.wanted == Wanted.RUN and run.state == RunState.PAUSED:
+            update = {"state": RunState.QUEUED}
+        if update and await move(self._store, run, update, [run.state]) is not None:
+            await tell_update(self._store, run, update)
 
-    async def _take(self, run: Document) -> Document | None:
+    async def _take(self, run: RunRecord) -> RunRecord | None:
         """Move a run to running, then submit its job: one that was not submitted is found by the next round."""
         now, job = time.time(), job_id(run)
-        change = {"state": RunState.RUNNING, "job": job, "started": run.get("started") or now, "heartbeat": None}
-        started = await move(self._store, run, change, [RunState.QUEUED])
+        update: RunUpdate = {"state": RunState.RUNNING, "job": job, "started": run.started or now, "heartbeat": None}
+        started = await move(self._store, run, update, [RunState.QUEUED])
         if started is None:
             return None
-        (await self._last_starts())[run["owner"]] = now
-        with about_run(run["id"]):
-            await tell_state(self._store, run["id"], RunState.RUNNING, run["attempt"])
+        (await self._last_starts())[run.owner] = now
+        with about_run(run.id):
+            await tell_state(self._store, run.id, RunState.RUNNING, run.attempt)
             await self._submit(started)
         return started
 
-    async def _submit(self, run: Document) -> None:
-        is_local = run["spec"].get("runtime", {}).get("type") == "local"
-        command = [sys.executable, "-m", "neuromas.services.runs.job", run["id"], run["job"]]
+    async def _submit(self, run: RunRecord) -> None:
+        is_local, job = run.spec.get("runtime", {}).get("type") == "local", _job_of(run)
+        command = [sys.executable, "-m", "neuromas.services.runs.job", run.id, job]
         # A driver whose runtime is Ray only watches; one that trains in its own process needs a place for that.
-        await self._jobs.submit(run["job"], command, cpus=1 if is_local else 0)
-        logger.info("submitted", extra={"job": run["job"]})
+        await self._jobs.submit(job, command, cpus=1 if is_local else 0)
+        logger.info("submitted", extra={"job": job})
 
     async def _last_starts(self) -> dict[str, float]:
         if self._served is None:
-            self._served = last_starts(await all_of(self._store, Kind.RUN))
+            self._served = last_starts(await all_of(self._store, RunRecord))
         return self._served
+
+
+def _job_of(run: RunRecord) -> str:
+    """Return the job of a run under way."""
+    return run.job or job_id(run)

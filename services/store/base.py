@@ -1,34 +1,21 @@
-"""The Store protocol: documents moved by compare-and-set, append-only streams, leases, idempotency answers.
+"""The Store protocol: records moved by compare-and-set, append-only streams, leases, idempotency answers.
 
-A document is a flat JSON object. The store itself reads and writes five of its keys: ``id``, ``version`` (counts from
-1, raised by every change), ``state`` (may be None), ``created`` (unix seconds, whole) and ``sequence`` (the number of
-the document over all kinds: whatever is made later has a higher one, whichever process makes it). Heavy payloads
-(weights, archives) are files; the store holds their paths.
+Every call that is about records names their class, which says what is kept of them and which moves they make. Entries
+of streams and remembered answers are JSON objects. Heavy payloads (weights, archives) are files; the store holds their
+paths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from neuromas.errors import NeuroMASError
+from neuromas.services.records.record import Record
 
 Document = dict[str, Any]
-
-
-class Kind(StrEnum):
-    """What documents there are."""
-
-    TOPOLOGY = "topology"
-    RUN = "run"
-    CHECKPOINT = "checkpoint"
-    ENDPOINT = "endpoint"
-    EVALUATION = "evaluation"
-    KEY = "key"
-    SERVICE = "service"
-    """What its processes tell each other."""
+R = TypeVar("R", bound=Record)
 
 
 class StoreUnavailableError(NeuroMASError, ConnectionError):
@@ -44,20 +31,13 @@ class StoreUnusableError(NeuroMASError, RuntimeError):
 
 
 class ConflictError(NeuroMASError, RuntimeError):
-    """A document was not in the state or version that the change was meant for; ``document`` is what stands there."""
+    """A record was not in the state or version that the update was meant for, or may not make its move."""
 
     code = "conflict"
 
-    def __init__(self, message: str, document: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.document = dict(document or {})
-
-    def __reduce__(self) -> tuple[type[ConflictError], tuple[str, Document]]:
-        return type(self), (str(self), self.document)
-
 
 class MissingError(NeuroMASError, KeyError):
-    """There is no document with this id."""
+    """There is no record with this id."""
 
     code = "not_found"
 
@@ -66,10 +46,10 @@ class MissingError(NeuroMASError, KeyError):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Documents of a list, newest first; ``has_more`` when older ones follow the last."""
+class Page(Generic[R]):
+    """Records of a list, newest first; ``has_more`` when older ones follow the last."""
 
-    items: tuple[Document, ...]
+    items: tuple[R, ...]
     has_more: bool
 
 
@@ -100,14 +80,14 @@ class Store(Protocol):
     async def close(self) -> None:
         """Release connections. Safe to call twice."""
 
-    async def create(self, kind: Kind, document: Document) -> tuple[Document, bool]:
-        """Add a document with an ``id``; returns what is stored, and whether this call made it.
+    async def create(self, record: R) -> tuple[R, bool]:
+        """Add a record: version 1, numbered; returns what is stored, and whether this call made it.
 
         An id that exists already is left as it is and returned: creating twice is creating once.
         """
 
-    async def get(self, kind: Kind, id: str) -> Document:
-        """Return a document.
+    async def get(self, kind: type[R], id: str) -> R:
+        """Return a record.
 
         Raises:
             MissingError: there is none.
@@ -115,52 +95,54 @@ class Store(Protocol):
 
     async def list(
         self,
-        kind: Kind,
+        kind: type[R],
         *,
         where: Mapping[str, str] | None = None,
         after: str | None = None,
         limit: int = 20,
-    ) -> Page:
-        """Return documents, newest first (equal times: the one that was made last first).
+    ) -> Page[R]:
+        """Return records, newest first (equal times: the one that was made last first).
 
         Args:
             kind: which.
-            where: equality on top-level string keys.
-            after: id of the last document of the page before.
+            where: equality on fields that are texts.
+            after: id of the last record of the page before.
             limit: 1 to 1000.
 
         Raises:
-            MissingError: ``after`` names no document.
+            MissingError: ``after`` names no record.
+            ValueError: the records have no such field, or the limit is out of range.
         """
 
-    async def tally(self, kind: Kind, states: Sequence[str]) -> Mapping[str, int]:
-        """Return how many documents are in each of these states, at one moment, without reading them."""
+    async def tally(self, kind: type[Record], states: Sequence[str]) -> Mapping[str, int]:
+        """Return how many records are in each of these states, at one moment, without reading them."""
 
     async def update(
         self,
-        kind: Kind,
+        kind: type[R],
         id: str,
-        change: Mapping[str, Any],
+        change: Mapping[str, object],
         *,
-        states: Sequence[str] | None = None,
+        states: Collection[str] | None = None,
         version: int | None = None,
-    ) -> Document:
-        """Replace top-level keys of a document and return the whole, its version raised.
+    ) -> R:
+        """Replace fields of a record and return the whole, its version raised.
 
         Args:
             kind: which.
-            id: of the document.
-            change: keys to replace; ``state`` among them moves it.
-            states: the document must be in one of these.
-            version: the document must have this version.
+            id: of the record.
+            change: the fields to replace, of those that the class lets change; ``state`` among them moves it.
+            states: the record must be in one of these.
+            version: the record must have this version.
 
         Raises:
-            MissingError: there is no such document.
-            ConflictError: it is in another state or version; nothing was changed.
+            MissingError: there is no such record.
+            ConflictError: it is in another state or version, or may not make the move; nothing was changed.
+            ValueError: the class does not let a field change, or not to that value.
         """
 
-    async def delete(self, kind: Kind, id: str) -> bool:
-        """Remove a document; False where there was none."""
+    async def delete(self, kind: type[Record], id: str) -> bool:
+        """Remove a record; False where there was none."""
 
     async def append(self, stream: str, events: Sequence[tuple[str, Document]]) -> int:
         """Add (key, document) pairs in order, leaving out keys that the stream has seen; returns how many were new.

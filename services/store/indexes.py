@@ -1,26 +1,28 @@
-"""Which keys of documents are indexed: lists by other keys work as well, by reading the documents one after another."""
+"""Which fields of records are indexed: lists by other fields work as well, by reading the records one after another."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
+
+from neuromas.schema.suggest import suggest
+from neuromas.services.records.record import Record
 
 LISTED_BY: Final = ("state", "owner", "run", "topology", "checkpoint", "parent_run", "name")
-"""Top-level keys that lists of the service ask for, over all kinds of documents."""
+"""Fields that lists of the service ask for, over all records."""
 
 MAX_PAGE: Final = 1000
-"""Documents or entries that one call returns at most."""
-
-_KEY = re.compile(r"[a-z][a-z0-9_]*")
+"""Records or entries that one call returns at most."""
 
 
-def check_list(where: Mapping[str, str], limit: int) -> None:
-    """Raise ValueError for a page size out of range or a key that no document has."""
+def check_list(kind: type[Record], where: Mapping[str, str], limit: int) -> None:
+    """Raise ValueError for a page size out of range or a field that the records do not have."""
     check_limit(limit)
     for key in where:
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"cannot list by {key!r}; keys are lower-case words such as {', '.join(LISTED_BY)}")
+        if key not in kind.model_fields:
+            raise ValueError(
+                f"cannot list by {key!r}: a {kind.noun} has no such field; {suggest(key, kind.model_fields)}"
+            )
 
 
 def check_limit(limit: int) -> None:
@@ -29,14 +31,14 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit is {limit}; allowed are 1 to {MAX_PAGE}")
 
 
-def indexed(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the (key, value) pairs under which a document is found quickly."""
+def indexed(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield the (field, value) pairs under which a record is found quickly."""
     for key in LISTED_BY:
-        value = document.get(key)
+        value = getattr(record, key, None)
         if isinstance(value, str):
             yield key, value
 
 
-def matches(document: Mapping[str, Any], where: Mapping[str, str]) -> bool:
-    """Say whether every key has the value asked for."""
-    return all(document.get(key) == value for key, value in where.items())
+def matches(record: Record, where: Mapping[str, str]) -> bool:
+    """Say whether every field has the value asked for."""
+    return all(getattr(record, key) == value for key, value in where.items())

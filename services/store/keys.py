@@ -23,8 +23,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from neuromas.services.store.base import Kind
-
 VERSION_KEY: Final = "neuromas:version"
 VERSION: Final = 1
 """Of the names and what is under them."""
@@ -40,17 +38,17 @@ SEQUENCE_DIGITS: Final = 16
 """Digits of a number in a place; the script that makes documents writes as many."""
 
 
-def document(kind: Kind, id: str) -> str:
-    """Return the key of a document."""
+def document(kind: str, id: str) -> str:
+    """Return the key of a record; ``kind`` is its noun."""
     return f"neuromas:doc:{kind}:{id}"
 
 
-def listing(kind: Kind) -> str:
+def listing(kind: str) -> str:
     """Return the key of the list of all documents of a kind."""
     return f"neuromas:list:{kind}"
 
 
-def index(kind: Kind, key: str, value: str) -> str:
+def index(kind: str, key: str, value: str) -> str:
     """Return the key of the list of documents whose top-level ``key`` has a value."""
     return f"neuromas:list:{kind}:{key}:{value}"
 

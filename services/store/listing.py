@@ -1,17 +1,17 @@
-"""Whole lists of documents, page by page."""
+"""Whole lists of records, page by page."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from neuromas.services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.store.base import MissingError, R, Store
 
 _PAGE: Final = 500
 
 
-async def all_of(store: Store, kind: Kind, **where: str) -> list[Document]:
-    """Return all documents with these values at top level, newest first."""
-    found: list[Document] = []
+async def all_of(store: Store, kind: type[R], **where: str) -> list[R]:
+    """Return all records with these values, newest first."""
+    found: list[R] = []
     after: str | None = None
     while True:
         try:
@@ -22,4 +22,4 @@ async def all_of(store: Store, kind: Kind, **where: str) -> list[Document]:
         found += page.items
         if not page.has_more:
             return found
-        after = page.items[-1]["id"]
+        after = page.items[-1].id

@@ -1,6 +1,6 @@
 """The store in Redis, for several machines; the only file that knows the client. Key names are in ``keys.py``.
 
-What must happen at once is a Lua script. Changes of documents are made here and written where the text that they were
+What must happen at once is a Lua script. Changes of records are made here and written where the text that they were
 made from still stands, else made again. No command is repeated after a lost connection, as it may have been carried
 out: the caller gets StoreUnavailableError and knows whether a repeat is harmless. The next call connects anew. What
 expires and what does not is listed in ``keys.py``. A store belongs to one event loop.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -19,18 +19,19 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from neuromas.services.records.record import Record
 from neuromas.services.store import keys, scripts
 from neuromas.services.store.base import (
     Document,
     Entry,
-    Kind,
     MissingError,
     Page,
+    R,
     StoreUnavailableError,
     StoreUnusableError,
 )
-from neuromas.services.store.document import changed, decode, encode, entry_id, first_version
 from neuromas.services.store.indexes import LISTED_BY, check_limit, check_list, indexed, matches
+from neuromas.services.store.versions import decode, encode, entry_id, first_version, next_version, read
 
 CONNECT_S: Final = 5.0
 """Seconds that connecting may take."""
@@ -99,74 +100,73 @@ class RedisStore:
         async with _reaching():
             await self._redis.aclose()
 
-    async def create(self, kind: Kind, document: Document) -> tuple[Document, bool]:
-        """Add a document with an ``id``; see Store."""
-        document = first_version(kind, document)
-        names = [keys.document(kind, document["id"]), keys.SEQUENCE, *_lists(kind, document)]
-        place = (keys.moment(document["created"]), keys.SEQUENCE_DIGITS, document["id"])
-        is_new, text = await self._run(scripts.CREATE, names, encode(document), *place)
-        return decode(text), bool(is_new)
+    async def create(self, record: R) -> tuple[R, bool]:
+        """Add a record; see Store."""
+        kind, text = type(record), encode(first_version(record))
+        names = [keys.document(kind.noun, record.id), keys.SEQUENCE, *_lists(record)]
+        place = (keys.moment(record.created), keys.SEQUENCE_DIGITS, record.id)
+        is_new, stored = await self._run(scripts.CREATE, names, text, *place)
+        return read(kind, stored), bool(is_new)
 
-    async def get(self, kind: Kind, id: str) -> Document:
-        """Return a document; see Store."""
-        return decode(await self._text(kind, id))
+    async def get(self, kind: type[R], id: str) -> R:
+        """Return a record; see Store."""
+        return read(kind, await self._text(kind, id))
 
     async def list(
         self,
-        kind: Kind,
+        kind: type[R],
         *,
         where: Mapping[str, str] | None = None,
         after: str | None = None,
         limit: int = 20,
-    ) -> Page:
-        """Return documents, newest first; see Store."""
+    ) -> Page[R]:
+        """Return records, newest first; see Store."""
         where = where or {}
-        check_list(where, limit)
+        check_list(kind, where, limit)
         begin = "+" if after is None else f"({_place(await self.get(kind, after))}"
         source = await self._shortest(kind, where)
         size = limit + 1 if len(where) <= 1 else max(limit + 1, _CHUNK)
-        found: list[Document] = []
+        found: list[R] = []
         while len(found) <= limit:
-            places, texts = await self._run(scripts.PAGE, [source], begin, size, keys.document(kind, ""))
-            found += [document for document in map(decode, texts) if matches(document, where)]
+            places, texts = await self._run(scripts.PAGE, [source], begin, size, keys.document(kind.noun, ""))
+            found += [record for text in texts if matches(record := read(kind, text), where)]
             if len(places) < size:
                 break
             begin = f"({places[-1].decode()}"
         return Page(tuple(found[:limit]), len(found) > limit)
 
-    async def tally(self, kind: Kind, states: Sequence[str]) -> Mapping[str, int]:
-        """Return how many documents are in each of these states; see Store."""
+    async def tally(self, kind: type[Record], states: Sequence[str]) -> Mapping[str, int]:
+        """Return how many records are in each of these states; see Store."""
         async with _reaching(), self._redis.pipeline(transaction=True) as pipeline:
             for state in states:
-                pipeline.zcard(keys.index(kind, "state", state))
+                pipeline.zcard(keys.index(kind.noun, "state", state))
             return dict(zip(states, await pipeline.execute(), strict=True))
 
     async def update(
         self,
-        kind: Kind,
+        kind: type[R],
         id: str,
-        change: Mapping[str, Any],
+        change: Mapping[str, object],
         *,
-        states: Sequence[str] | None = None,
+        states: Collection[str] | None = None,
         version: int | None = None,
-    ) -> Document:
-        """Replace top-level keys of a document; see Store."""
+    ) -> R:
+        """Replace fields of a record; see Store."""
         while True:  # another round means that another writer came first: together they always get on
             text = await self._text(kind, id)
-            before = decode(text)
-            document = changed(kind, before, change, states, version)
-            new = encode(document)
-            if await self._replace(kind, text, before, document, new):
-                return decode(new)
+            stored = read(kind, text)
+            new = next_version(stored, change, states, version)
+            if await self._replace(text, stored, new):
+                return new
 
-    async def delete(self, kind: Kind, id: str) -> bool:
-        """Remove a document; see Store."""
+    async def delete(self, kind: type[Record], id: str) -> bool:
+        """Remove a record; see Store."""
         while True:
             try:
                 text = await self._text(kind, id)
             except MissingError:
                 return False
-            if await self._replace(kind, text, decode(text), {}, ""):
+            if await self._replace(text, read(kind, text), None):
                 return True
 
     async def append(self, stream: str, events: Sequence[tuple[str, Document]]) -> int:
@@ -219,26 +219,27 @@ class RedisStore:
         async with _reaching():
             return await self._redis.register_script(script)(names, arguments)
 
-    async def _text(self, kind: Kind, id: str) -> str | bytes:
+    async def _text(self, kind: type[Record], id: str) -> str | bytes:
         async with _reaching():
-            text = await self._redis.get(keys.document(kind, id))
+            text = await self._redis.get(keys.document(kind.noun, id))
         if text is None:
-            raise MissingError(f"there is no {kind} {id!r}")
+            raise MissingError(f"there is no {kind.noun} {id!r}")
         return text
 
-    async def _replace(self, kind: Kind, old: str | bytes, before: Document, after: Document, new: str) -> bool:
-        """Put the text ``new`` (empty: nothing) where ``old`` still stands; False where it does not."""
-        names, wanted = _lists(kind, before), _lists(kind, after) if new else []
+    async def _replace(self, old: str | bytes, before: Record, after: Record | None) -> bool:
+        """Put a record (None: nothing) where the text ``old`` still stands; False where it does not."""
+        names, wanted = _lists(before), [] if after is None else _lists(after)
+        new = "" if after is None else encode(after.to_document())
         left = [name for name in names if name not in wanted]
         entered = [name for name in wanted if name not in names]
-        lists = [keys.document(kind, before["id"]), *left, *entered]
+        lists = [keys.document(before.noun, before.id), *left, *entered]
         return bool(await self._run(scripts.REPLACE, lists, old, new, _place(before), len(left)))
 
-    async def _shortest(self, kind: Kind, where: Mapping[str, str]) -> str:
+    async def _shortest(self, kind: type[Record], where: Mapping[str, str]) -> str:
         """Return the shortest list that holds everything asked for."""
-        sources = [keys.index(kind, key, value) for key, value in where.items() if key in LISTED_BY]
+        sources = [keys.index(kind.noun, key, value) for key, value in where.items() if key in LISTED_BY]
         if len(sources) < 2:
-            return sources[0] if sources else keys.listing(kind)
+            return sources[0] if sources else keys.listing(kind.noun)
         async with _reaching(), self._redis.pipeline(transaction=False) as pipeline:
             for name in sources:
                 pipeline.zcard(name)
@@ -262,12 +263,12 @@ async def _reaching() -> AsyncIterator[None]:
         raise
 
 
-def _lists(kind: Kind, document: Document) -> list[str]:
-    return [keys.listing(kind), *(keys.index(kind, key, value) for key, value in indexed(document))]
+def _lists(record: Record) -> list[str]:
+    return [keys.listing(record.noun), *(keys.index(record.noun, key, value) for key, value in indexed(record))]
 
 
-def _place(document: Document) -> str:
-    return keys.place(document["created"], document["sequence"], document["id"])
+def _place(record: Record) -> str:
+    return keys.place(record.created, record.sequence, record.id)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -11,23 +11,24 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from neuromas.services.records.record import Record
 from neuromas.services.store.base import (
     Document,
     Entry,
-    Kind,
     MissingError,
     Page,
+    R,
     StoreUnavailableError,
     StoreUnusableError,
 )
-from neuromas.services.store.document import changed, decode, encode, entry_id, first_version
 from neuromas.services.store.indexes import check_limit, check_list
 from neuromas.services.store.schema import prepare
+from neuromas.services.store.versions import decode, encode, entry_id, first_version, next_version, read
 from neuromas.services.store.watch import Watch
 
 BUSY_S: Final = 10.0
@@ -62,45 +63,55 @@ class SqliteStore:
         await self._reader.close()
         await self._writer.close()
 
-    async def create(self, kind: Kind, document: Document) -> tuple[Document, bool]:
-        """Add a document with an ``id``; see Store."""
-        return await self._writer.change(_create, kind, first_version(kind, document))
+    async def create(self, record: R) -> tuple[R, bool]:
+        """Add a record; see Store."""
+        document, kind = first_version(record), type(record)
+        text, is_new = await self._writer.change(_create, kind.noun, record.id, document)
+        return read(kind, text), is_new
 
-    async def get(self, kind: Kind, id: str) -> Document:
-        """Return a document; see Store."""
-        return await self._reader.run(_get, kind, id)
+    async def get(self, kind: type[R], id: str) -> R:
+        """Return a record; see Store."""
+        return read(kind, await self._reader.run(_get, kind.noun, id))
 
     async def list(
         self,
-        kind: Kind,
+        kind: type[R],
         *,
         where: Mapping[str, str] | None = None,
         after: str | None = None,
         limit: int = 20,
-    ) -> Page:
-        """Return documents, newest first; see Store."""
-        check_list(where or {}, limit)
-        return await self._reader.run(_list, kind, where or {}, after, limit)
+    ) -> Page[R]:
+        """Return records, newest first; see Store."""
+        check_list(kind, where or {}, limit)
+        texts = await self._reader.run(_list, kind.noun, where or {}, after, limit)
+        return Page(tuple(read(kind, text) for text in texts[:limit]), len(texts) > limit)
 
-    async def tally(self, kind: Kind, states: Sequence[str]) -> Mapping[str, int]:
-        """Return how many documents are in each of these states; see Store."""
-        return await self._reader.run(_tally, kind, states)
+    async def tally(self, kind: type[Record], states: Sequence[str]) -> Mapping[str, int]:
+        """Return how many records are in each of these states; see Store."""
+        return await self._reader.run(_tally, kind.noun, states)
 
     async def update(
         self,
-        kind: Kind,
+        kind: type[R],
         id: str,
-        change: Mapping[str, Any],
+        change: Mapping[str, object],
         *,
-        states: Sequence[str] | None = None,
+        states: Collection[str] | None = None,
         version: int | None = None,
-    ) -> Document:
-        """Replace top-level keys of a document; see Store."""
-        return await self._writer.change(_update, kind, id, change, states, version)
+    ) -> R:
+        """Replace fields of a record; see Store."""
 
-    async def delete(self, kind: Kind, id: str) -> bool:
-        """Remove a document; see Store."""
-        return await self._writer.change(_delete, kind, id)
+        def update(connection: sqlite3.Connection) -> R:
+            new = next_version(read(kind, _get(connection, kind.noun, id)), change, states, version)
+            row = (encode(new.to_document()), kind.noun, id)
+            connection.execute("UPDATE documents SET body = ? WHERE kind = ? AND id = ?", row)
+            return new
+
+        return await self._writer.change(update)
+
+    async def delete(self, kind: type[Record], id: str) -> bool:
+        """Remove a record; see Store."""
+        return await self._writer.change(_delete, kind.noun, id)
 
     async def append(self, stream: str, events: Sequence[tuple[str, Document]]) -> int:
         """Add entries to a stream; see Store."""
@@ -206,41 +217,45 @@ def _ping(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT 1 FROM documents LIMIT 1").fetchall()
 
 
-def _create(connection: sqlite3.Connection, kind: Kind, document: Document) -> tuple[Document, bool]:
+def _create(connection: sqlite3.Connection, kind: str, id: str, document: Document) -> tuple[str, bool]:
     text = encode(document)
-    name = (kind, document["id"])
-    there = connection.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", name).fetchone()
+    there = connection.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", (kind, id)).fetchone()
     if there is not None:
-        return decode(there[0]), False
+        return str(there[0]), False
     last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
     sequence = 1 if last is None else last[0] + 1
     text = f'{{"sequence":{sequence},{text[1:]}'
-    row = (sequence, *name, document["created"], text)
+    row = (sequence, kind, id, document["created"], text)
     connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", row)
-    return decode(text), True
+    return text, True
 
 
-def _get(connection: sqlite3.Connection, kind: Kind, id: str) -> Document:
+def _get(connection: sqlite3.Connection, kind: str, id: str) -> str:
     row = connection.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", (kind, id)).fetchone()
     if row is None:
         raise MissingError(f"there is no {kind} {id!r}")
-    return decode(row[0])
+    return str(row[0])
 
 
-def _list(connection: sqlite3.Connection, kind: Kind, where: Mapping[str, str], after: str | None, limit: int) -> Page:
+def _list(
+    connection: sqlite3.Connection, kind: str, where: Mapping[str, str], after: str | None, limit: int
+) -> list[str]:
+    """Return the texts of a page, with the first of the next one where there is one."""
     tests, values = ["kind = ?"], [kind, *where.values()]
-    # Keys are plain words (check_list). The path stands in the text of the statement, else no index would be used.
+    # Keys are names of fields (check_list). The path stands in the statement's text, else no index would be used.
     tests += [f"json_extract(body, '$.{key}') = ?" for key in where]
     if after is not None:
-        last = _get(connection, kind, after)
+        cursor = "SELECT created, sequence FROM documents WHERE kind = ? AND id = ?"
+        last = connection.execute(cursor, (kind, after)).fetchone()
+        if last is None:
+            raise MissingError(f"there is no {kind} {after!r}")
         tests.append("(created, sequence) < (?, ?)")
-        values += [last["created"], last["sequence"]]
+        values += last
     statement = f"SELECT body FROM documents WHERE {' AND '.join(tests)} ORDER BY created DESC, sequence DESC LIMIT ?"
-    rows = connection.execute(statement, (*values, limit + 1)).fetchall()
-    return Page(tuple(decode(row[0]) for row in rows[:limit]), len(rows) > limit)
+    return [row[0] for row in connection.execute(statement, (*values, limit + 1))]
 
 
-def _tally(connection: sqlite3.Connection, kind: Kind, states: Sequence[str]) -> Mapping[str, int]:
+def _tally(connection: sqlite3.Connection, kind: str, states: Sequence[str]) -> Mapping[str, int]:
     # As the index has it: the documents themselves are not read.
     state = "json_extract(body, '$.state')"
     statement = f"SELECT {state}, COUNT(*) FROM documents WHERE kind = ? GROUP BY {state}"
@@ -248,20 +263,7 @@ def _tally(connection: sqlite3.Connection, kind: Kind, states: Sequence[str]) ->
     return {state: found.get(state, 0) for state in states}
 
 
-def _update(
-    connection: sqlite3.Connection,
-    kind: Kind,
-    id: str,
-    change: Mapping[str, Any],
-    states: Sequence[str] | None,
-    version: int | None,
-) -> Document:
-    text = encode(changed(kind, _get(connection, kind, id), change, states, version))
-    connection.execute("UPDATE documents SET body = ? WHERE kind = ? AND id = ?", (text, kind, id))
-    return decode(text)
-
-
-def _delete(connection: sqlite3.Connection, kind: Kind, id: str) -> bool:
+def _delete(connection: sqlite3.Connection, kind: str, id: str) -> bool:
     return connection.execute("DELETE FROM documents WHERE kind = ? AND id = ?", (kind, id)).rowcount > 0
 
 

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 from store_place import StorePlace, until
+from stored import a_run, an_endpoint, an_evaluation
 
-from neuromas.services.store.base import ConflictError, Kind, MissingError, Store
+from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.evaluation import EvaluationRecord
+from neuromas.services.records.run import RunRecord
+from neuromas.services.store.base import ConflictError, MissingError, Store
 
 pytestmark = pytest.mark.anyio
 AGES_S = 1e9
@@ -20,11 +24,11 @@ NO_TIME_S = 0.2
 
 async def make_runs(store: Store, *ids: str, created: int = 1_000, **values: Any) -> None:
     for id in ids:
-        await store.create(Kind.RUN, {"id": id, "created": created, **values})
+        await store.create(a_run(id, created=created, **values))
 
 
 async def ids(store: Store, **given: Any) -> list[str]:
-    return [document["id"] for document in (await store.list(Kind.RUN, **given)).items]
+    return [record.id for record in (await store.list(RunRecord, **given)).items]
 
 
 # Documents
@@ -32,49 +36,41 @@ async def ids(store: Store, **given: Any) -> list[str]:
 
 async def test_a_new_document_gets_version_state_and_time(store: Store) -> None:
     before = int(time.time())
-    document, is_new = await store.create(Kind.RUN, {"id": "run_1", "spec": {"deep": [1, {}, [], None, "ü\x00"]}})
+    run = a_run(spec={"deep": [1, {}, [], None, "ü\x00"]}, version=7)
+    stored, is_new = await store.create(run)
     assert is_new
-    assert before <= document.pop("created") <= time.time()
-    assert document == {
-        "id": "run_1", "state": None, "version": 1, "sequence": 1, "spec": {"deep": [1, {}, [], None, "ü\x00"]},
-    }  # fmt: skip
-    assert (await store.get(Kind.RUN, "run_1")).items() >= document.items()
+    assert before <= stored.created <= time.time()
+    assert stored == run.model_copy(update={"version": 1, "sequence": 1, "state": "queued"})
+    assert await store.get(RunRecord, "run_1") == stored
 
 
 async def test_creating_twice_is_creating_once(store: Store) -> None:
-    first, _ = await store.create(Kind.RUN, {"id": "run_1", "name": "first"})
-    again, is_new = await store.create(Kind.RUN, {"id": "run_1", "name": "second"})
+    first, _ = await store.create(a_run(name="first"))
+    again, is_new = await store.create(a_run(name="second"))
     assert (again, is_new) == (first, False)
-    assert (await store.list(Kind.RUN)).items == (first,)
+    assert (await store.list(RunRecord)).items == (first,)
 
 
 async def test_what_is_given_and_what_is_returned_are_the_callers_own(store: Store) -> None:
-    given: dict[str, Any] = {"id": "run_1", "spec": {"nodes": ("a", "b")}}
-    made, _ = await store.create(Kind.RUN, given)
-    assert made["spec"] == {"nodes": ["a", "b"]}
-    given["spec"]["nodes"] = made["spec"]["nodes"] = "changed"
-    changed = await store.update(Kind.RUN, "run_1", {"steps": (1, 2)})
-    assert (changed["spec"], changed["steps"]) == ({"nodes": ["a", "b"]}, [1, 2])
+    given = a_run(spec={"nodes": ["a", "b"]})
+    made, _ = await store.create(given)
+    given.spec["nodes"] = made.spec["nodes"] = "changed"
+    result = {"roles": ["a"]}
+    changed = await store.update(RunRecord, "run_1", {"result": result})
+    result["roles"] = []
+    assert (changed.spec, changed.result) == ({"nodes": ["a", "b"]}, {"roles": ["a"]})
 
 
 async def test_kinds_are_apart(store: Store) -> None:
-    await store.create(Kind.RUN, {"id": "x"})
+    await store.create(a_run("x"))
     with pytest.raises(MissingError, match="there is no endpoint 'x'"):
-        await store.get(Kind.ENDPOINT, "x")
-    assert (await store.list(Kind.ENDPOINT)).items == ()
-
-
-@pytest.mark.parametrize(
-    "document", [{}, {"id": ""}, {"id": 7}, {"id": "x", "created": 1.5}, {"id": "x", "created": -1}]
-)
-async def test_a_document_without_a_proper_id_or_time_is_refused(store: Store, document: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"id|created"):
-        await store.create(Kind.RUN, document)
+        await store.get(EndpointRecord, "x")
+    assert (await store.list(EndpointRecord)).items == ()
 
 
 async def test_values_without_a_word_in_json_are_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        await store.create(Kind.RUN, {"id": "x", "loss": float("nan")})
+        await store.create(a_run(spec={"loss": float("nan")}))
     with pytest.raises(ValueError, match="JSON"):
         await store.append("s", [("a", {"n": 1}), ("b", {"loss": float("inf")})])
     assert await store.read("s") == []
@@ -82,172 +78,198 @@ async def test_values_without_a_word_in_json_are_refused(store: Store) -> None:
 
 async def test_an_update_replaces_keys_and_raises_the_version(store: Store) -> None:
     await make_runs(store, "run_1", state="queued", progress={"step": 1})
-    document = await store.update(Kind.RUN, "run_1", {"progress": {"steps": 9}, "error": None})
-    assert document == {
-        "id": "run_1", "created": 1_000, "sequence": 1, "version": 2, "state": "queued", "progress": {"steps": 9},
-        "error": None,
-    }  # fmt: skip
-    assert await store.get(Kind.RUN, "run_1") == document
+    run = await store.update(RunRecord, "run_1", {"progress": {"steps": 9}, "error": None})
+    assert run == a_run(created=1_000, sequence=1, version=2, progress={"steps": 9})
+    assert await store.get(RunRecord, "run_1") == run
 
 
 async def test_a_move_happens_only_from_the_states_it_is_meant_for(store: Store) -> None:
     await make_runs(store, "run_1", state="queued")
-    moved = await store.update(Kind.RUN, "run_1", {"state": "running"}, states=["queued", "paused"])
-    with pytest.raises(ConflictError, match="run_1 is running; this needs it to be queued or paused") as caught:
-        await store.update(Kind.RUN, "run_1", {"state": "failed"}, states=["queued", "paused"])
-    assert caught.value.document == moved == await store.get(Kind.RUN, "run_1")
+    moved = await store.update(RunRecord, "run_1", {"state": "running"}, states=["queued", "paused"])
+    with pytest.raises(ConflictError, match="run_1 is running; this needs it to be queued or paused"):
+        await store.update(RunRecord, "run_1", {"state": "failed"}, states=["queued", "paused"])
+    assert await store.get(RunRecord, "run_1") == moved
+
+
+async def test_a_move_that_records_of_its_kind_do_not_make_is_refused(store: Store) -> None:
+    await make_runs(store, "run_1", state="paused")
+    with pytest.raises(ConflictError, match="run run_1 is paused; it cannot become succeeded"):
+        await store.update(RunRecord, "run_1", {"state": "succeeded"})
+    assert (await store.update(RunRecord, "run_1", {"state": "paused", "attempt": 1})).version == 2, "it stays there"
+    assert await ids(store, where={"state": "paused"}) == ["run_1"]
+
+
+async def test_a_value_that_a_field_cannot_have_is_refused(store: Store) -> None:
+    await make_runs(store, "run_1")
+    for change in ({"state": "asleep"}, {"attempt": "many"}, {"error": "broken"}, {"accuracy": float("nan")}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            await store.update(RunRecord, "run_1", change)
+    assert (await store.get(RunRecord, "run_1")).version == 1
 
 
 async def test_a_change_meant_for_another_version_is_refused(store: Store) -> None:
     await make_runs(store, "run_1")
-    await store.update(Kind.RUN, "run_1", {"n": 1}, version=1)
+    await store.update(RunRecord, "run_1", {"attempt": 1}, version=1)
     with pytest.raises(ConflictError, match="at version 2; this was meant for version 1"):
-        await store.update(Kind.RUN, "run_1", {"n": 2}, version=1)
-    assert (await store.get(Kind.RUN, "run_1"))["n"] == 1
+        await store.update(RunRecord, "run_1", {"attempt": 2}, version=1)
+    assert (await store.get(RunRecord, "run_1")).attempt == 1
 
 
-@pytest.mark.parametrize("key", ["id", "version", "created", "sequence"])
-async def test_what_is_the_stores_own_cannot_be_changed(store: Store, key: str) -> None:
+@pytest.mark.parametrize("key", ["id", "version", "created", "sequence", "owner", "spec", "colour"])
+async def test_what_does_not_change_cannot_be_changed(store: Store, key: str) -> None:
     await make_runs(store, "run_1")
     with pytest.raises(ValueError, match=f"cannot set {key}"):
-        await store.update(Kind.RUN, "run_1", {key: 5})
+        await store.update(RunRecord, "run_1", {key: 5})
 
 
 async def test_of_many_movers_one_moves(store: Store) -> None:
     await make_runs(store, "run_1", state="queued")
-    moves = [store.update(Kind.RUN, "run_1", {"state": "running", "by": n}, states=["queued"]) for n in range(20)]
+    moves = [store.update(RunRecord, "run_1", {"state": "running", "attempt": n}, states=["queued"]) for n in range(20)]
     done = await asyncio.gather(*moves, return_exceptions=True)
-    (winner,) = [document for document in done if isinstance(document, dict)]
-    assert await store.get(Kind.RUN, "run_1") == winner
+    (winner,) = [document for document in done if isinstance(document, RunRecord)]
+    assert await store.get(RunRecord, "run_1") == winner
     assert sum(isinstance(error, ConflictError) for error in done) == 19
 
 
 async def test_changes_of_different_keys_at_once_are_all_kept(store: Store) -> None:
     await make_runs(store, "run_1")
-    await asyncio.gather(*(store.update(Kind.RUN, "run_1", {f"key{n}": n}) for n in range(20)))
-    document = await store.get(Kind.RUN, "run_1")
-    assert {key: value for key, value in document.items() if key.startswith("key")} == {f"key{n}": n for n in range(20)}
-    assert document["version"] == 21
+    fields = ("attempt", "failures", "started", "ended", "heartbeat", "accuracy")
+    await asyncio.gather(*(store.update(RunRecord, "run_1", {field: n}) for n, field in enumerate(fields, start=1)))
+    run = await store.get(RunRecord, "run_1")
+    assert [getattr(run, field) for field in fields] == [1, 2, 3, 4, 5, 6]
+    assert run.version == 7
 
 
 async def test_a_deleted_document_is_gone_from_everywhere(store: Store) -> None:
     await make_runs(store, "run_1", "run_2", owner="me", state="queued")
-    assert await store.delete(Kind.RUN, "run_1")
-    assert not await store.delete(Kind.RUN, "run_1")
+    assert await store.delete(RunRecord, "run_1")
+    assert not await store.delete(RunRecord, "run_1")
     with pytest.raises(MissingError):
-        await store.get(Kind.RUN, "run_1")
+        await store.get(RunRecord, "run_1")
     with pytest.raises(MissingError):
-        await store.update(Kind.RUN, "run_1", {"n": 1})
+        await store.update(RunRecord, "run_1", {"attempt": 1})
     assert await ids(store) == await ids(store, where={"owner": "me", "state": "queued"}) == ["run_2"]
-    assert (await store.create(Kind.RUN, {"id": "run_1"}))[0]["version"] == 1
+    assert (await store.create(a_run()))[0].version == 1
 
 
 # Lists
 
 
 async def test_documents_are_numbered_as_they_are_made(store: Store, place: StorePlace) -> None:
-    async def number(store: Store, kind: Kind, id: str, **values: Any) -> Any:
-        return (await store.create(kind, {"id": id, "created": 1_000, **values}))[0]["sequence"]
+    async def number(store: Store, record: RunRecord | EvaluationRecord) -> int:
+        return (await store.create(record))[0].sequence
 
     beside = place.open()
-    assert await number(store, Kind.RUN, "z") == 1
-    assert await number(beside, Kind.RUN, "a", sequence=99) == 2, "only the store numbers"
-    assert await number(store, Kind.EVALUATION, "a") == 3
-    assert await number(beside, Kind.RUN, "z") == 1, "it is there already"
-    assert (await store.update(Kind.RUN, "a", {"state": "queued"}))["sequence"] == 2
-    await store.delete(Kind.EVALUATION, "a")
-    assert await number(beside, Kind.RUN, "b") == 4, "no number is used again"
+    assert await number(store, a_run("z")) == 1
+    assert await number(beside, a_run("a", sequence=99)) == 2, "only the store numbers"
+    assert await number(store, an_evaluation("a")) == 3
+    assert await number(beside, a_run("z")) == 1, "it is there already"
+    assert (await store.update(RunRecord, "a", {"state": "running"})).sequence == 2
+    await store.delete(EvaluationRecord, "a")
+    assert await number(beside, a_run("b")) == 4, "no number is used again"
     await beside.close()
 
 
 async def test_lists_are_newest_first_and_equal_times_as_they_were_made(store: Store) -> None:
     for id, created in [("a", 5), ("b:1", 5), ("aa", 5), ("c", 4), ("d", 1_795_000_000), ("e", 90)]:
-        await store.create(Kind.RUN, {"id": id, "created": created})
+        await store.create(a_run(id, created=created))
     assert await ids(store) == ["d", "e", "aa", "b:1", "a", "c"]
 
 
-@pytest.mark.parametrize("where", [None, {"owner": "me"}, {"owner": "me", "state": "queued"}, {"colour": "red"}])
+@pytest.mark.parametrize("where", [None, {"owner": "me"}, {"owner": "me", "state": "queued"}, {"base": "red"}])
 async def test_pages_join_to_the_whole_list(store: Store, where: dict[str, str] | None) -> None:
     for n in range(23):
-        values = {"owner": "me", "state": "queued", "colour": "red"}
+        values = {"owner": "me", "state": "queued", "base": "red"}
         await make_runs(store, f"mine_{n:02d}", created=100 + n // 4, **values)
         await make_runs(store, f"other_{n:02d}", created=100 + n // 4, owner="you", state="queued")
     whole = [id for id in await ids(store, limit=1000) if where is None or id.startswith("mine")]
     assert len(whole) == (46 if where is None else 23)
     seen, after = [], None
     while True:
-        page = await store.list(Kind.RUN, where=where, after=after, limit=5)
-        seen += [document["id"] for document in page.items]
+        page = await store.list(RunRecord, where=where, after=after, limit=5)
+        seen += [record.id for record in page.items]
         assert page.has_more == (len(seen) < len(whole))
         if not page.has_more:
             break
-        after = page.items[-1]["id"]
+        after = page.items[-1].id
     assert seen == whole
 
 
 async def test_new_documents_do_not_shift_a_list_that_is_being_read(store: Store) -> None:
     await make_runs(store, *"abcdef", created=10)
-    first = await store.list(Kind.RUN, limit=3)
+    first = await store.list(RunRecord, limit=3)
     await make_runs(store, *"uvwxyz", created=11)
-    await store.delete(Kind.RUN, "c")
+    await store.delete(RunRecord, "c")
     rest = await ids(store, after="d")
-    assert [document["id"] for document in first.items] + rest == ["f", "e", "d", "b", "a"]
+    assert [record.id for record in first.items] + rest == ["f", "e", "d", "b", "a"]
 
 
 async def test_lists_follow_changes_of_state(store: Store) -> None:
     await make_runs(store, "a", "b", "c", state="queued", owner="me")
-    await store.update(Kind.RUN, "b", {"state": "running"})
-    await store.update(Kind.RUN, "c", {"owner": "you"})
+    await store.update(RunRecord, "b", {"state": "running"})
     assert await ids(store, where={"state": "queued"}) == ["c", "a"]
     assert await ids(store, where={"state": "running"}) == ["b"]
-    assert await ids(store, where={"state": "queued", "owner": "me"}) == ["a"]
+    assert await ids(store, where={"state": "queued", "owner": "me"}) == ["c", "a"]
+
+
+async def test_lists_follow_changes_of_other_fields(store: Store) -> None:
+    await store.create(an_endpoint("ep_1", owner="me"))
+    await store.create(an_endpoint("ep_2", owner="me"))
+    await store.update(EndpointRecord, "ep_2", {"owner": "you", "checkpoint": "ckpt_2"})
+    page = await store.list(EndpointRecord, where={"owner": "me"})
+    assert [record.id for record in page.items] == ["ep_1"]
+    page = await store.list(EndpointRecord, where={"checkpoint": "ckpt_2", "owner": "you"})
+    assert [record.id for record in page.items] == ["ep_2"]
 
 
 async def test_a_tally_counts_each_state_and_follows_moves_and_deletions(store: Store) -> None:
     states = ["queued", "running", "paused"]
-    assert await store.tally(Kind.RUN, states) == {"queued": 0, "running": 0, "paused": 0}
+    assert await store.tally(RunRecord, states) == {"queued": 0, "running": 0, "paused": 0}
     await make_runs(store, "a", "b", "c", "d", state="queued")
-    await make_runs(store, "e")
-    await store.create(Kind.ENDPOINT, {"id": "x", "state": "queued"})
-    await store.update(Kind.RUN, "a", {"state": "running"})
-    await store.delete(Kind.RUN, "b")
-    assert await store.tally(Kind.RUN, states) == {"queued": 2, "running": 1, "paused": 0}
-    assert await store.tally(Kind.RUN, []) == {}
+    await make_runs(store, "e", state="failed")
+    await store.create(an_evaluation("x", state="queued"))
+    await store.update(RunRecord, "a", {"state": "running"})
+    await store.delete(RunRecord, "b")
+    assert await store.tally(RunRecord, states) == {"queued": 2, "running": 1, "paused": 0}
+    assert await store.tally(RunRecord, []) == {}
 
 
 async def test_a_page_may_begin_after_a_document_that_the_list_no_longer_holds(store: Store) -> None:
     await make_runs(store, "a", "b", "c", state="queued")
-    await store.update(Kind.RUN, "b", {"state": "running"})
+    await store.update(RunRecord, "b", {"state": "running"})
     assert await ids(store, where={"state": "queued"}, after="b") == ["a"]
 
 
 async def test_a_rare_value_of_a_key_without_an_index_is_found_far_down(store: Store) -> None:
-    await make_runs(store, "old", created=1, colour="red", owner="me")
+    await make_runs(store, "old", created=1, base="red", owner="me")
     for n in range(450):
         await make_runs(store, f"run_{n:03d}", owner="me")
-    assert await ids(store, where={"colour": "red"}, limit=1) == ["old"]
-    assert await ids(store, where={"colour": "red", "owner": "me"}) == ["old"]
+    assert await ids(store, where={"base": "red"}, limit=1) == ["old"]
+    assert await ids(store, where={"base": "red", "owner": "me"}) == ["old"]
 
 
 async def test_a_value_matches_whole_and_as_a_text(store: Store) -> None:
-    await make_runs(store, "number", name=5)
+    await make_runs(store, "number", attempt=5)
     await make_runs(store, "odd", name='it\'s "5":*?[x]\\')
-    await make_runs(store, "none", name=None)
-    assert await ids(store, where={"name": "5"}) == []
+    await make_runs(store, "none", job=None)
+    assert await ids(store, where={"attempt": "5"}) == []
+    assert await ids(store, where={"job": ""}) == []
     assert await ids(store, where={"name": 'it\'s "5":*?[x]\\'}) == ["odd"]
     assert await ids(store, where={"name": ""}) == []
 
 
 async def test_an_unknown_cursor_or_a_wrong_limit_is_refused(store: Store) -> None:
     with pytest.raises(MissingError, match="there is no run 'nobody'"):
-        await store.list(Kind.RUN, after="nobody")
+        await store.list(RunRecord, after="nobody")
     for limit in (0, 1001):
         with pytest.raises(ValueError, match="allowed are 1 to 1000"):
-            await store.list(Kind.RUN, limit=limit)
+            await store.list(RunRecord, limit=limit)
         with pytest.raises(ValueError, match="allowed are 1 to 1000"):
             await store.read("s", limit=limit)
     with pytest.raises(ValueError, match="cannot list by"):
-        await store.list(Kind.RUN, where={"x') OR 1=1 --": "y"})
+        await store.list(RunRecord, where={"x') OR 1=1 --": "y"})
+    with pytest.raises(ValueError, match="a run has no such field; did you mean 'state'"):
+        await store.list(RunRecord, where={"stat": "queued"})
 
 
 # Leases, answers, counters

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 from store_place import StorePlace, until
+from stored import a_run, an_endpoint
 
+from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import ConflictError, Entry, Kind, MissingError, Store
+from neuromas.services.store.base import ConflictError, Entry, MissingError, Store
 
 pytestmark = pytest.mark.anyio
 LONG_S = 60.0
@@ -122,13 +125,13 @@ async def test_a_reader_who_goes_away_takes_nothing_along(store: Store) -> None:
 
 async def test_what_one_client_wrote_is_there_for_the_next(place: StorePlace) -> None:
     first = place.open()
-    await first.create(Kind.RUN, {"id": "run_1", "owner": "me"})
+    await first.create(a_run(owner="me"))
     await first.append("s", [("a", {"n": 1})])
     assert await first.acquire("supervisor", "first", LONG_S)
     await first.close()
     await first.close()
     second = place.open()
-    assert [run["id"] for run in (await second.list(Kind.RUN, where={"owner": "me"})).items] == ["run_1"]
+    assert [run.id for run in (await second.list(RunRecord, where={"owner": "me"})).items] == ["run_1"]
     assert await second.append("s", [("a", {"n": 1}), ("b", {"n": 2})]) == 1
     assert not await second.acquire("supervisor", "second", LONG_S)
     await second.close()
@@ -136,22 +139,22 @@ async def test_what_one_client_wrote_is_there_for_the_next(place: StorePlace) ->
 
 async def test_writers_in_several_processes_lose_and_double_nothing(place: StorePlace, store: Store) -> None:
     rounds, names = 60, ["one", "two", "three"]
-    await store.create(Kind.RUN, {"id": "run_shared", "total": 0})
+    await store.create(a_run("run_shared"))
     writers = [place.writer(name, str(rounds)) for name in names]
     followed = await follow(store, "shared", rounds * (len(names) + 1))
     outputs = [(await asyncio.to_thread(writer.communicate, timeout=LONG_S))[0] for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     done = {key: sum(json.loads(output)[key] for output in outputs) for key in ("made", "new", "own", "moved")}
     assert done == {"made": rounds, "new": rounds, "own": 3 * rounds, "moved": rounds}
-    run = await store.get(Kind.RUN, "run_shared")
-    assert (run["total"], run["version"]) == (3 * rounds, 3 * rounds + 1)
+    run = await store.get(RunRecord, "run_shared")
+    assert (run.attempt, run.version) == (3 * rounds, 3 * rounds + 1)
     assert await store.count("shared", 0, 1e9) == 3 * rounds
     # The follower saw every entry, in the order that stands, although entries came while it read.
     assert followed == list(await store.read("shared", limit=1000))
     for name in names:
         own = [entry.document["place"] for entry in followed if entry.document.get("writer") == name]
         assert own == list(range(rounds))
-    assert len((await store.list(Kind.RUN, where={"state": "running"}, limit=1000)).items) == rounds
+    assert len((await store.list(RunRecord, where={"state": "running"}, limit=1000)).items) == rounds
 
 
 async def test_a_killed_writer_leaves_nothing_half_done(place: StorePlace, store: Store) -> None:
@@ -191,24 +194,29 @@ async def test_both_stores_answer_any_calls_alike(place: StorePlace, seed: int) 
 
 
 def _any_call(chance: random.Random) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    id, state = f"run_{chance.randrange(12)}", chance.choice(["queued", "running", "paused"])
+    id, state = f"ep_{chance.randrange(12)}", chance.choice(["deploying", "ready", "stopped"])
     keys = [(f"k{chance.randrange(30)}", {"n": chance.random()}) for _ in range(3)]
-    made = {"id": id, "created": chance.randrange(4), "state": state, "owner": chance.choice("ab"), "tag": "t"}
-    where = chance.choice([None, {"state": state}, {"owner": "a", "state": state}, {"tag": "t", "owner": "b"}])
+    made = an_endpoint(id, created=chance.randrange(4), state=state, owner=chance.choice("ab"), wanted="stop")
+    where = chance.choice([None, {"state": state}, {"owner": "a", "state": state}, {"wanted": "stop", "owner": "b"}])
+    after = chance.choice([None, id])
     return chance.choice(
         [
-            ("create", (Kind.RUN, made), {}),
-            ("get", (Kind.RUN, id), {}),
-            ("list", (Kind.RUN,), {"where": where, "after": chance.choice([None, id]), "limit": chance.randint(1, 5)}),
-            ("update", (Kind.RUN, id, {"state": "running", "owner": "c"}), {"states": [state]}),
-            ("update", (Kind.RUN, id, {"n": chance.random()}), {"version": chance.randint(1, 3)}),
-            ("delete", (Kind.RUN, id), {}),
+            ("create", (made,), {}),
+            ("get", (EndpointRecord, id), {}),
+            (
+                "list",
+                (EndpointRecord,),
+                {"where": where, "after": after, "limit": chance.randint(1, 5)},
+            ),
+            ("update", (EndpointRecord, id, {"state": "ready", "owner": "c"}), {"states": [state]}),
+            ("update", (EndpointRecord, id, {"served": chance.randrange(9)}), {"version": chance.randint(1, 3)}),
+            ("delete", (EndpointRecord, id), {}),
             ("append", (f"s{chance.randrange(2)}", keys), {}),
             ("read", (f"s{chance.randrange(2)}",), {"after": chance.randrange(60), "limit": chance.randint(1, 40)}),
             ("drop", (f"s{chance.randrange(9)}",), {}),
             ("acquire", (f"l{chance.randrange(3)}", chance.choice("xy"), LONG_S), {}),
             ("release", (f"l{chance.randrange(3)}", chance.choice("xy")), {}),
-            ("remember", (f"r{chance.randrange(20)}", made, LONG_S), {}),
+            ("remember", (f"r{chance.randrange(20)}", {"n": chance.random()}, LONG_S), {}),
             ("count", (f"c{chance.randrange(3)}", chance.randrange(5), 1e9), {}),
         ]
     )

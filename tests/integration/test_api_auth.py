@@ -16,7 +16,7 @@ from api_server import RUN, ApiServer, error_of, running_api, settings_over
 from neuromas.services.api.server import check_store
 from neuromas.services.keys import make_key, revoke_key
 from neuromas.services.logs import JsonFormatter
-from neuromas.services.records import Scope
+from neuromas.services.records.key import Scope
 from neuromas.services.settings import Settings, SettingsError
 
 CHAT = {"model": "none", "messages": [{"role": "user", "content": "hello"}]}
@@ -30,8 +30,8 @@ def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ApiServer]:
 
 def key(api: ApiServer, *scopes: str, **quota: int) -> tuple[str, dict[str, str]]:
     """Make a key; returns its id and the header that uses it."""
-    document, text = api.store(lambda store: make_key(store, "test", scopes or tuple(Scope), quota or None))
-    return document["id"], {"authorization": f"Bearer {text}"}
+    made, text = api.store(lambda store: make_key(store, "test", scopes or tuple(Scope), quota or None))
+    return made.id, {"authorization": f"Bearer {text}"}
 
 
 def ask(api: ApiServer, method: str, path: str, headers: dict[str, str], body: Any = None) -> httpx.Response:

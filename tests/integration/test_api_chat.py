@@ -14,8 +14,8 @@ import pytest
 from api_server import ApiServer, checkpoint_of, error_of, events_of, queued_run, running_api, settings_over
 from graph_upstream import Upstream, upstream
 
-from neuromas.services.records import EndpointState
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState
+from neuromas.services.store.base import Document
 
 QUESTION = [{"role": "user", "content": "f 1 2"}]
 
@@ -37,7 +37,7 @@ def deployed(api: ApiServer, name: str, url: str, **changes: Any) -> Document:
     run = queued_run(api)
     checkpoint = checkpoint_of(api, run, 3, 0.5)
     endpoint = api.client.post("/v1/endpoints", json={"name": name, "checkpoint": checkpoint["id"]}).json()
-    return api.change(Kind.ENDPOINT, endpoint["id"], **({"state": EndpointState.READY, "url": url} | changes))
+    return api.change(EndpointRecord, endpoint["id"], **({"state": EndpointState.READY, "url": url} | changes))
 
 
 def client(api: ApiServer) -> openai.OpenAI:
@@ -176,15 +176,16 @@ def test_an_endpoint_that_does_not_answer_is_told_as_such(api: ApiServer, graph:
 
     assert (ask().status_code, error_of(ask())["code"]) == (503, "endpoint_deploying")
     assert "retry-after" in ask().headers
-    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY)
+    api.change(EndpointRecord, endpoint["id"], state=EndpointState.READY)
     assert (ask().status_code, error_of(ask())["code"]) == (503, "endpoint_unavailable")
-    api.change(Kind.ENDPOINT, endpoint["id"], url=f"{graph.url}/nowhere")
+    api.change(EndpointRecord, endpoint["id"], url=f"{graph.url}/nowhere")
     # Whoever has the address does not know the route: a proxy says so while no replica is there.
     assert (ask().status_code, error_of(ask())["code"]) == (503, "endpoint_unavailable")
-    api.change(Kind.ENDPOINT, endpoint["id"], url=graph.url, name="gone")
+    stored = api.store(lambda store: store.get(EndpointRecord, endpoint["id"]))
+    api.put(stored.model_copy(update={"url": graph.url, "name": "gone"}))
     body["model"] = "gone"
     assert (ask().status_code, error_of(ask())["param"]) == (404, "model")
-    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED)
+    api.change(EndpointRecord, endpoint["id"], state=EndpointState.STOPPED)
     assert (ask().status_code, error_of(ask())["code"]) == (404, "model_not_found")
 
 
@@ -249,7 +250,7 @@ def test_an_endpoint_is_deployed_swapped_and_stopped(api: ApiServer) -> None:
     taken = api.client.post("/v1/endpoints", json=body | {"checkpoint": second["id"]})
     assert (taken.status_code, error_of(taken)["code"]) == (409, "name_taken")
     path = f"/v1/endpoints/{endpoint['id']}"
-    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY, url="/engine")
+    api.change(EndpointRecord, endpoint["id"], state=EndpointState.READY, url="/engine")
     swapped = api.client.patch(path, json={"checkpoint": f"{run['id']}@best", "max_replicas": 2}).json()
     assert (swapped["checkpoint"], swapped["generation"], swapped["state"]) == (second["id"], 2, "ready")
     assert (swapped["replicas"], swapped["max_replicas"]) == (1, 2)
@@ -260,7 +261,7 @@ def test_an_endpoint_is_deployed_swapped_and_stopped(api: ApiServer) -> None:
     assert api.client.delete(path).status_code == 200
     assert api.client.patch(path, json={"replicas": 2}).status_code == 409
     assert api.client.post("/v1/endpoints", json=body).status_code == 409
-    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED)
+    api.change(EndpointRecord, endpoint["id"], state=EndpointState.STOPPED)
     revived = api.client.post("/v1/endpoints", json=body)
     assert (revived.status_code, revived.json()["id"]) == (202, endpoint["id"])
     assert (revived.json()["generation"], revived.json()["state"], revived.json()["wanted"]) == (3, "deploying", "run")

@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
+from stored import a_checkpoint, a_run
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.export import export
 from neuromas.run.outcome import RunResult
 from neuromas.run.run import run
-from neuromas.services.records import EndpointState, EvaluationState, RunState
-from neuromas.services.store.base import Kind
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState
+from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
+from neuromas.services.records.run import RunRecord, RunState
 from neuromas.spec.parse import parse_run_spec
 
 SPEC: dict[str, Any] = {
@@ -47,11 +49,9 @@ def train(api: ApiServer, small_base: Path, name: str, **changes: Any) -> tuple[
     result = run(spec, api.settings.runs_dir / name)
     folder = find_trained(result.folder).checkpoint
     id = f"ckpt_{name:0>16}"
-    document = {"id": f"run_{name}", "object": "run", "name": name, "state": RunState.SUCCEEDED, "spec": {}}
-    api.put(Kind.RUN, document)
+    api.put(a_run(f"run_{name}", name=name, state=RunState.SUCCEEDED))
     path = str(folder.relative_to(api.settings.data_dir))
-    record = {"object": "checkpoint", "run": f"run_{name}", "stage": 0, "step": 2, "kind": "training", "state": None}
-    api.put(Kind.CHECKPOINT, {"id": id, "path": path, "nodes": 3, "accuracy": 0.5, "stage_name": "s", **record})
+    api.put(a_checkpoint(id, run=f"run_{name}", step=2, path=path, nodes=3, accuracy=0.5))
     return result, id
 
 
@@ -133,8 +133,7 @@ def test_an_altered_checkpoint_is_not_exported(api: ApiServer, small_base: Path)
 
 def test_a_record_that_leads_out_of_the_data_folder_is_not_followed(api: ApiServer, tmp_path: Path) -> None:
     for path in ("../outside", str(tmp_path), "."):
-        record = {"object": "checkpoint", "run": "run_outside", "stage": 0, "step": 1, "state": None, "path": path}
-        api.put(Kind.CHECKPOINT, {"id": "ckpt_outside", **record})
+        api.put(a_checkpoint("ckpt_outside", run="run_outside", path=path))
         assert api.client.get("/v1/checkpoints/ckpt_outside/export").status_code == 409
 
 
@@ -163,16 +162,16 @@ def test_a_checkpoint_is_deleted_when_nothing_needs_it(api: ApiServer) -> None:
         return str(error_of(answer)["message"])
 
     assert "its run, which is queued" in refusal()
-    api.change(Kind.RUN, run["id"], state=RunState.SUCCEEDED)
+    api.change(RunRecord, run["id"], state=RunState.SUCCEEDED)
     child = api.client.post(f"/v1/runs/{run['id']}/grow", json={"plan": {"edits": [{"edit": "append"}]}}).json()
     assert child["id"] in refusal()
     api.client.post(f"/v1/runs/{child['id']}/cancel").raise_for_status()
     evaluation = api.client.post("/v1/evaluations", json={"checkpoint": id}).json()
     assert evaluation["id"] in refusal()
-    api.change(Kind.EVALUATION, evaluation["id"], state=EvaluationState.FAILED)
+    api.change(EvaluationRecord, evaluation["id"], state=EvaluationState.FAILED)
     endpoint = api.client.post("/v1/endpoints", json={"name": f"e-{id[-8:]}", "checkpoint": id}).json()
     assert endpoint["name"] in refusal()
-    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED)
+    api.change(EndpointRecord, endpoint["id"], state=EndpointState.STOPPED)
     assert api.client.delete(path).json() == {"id": id, "object": "checkpoint", "deleted": True}
     assert api.client.get(path).status_code == 404
     assert api.client.delete(path).status_code == 404
@@ -190,7 +189,7 @@ def test_evaluations_are_queued_and_read(api: ApiServer) -> None:
     assert (answer.status_code, evaluation["state"]) == (202, "queued")
     assert (evaluation["checkpoint"], evaluation["run"], evaluation["examples"]) == (best["id"], run["id"], 16)
     result = {"accuracy": {"greedy": {"value": 0.5}}}
-    api.change(Kind.EVALUATION, evaluation["id"], state=EvaluationState.SUCCEEDED, result=result)
+    api.change(EvaluationRecord, evaluation["id"], state=EvaluationState.SUCCEEDED, result=result)
     assert api.client.get(f"/v1/evaluations/{evaluation['id']}").json()["result"] == result
     listed = api.client.get("/v1/evaluations", params={"run": run["id"], "state": "succeeded"}).json()["data"]
     assert [entry["id"] for entry in listed] == [evaluation["id"]]

@@ -25,11 +25,19 @@ from hypothesis.strategies import SearchStrategy, booleans, integers
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from stored import an_endpoint
 
 from neuromas.services.api.app import make_app
-from neuromas.services.records import CLUSTER, events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.cluster import ClusterRecord
+from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.evaluation import EvaluationRecord
+from neuromas.services.records.record import Record
+from neuromas.services.records.run import RunRecord
+from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.topology import TopologyRecord
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.store.base import Document
 from neuromas.services.store.open import open_store
 
 CI_CASES = 600
@@ -65,7 +73,7 @@ EXAMPLES = math.ceil(CASES / len(OPERATIONS))
 @pytest.fixture(scope="module")
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, word_base: Path
-) -> Iterator[tuple[ApiServer, list[tuple[Kind, Document]]]]:
+) -> Iterator[tuple[ApiServer, list[Record]]]:
     with ExitStack() as stack:
         graph = stack.enter_context(upstream(word_base, "solver"))
         # Whoever answers at Ray's address counts as there; Ray itself has no part in what is tested here.
@@ -76,43 +84,39 @@ def served(
 
 
 @pytest.fixture
-def api(served: tuple[ApiServer, list[tuple[Kind, Document]]]) -> ApiServer:
+def api(served: tuple[ApiServer, list[Record]]) -> ApiServer:
     """Give the server with everything there, whatever the cases of other tests have deleted or changed."""
-    server, documents = served
-    for endpoint in server.store(lambda store: store.list(Kind.ENDPOINT, limit=1000)).items:
-        server.store(lambda store, id=endpoint["id"]: store.delete(Kind.ENDPOINT, id))  # nobody deploys them: 503
-    for kind, document in documents:
-        server.put(kind, document)
+    server, records = served
+    for endpoint in server.store(lambda store: store.list(EndpointRecord, limit=1000)).items:
+        server.store(lambda store, id=endpoint.id: store.delete(EndpointRecord, id))  # nobody deploys them: 503
+    for record in records:
+        server.put(record)
     return server
 
 
-def populate(api: ApiServer, graph_url: str) -> list[tuple[Kind, Document]]:
+def populate(api: ApiServer, graph_url: str) -> list[Record]:
     """Return one of everything, under the ids that the document's examples name; streams and files are made."""
     topology = api.client.post("/v1/topologies", json={"layers": [2]}).json()
-    found = [(Kind.TOPOLOGY, topology | {"id": KNOWN["topology_id"][0], "state": None})]
+    found: list[Record] = [TopologyRecord.model_validate(topology | {"id": KNOWN["topology_id"][0]})]
     run: Document = api.client.post("/v1/runs", json=RUN).json()
-    stored = api.store(lambda store: store.get(Kind.RUN, run["id"]))
+    stored = api.store(lambda store: store.get(RunRecord, run["id"])).to_document()
     metrics = {"rollout/reward_mean": 0.5, "train/kl": None}
     for id, state in zip(KNOWN["run_id"], ("queued", "succeeded"), strict=True):
         own = stored | {"id": id, "state": state, "latest": metrics, "accuracy": 0.5}
-        found.append((Kind.RUN, own))
+        found.append(RunRecord.model_validate(own))
         api.tell(events_stream(id), {"type": "step", "stage": 0, "step": 1, "time_s": 1.0, "metrics": metrics})
         api.tell(rollouts_stream(id), {"stage": 0, "step": 1, "example": "e", "messages": []})
         api.tell(logs_stream(id), {"time": 1.0, "message": "begin"})
         checkpoint = checkpoint_of(api, own, 3, 0.5)
     known = KNOWN["checkpoint_id"][0]
     best = {"id": known, "run": KNOWN["run_id"][0], "accuracy": 0.9}
-    found.append((Kind.CHECKPOINT, checkpoint | best))
-    endpoint = {
-        "object": "endpoint", "name": "solver", "checkpoint": known, "run": run["id"], "state": "ready",
-        "wanted": "run", "replicas": 1, "max_replicas": 1, "generation": 1, "error": None, "url": graph_url,
-        "owner": "local",
-    }  # fmt: skip
-    found.append((Kind.ENDPOINT, endpoint | {"id": KNOWN["endpoint_id"][0]}))
-    api.put(*found[-2])  # the checkpoint
+    found.append(CheckpointRecord.model_validate(checkpoint | best))
+    ready = {"checkpoint": known, "run": run["id"], "state": "ready", "url": graph_url}
+    found.append(an_endpoint(KNOWN["endpoint_id"][0], name="solver", **ready))
+    api.put(found[-2])  # the checkpoint
     evaluation = api.client.post("/v1/evaluations", json={"checkpoint": known, "examples": 8}).raise_for_status().json()
-    found.append((Kind.SERVICE, {"id": CLUSTER, "fault": "", "seen": time.time() + 3600}))  # for readiness
-    return [*found, (Kind.EVALUATION, evaluation | {"id": KNOWN["evaluation_id"][0]})]
+    found.append(ClusterRecord(fault="", seen=time.time() + 3600))  # for readiness
+    return [*found, EvaluationRecord.model_validate(evaluation | {"id": KNOWN["evaluation_id"][0]})]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from api_server import RUN, ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
 
-from neuromas.services.store.base import Kind
+from neuromas.services.records.endpoint import EndpointRecord
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -131,4 +131,4 @@ def test_a_name_that_is_taken_is_told_to_all_but_one(api: ApiServer) -> None:
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(deploy, checkpoints)) == [202, 409]
     assert len(api.client.get("/v1/endpoints").json()["data"]) == 1
-    assert api.store(lambda store: store.list(Kind.ENDPOINT)).items[0]["generation"] == 1
+    assert api.store(lambda store: store.list(EndpointRecord)).items[0].generation == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from api_server import RUN, ApiServer, error_of, queued_run, running_api, settings_over
 
-from neuromas.services.store.base import Kind
+from neuromas.services.records.run import RunRecord
 
 MAX_BODY = 20_000
 
@@ -118,7 +118,7 @@ def test_readiness_names_what_is_missing(api: ApiServer) -> None:
 def test_prometheus_reads_requests_and_runs(api: ApiServer) -> None:
     run = queued_run(api)
     api.change(
-        Kind.RUN,
+        RunRecord,
         run["id"],
         state="running",
         started=run["created"] + 5,

@@ -12,9 +12,10 @@ import pytest
 from api_server import RUN, ApiServer, error_of, events_of, queued_run, running_api
 from redis_server import RedisServer, running_redis
 
-from neuromas.services.records import events_stream
+from neuromas.services.records.run import RunRecord
+from neuromas.services.records.streams import events_stream
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.store.base import Document
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_followers_stay_and_miss_nothing(api: ApiServer, redis_server: RedisServ
     redis_server.start()
     api.tell(events_stream(run["id"]), step(2), step(3))
     wait_for('"step":3')
-    api.change(Kind.RUN, run["id"], state="succeeded")
+    api.change(RunRecord, run["id"], state="succeeded")
     api.tell(events_stream(run["id"]), {"type": "state", "state": "succeeded", "time_s": 0.0})
     thread.join(60)
     events = events_of("\n".join(lines))

@@ -12,7 +12,8 @@ import pytest
 from api_server import RUN, ApiServer, checkpoint_of, error_of, running_api, settings_over
 
 from neuromas.services.keys import find_key, make_key, rotate_key
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.records.key import KeyRecord
+from neuromas.services.store.base import Document
 
 Headers = dict[str, str]
 
@@ -25,8 +26,8 @@ def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ApiServer]:
 
 def key(api: ApiServer, *scopes: str, **more: Any) -> tuple[str, Headers]:
     wanted = scopes or ("read", "train", "serve")
-    document, text = api.store(lambda store: make_key(store, "test", wanted, **more))
-    return document["id"], {"authorization": f"Bearer {text}"}
+    made, text = api.store(lambda store: make_key(store, "test", wanted, **more))
+    return made.id, {"authorization": f"Bearer {text}"}
 
 
 def ask(api: ApiServer, method: str, path: str, headers: Headers, body: Any = None) -> httpx.Response:
@@ -85,13 +86,13 @@ def test_owners_their_project_and_admins_do(api: ApiServer, who: str) -> None:
 def test_a_rotated_key_owns_what_the_old_one_made_and_the_old_one_expires(api: ApiServer) -> None:
     id, old = key(api, project="p")
     run = ask(api, "POST", "/v1/runs", old, RUN).json()
-    document, text = api.store(lambda store: rotate_key(store, id, 3600))
+    made, text = api.store(lambda store: rotate_key(store, id, 3600))
     new = {"authorization": f"Bearer {text}"}
-    assert document["id"] != id
+    assert made.id != id
     assert ask(api, "POST", f"/v1/runs/{run['id']}/pause", new).status_code == 200
     assert ask(api, "POST", "/v1/runs", new, RUN).json()["owner"] == run["owner"] == id
     assert ask(api, "GET", "/v1/runs", old).status_code == 200
-    api.change(Kind.KEY, id, expires=int(time.time()) - 1)
+    api.change(KeyRecord, id, expires=int(time.time()) - 1)
     assert api.store(lambda store: find_key(store, old["authorization"].partition(" ")[2])) is None
 
 
@@ -103,9 +104,9 @@ def test_an_expired_key_is_refused(api: ApiServer) -> None:
 
 def test_the_last_use_of_a_key_is_known(api: ApiServer) -> None:
     id, headers = key(api)
-    assert api.store(lambda store: store.get(Kind.KEY, id))["used"] is None
+    assert api.store(lambda store: store.get(KeyRecord, id)).used is None
     ask(api, "GET", "/v1/runs", headers)
-    assert abs(api.store(lambda store: store.get(Kind.KEY, id))["used"] - time.time()) < 60
+    assert abs(api.store(lambda store: store.get(KeyRecord, id)).used - time.time()) < 60
 
 
 def test_the_audit_log_tells_who_did_what_and_who_was_refused(api: ApiServer) -> None:

@@ -11,7 +11,7 @@ import pytest
 from api_server import RUN, ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
 
 from neuromas.cli.main import main
-from neuromas.services.store.base import Kind
+from neuromas.services.records.run import RunRecord
 
 TOO_LARGE = {"edit": "append", "layers": [10**9]}
 APPEND = {"edits": [{"edit": "append", "layers": [1]}]}
@@ -122,7 +122,7 @@ def test_a_waiting_run_is_moved_at_once_and_every_state_is_told(api: ApiServer) 
 
 def test_of_a_running_run_the_wish_is_written_down(api: ApiServer) -> None:
     run = queued_run(api)
-    api.change(Kind.RUN, run["id"], state="running", job="job")
+    api.change(RunRecord, run["id"], state="running", job="job")
     paused = api.client.post(f"/v1/runs/{run['id']}/pause").json()
     assert (paused["state"], paused["wanted"]) == ("running", "pause")
     assert api.client.post(f"/v1/runs/{run['id']}/resume").json()["wanted"] == "run"

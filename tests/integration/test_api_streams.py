@@ -13,8 +13,9 @@ import httpx
 import pytest
 from api_server import ApiServer, error_of, events_of, queued_run, running_api, settings_over
 
-from neuromas.services.records import events_stream, rollouts_stream
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.records.run import RunRecord
+from neuromas.services.records.streams import events_stream, rollouts_stream
+from neuromas.services.store.base import Document
 
 FOLLOW = {"accept": "text/event-stream"}
 
@@ -32,7 +33,7 @@ def step(number: int) -> Document:
 
 
 def end(api: ApiServer, run_id: str, state: str = "succeeded") -> None:
-    api.change(Kind.RUN, run_id, state=state)
+    api.change(RunRecord, run_id, state=state)
     api.tell(events_stream(run_id), {"type": "state", "state": state, "time_s": 2.0})
 
 

@@ -11,8 +11,7 @@ import pytest
 from api_server import RUN, ApiServer, checkpoint_of, queued_run, running_api, settings_over
 
 from neuromas.cli.main import main
-from neuromas.services.records import EndpointState
-from neuromas.services.store.base import Kind
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 
 Say = Callable[..., dict[str, Any]]
 
@@ -65,18 +64,18 @@ def test_an_endpoint_is_deployed_swapped_and_deleted(api: ApiServer, say: Say) -
     first, second = checkpoint_of(api, run, 1, 0.5), checkpoint_of(api, run, 2, 0.4)
     endpoint = say("endpoints", "deploy", "solver", f"{run['id']}@best")
     assert (endpoint["checkpoint"], endpoint["state"], endpoint["served"]) == (first["id"], "deploying", None)
-    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY, url="/engine", served=1)
+    api.change(EndpointRecord, endpoint["id"], state=EndpointState.READY, url="/engine", served=1)
     assert say("endpoints", "deploy", "solver", f"{run['id']}@best", "--wait")["state"] == "ready"
 
     swapped = say("endpoints", "swap", "solver", f"{run['id']}@latest")
     assert (swapped["checkpoint"], swapped["state"]) == (second["id"], "ready")
     assert (swapped["generation"], swapped["served"]) == (2, 1)
-    api.change(Kind.ENDPOINT, endpoint["id"], error={"code": "swap_failed", "message": "wrong rank", "param": None})
+    api.change(EndpointRecord, endpoint["id"], error={"code": "swap_failed", "message": "wrong rank", "param": None})
     refused = say("endpoints", "swap", "solver", second["id"], "--wait", code=1)["error"]
     assert (refused["code"], refused["message"]) == ("swap_failed", "endpoint solver failed: wrong rank")
 
     assert say("endpoints", "delete", "solver")["wanted"] == "stop"
-    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.STOPPED, served=None)
+    api.change(EndpointRecord, endpoint["id"], state=EndpointState.STOPPED, served=None)
     assert say("endpoints", "delete", "solver", "--wait")["state"] == "stopped"
     assert [one["state"] for one in say("endpoints", "list")["data"]] == ["stopped"]
 
@@ -86,7 +85,7 @@ def test_a_swap_and_a_stop_under_way_are_said(api: ApiServer, capsys: pytest.Cap
     checkpoint_of(api, run, 1)
     assert main(["endpoints", "deploy", "solver", f"{run['id']}@latest", "--server", api.url]) == 0
     endpoint = json.loads(api.client.get("/v1/endpoints/solver").text)
-    api.change(Kind.ENDPOINT, endpoint["id"], state=EndpointState.READY, url="/engine", served=1, generation=2)
+    api.change(EndpointRecord, endpoint["id"], state=EndpointState.READY, url="/engine", served=1, generation=2)
     capsys.readouterr()
     assert main(["endpoints", "list", "--server", api.url]) == 0
     assert capsys.readouterr().out.split()[:2] == ["solver", "swapping"]

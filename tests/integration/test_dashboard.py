@@ -12,9 +12,11 @@ from api_server import ApiServer, checkpoint_of, queued_run, running_api
 from dashboard_world import DESKTOP, PHONE, adopt, aside, opened, trained_run
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from neuromas.services.records import RunState, events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.run import RunRecord, RunState
+from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.store.base import Document
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>"
@@ -57,7 +59,7 @@ def begun(api: ApiServer, name: str) -> Document:
     stage |= {"steps": 9, "trainable_parameters": 10, "first_step": 0, "time_s": 1000.0}
     aside(lambda: api.tell(events_stream(run["id"]), stage))
     progress = {"stage": 0, "stage_name": "stage-0", "step": 0, "steps": 9, "nodes": 2, "level": None, "eta_s": None}
-    return aside(lambda: api.change(Kind.RUN, run["id"], state=RunState.RUNNING, attempt=1, progress=progress))
+    return aside(lambda: api.change(RunRecord, run["id"], state=RunState.RUNNING, attempt=1, progress=progress))
 
 
 def test_the_list_shows_what_each_run_has_come_to(browser: Browser, api: ApiServer, run: Document) -> None:
@@ -71,7 +73,7 @@ def test_the_list_shows_what_each_run_has_come_to(browser: Browser, api: ApiServ
         page.get_by_label("State").select_option("succeeded")
         expect(row(page, waiting["name"])).to_have_count(0)
         expect(ended).to_be_visible()
-        aside(lambda: api.change(Kind.RUN, waiting["id"], state="succeeded"))
+        aside(lambda: api.change(RunRecord, waiting["id"], state="succeeded"))
         page.reload()
         expect(page.get_by_label("State")).to_have_value("succeeded")
         expect(row(page, waiting["name"])).to_be_visible()
@@ -93,7 +95,7 @@ def test_a_run_is_shown_as_it_goes_on(browser: Browser, api: ApiServer) -> None:
         evaluated = {"type": "evaluated", "stage": 0, "step": 3, "mode": "greedy", "correct": 6, "examples": 8}
         aside(lambda: api.tell(stream, evaluated | {"time_s": 1004.0, "level": None, "purpose": "evaluation"}))
         expect(curve).to_have_attribute("aria-label", re.compile("held out, greedy 75 % at 3"))
-        aside(lambda: api.change(Kind.RUN, run["id"], state="succeeded"))
+        aside(lambda: api.change(RunRecord, run["id"], state="succeeded"))
         aside(lambda: api.tell(stream, {"type": "state", "state": "succeeded", "attempt": 1, "time_s": 1005.0}))
         expect(page.locator(".state-line .state")).to_have_text("succeeded")
         expect(page.locator("#announcer")).to_have_text("Run goes-on is succeeded")
@@ -236,7 +238,7 @@ def test_text_of_the_server_is_never_markup(browser: Browser, api: ApiServer) ->
     notice = {"type": "notice", "message": HOSTILE, "severity": "warning", "time_s": 1.0}
     aside(lambda: api.tell(events_stream(run["id"]), notice, step(1, 0.0)))
     error = {"code": "x", "message": HOSTILE, "param": HOSTILE}
-    aside(lambda: api.change(Kind.RUN, run["id"], state="failed", error=error))
+    aside(lambda: api.change(RunRecord, run["id"], state="failed", error=error))
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         expect(page.locator(".rollout .question")).to_have_text(HOSTILE)
         expect(page.locator(".problem")).to_contain_text(HOSTILE)
@@ -279,10 +281,10 @@ def test_checkpoints_are_deployed_evaluated_exported_and_deleted(
         expect(page.get_by_role("button", name="Ask")).to_be_disabled()
         endpoint = aside(lambda: api.client.get("/v1/endpoints/by-page").json())
         ready = {"state": "ready", "url": "/engine", "generation": 2}
-        aside(lambda: api.change(Kind.ENDPOINT, endpoint["id"], **ready, served=1))
+        aside(lambda: api.change(EndpointRecord, endpoint["id"], **ready, served=1))
         expect(page.locator(".state-line .state")).to_have_text("swapping")
         expect(page.get_by_role("button", name="Ask")).to_be_enabled()
-        aside(lambda: api.change(Kind.ENDPOINT, endpoint["id"], served=2))
+        aside(lambda: api.change(EndpointRecord, endpoint["id"], served=2))
         expect(page.locator(".state-line .state")).to_have_text("ready")
     assert api.client.get(f"/v1/checkpoints/{older['id']}").status_code == 404
     assert api.client.get("/v1/endpoints/by-page").json()["checkpoint"] == newest["id"]
@@ -292,7 +294,7 @@ def test_checkpoints_are_deployed_evaluated_exported_and_deleted(
 
 def test_a_run_is_grown_and_its_family_shown(browser: Browser, api: ApiServer) -> None:
     parent = queued_run(api, name="parent")
-    aside(lambda: api.change(Kind.RUN, parent["id"], state="succeeded"))
+    aside(lambda: api.change(RunRecord, parent["id"], state="succeeded"))
     checkpoint = aside(lambda: checkpoint_of(api, parent, 2, 0.5))
     with opened(browser, api.at(f"#/runs/{parent['id']}")) as page:
         page.get_by_role("link", name="Grow checkpoint of step 2").click()

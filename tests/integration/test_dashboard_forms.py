@@ -14,9 +14,10 @@ from dashboard_world import ROOT, answering, aside, opened
 from playwright.sync_api import Browser, Page, Route, expect
 
 from neuromas.services.keys import make_key
-from neuromas.services.records import Scope
+from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.key import Scope
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.base import Document, Store
 
 pytestmark = pytest.mark.browser
 QUESTION = "f 1 2"
@@ -188,7 +189,7 @@ def deployed(api: ApiServer, name: str, url: str) -> Document:
     run = queued_run(api, name=f"run-of-{name}")
     checkpoint = aside(lambda: checkpoint_of(api, run, 3, 0.5))
     endpoint = api.client.post("/v1/endpoints", json={"name": name, "checkpoint": checkpoint["id"]}).json()
-    return aside(lambda: api.change(Kind.ENDPOINT, endpoint["id"], state="ready", url=url))
+    return aside(lambda: api.change(EndpointRecord, endpoint["id"], state="ready", url=url))
 
 
 def test_an_answer_streams_and_every_node_is_heard(browser: Browser, api: ApiServer, word_base: Path) -> None:

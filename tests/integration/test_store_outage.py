@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from redis_server import RedisServer, running_redis
 from store_place import until
+from stored import a_run
 
+from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import Settings
 from neuromas.services.store import redis as redis_store
 from neuromas.services.store import sqlite as sqlite_store
-from neuromas.services.store.base import Entry, Kind, Store, StoreUnavailableError, StoreUnusableError
+from neuromas.services.store.base import Entry, Store, StoreUnavailableError, StoreUnusableError
 from neuromas.services.store.open import open_store
 
 pytestmark = pytest.mark.anyio
@@ -42,11 +44,11 @@ async def store(server: RedisServer) -> AsyncIterator[Store]:
 def every_call(store: Store) -> Calls:
     return {
         "ping": store.ping,
-        "create": lambda: store.create(Kind.RUN, {"id": "run_new"}),
-        "get": lambda: store.get(Kind.RUN, "run_1"),
-        "list": lambda: store.list(Kind.RUN, where={"owner": "me", "state": "queued"}),
-        "update": lambda: store.update(Kind.RUN, "run_1", {"state": "running"}, states=["queued"]),
-        "delete": lambda: store.delete(Kind.RUN, "run_2"),
+        "create": lambda: store.create(a_run("run_new")),
+        "get": lambda: store.get(RunRecord, "run_1"),
+        "list": lambda: store.list(RunRecord, where={"owner": "me", "state": "queued"}),
+        "update": lambda: store.update(RunRecord, "run_1", {"state": "running"}, states=["queued"]),
+        "delete": lambda: store.delete(RunRecord, "run_2"),
         "append": lambda: store.append("s", [("k", {"n": 1})]),
         "read": lambda: store.read("s"),
         "drop": lambda: store.drop("t"),
@@ -61,7 +63,7 @@ async def test_while_redis_is_gone_every_call_says_so_and_afterwards_all_is_ther
     server: RedisServer, store: Store
 ) -> None:
     for id in ("run_1", "run_2"):
-        await store.create(Kind.RUN, {"id": id, "owner": "me", "state": "queued"})
+        await store.create(a_run(id, owner="me"))
     await store.append("s", [("a", {"n": 0})])
     assert await store.acquire("held", "somebody", 600)
     server.kill()
@@ -72,8 +74,8 @@ async def test_while_redis_is_gone_every_call_says_so_and_afterwards_all_is_ther
         assert time.monotonic() - began < 5, name
     server.start()
     # The same client, at its first call: nothing has to be made anew, and nothing of the calls above happened.
-    documents = (await store.list(Kind.RUN, where={"owner": "me", "state": "queued"})).items
-    assert [(document["id"], document["version"]) for document in documents] == [("run_2", 1), ("run_1", 1)]
+    runs = (await store.list(RunRecord, where={"owner": "me", "state": "queued"})).items
+    assert [(run.id, run.version) for run in runs] == [("run_2", 1), ("run_1", 1)]
     assert [entry.document for entry in await store.read("s")] == [{"n": 0}]
     assert not await store.acquire("held", "me", 60)
     for call in every_call(store).values():
@@ -139,16 +141,16 @@ async def test_a_redis_that_hangs_counts_as_gone(
 
 
 async def test_a_full_redis_refuses_changes_and_answers_questions(server: RedisServer, store: Store) -> None:
-    await store.create(Kind.RUN, {"id": "run_1"})
+    await store.create(a_run())
     with server.client as client:
         client.config_set("maxmemory", "1")
         with pytest.raises(StoreUnavailableError, match="refuses"):
-            await store.create(Kind.RUN, {"id": "run_2"})
+            await store.create(a_run("run_2"))
         with pytest.raises(StoreUnavailableError, match="refuses"):
             await store.append("s", [("a", {})])
-        assert (await store.get(Kind.RUN, "run_1"))["version"] == 1
+        assert (await store.get(RunRecord, "run_1")).version == 1
         client.config_set("maxmemory", "0")
-    assert (await store.create(Kind.RUN, {"id": "run_2"}))[1]
+    assert (await store.create(a_run("run_2")))[1]
 
 
 async def test_a_wrong_password_is_an_unavailable_store_and_is_never_shown(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ async def test_a_wrong_password_is_an_unavailable_store_and_is_never_shown(tmp_p
 
 async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     store = open_store(Settings(data_dir=tmp_path / "data"))
-    await store.create(Kind.KEY, {"id": "key_1"})
+    await store.create(a_run())
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()}
     assert modes == {"store.db": 0o600, "store.db-wal": 0o600, "store.db-shm": 0o600}
     await store.close()
@@ -178,15 +180,15 @@ async def test_a_file_that_another_process_holds_is_unavailable_for_changes_only
 ) -> None:
     monkeypatch.setattr(sqlite_store, "BUSY_S", 0.1)
     store = open_store(Settings(data_dir=tmp_path))
-    await store.create(Kind.RUN, {"id": "run_1"})
+    await store.create(a_run())
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailableError, match="locked"):
-        await store.update(Kind.RUN, "run_1", {"n": 1})
-    assert (await store.get(Kind.RUN, "run_1"))["version"] == 1
+        await store.update(RunRecord, "run_1", {"attempt": 1})
+    assert (await store.get(RunRecord, "run_1")).version == 1
     other.execute("ROLLBACK")
     other.close()
-    assert (await store.update(Kind.RUN, "run_1", {"n": 1}))["version"] == 2
+    assert (await store.update(RunRecord, "run_1", {"attempt": 1})).version == 2
     await store.close()
 
 

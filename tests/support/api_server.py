@@ -18,8 +18,10 @@ from redis_server import RedisServer
 
 from neuromas.services.api.server import Server, listen, make_server
 from neuromas.services.api.service import Service
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.record import Record
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.base import Document, Store
 from neuromas.services.store.open import open_store
 
 T = TypeVar("T")
@@ -68,19 +70,26 @@ class ApiServer:
 
         return asyncio.run(run())
 
-    def put(self, kind: Kind, document: Document) -> Document:
-        """Add a document; one that is there already is replaced."""
+    def put(self, record: Record) -> Document:
+        """Add a record; one that is there already is replaced."""
 
         async def add(store: Store) -> Document:
-            await store.delete(kind, document["id"])
-            stored, _ = await store.create(kind, document)
-            return stored
+            await store.delete(type(record), record.id)
+            stored, _ = await store.create(record)
+            return stored.to_document()
 
         return self.store(add)
 
-    def change(self, kind: Kind, id: str, **change: Any) -> Document:
-        """Change a document, as the supervisor would."""
-        return self.store(lambda store: store.update(kind, id, change))
+    def change(self, kind: type[Record], id: str, **change: Any) -> Document:
+        """Update a record, as the supervisor would; what has not begun is begun before it ends."""
+
+        async def update(store: Store) -> Document:
+            stored, state = await store.get(kind, id), change.get("state")
+            if state not in (None, stored.state, *stored.moves.get(stored.state, ())):
+                await store.update(kind, id, {"state": "running"})
+            return (await store.update(kind, id, change)).to_document()
+
+        return self.store(update)
 
     def tell(self, stream: str, *events: Document) -> None:
         """Append events to a stream, each under a key of its own."""
@@ -146,20 +155,16 @@ def checkpoint_of(api: ApiServer, run: Document, step: int, accuracy: float | No
     folder.mkdir(parents=True)
     (folder / "topology.json").write_text(json.dumps(run["spec"]["topology"]))
     return api.put(
-        Kind.CHECKPOINT,
-        {
-            "id": "ckpt_" + hashlib.sha256(f"{run['id']}/{name}".encode()).hexdigest()[:16],
-            "object": "checkpoint",
-            "state": None,
-            "run": run["id"],
-            "stage": stage,
-            "stage_name": f"stage-{stage}",
-            "step": step,
-            "kind": "training",
-            "path": path,
-            "nodes": len(run["spec"]["topology"]["nodes"]),
-            "accuracy": accuracy,
-        },
+        CheckpointRecord(
+            id="ckpt_" + hashlib.sha256(f"{run['id']}/{name}".encode()).hexdigest()[:16],
+            run=run["id"],
+            stage=stage,
+            stage_name=f"stage-{stage}",
+            step=step,
+            path=path,
+            nodes=len(run["spec"]["topology"]["nodes"]),
+            accuracy=accuracy,
+        )
     )
 
 

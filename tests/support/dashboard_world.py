@@ -21,11 +21,11 @@ from neuromas.engines.scripted import ScriptedEngine
 from neuromas.journal import lines as journal
 from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, SPEC_FILE
 from neuromas.rollout.prompt import make_renderer
-from neuromas.services.records import RunState
+from neuromas.services.records.run import RunRecord, RunState
 from neuromas.services.runs.checkpoints import Registrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.state import tell_state
-from neuromas.services.store.base import Document, Kind, Store
+from neuromas.services.store.base import Document, Store
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
@@ -100,7 +100,7 @@ def adopt(api: ApiServer, folder: Path, *, ended: bool = True, **changes: Any) -
             await tell_state(store, run["id"], RunState.SUCCEEDED, 1)
 
     api.store(tell)
-    return api.change(Kind.RUN, run["id"], **(_record(place, ended) | changes))
+    return api.change(RunRecord, run["id"], **(_record(place, ended) | changes))
 
 
 def _record(folder: Path, ended: bool) -> Document:

@@ -6,18 +6,21 @@ import asyncio
 import json
 import sys
 
+from stored import a_run
+
+from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import load_settings
-from neuromas.services.store.base import ConflictError, Kind, Store
+from neuromas.services.store.base import ConflictError, Store
 from neuromas.services.store.open import open_store
 
 
 async def raise_total(store: Store) -> int:
-    """Add one to the shared run's total by compare-and-set; returns how often another writer came first."""
+    """Add one to the shared run's attempts by compare-and-set; returns how often another writer came first."""
     lost = 0
     while True:
-        run = await store.get(Kind.RUN, "run_shared")
+        run = await store.get(RunRecord, "run_shared")
         try:
-            await store.update(Kind.RUN, "run_shared", {"total": run["total"] + 1}, version=run["version"])
+            await store.update(RunRecord, "run_shared", {"attempt": run.attempt + 1}, version=run.version)
         except ConflictError:
             lost += 1
         else:
@@ -29,15 +32,13 @@ async def write(name: str, rounds: int) -> dict[str, int]:
     done = {"made": 0, "new": 0, "own": 0, "lost": 0, "moved": 0}
     try:
         for place in range(rounds):
-            done["made"] += (
-                await store.create(Kind.RUN, {"id": f"run_{place}", "owner": "shared", "state": "queued"})
-            )[1]
+            done["made"] += (await store.create(a_run(f"run_{place}", owner="shared")))[1]
             done["new"] += await store.append("shared", [(f"both {place}", {"place": place})])
             done["own"] += await store.append("shared", [(f"{name} {place}", {"writer": name, "place": place})])
             done["lost"] += await raise_total(store)
             await store.count("shared", 1, 1e9)
             try:
-                await store.update(Kind.RUN, f"run_{place}", {"state": "running"}, states=["queued"])
+                await store.update(RunRecord, f"run_{place}", {"state": "running"}, states=["queued"])
                 done["moved"] += 1
             except ConflictError:
                 pass

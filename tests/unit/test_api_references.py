@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from stored import a_checkpoint
+
 from neuromas.services.api.references import aliases, with_aliases
-from neuromas.services.store.base import Document
+from neuromas.services.records.checkpoint import CheckpointRecord
 
 
-def checkpoint(id: str, stage: int, step: int, accuracy: float | None = None) -> Document:
-    return {"id": id, "stage": stage, "step": step, "accuracy": accuracy, "created": 0}
+def checkpoint(id: str, stage: int, step: int, accuracy: float | None = None) -> CheckpointRecord:
+    return a_checkpoint(id, stage=stage, step=step, accuracy=accuracy, created=0)
 
 
 def test_latest_is_the_last_step_of_the_last_stage() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 from deploy_files import DEPLOY, ROOT, documents
 from prometheus_client.parser import text_string_to_metric_families
+from stored import a_run
 
 from neuromas.services.api.instruments import Instruments
-from neuromas.services.store.base import Kind
 from neuromas.services.store.sqlite import SqliteStore
 
 (PROMETHEUS,) = documents(DEPLOY / "prometheus" / "prometheus.yml")
@@ -35,8 +35,7 @@ async def told(folder: Path) -> dict[str, set[str]]:
     """Samples that the API tells, with the names of their labels, while a run works and an endpoint answers."""
     store, instruments = SqliteStore(folder / "store.db"), Instruments()
     latest = {"time/step_s": 2.0, "rollout/reward_mean": 0.5, "rollout/calls": 64, "rollout/tokens": 100}
-    run = {"id": "run_1", "state": "running", "created": 1, "started": 3, "latest": latest}
-    await store.create(Kind.RUN, run)
+    await store.create(a_run(state="running", created=1, started=3, latest=latest))
     instruments.requests.labels("GET", "/v1/runs", "200").inc()
     instruments.seconds.labels("GET", "/v1/runs").observe(0.1)
     instruments.chat_seconds.labels("poet").observe(0.1)

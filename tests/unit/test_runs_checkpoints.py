@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored import a_checkpoint, a_run, an_endpoint, an_evaluation
 
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.run import RunRecord
 from neuromas.services.runs.checkpoints import Registrar, checkpoint_id
 from neuromas.services.runs.lineage import checkpoint_folder, resolve_modules, resolve_parent
 from neuromas.services.runs.retention import PRUNED_GRACE_S, Retention
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind
 from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -52,19 +54,20 @@ def registrar(store: SqliteStore, folder: Path, tmp_path: Path) -> Registrar:
     return Registrar(store, RUN, folder, tmp_path)
 
 
-async def known(store: SqliteStore) -> dict[int, Document]:
-    page = await store.list(Kind.CHECKPOINT, limit=100)
-    return {document["step"]: document for document in page.items}
+async def known(store: SqliteStore) -> dict[int, CheckpointRecord]:
+    page = await store.list(CheckpointRecord, limit=100)
+    return {document.step: document for document in page.items}
 
 
 async def test_a_checkpoint_is_made_known_with_what_is_in_it(store: SqliteStore, folder: Path, tmp_path: Path) -> None:
     write(folder, 4, accuracy=0.5)
     await registrar(store, folder, tmp_path).register()
     document = (await known(store))[4]
-    assert document["id"] == f"ckpt_{hashlib.sha256(b'run_1/stage-0-000004').hexdigest()[:16]}"
-    assert document.items() >= {"run": RUN, "stage": 0, "stage_name": "stage-0", "nodes": 2, "accuracy": 0.5}.items()
-    assert document["path"] == "runs/run_1/tiny/kept/stage-0-000004"
-    kept = tmp_path / document["path"] / "adapters.safetensors"
+    assert document.id == f"ckpt_{hashlib.sha256(b'run_1/stage-0-000004').hexdigest()[:16]}"
+    assert (document.run, document.stage, document.stage_name) == (RUN, 0, "stage-0")
+    assert (document.nodes, document.accuracy) == (2, 0.5)
+    assert document.path == "runs/run_1/tiny/kept/stage-0-000004"
+    kept = tmp_path / document.path / "adapters.safetensors"
     assert kept.stat().st_ino == (folder / "checkpoints/stage-0-000004/adapters.safetensors").stat().st_ino
 
 
@@ -95,7 +98,7 @@ async def test_the_accuracy_is_told_when_it_is_measured(store: SqliteStore, fold
     await subject.register()
     write(folder, 6, accuracy=0.75, sequence=7)
     await subject.register()
-    assert (await known(store))[6]["accuracy"] == 0.75
+    assert (await known(store))[6].accuracy == 0.75
 
 
 async def test_an_unfinished_checkpoint_is_not_made_known(store: SqliteStore, folder: Path, tmp_path: Path) -> None:
@@ -109,24 +112,24 @@ async def test_a_parent_is_found_by_its_record(store: SqliteStore, folder: Path,
     await registrar(store, folder, tmp_path).register()
     id = checkpoint_id(RUN, "stage-0-000002")
     plan: dict[str, Any] = {"edits": [{"edit": "graft", "modules": [id]}]}
-    record = {"id": "run_2", "parent": {"run": RUN, "checkpoint": id, "plan": plan, "level": 3}}
+    record = a_run("run_2", parent={"run": RUN, "checkpoint": id, "plan": plan, "level": 3})
     parent = await resolve_parent(store, tmp_path, record)
     assert parent is not None
     kept = folder / "kept" / "stage-0-000002"
     assert (parent.checkpoint, parent.level, parent.modules) == (kept, 3, (str(kept),))
     spec = await resolve_modules(store, tmp_path, {"name": "x", "growth": {"plans": [plan]}})
     assert spec["growth"]["plans"][0]["edits"][0]["modules"] == [str(kept)]
-    assert await resolve_parent(store, tmp_path, {"id": "run_3", "parent": None}) is None
+    assert await resolve_parent(store, tmp_path, a_run("run_3")) is None
 
 
 async def test_a_deleted_parent_is_told(store: SqliteStore, tmp_path: Path) -> None:
-    record = {"id": "run_2", "parent": {"checkpoint": "ckpt_gone", "plan": {"edits": []}}}
+    record = a_run(parent={"run": "run_0", "checkpoint": "ckpt_gone", "plan": {"edits": []}})
     with pytest.raises(OSError, match="ckpt_gone has been deleted"):
         await resolve_parent(store, tmp_path, record)
 
 
 async def test_a_record_cannot_lead_out_of_the_data_folder(store: SqliteStore, tmp_path: Path) -> None:
-    await store.create(Kind.CHECKPOINT, {"id": "ckpt_x", "path": "../elsewhere"})
+    await store.create(a_checkpoint("ckpt_x", path="../elsewhere"))
     with pytest.raises(OSError, match="outside the data folder"):
         await checkpoint_folder(store, tmp_path, "ckpt_x")
 
@@ -135,8 +138,7 @@ async def test_a_record_cannot_lead_out_of_the_data_folder(store: SqliteStore, t
 
 
 async def add_run(store: SqliteStore, id: str = RUN, **values: Any) -> None:
-    run = {"id": id, "state": "succeeded", "ended": OLD, "owner": "local", "parent": None, "spec": {"growth": None}}
-    await store.create(Kind.RUN, {**run, **values})
+    await store.create(a_run(id, **{"state": "succeeded", "ended": OLD, "spec": {"growth": None}, **values}))
 
 
 async def add_checkpoints(store: SqliteStore, folder: Path, tmp_path: Path, **accuracies: float | None) -> None:
@@ -169,11 +171,11 @@ async def test_what_is_used_is_kept(store: SqliteStore, folder: Path, tmp_path: 
         parent = {"run": RUN, "checkpoint": id, "plan": {"edits": []}}
         await add_run(store, "run_2", state="queued", ended=None, parent=parent)
     else:
-        kind, state = (Kind.ENDPOINT, "ready") if user == "endpoint" else (Kind.EVALUATION, "queued")
-        await store.create(kind, {"id": "user", "state": state, "checkpoint": id, "run": RUN})
+        values = {"checkpoint": id, "run": RUN}
+        await store.create(an_endpoint(state="ready", **values) if user == "endpoint" else an_evaluation(**values))
     await retention(store, tmp_path, retain_checkpoints=1, retain_runs_days=1).round()
     assert sorted(await known(store)) == [1, 2]
-    assert (await store.get(Kind.RUN, RUN))["state"] == "succeeded"
+    assert (await store.get(RunRecord, RUN)).state == "succeeded"
 
 
 async def test_a_checkpoint_that_is_being_deleted_goes_with_its_files(
@@ -181,7 +183,7 @@ async def test_a_checkpoint_that_is_being_deleted_goes_with_its_files(
 ) -> None:
     await add_run(store)
     await add_checkpoints(store, folder, tmp_path, s1=None, s2=None)
-    await store.update(Kind.CHECKPOINT, checkpoint_id(RUN, "stage-0-000002"), {"state": "deleting"})
+    await store.update(CheckpointRecord, checkpoint_id(RUN, "stage-0-000002"), {"state": "deleting"})
     await retention(store, tmp_path).round()
     assert sorted(await known(store)) == [1]
     assert not (folder / "kept" / "stage-0-000002").exists()
@@ -208,7 +210,7 @@ async def test_an_old_run_goes_whole(store: SqliteStore, folder: Path, tmp_path:
     await add_checkpoints(store, folder, tmp_path, s1=None)
     await store.append(f"{RUN}/events", [("a", {"type": "step"})])
     await retention(store, tmp_path, retain_runs_days=1).round()
-    assert [run["id"] for run in (await store.list(Kind.RUN)).items] == ["run_2"]
+    assert [run.id for run in (await store.list(RunRecord)).items] == ["run_2"]
     assert await known(store) == {}
     assert await store.read(f"{RUN}/events") == []
     assert not folder.parent.exists()

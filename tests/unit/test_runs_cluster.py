@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from stored import an_endpoint
 
 from neuromas.services.api.readiness import Readiness
+from neuromas.services.records.endpoint import EndpointRecord
 from neuromas.services.runs import cluster
 from neuromas.services.runs.cluster import ClusterWatch, tell_cluster
 from neuromas.services.runs.jobs import Job, RayUnavailableError
-from neuromas.services.store.base import Kind
 from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -78,10 +79,10 @@ async def test_endpoints_of_a_cluster_that_is_gone_are_not_ready(
 ) -> None:
     store, ray = SqliteStore(tmp_path / "store.db"), Ray()
     for name, state in (("a", "ready"), ("b", "stopped")):
-        await store.create(Kind.ENDPOINT, {"id": name, "name": name, "state": state, "served": 1, "wanted": "run"})
+        await store.create(an_endpoint(name, name=name, state=state, served=1))
 
     async def states() -> dict[str, str]:
-        return {one["name"]: one["state"] for one in (await store.list(Kind.ENDPOINT)).items}
+        return {one.name: one.state for one in (await store.list(EndpointRecord)).items}
 
     watch = ClusterWatch(store, ray)
     ray.nodes = nodes
@@ -90,5 +91,5 @@ async def test_endpoints_of_a_cluster_that_is_gone_are_not_ready(
     monkeypatch.setattr(cluster, "UNCONFIRMED_S", 0.0)
     await watch.round()
     assert await states() == {"a": "deploying", "b": "stopped"}
-    assert (await store.get(Kind.ENDPOINT, "a"))["served"] is None
+    assert (await store.get(EndpointRecord, "a")).served is None
     await store.close()

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored import a_checkpoint, an_endpoint
 
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import CheckpointError
+from neuromas.services.records.endpoint import EndpointRecord
 from neuromas.services.runs.deployments import Deployments
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind
 from neuromas.services.store.sqlite import SqliteStore
 from neuromas.serving.deployment_status import GraphStatus, GroupStatus, State
 from neuromas.serving.group import EngineGroup, GraphPlace
@@ -91,12 +92,8 @@ class World:
     async def add(self, name: str, checkpoint: str = "ckpt_1", **values: Any) -> None:
         folder = self.data / "kept" / checkpoint
         folder.mkdir(parents=True, exist_ok=True)
-        await self.store.create(Kind.CHECKPOINT, {"id": checkpoint, "path": f"kept/{checkpoint}"})
-        endpoint = {
-            "id": f"ep_{name}", "name": name, "checkpoint": checkpoint, "run": "run_1", "state": "deploying",
-            "wanted": "run", "replicas": 1, "max_replicas": 1, "generation": 1, "error": None, "url": None,
-        }  # fmt: skip
-        await self.store.create(Kind.ENDPOINT, {**endpoint, **values})
+        await self.store.create(a_checkpoint(checkpoint, path=f"kept/{checkpoint}"))
+        await self.store.create(an_endpoint(f"ep_{name}", name=name, checkpoint=checkpoint, **values))
 
     async def add_served(self, name: str) -> None:
         """Add an endpoint and have Serve answer for it."""
@@ -106,13 +103,13 @@ class World:
         await self.deployments.round()
 
     async def change(self, name: str, **change: Any) -> None:
-        await self.store.update(Kind.ENDPOINT, f"ep_{name}", change)
+        await self.store.update(EndpointRecord, f"ep_{name}", change)
 
-    async def read(self, name: str) -> Document:
-        return await self.store.get(Kind.ENDPOINT, f"ep_{name}")
+    async def read(self, name: str) -> EndpointRecord:
+        return await self.store.get(EndpointRecord, f"ep_{name}")
 
     async def states(self) -> dict[str, str]:
-        return {one["name"]: one["state"] for one in (await self.store.list(Kind.ENDPOINT)).items}
+        return {one.name: one.state for one in (await self.store.list(EndpointRecord)).items}
 
 
 @pytest.fixture
@@ -130,7 +127,7 @@ async def test_an_endpoint_is_ready_when_its_graph_is_served(world: World) -> No
     await world.deployments.round()
     endpoint = await world.read("a")
     (group,) = world.serve.groups.values()
-    assert (endpoint["state"], endpoint["url"], endpoint["served"]) == ("ready", group.route, 1)
+    assert (endpoint.state, endpoint.url, endpoint.served) == ("ready", group.route, 1)
     assert group.slots == 64
     assert group.limits == Limits(max_waiting=256, deadline_s=300)
 
@@ -149,10 +146,10 @@ async def test_a_swap_keeps_the_endpoint_ready(world: World) -> None:
     await world.change("a", checkpoint="ckpt_2", generation=2)
     await world.deployments.round()
     endpoint = await world.read("a")
-    assert (endpoint["state"], endpoint["served"]) == ("ready", 1)
+    assert (endpoint.state, endpoint.served) == ("ready", 1)
     world.serve.settle()
     await world.deployments.round()
-    assert (await world.read("a"))["served"] == 2
+    assert (await world.read("a")).served == 2
 
 
 async def test_an_endpoint_stays_ready_while_its_replicas_say_nothing(
@@ -178,7 +175,7 @@ async def test_a_swap_that_fails_leaves_the_old_graph_and_says_why(world: World)
     world.serve.settle()
     await world.deployments.round()
     endpoint = await world.read("a")
-    assert (endpoint["state"], endpoint["served"], endpoint["error"]["message"]) == ("ready", 1, "wrong rank")
+    assert (endpoint.state, endpoint.served, endpoint.error.message) == ("ready", 1, "wrong rank")
 
 
 async def test_a_swap_is_not_blamed_for_what_replicas_say_of_an_earlier_one(world: World) -> None:
@@ -191,7 +188,7 @@ async def test_a_swap_is_not_blamed_for_what_replicas_say_of_an_earlier_one(worl
     world.serve.status = lambda: status  # type: ignore[method-assign]
     await world.deployments.round()
     endpoint = await world.read("a")
-    assert (endpoint["state"], endpoint["served"], endpoint["error"]) == ("ready", 1, None)
+    assert (endpoint.state, endpoint.served, endpoint.error) == ("ready", 1, None)
 
 
 async def test_an_endpoint_that_nobody_serves_any_more_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +197,7 @@ async def test_an_endpoint_that_nobody_serves_any_more_says_so(world: World, mon
     monkeypatch.setattr("neuromas.services.runs.deployments.UNCONFIRMED_S", 0.0)
     await world.deployments.round()
     endpoint = await world.read("a")
-    assert (endpoint["state"], endpoint["served"]) == ("deploying", None)
+    assert (endpoint.state, endpoint.served) == ("deploying", None)
 
 
 async def test_an_endpoint_whose_checkpoint_is_gone_fails_alone(world: World) -> None:
@@ -211,7 +208,7 @@ async def test_an_endpoint_whose_checkpoint_is_gone_fails_alone(world: World) ->
     world.serve.settle()
     await world.deployments.round()
     assert await world.states() == {"a": "failed", "b": "ready"}
-    assert "ckpt_1 is missing" in (await world.read("a"))["error"]["message"]
+    assert "ckpt_1 is missing" in (await world.read("a")).error.message
 
 
 async def test_an_application_that_fails_fails_its_endpoints(world: World) -> None:
@@ -219,7 +216,7 @@ async def test_an_application_that_fails_fails_its_endpoints(world: World) -> No
     world.serve.state = "failed"
     await world.deployments.round()
     endpoint = await world.read("a")
-    assert (endpoint["state"], endpoint["error"]["code"]) == ("failed", "deploy_failed")
+    assert (endpoint.state, endpoint.error.code) == ("failed", "deploy_failed")
     await world.deployments.round()
     assert world.serve.groups == {}
 

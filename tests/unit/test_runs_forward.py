@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuromas.journal import lines as journal
-from neuromas.services.records import events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.store.sqlite import SqliteStore
 

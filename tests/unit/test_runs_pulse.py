@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 from store_place import until
+from stored import a_run
 
 from neuromas.journal import lines as journal
-from neuromas.services.records import Wanted, events_stream
+from neuromas.services.records.run import RunRecord, Wanted
+from neuromas.services.records.streams import events_stream
 from neuromas.services.runs.checkpoints import Registrar
 from neuromas.services.runs.forward import Forwarder
-from neuromas.services.runs.progress import Progress
+from neuromas.services.runs.progress import ProgressObserver
 from neuromas.services.runs.pulse import Pulse, Seat, claim, driver_lease, persistently, release
 from neuromas.services.runs.state import SupersededError, after_loss, after_stop
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Kind, StoreUnavailableError
+from neuromas.services.store.base import StoreUnavailableError
 from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +35,7 @@ class Driver:
         self.is_broken = False
         self.pulse = Pulse(
             seat,
-            Progress(),
+            ProgressObserver(),
             Forwarder(seat.store, RUN, folder, folder / "log.jsonl"),
             Registrar(seat.store, RUN, folder, folder.parent),
             on_wanted=self.wanted.append,
@@ -47,8 +49,7 @@ class Driver:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(tmp_path / "store.db")
-    run = {"id": RUN, "state": "running", "job": JOB, "attempt": 0, "wanted": "run", "max_attempts": 2}
-    await store.create(Kind.RUN, run)
+    await store.create(a_run(RUN, state="running", job=JOB, max_attempts=2))
     yield store
     await store.close()
 
@@ -60,7 +61,7 @@ def seat(store: SqliteStore, tmp_path: Path) -> Seat:
 
 async def test_a_driver_takes_its_seat(seat: Seat) -> None:
     run = await claim(seat)
-    assert run["heartbeat"] > 0
+    assert run.heartbeat > 0
     assert not await seat.store.acquire(driver_lease(RUN), "another", 1)
     await release(seat)
     assert await seat.store.acquire(driver_lease(RUN), "another", 1)
@@ -68,12 +69,12 @@ async def test_a_driver_takes_its_seat(seat: Seat) -> None:
 
 async def test_a_driver_waits_for_one_that_was_taken_for_dead(seat: Seat) -> None:
     assert await seat.store.acquire(driver_lease(RUN), "run_1-before", 0.1)
-    assert (await claim(seat))["job"] == JOB
+    assert (await claim(seat)).job == JOB
 
 
 @pytest.mark.parametrize("change", [{"job": "run_1-1"}, {"state": "cancelled"}])
 async def test_a_driver_leaves_a_run_that_is_not_its_own(seat: Seat, change: dict[str, Any]) -> None:
-    await seat.store.update(Kind.RUN, RUN, change)
+    await seat.store.update(RunRecord, RUN, change)
     with pytest.raises(SupersededError):
         await claim(seat)
 
@@ -82,21 +83,21 @@ async def test_what_is_wanted_reaches_the_driver_once(seat: Seat, tmp_path: Path
     driver = Driver(seat, tmp_path)
     await driver.pulse.start()
     for wanted in ("pause", "pause", "cancel"):
-        await seat.store.update(Kind.RUN, RUN, {"wanted": wanted})
+        await seat.store.update(RunRecord, RUN, {"wanted": wanted})
 
         async def is_heard(wanted: str = wanted) -> bool:
             return driver.pulse.wanted == wanted
 
         await until(is_heard)
     assert driver.wanted in ([Wanted.PAUSE, Wanted.CANCEL], [Wanted.CANCEL])
-    await driver.pulse.deliver(lambda run: after_stop(run, run["wanted"]), "stopped")
-    assert (await seat.store.get(Kind.RUN, RUN))["state"] == "cancelled"
+    await driver.pulse.deliver(after_stop, "stopped")
+    assert (await seat.store.get(RunRecord, RUN)).state == "cancelled"
 
 
 async def test_a_driver_that_was_replaced_is_told_so(seat: Seat, tmp_path: Path) -> None:
     driver = Driver(seat, tmp_path)
     await driver.pulse.start()
-    await seat.store.update(Kind.RUN, RUN, {"job": "run_1-1"})
+    await seat.store.update(RunRecord, RUN, {"job": "run_1-1"})
 
     async def is_broken() -> bool:
         return driver.is_broken
@@ -111,14 +112,14 @@ async def test_the_end_is_told_after_everything_else_and_once(seat: Seat, tmp_pa
     lines.append(*({"stage": 0, "step": step, "time_s": step} for step in range(1, 301)))
     lines.close()
     await driver.pulse.deliver(lambda run: {"state": "succeeded", "accuracy": 0.5}, "done")
-    run = await seat.store.get(Kind.RUN, RUN)
-    assert (run["state"], run["accuracy"]) == ("succeeded", 0.5)
+    run = await seat.store.get(RunRecord, RUN)
+    assert (run.state, run.accuracy) == ("succeeded", 0.5)
     events = [entry.document for entry in await seat.store.read(events_stream(RUN), limit=1000)]
     assert [event.get("step", event["type"]) for event in events] == [*range(1, 301), "state"]
     assert events[-1].items() >= {"state": "succeeded", "message": "done"}.items()
     with pytest.raises(SupersededError):
         await driver.pulse.deliver(lambda run: {"state": "failed"}, "")
-    assert (await seat.store.get(Kind.RUN, RUN))["version"] == run["version"]
+    assert (await seat.store.get(RunRecord, RUN)).version == run.version
 
 
 async def test_a_store_that_was_away_gets_the_rest() -> None:
@@ -143,11 +144,11 @@ async def test_a_store_that_stays_away_is_given_up() -> None:
 
 
 def test_a_lost_driver_is_replaced_as_often_as_allowed() -> None:
-    run = {"attempt": 4, "failures": 0, "max_attempts": 2}
+    run = a_run(attempt=4, max_attempts=2)
     assert after_loss(run, "driver_lost", "why") == {"state": "queued", "attempt": 5, "failures": 1}
-    end = after_loss({**run, "failures": 1}, "driver_lost", "why")
-    assert (end["state"], end["failures"], end["error"]["code"]) == ("failed", 2, "driver_lost")
-    assert "why" in end["error"]["message"]
+    end = after_loss(run.model_copy(update={"failures": 1}), "driver_lost", "why")
+    assert (end["state"], end["failures"], end["error"].code) == ("failed", 2, "driver_lost")
+    assert "why" in end["error"].message
 
 
 @pytest.mark.parametrize(
@@ -155,4 +156,4 @@ def test_a_lost_driver_is_replaced_as_often_as_allowed() -> None:
     [("pause", {"state": "paused", "attempt": 1}), ("run", {"state": "queued", "attempt": 1})],
 )
 def test_a_run_that_was_stopped_goes_where_it_is_wanted(wanted: str, change: dict[str, Any]) -> None:
-    assert after_stop({"attempt": 0}, wanted) == change
+    assert after_stop(a_run(wanted=wanted)) == change

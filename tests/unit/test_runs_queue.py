@@ -6,23 +6,25 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from stored import a_run
 
+from neuromas.services.records.run import RunRecord
 from neuromas.services.runs.queue import last_starts, next_run
 
 
-def run(id: str, owner: str, sequence: int = 0, **values: Any) -> dict[str, Any]:
-    return {"id": id, "owner": owner, "sequence": sequence, **values}
+def run(id: str, owner: str, sequence: int = 0, **values: Any) -> RunRecord:
+    return a_run(id, owner=owner, sequence=sequence, **values)
 
 
-def order(queued: list[dict[str, Any]], served: dict[str, float] | None = None) -> list[str]:
+def order(queued: list[RunRecord], served: dict[str, float] | None = None) -> list[str]:
     """Start one run after the other, each ending before the next begins."""
     waiting, starts, found = list(queued), dict(served or {}), []
     while waiting:
         chosen = next_run(waiting, [], starts)
         assert chosen is not None
         waiting.remove(chosen)
-        starts[chosen["owner"]] = max(starts.values(), default=0.0) + 1
-        found.append(chosen["id"])
+        starts[chosen.owner] = max(starts.values(), default=0.0) + 1
+        found.append(chosen.id)
     return found
 
 
@@ -49,14 +51,14 @@ def test_an_owner_with_fewer_runs_under_way_comes_first() -> None:
     running = [run("r", "a")]
     chosen = next_run([run("a", "a", 1), run("b", "b", 2)], running, {"a": 10.0, "b": 50.0})
     assert chosen is not None
-    assert chosen["id"] == "b"
+    assert chosen.id == "b"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=12))
 def test_every_run_has_its_turn_and_no_owner_waits_for_two_of_another(entries: list[tuple[str, int]]) -> None:
     queued = [run(f"{owner}{number}", owner, sequence) for number, (owner, sequence) in enumerate(entries)]
     found = order(queued)
-    assert sorted(found) == sorted(entry["id"] for entry in queued)
+    assert sorted(found) == sorted(entry.id for entry in queued)
     for place, id in enumerate(found):
         later = {other[0] for other in found[place + 1 :]}
         if place and found[place - 1][0] == id[0]:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, threading, time
 from neuromas.run.run import stopped_by_signal
-from neuromas.services.records import Wanted
+from neuromas.services.records.run import Wanted
 from neuromas.services.runs import stopper as module
 from neuromas.services.runs.stopper import StoppedError, Stopper
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored import a_run
 
-from neuromas.services.records import events_stream
+from neuromas.services.records.run import RunRecord
+from neuromas.services.records.streams import events_stream
 from neuromas.services.runs.jobs import Job, RayUnavailableError
 from neuromas.services.runs.pulse import driver_lease
 from neuromas.services.runs.watch import RunWatch
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document, Kind
 from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -60,24 +61,20 @@ class World:
     watch: RunWatch
 
     async def add(self, id: str, **values: Any) -> None:
-        document = {
-            "id": id, "state": "queued", "wanted": "run", "owner": "local", "spec": {"name": "tiny"}, "attempt": 0,
-            "max_attempts": 3, "failures": 0, "job": None, "started": None, "heartbeat": None, "created": 1,
-        }  # fmt: skip
-        await self.store.create(Kind.RUN, {**document, **values})
+        await self.store.create(a_run(id, **{"max_attempts": 3, "created": 1, **values}))
 
-    async def run(self, id: str = "run_1") -> Document:
-        return await self.store.get(Kind.RUN, id)
+    async def run(self, id: str = "run_1") -> RunRecord:
+        return await self.store.get(RunRecord, id)
 
     async def states(self) -> dict[str, str]:
-        return {run["id"]: run["state"] for run in (await self.store.list(Kind.RUN)).items}
+        return {run.id: run.state for run in (await self.store.list(RunRecord)).items}
 
     async def round(self, room: int = 1) -> None:
         await self.watch.look()
         await self.watch.start(room)
 
     async def beat(self, id: str = "run_1", heartbeat: float = 1.0) -> None:
-        await self.store.update(Kind.RUN, id, {"heartbeat": heartbeat})
+        await self.store.update(RunRecord, id, {"heartbeat": heartbeat})
 
     async def told(self, id: str = "run_1") -> list[str]:
         events = [entry.document for entry in await self.store.read(events_stream(id))]
@@ -99,8 +96,8 @@ async def test_a_run_is_started_as_a_job_of_its_own(world: World) -> None:
     await world.add("run_1")
     await world.round()
     run = await world.run()
-    assert (run["state"], run["job"], run["heartbeat"]) == ("running", "run_1-0", None)
-    assert run["started"] is not None
+    assert (run.state, run.job, run.heartbeat) == ("running", "run_1-0", None)
+    assert run.started is not None
     assert list(world.cluster.commands["run_1-0"][1:]) == ["-m", "neuromas.services.runs.job", "run_1", "run_1-0"]
     assert await world.told() == ["running"]
 
@@ -122,7 +119,7 @@ async def test_a_lost_driver_is_replaced_and_the_reason_kept(world: World) -> No
     await world.round()
     assert await world.store.acquire(driver_lease("run_1"), "run_1-1", 1), "the next driver need not wait"
     run = await world.run()
-    assert (run["state"], run["job"], run["attempt"], run["failures"]) == ("running", "run_1-1", 1, 1)
+    assert (run.state, run.job, run.attempt, run.failures) == ("running", "run_1-1", 1, 1)
     assert await world.told() == ["running", "driver_lost", "queued", "running"]
     events = [entry.document for entry in await world.store.read(events_stream("run_1"))]
     assert "exit code -9" in events[1]["message"]
@@ -135,9 +132,9 @@ async def test_a_driver_that_is_lost_too_often_fails_the_run(world: World) -> No
         world.cluster.end(f"run_1-{attempt}", message="exit code -9")
     await world.round()
     run = await world.run()
-    assert (run["state"], run["failures"]) == ("failed", 3)
-    assert run["error"]["code"] == "driver_lost"
-    assert "exit code -9" in run["error"]["message"]
+    assert (run.state, run.failures) == ("failed", 3)
+    assert run.error.code == "driver_lost"
+    assert "exit code -9" in run.error.message
     assert sorted(world.cluster.jobs) == ["run_1-0", "run_1-1", "run_1-2"]
 
 
@@ -146,12 +143,12 @@ async def test_a_run_whose_job_was_never_submitted_is_submitted_by_the_next_supe
     world.cluster.is_away = True
     with pytest.raises(RayUnavailableError):
         await world.round()
-    assert (await world.run())["state"] == "running"
+    assert (await world.run()).state == "running"
     world.cluster.is_away = False
     world.another_supervisor()
     await world.round()
     assert list(world.cluster.jobs) == ["run_1-0"]
-    assert (await world.run())["attempt"] == 0
+    assert (await world.run()).attempt == 0
 
 
 async def test_another_supervisor_goes_on_and_submits_nothing_twice(world: World) -> None:
@@ -172,11 +169,11 @@ async def test_a_job_that_a_new_cluster_does_not_know_is_waited_for_while_its_dr
     world.cluster.jobs.clear()
     await world.store.acquire(driver_lease("run_1"), "run_1-0", 60)
     await world.round()
-    assert (await world.run())["job"] == "run_1-0"
+    assert (await world.run()).job == "run_1-0"
     await world.store.release(driver_lease("run_1"), "run_1-0")
     await world.round()
     run = await world.run()
-    assert (run["job"], run["failures"]) == ("run_1-1", 1)
+    assert (run.job, run.failures) == ("run_1-1", 1)
 
 
 async def test_a_silent_driver_is_stopped(world: World) -> None:
@@ -187,7 +184,7 @@ async def test_a_silent_driver_is_stopped(world: World) -> None:
         await world.watch.look()
     assert world.cluster.stopped == ["run_1-0"]
     await world.round()
-    assert (await world.run())["job"] == "run_1-1"
+    assert (await world.run()).job == "run_1-1"
 
 
 async def test_silence_during_an_outage_does_not_count(world: World) -> None:
@@ -208,11 +205,11 @@ async def test_what_is_wanted_holds_when_the_driver_ends_without_saying_so(
 ) -> None:
     await world.add("run_1")
     await world.round()
-    await world.store.update(Kind.RUN, "run_1", {"wanted": wanted})
+    await world.store.update(RunRecord, "run_1", {"wanted": wanted})
     world.cluster.end("run_1-0")
     await world.round()
     run = await world.run()
-    assert (run["state"], run["attempt"], run["failures"]) == (state, attempt, 0)
+    assert (run.state, run.attempt, run.failures) == (state, attempt, 0)
     assert await world.told() == ["running", state]
 
 
@@ -220,17 +217,17 @@ async def test_a_job_that_has_not_begun_is_stopped_at_once(world: World) -> None
     await world.add("run_1")
     await world.round()
     world.cluster.jobs["run_1-0"] = Job("run_1-0", "PENDING")
-    await world.store.update(Kind.RUN, "run_1", {"wanted": "cancel"})
+    await world.store.update(RunRecord, "run_1", {"wanted": "cancel"})
     await world.round()
     await world.round()
     assert world.cluster.stopped == ["run_1-0"]
-    assert (await world.run())["state"] == "cancelled"
+    assert (await world.run()).state == "cancelled"
 
 
 async def test_a_driver_has_time_for_its_checkpoint(world: World) -> None:
     await world.add("run_1")
     await world.round()
-    await world.store.update(Kind.RUN, "run_1", {"wanted": "pause"})
+    await world.store.update(RunRecord, "run_1", {"wanted": "pause"})
     await world.round()
     await world.round()
     assert world.cluster.stopped == []
@@ -250,13 +247,13 @@ async def test_runs_without_a_driver_are_moved_as_wanted(world: World, before: s
 async def test_a_resumed_run_is_a_new_job(world: World) -> None:
     await world.add("run_1")
     await world.round()
-    await world.store.update(Kind.RUN, "run_1", {"wanted": "pause"})
+    await world.store.update(RunRecord, "run_1", {"wanted": "pause"})
     world.cluster.end("run_1-0", "SUCCEEDED")
     await world.round()
-    await world.store.update(Kind.RUN, "run_1", {"wanted": "run", "state": "queued"})
+    await world.store.update(RunRecord, "run_1", {"wanted": "run", "state": "queued"})
     await world.round()
     run = await world.run()
-    assert (run["job"], run["state"], run["failures"]) == ("run_1-1", "running", 0)
+    assert (run.job, run.state, run.failures) == ("run_1-1", "running", 0)
 
 
 async def test_a_failed_run_is_left_alone(world: World) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from redis_server import RedisServer
+from stored import a_run
 
 from neuromas.services.api.server import check_store
 from neuromas.services.settings import Settings, SettingsError
 from neuromas.services.store import keys, schema
-from neuromas.services.store.base import Kind, StoreUnusableError
+from neuromas.services.store.base import StoreUnusableError
 from neuromas.services.store.open import open_store
 from neuromas.services.store.redis import RedisStore
 from neuromas.services.store.sqlite import SqliteStore
@@ -21,7 +22,7 @@ from neuromas.services.store.sqlite import SqliteStore
 def filled(path: Path) -> None:
     async def run() -> None:
         store = SqliteStore(path)
-        await store.create(Kind.RUN, {"id": "run_1"})
+        await store.create(a_run())
         await store.close()
 
     asyncio.run(run())

@@ -16,8 +16,9 @@ from neuromas.services.api.route import router
 from neuromas.services.api.schemas.capability import ModelCard, ModelList
 from neuromas.services.api.service import Service, Serviced
 from neuromas.services.api.upstream import ask, find_target
-from neuromas.services.records import EndpointState, Scope
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState
+from neuromas.services.records.key import Scope
+from neuromas.services.store.base import Document
 from neuromas.serving.ask_request import AskRequest
 from neuromas.serving.chat_request import ChatRequest
 from neuromas.serving.completion_request import CompletionRequest
@@ -69,7 +70,7 @@ def _answers(whole: str, *events: dict[str, Any]) -> dict[int | str, dict[str, A
 @routes.get("/models", response_model=ModelList, responses=errors())
 async def list_models(caller: ReaderOrServer, service: Serviced) -> Document:
     """List the models that answer now."""
-    page = await service.store.list(Kind.ENDPOINT, where={"state": EndpointState.READY}, limit=_MAX_MODELS)
+    page = await service.store.list(EndpointRecord, where={"state": EndpointState.READY}, limit=_MAX_MODELS)
     return {"object": "list", "data": [_card(endpoint) for endpoint in page.items]}
 
 
@@ -80,8 +81,8 @@ async def read_model(
     model: Annotated[str, Path(description="Name of an endpoint.", max_length=MAX_ID, examples=["solver"])],
 ) -> Document:
     """Read one model."""
-    page = await service.store.list(Kind.ENDPOINT, where={"name": model}, limit=1)
-    if not page.items or page.items[0]["state"] != EndpointState.READY:
+    page = await service.store.list(EndpointRecord, where={"name": model}, limit=1)
+    if not page.items or page.items[0].state != EndpointState.READY:
         raise ApiError(404, "model_not_found", f"the model {model[:100]!r} does not exist", param="model")
     return _card(page.items[0])
 
@@ -130,5 +131,5 @@ async def _ask(
     return await ask(service, request, caller.id, target, document, asked)
 
 
-def _card(endpoint: Document) -> Document:
-    return {"id": endpoint["name"], "object": "model", "created": endpoint["created"], "owned_by": "neuromas"}
+def _card(endpoint: EndpointRecord) -> Document:
+    return {"id": endpoint.name, "object": "model", "created": endpoint.created, "owned_by": "neuromas"}

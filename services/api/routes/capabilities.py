@@ -18,7 +18,7 @@ from neuromas.services.api.schemas.artifact import EvaluationRequest
 from neuromas.services.api.schemas.capability import Capabilities
 from neuromas.services.api.schemas.run import run_schema
 from neuromas.services.api.service import Service, Serviced
-from neuromas.services.records import Scope
+from neuromas.services.records.key import Scope
 from neuromas.services.store.base import Document
 from neuromas.spec.growth import EditSpec
 from neuromas.spec.machine import EngineSpec, RuntimeSpec

@@ -29,15 +29,16 @@ from neuromas.services.api.schemas.artifact import CheckpointView
 from neuromas.services.api.schemas.view import Deleted, Listing
 from neuromas.services.api.service import Serviced
 from neuromas.services.api.submission import checkpoint_folder
-from neuromas.services.records import ENDED, EndpointState, EvaluationState
-from neuromas.services.store.base import Document, Kind, MissingError, Store
+from neuromas.services.records.checkpoint import CheckpointRecord, CheckpointState, CheckpointUpdate
+from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.evaluation import EvaluationRecord
+from neuromas.services.records.run import RunRecord
+from neuromas.services.store.base import Document, MissingError, Store
 
 routes = router("checkpoints")
 CheckpointId = Annotated[
     str, Path(description="Id of a checkpoint.", max_length=MAX_ID, examples=["ckpt_0123456789abcdef"])
 ]
-DELETING: Final = "deleting"
-"""State of a checkpoint that the supervisor removes with its files."""
 _ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The archive.",
@@ -51,10 +52,10 @@ async def list_checkpoints(
     caller: Reader, service: Serviced, run_id: RunId, after: After = None, limit: Limit = 20
 ) -> Document:
     """List a run's checkpoints, newest first."""
-    await service.store.get(Kind.RUN, run_id)
-    page = await listing(service.store, Kind.CHECKPOINT, {"run": run_id}, after, limit)
+    await service.store.get(RunRecord, run_id)
+    page = await listing(service.store, CheckpointRecord, {"run": run_id}, after, limit)
     means = aliases(await checkpoints_of(service.store, run_id))
-    found = [checkpoint for checkpoint in page["data"] if checkpoint["state"] is None]
+    found = [checkpoint for checkpoint in page["data"] if checkpoint.state is None]
     return {**page, "data": with_aliases(found, means)}
 
 
@@ -79,17 +80,18 @@ async def read_checkpoint_of_run(
 async def read_checkpoint(caller: Reader, service: Serviced, checkpoint_id: CheckpointId) -> Document:
     """Read a checkpoint."""
     checkpoint = await present_checkpoint(service.store, checkpoint_id)
-    return with_aliases([checkpoint], aliases(await checkpoints_of(service.store, checkpoint["run"])))[0]
+    return with_aliases([checkpoint], aliases(await checkpoints_of(service.store, checkpoint.run)))[0]
 
 
 @routes.delete("/checkpoints/{checkpoint_id}", response_model=Deleted, responses=errors(404, 409))
 async def delete_checkpoint(caller: Trainer, service: Serviced, checkpoint_id: CheckpointId) -> Document:
     """Delete a checkpoint that nothing needs; its files follow."""
     checkpoint = await present_checkpoint(service.store, checkpoint_id)
-    check_owner(caller, await service.store.get(Kind.RUN, checkpoint["run"]))
+    check_owner(caller, await service.store.get(RunRecord, checkpoint.run))
     if (user := await _user_of(service.store, checkpoint)) is not None:
         raise ApiError(409, "in_use", f"checkpoint {checkpoint_id} is needed by {user}")
-    await service.store.update(Kind.CHECKPOINT, checkpoint_id, {"state": DELETING}, version=checkpoint["version"])
+    update: CheckpointUpdate = {"state": CheckpointState.DELETING}
+    await service.store.update(CheckpointRecord, checkpoint_id, update, version=checkpoint.version)
     return {"id": checkpoint_id, "object": "checkpoint", "deleted": True}
 
 
@@ -132,22 +134,22 @@ class _Archive(FileResponse):
         await super().__call__({**scope, "headers": headers}, receive, send)
 
 
-async def _user_of(store: Store, checkpoint: Document) -> str | None:
+async def _user_of(store: Store, checkpoint: CheckpointRecord) -> str | None:
     """Return what still needs a checkpoint, in words; None where nothing does."""
-    where = {"checkpoint": checkpoint["id"]}
-    for endpoint in (await store.list(Kind.ENDPOINT, where=where, limit=100)).items:
-        if endpoint["state"] in (EndpointState.DEPLOYING, EndpointState.READY):
-            return f"endpoint {endpoint['name']}"
-    for evaluation in (await store.list(Kind.EVALUATION, where=where, limit=100)).items:
-        if evaluation["state"] in (EvaluationState.QUEUED, EvaluationState.RUNNING):
-            return f"evaluation {evaluation['id']}"
+    where = {"checkpoint": checkpoint.id}
+    for endpoint in (await store.list(EndpointRecord, where=where, limit=100)).items:
+        if endpoint.is_up:
+            return f"endpoint {endpoint.name}"
+    for evaluation in (await store.list(EvaluationRecord, where=where, limit=100)).items:
+        if not evaluation.has_ended:
+            return f"evaluation {evaluation.id}"
     try:
-        run = await store.get(Kind.RUN, checkpoint["run"])
+        run = await store.get(RunRecord, checkpoint.run)
     except MissingError:
         return None
-    if run["state"] not in ENDED:
-        return f"its run, which is {run['state']}"
-    for child in (await store.list(Kind.RUN, where={"parent_run": run["id"]}, limit=1000)).items:
-        if child["state"] not in ENDED and (child.get("parent") or {}).get("checkpoint") == checkpoint["id"]:
-            return f"run {child['id']}, which was grown from it and is {child['state']}"
+    if not run.has_ended:
+        return f"its run, which is {run.state}"
+    for child in (await store.list(RunRecord, where={"parent_run": run.id}, limit=1000)).items:
+        if not child.has_ended and child.parent is not None and child.parent.checkpoint == checkpoint.id:
+            return f"run {child.id}, which was grown from it and is {child.state}"
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import Path, Query, Response
 
@@ -19,15 +19,15 @@ from neuromas.services.api.route import router
 from neuromas.services.api.schemas.artifact import EndpointChange, EndpointRequest, EndpointView
 from neuromas.services.api.schemas.view import Listing
 from neuromas.services.api.service import Service, Serviced
-from neuromas.services.records import EndpointState
-from neuromas.services.store.base import ConflictError, Document, Kind, MissingError, Store
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.endpoint import EndpointRecord, EndpointState, EndpointUpdate
+from neuromas.services.store.base import ConflictError, Document, MissingError, Store
 
 routes = router("endpoints")
 EndpointId = Annotated[
     str, Path(description="Id or name of an endpoint.", examples=["ep_0123456789abcdef"], max_length=MAX_ID)
 ]
 _ATTEMPTS: Final = 10
-_GONE: Final = (EndpointState.STOPPED, EndpointState.FAILED)
 
 
 @routes.post(
@@ -37,40 +37,48 @@ _GONE: Final = (EndpointState.STOPPED, EndpointState.FAILED)
     responses=errors(404, body=True) | {200: {"model": EndpointView, "description": "It was there already."}},
     openapi_extra=takes("EndpointRequest"),
 )
-async def deploy(caller: Server, service: Serviced, document: Body, response: Response) -> Document:
+async def deploy(caller: Server, service: Serviced, document: Body, response: Response) -> EndpointRecord:
     """Deploy a checkpoint under a name, which is then a model for chat completions."""
     request = parse_body(EndpointRequest, document, "the endpoint")
     replicas, max_replicas = _replicas(service, request.replicas, request.max_replicas)
     checkpoint = await find_checkpoint(service.store, request.checkpoint)
-    wish = {
-        "checkpoint": checkpoint["id"],
-        "run": checkpoint["run"],
-        "state": EndpointState.DEPLOYING,
-        "wanted": "run",
-        "replicas": replicas,
-        "max_replicas": max_replicas,
-        "error": None,
-        "url": None,
-        **owned_by(caller),
-    }
     # The id comes of the name: of two who take a name at once, one is told that it is taken.
     id = f"ep_{hashlib.sha256(request.name.encode()).hexdigest()[:16]}"
-    new = {"id": id, "object": "endpoint", "name": request.name, "generation": 1, **wish}
-    stored, is_new = await service.store.create(Kind.ENDPOINT, new)
+    new = EndpointRecord(
+        id=id,
+        name=request.name,
+        checkpoint=checkpoint.id,
+        run=checkpoint.run,
+        replicas=replicas,
+        max_replicas=max_replicas,
+        **owned_by(caller),
+    )
+    stored, is_new = await service.store.create(new)
     if is_new:
         return stored
     check_owner(caller, stored)
-    same = ("checkpoint", "replicas", "max_replicas")
-    if stored["wanted"] == "run" and stored["state"] not in _GONE:
-        if any(stored[key] != wish[key] for key in same):
+    if stored.wanted == "run" and stored.is_up:
+        if (stored.checkpoint, stored.replicas, stored.max_replicas) != (checkpoint.id, replicas, max_replicas):
             message = f"the name {request.name!r} is taken; swap its checkpoint with PATCH, or delete it first"
             raise ApiError(409, "name_taken", message, param="name")
         response.status_code = 200
         return stored
-    if stored["state"] not in _GONE:
+    if stored.is_up:
         raise ApiError(409, "stopping", f"endpoint {request.name!r} is being stopped; try again in a moment")
-    again = wish | {"generation": stored["generation"] + 1}
-    return await service.store.update(Kind.ENDPOINT, id, again, states=_GONE, version=stored["version"])
+    again: EndpointUpdate = {
+        "checkpoint": checkpoint.id,
+        "run": checkpoint.run,
+        "state": EndpointState.DEPLOYING,
+        "wanted": "run",
+        "replicas": replicas,
+        "max_replicas": max_replicas,
+        "generation": stored.generation + 1,
+        "error": None,
+        "url": None,
+        "owner": caller.id,
+        "project": caller.project,
+    }
+    return await service.store.update(EndpointRecord, id, again, version=stored.version)
 
 
 @routes.get("/endpoints", response_model=Listing[EndpointView], responses=errors(400))
@@ -85,11 +93,11 @@ async def list_endpoints(
 ) -> Document:
     """List endpoints, newest first."""
     where = {"state": state, "run": run, "checkpoint": checkpoint}
-    return await listing(service.store, Kind.ENDPOINT, where, after, limit)
+    return await listing(service.store, EndpointRecord, where, after, limit)
 
 
 @routes.get("/endpoints/{endpoint_id}", response_model=EndpointView, responses=errors(404))
-async def read_endpoint(caller: ReaderOrServer, service: Serviced, endpoint_id: EndpointId) -> Document:
+async def read_endpoint(caller: ReaderOrServer, service: Serviced, endpoint_id: EndpointId) -> EndpointRecord:
     """Read an endpoint, by its id or its name."""
     return await _find(service.store, endpoint_id)
 
@@ -100,37 +108,37 @@ async def read_endpoint(caller: ReaderOrServer, service: Serviced, endpoint_id: 
     responses=errors(404, body=True),
     openapi_extra=takes("EndpointChange", keyed=False),
 )
-async def change_endpoint(caller: Server, service: Serviced, endpoint_id: EndpointId, document: Body) -> Document:
+async def change_endpoint(caller: Server, service: Serviced, endpoint_id: EndpointId, document: Body) -> EndpointRecord:
     """Swap in another checkpoint without a failed request, or change the number of copies."""
     request = parse_body(EndpointChange, document, "the change")
     checkpoint = None if request.checkpoint is None else await find_checkpoint(service.store, request.checkpoint)
     for _ in range(_ATTEMPTS):
         endpoint = await _find(service.store, endpoint_id)
         check_owner(caller, endpoint)
-        if endpoint["wanted"] != "run" or endpoint["state"] in _GONE:
-            message = f"endpoint {endpoint['name']} is {endpoint['state']}; deploy it again with POST"
+        if endpoint.wanted != "run" or not endpoint.is_up:
+            message = f"endpoint {endpoint.name} is {endpoint.state}; deploy it again with POST"
             raise ApiError(409, "not_deployed", message, param="state")
-        change = _change(service, endpoint, request, checkpoint)
-        if not change:
+        update = _update(service, endpoint, request, checkpoint)
+        if not update:
             return endpoint
         try:
-            return await service.store.update(Kind.ENDPOINT, endpoint["id"], change, version=endpoint["version"])
+            return await service.store.update(EndpointRecord, endpoint.id, update, version=endpoint.version)
         except ConflictError:
             continue  # the supervisor has just written something else of it
     raise ApiError(409, "conflict", f"endpoint {endpoint_id} changes too quickly now; try again")
 
 
 @routes.delete("/endpoints/{endpoint_id}", response_model=EndpointView, responses=errors(404, 409))
-async def stop_endpoint(caller: Server, service: Serviced, endpoint_id: EndpointId) -> Document:
+async def stop_endpoint(caller: Server, service: Serviced, endpoint_id: EndpointId) -> EndpointRecord:
     """Stop an endpoint. Its record stays, and its name can be used again."""
     for _ in range(_ATTEMPTS):
         endpoint = await _find(service.store, endpoint_id)
         check_owner(caller, endpoint)
-        change: dict[str, Any] = {"wanted": "stop"}
-        if endpoint["state"] == EndpointState.STOPPED or endpoint["wanted"] == "stop":
+        if endpoint.state == EndpointState.STOPPED or endpoint.wanted == "stop":
             return endpoint
+        update: EndpointUpdate = {"wanted": "stop"}
         try:
-            return await service.store.update(Kind.ENDPOINT, endpoint["id"], change, version=endpoint["version"])
+            return await service.store.update(EndpointRecord, endpoint.id, update, version=endpoint.version)
         except ConflictError:
             continue
     raise ApiError(409, "conflict", f"endpoint {endpoint_id} changes too quickly now; try again")
@@ -152,28 +160,28 @@ def _replicas(service: Service, replicas: int | None, max_replicas: int | None) 
     return least, most
 
 
-def _change(
-    service: Service, endpoint: Document, request: EndpointChange, checkpoint: Document | None
-) -> dict[str, Any]:
+def _update(
+    service: Service, endpoint: EndpointRecord, request: EndpointChange, checkpoint: CheckpointRecord | None
+) -> EndpointUpdate:
     """Return what a request changes in an endpoint; empty where it is as asked already."""
-    change: dict[str, Any] = {}
+    update: EndpointUpdate = {}
     if request.replicas is not None or request.max_replicas is not None:
-        least = endpoint["replicas"] if request.replicas is None else request.replicas
-        most = max(endpoint["max_replicas"], least) if request.max_replicas is None else request.max_replicas
+        least = endpoint.replicas if request.replicas is None else request.replicas
+        most = max(endpoint.max_replicas, least) if request.max_replicas is None else request.max_replicas
         least, most = _replicas(service, least, most)
-        if (least, most) != (endpoint["replicas"], endpoint["max_replicas"]):
-            change |= {"replicas": least, "max_replicas": most}
-    if checkpoint is not None and checkpoint["id"] != endpoint["checkpoint"]:
-        change |= {"checkpoint": checkpoint["id"], "run": checkpoint["run"]}
-        change |= {"generation": endpoint["generation"] + 1, "error": None}
-    return change
+        if (least, most) != (endpoint.replicas, endpoint.max_replicas):
+            update |= {"replicas": least, "max_replicas": most}
+    if checkpoint is not None and checkpoint.id != endpoint.checkpoint:
+        update |= {"checkpoint": checkpoint.id, "run": checkpoint.run}
+        update |= {"generation": endpoint.generation + 1, "error": None}
+    return update
 
 
-async def _find(store: Store, name: str) -> Document:
+async def _find(store: Store, name: str) -> EndpointRecord:
     try:
-        return await store.get(Kind.ENDPOINT, name)
+        return await store.get(EndpointRecord, name)
     except MissingError:
-        page = await store.list(Kind.ENDPOINT, where={"name": name}, limit=1)
+        page = await store.list(EndpointRecord, where={"name": name}, limit=1)
         if not page.items:
             raise
         return page.items[0]

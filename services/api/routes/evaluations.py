@@ -16,8 +16,8 @@ from neuromas.services.api.route import router
 from neuromas.services.api.schemas.artifact import EvaluationRequest, EvaluationView
 from neuromas.services.api.schemas.view import Listing
 from neuromas.services.api.service import Serviced, fresh_id
-from neuromas.services.records import EvaluationState
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
+from neuromas.services.store.base import Document
 
 routes = router("evaluations")
 EvaluationId = Annotated[
@@ -32,27 +32,21 @@ EvaluationId = Annotated[
     responses=errors(404, body=True),
     openapi_extra=takes("EvaluationRequest"),
 )
-async def evaluate(caller: Trainer, service: Serviced, request: Request, document: Body) -> Document:
+async def evaluate(caller: Trainer, service: Serviced, request: Request, document: Body) -> EvaluationRecord:
     """Queue an evaluation of a checkpoint."""
     wish = parse_body(EvaluationRequest, document, "the evaluation")
     checkpoint = await find_checkpoint(service.store, wish.checkpoint)
-    record = {
-        "id": fresh_id(request, "eval"),
-        "object": "evaluation",
-        "state": EvaluationState.QUEUED,
-        "checkpoint": checkpoint["id"],
-        "run": checkpoint["run"],
-        "examples": wish.examples,
-        "level": wish.level,
-        "sampled": wish.sampled,
-        "baselines": list(wish.baselines),
-        "attempt": 0,
-        "job": None,
-        "result": None,
-        "error": None,
+    record = EvaluationRecord(
+        id=fresh_id(request, "eval"),
+        checkpoint=checkpoint.id,
+        run=checkpoint.run,
+        examples=wish.examples,
+        level=wish.level,
+        sampled=wish.sampled,
+        baselines=wish.baselines,
         **owned_by(caller),
-    }
-    stored, _ = await service.store.create(Kind.EVALUATION, record)
+    )
+    stored, _ = await service.store.create(record)
     return stored
 
 
@@ -68,10 +62,10 @@ async def list_evaluations(
 ) -> Document:
     """List evaluations, newest first."""
     where = {"state": state, "run": run, "checkpoint": checkpoint}
-    return await listing(service.store, Kind.EVALUATION, where, after, limit)
+    return await listing(service.store, EvaluationRecord, where, after, limit)
 
 
 @routes.get("/evaluations/{evaluation_id}", response_model=EvaluationView, responses=errors(404))
-async def read_evaluation(caller: Reader, service: Serviced, evaluation_id: EvaluationId) -> Document:
+async def read_evaluation(caller: Reader, service: Serviced, evaluation_id: EvaluationId) -> EvaluationRecord:
     """Read an evaluation, with its figures once it has succeeded."""
-    return await service.store.get(Kind.EVALUATION, evaluation_id)
+    return await service.store.get(EvaluationRecord, evaluation_id)

@@ -22,8 +22,8 @@ from neuromas.services.api.schemas.topology import GrowthReport
 from neuromas.services.api.schemas.view import Listing
 from neuromas.services.api.service import Serviced, fresh_id
 from neuromas.services.api.submission import read_spec, submit
-from neuromas.services.records import RunState
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.records.run import RunRecord, RunState
+from neuromas.services.store.base import Document
 
 routes = router("runs")
 RunId = Annotated[str, Path(description="Id of a run.", max_length=MAX_ID, examples=["run_0123456789abcdef"])]
@@ -49,7 +49,7 @@ _PLANS: Final[dict[str, Any]] = {
     responses=errors(404, body=True),
     openapi_extra=takes("RunRequest", RUN_EXAMPLES),
 )
-async def submit_run(caller: Trainer, service: Serviced, request: Request, document: Body) -> Document:
+async def submit_run(caller: Trainer, service: Serviced, request: Request, document: Body) -> RunRecord:
     """Queue a training run. All that can be checked without the base is checked now."""
     spec, _ = await read_spec(service, document)
     run = await submit(service, caller, fresh_id(request, "run"), spec, None)
@@ -71,29 +71,29 @@ async def list_runs(
 ) -> Document:
     """List runs, newest first."""
     where = {"state": state, "topology": topology, "parent_run": parent, "name": name, "owner": owner}
-    return await listing(service.store, Kind.RUN, where, after, limit)
+    return await listing(service.store, RunRecord, where, after, limit)
 
 
 @routes.get("/runs/{run_id}", response_model=RunView, responses=errors(404))
-async def read_run(caller: Reader, service: Serviced, run_id: RunId) -> Document:
+async def read_run(caller: Reader, service: Serviced, run_id: RunId) -> RunRecord:
     """Read a run: its state, progress, last metrics, and where it was grown from."""
-    return await service.store.get(Kind.RUN, run_id)
+    return await service.store.get(RunRecord, run_id)
 
 
 @routes.post("/runs/{run_id}/cancel", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
-async def cancel_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
+async def cancel_run(caller: Trainer, service: Serviced, run_id: RunId) -> RunRecord:
     """Cancel a run for good. A running one ends after its step; its checkpoints stay."""
     return await move(service.store, caller, run_id, "cancel")
 
 
 @routes.post("/runs/{run_id}/pause", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
-async def pause_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
+async def pause_run(caller: Trainer, service: Serviced, run_id: RunId) -> RunRecord:
     """Pause a run. A running one writes a checkpoint and gives its workers back."""
     return await move(service.store, caller, run_id, "pause")
 
 
 @routes.post("/runs/{run_id}/resume", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
-async def resume_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
+async def resume_run(caller: Trainer, service: Serviced, run_id: RunId) -> RunRecord:
     """Queue a paused run again; it goes on from its last checkpoint."""
     return await move(service.store, caller, run_id, "resume")
 
@@ -105,12 +105,12 @@ async def resume_run(caller: Trainer, service: Serviced, run_id: RunId) -> Docum
     responses=errors(404, 409, body=True),
     openapi_extra=takes("GrowRequest", _PLANS),
 )
-async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id: RunId, document: Body) -> Document:
+async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id: RunId, document: Body) -> RunRecord:
     """Queue a new run that begins with a larger graph made of this run's checkpoint, its weights inherited."""
-    parent = await service.store.get(Kind.RUN, run_id)
+    parent = await service.store.get(RunRecord, run_id)
     check_owner(caller, parent)
     growth = await plan_growth(service, parent, document)
-    run = await submit(service, caller, fresh_id(request, "run"), growth.spec, growth.parent)
+    run = await submit(service, caller, fresh_id(request, "run"), growth.spec, growth.origin)
     await tell_state(service.store, run)
     return run
 
@@ -123,7 +123,7 @@ async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id:
 )
 async def validate_growth(caller: Reader, service: Serviced, run_id: RunId, document: Body) -> Document:
     """Check a growth, and say what the grown graph is and needs. Nothing is kept."""
-    growth = await plan_growth(service, await service.store.get(Kind.RUN, run_id), document)
+    growth = await plan_growth(service, await service.store.get(RunRecord, run_id), document)
     return await asyncio.to_thread(report_growth, growth.grown, growth.spec, growth.stages, service.settings)
 
 

@@ -14,8 +14,9 @@ from neuromas.services.api.route import router
 from neuromas.services.api.routes.runs import RunId
 from neuromas.services.api.schemas.artifact import MetricPage, StreamPage
 from neuromas.services.api.service import Service, Serviced
-from neuromas.services.records import events_stream, logs_stream, rollouts_stream
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.records.run import RunRecord
+from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
+from neuromas.services.store.base import Document
 
 routes = router("streams")
 _SCAN: Final = 500
@@ -117,7 +118,7 @@ async def read_metrics(
     ] = None,
 ) -> Document:
     """Read a run's metrics, step by step."""
-    await service.store.get(Kind.RUN, run_id)
+    await service.store.get(RunRecord, run_id)
     points: list[Document] = []
     scanned, has_more = 0, True
     while has_more and len(points) < limit and scanned < _MAX_SCANNED:
@@ -140,7 +141,7 @@ async def read_metrics(
 async def _read(
     service: Service, request: Request, caller: Caller, run_id: str, stream: str, cursor: tuple[int, int, float]
 ) -> Any:
-    await service.store.get(Kind.RUN, run_id)
+    await service.store.get(RunRecord, run_id)
     after, limit, wait_s = cursor
     if wants_events(request):
         return await follow(service, request, caller.id, run_id, stream, after)

@@ -18,8 +18,9 @@ from neuromas.services.api.schemas.run import RUN_EXAMPLES
 from neuromas.services.api.schemas.topology import TOPOLOGY_EXAMPLES, TopologyReport, TopologyView
 from neuromas.services.api.schemas.view import Listing
 from neuromas.services.api.service import Service, Serviced
-from neuromas.services.api.submission import read_spec, topology_document
-from neuromas.services.store.base import Document, Kind
+from neuromas.services.api.submission import read_spec, topology_record
+from neuromas.services.records.topology import TopologyRecord
+from neuromas.services.store.base import Document
 from neuromas.spec.load import is_topology_document
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
@@ -44,10 +45,10 @@ _IMAGES: Final[dict[str, Any]] = {
     responses=errors(body=True) | {200: {"model": TopologyView, "description": "It was there already."}},
     openapi_extra=takes("Topology", TOPOLOGY_EXAMPLES),
 )
-async def create_topology(caller: Trainer, service: Serviced, document: Body, response: Response) -> Document:
+async def create_topology(caller: Trainer, service: Serviced, document: Body, response: Response) -> TopologyRecord:
     """Keep a graph. The same content, whatever its form or name, is one topology."""
     topology = await _read(service, document)
-    stored, is_new = await service.store.create(Kind.TOPOLOGY, topology_document(topology))
+    stored, is_new = await service.store.create(topology_record(topology))
     response.status_code = 201 if is_new else 200
     return stored
 
@@ -72,7 +73,7 @@ async def list_topologies(
     caller: Reader, service: Serviced, after: After = None, limit: Limit = 20, name: Text = None
 ) -> Document:
     """List topologies, newest first."""
-    return await listing(service.store, Kind.TOPOLOGY, {"name": name}, after, limit)
+    return await listing(service.store, TopologyRecord, {"name": name}, after, limit)
 
 
 @routes.get("/topologies/{topology_id}", response_model=TopologyView, responses=errors(404) | {200: _IMAGES})
@@ -83,10 +84,10 @@ async def read_topology(
     format: Annotated[Literal["json", "mermaid", "svg"], Query(description="As data, or drawn.")] = "json",
 ) -> Any:
     """Read a topology, or its drawing."""
-    stored = await service.store.get(Kind.TOPOLOGY, topology_id)
+    stored = await service.store.get(TopologyRecord, topology_id)
     if format == "json":
         return stored
-    topology = topology_from_document(stored["document"])
+    topology = topology_from_document(stored.document)
     return Response(await asyncio.to_thread(draw, topology, format), media_type=_DRAWN[format])
 
 

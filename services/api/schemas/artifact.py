@@ -9,8 +9,10 @@ from pydantic import ConfigDict, Field
 from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.run import CHECKPOINT_PATTERN
-from neuromas.services.api.schemas.view import Failure, View
-from neuromas.services.records import EndpointState, EvaluationState
+from neuromas.services.api.schemas.view import View
+from neuromas.services.records.endpoint import EndpointState
+from neuromas.services.records.evaluation import EvaluationState
+from neuromas.services.records.failure import Failure
 from neuromas.topology.graph import NAME
 
 MAX_EXAMPLES: Final = 100_000

@@ -9,8 +9,9 @@ from pydantic import Field
 from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.topology import TOPOLOGY_SCHEMA
-from neuromas.services.api.schemas.view import Failure, View
-from neuromas.services.records import RunState, Wanted
+from neuromas.services.api.schemas.view import View
+from neuromas.services.records.failure import Failure
+from neuromas.services.records.run import Origin, Progress, RunState, Wanted
 from neuromas.spec.growth import PlanSpec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import NAME
@@ -19,27 +20,8 @@ CHECKPOINT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9:@._-]{0,199}$"
 """References of checkpoints: an id, ``<run>@<id, folder, latest or best>``, or within a run the part after the @."""
 
 
-class Progress(View):
-    """Where a running run is."""
-
-    stage: int = 0
-    stage_name: str = ""
-    step: int = 0
-    steps: int = 0
-    """Optimizer steps that the stage takes at most."""
-    nodes: int = 0
-    level: int | None = None
-    eta_s: float | None = None
-    """Seconds until the stage ends, by the steps so far."""
-
-
-class ParentView(View):
+class ParentView(Origin):
     """What a grown run was grown from."""
-
-    run: str
-    checkpoint: str
-    plan: dict[str, Any]
-    level: int | None = None
 
 
 class RunView(View):

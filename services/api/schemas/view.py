@@ -67,14 +67,6 @@ class ErrorBody(View):
     error: ErrorView
 
 
-class Failure(View):
-    """Why a run, an endpoint or an evaluation failed."""
-
-    code: str = "error"
-    message: str = ""
-    param: str | None = None
-
-
 class Deleted(View):
     """What was deleted."""
 

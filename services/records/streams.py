@@ -1,0 +1,18 @@
+"""Names of the streams of a run."""
+
+from __future__ import annotations
+
+
+def events_stream(run_id: str) -> str:
+    """Return the name of a run's event stream: states, stages, steps, growth, warnings, errors."""
+    return f"{run_id}/events"
+
+
+def rollouts_stream(run_id: str) -> str:
+    """Return the name of a run's stream of sampled rollouts."""
+    return f"{run_id}/rollouts"
+
+
+def logs_stream(run_id: str) -> str:
+    """Return the name of a run's stream of log lines."""
+    return f"{run_id}/logs"
