@@ -277,7 +277,8 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         if not math.isfinite(value.item()):
             nodes = [plan.kept_calls[member].node for member in bucket.members]
             again = partial(self._score, model, (bucket,), place, shape)
-            raise loss_error(self.state.global_step, nodes, logprobs, part.old_logprobs, model, self.bank, again)
+            own = self.accelerator.unwrap_model(model)
+            raise loss_error(self.state.global_step, nodes, logprobs, part.old_logprobs, own, self.bank, again)
         measure_bucket(self._meter, plan, bucket.members, part, loss, tokens, entropies)
         if self._step % self.num_iterations == 0:
             measure_parity(self._meter, plan, bucket.members, part, logprobs, self._settings.top_p)

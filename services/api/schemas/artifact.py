@@ -31,6 +31,7 @@ class CheckpointView(View):
     kind: str = "training"
     nodes: int = 0
     accuracy: float | None = None
+    """Greedy, on validation questions."""
     aliases: list[str] = Field(default_factory=list)
     """"latest" and "best", where they mean this one among its run's."""
     created: int

@@ -55,7 +55,7 @@ class RunView(View):
     latest: dict[str, float | None] | None = None
     """Metrics of the last step."""
     accuracy: float | None = None
-    """Greedy, held out, of the last evaluation."""
+    """Greedy: on validation questions by the last evaluation; on test questions once the run has succeeded."""
     result: dict[str, Any] | None = None
     error: Failure | None = None
     version: int = 1
