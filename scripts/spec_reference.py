@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -16,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from neuromas.adapters.families.registry import FAMILIES as ADAPTERS
-from neuromas.spec import growth, machine, parts, training
+from neuromas.spec import growth, machine, node_groups, parts, training
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import FAMILIES
 
@@ -25,6 +26,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("(top level)", RunSpec),
     *((f"task, type = {name}", family) for name, family in FAMILIES.items()),
     *((f"adapter, type = {name}", family) for name, family in ADAPTERS.items()),
+    ("node_groups.NAME", node_groups.NodeGroupSpec),
     ("prompt", parts.PromptSpec),
     ("sampling", parts.SamplingSpec),
     ("training", training.TrainingSpec),
@@ -91,6 +93,8 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin is Annotated:
         return _type(arguments[0])
+    if origin is Mapping:
+        return f"{_type(arguments[1])} for each name"
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if arguments:

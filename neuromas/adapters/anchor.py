@@ -30,10 +30,10 @@ class Anchor:
         """
         self._bank, self._pull = bank, pull
         self._index = torch.tensor([bank.index(name) for name in pull.names], dtype=torch.int64)
-        self._start: dict[str, Tensor] = {}
+        self._start: list[Tensor] = []
         self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
         if pull.by == "parameters":
-            self._start = {owned.key: self._slices(owned, owned.tensor.detach()).clone() for owned in bank.trained()}
+            self._start = [self._slices(owned, owned.tensor.detach()).clone() for owned in bank.trained()]
         elif pull.to == "start":
             with torch.no_grad():
                 self._pairs = {path: (a.clone(), b.clone()) for path, a, b in bank.pairs(self._index)}
@@ -42,8 +42,8 @@ class Anchor:
         """Return the squared distance, a differentiable scalar; its gradient is zero for all other adapters' own."""
         if self._pull.by == "parameters":
             terms = [
-                (self._slices(owned, owned.tensor) - self._start[owned.key]).square().sum()
-                for owned in self._bank.trained()
+                (self._slices(owned, owned.tensor) - start).square().sum()
+                for owned, start in zip(self._bank.trained(), self._start, strict=True)
             ]
         else:
             terms = [self._update_distance(path, a, b) for path, a, b in self._bank.pairs(self._index)]
@@ -67,22 +67,26 @@ class Anchor:
         with torch.enable_grad():
             found = torch.autograd.grad(self.penalty(), [owned.tensor for owned in trained], allow_unused=True)
         pulls: list[tuple[Owned, Tensor, Tensor]] = []
-        count = len(self._bank.names)
-        agreement = torch.zeros(len(self._bank.groups), device=trained[0].tensor.device)
+        groups = self._bank.groups
+        agreement = torch.zeros(len(groups), device=trained[0].tensor.device)
         for owned, pull in zip(trained, found, strict=True):
             if pull is None:
                 continue
             if owned.tensor.grad is None:
                 owned.tensor.grad = torch.zeros_like(owned.tensor)
             rows, pulled = owned.rows(owned.tensor.grad), owned.rows(pull)
-            owned.of_groups(agreement, count).add_((rows * pulled).flatten(1).sum(1))
+            agreement.index_add_(0, owned.positions(groups), (rows * pulled).flatten(1).sum(1))
             pulls.append((owned, rows, pulled))
         factors = torch.full_like(agreement, self._pull.weight)
         if self._pull.is_selective:
             factors *= agreement >= 0
         for owned, rows, pulled in pulls:
-            rows.add_(pulled * owned.of_groups(factors, count).view(-1, *[1] * (rows.ndim - 1)))
+            rows.add_(pulled * factors[owned.positions(groups)].view(-1, *[1] * (rows.ndim - 1)))
 
     def _slices(self, owned: Owned, tensor: Tensor) -> Tensor:
         rows = owned.rows(tensor)
-        return rows if owned.dim is None else rows.index_select(0, self._index.to(rows.device))
+        if owned.dim is None:  # what others share is left alone
+            ours = owned.members is None or not set(owned.members).isdisjoint(self._index.tolist())
+            return rows if ours else rows[:0]
+        found = [row for adapter in self._index.tolist() if (row := owned.row_of(adapter)) is not None]
+        return rows.index_select(0, torch.tensor(found, dtype=torch.int64, device=rows.device))

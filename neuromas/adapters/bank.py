@@ -9,7 +9,6 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from neuromas.adapters.families.contract import SHARED
 from neuromas.adapters.families.map import Owned
 from neuromas.adapters.ref import PlainLora
 from neuromas.adapters.source import Roles
@@ -22,7 +21,8 @@ class AdapterBank:
 
     Attributes:
         names: adapter names in stacking order; ``index(name)`` is what routes are made of.
-        groups: what is clipped and stepped on its own: the adapters and, where they share trained tensors, ``SHARED``.
+        groups: what is clipped and stepped on its own: the adapters and, where those of a kind share trained tensors,
+            the ``Owned.owner`` of these.
     """
 
     def __init__(self, model: PeftModel) -> None:
@@ -39,9 +39,12 @@ class AdapterBank:
         self._tuner = tuner
         self._map = tuner.adapter_map
         config: NodeAdapterConfig = tuner.peft_config[tuner.active_adapters[0]]
-        self._scale = config.spec.scale
+        self._scale = tuner.scale
         self.names: tuple[str, ...] = tuple(config.names)
-        self.groups = self.names if all(owned.dim is not None for owned in self.trained()) else (*self.names, SHARED)
+        sharing = {owned.owner: owned.members for owned in self.trained() if owned.dim is None}
+        self.groups = (*self.names, *sharing)
+        everyone = tuple(range(len(self.names)))
+        self._sharing = [everyone if members is None else members for members in sharing.values()]
         self._index = {name: k for k, name in enumerate(self.names)}
 
     # -- names and routes
@@ -66,6 +69,18 @@ class AdapterBank:
 
     # -- parameters
 
+    def with_shared(self, free: Tensor, moved: Tensor) -> Tensor:
+        """Return which groups move in a step, shape (groups,), bool.
+
+        What adapters share moves with any of them, unless one of them is held still: it would move that one, too.
+
+        Args:
+            free: whether each adapter may move, shape (adapters,), bool.
+            moved: whether it does.
+        """
+        shared = [bool(free[list(ids)].all() and moved[list(ids)].any()) for ids in self._sharing]
+        return torch.cat([moved, torch.tensor(shared, dtype=torch.bool, device=moved.device)])
+
     def tensors(self) -> Sequence[Owned]:
         """Return all that is kept of the adapters."""
         return self._map.tensors()
@@ -78,21 +93,28 @@ class AdapterBank:
         """Return the trained tensors that each adapter has for itself, stacked over adapters."""
         return [owned for owned in self.trained() if owned.dim is not None]
 
-    def roles(self) -> Roles:
-        """Return what an adapter's own tensors are for."""
-        own = [owned for owned in self.tensors() if owned.dim is not None]
-        fixed = {owned.key for owned in own if not owned.is_trained} | set(self._map.constants())
-        return Roles(frozenset(owned.key for owned in own if owned.is_update), frozenset(fixed))
+    def roles(self) -> dict[str, Roles]:
+        """Return what each adapter's own tensors are for, by its name."""
+        tensors = self.tensors()
+        found = {}
+        for k, name in enumerate(self.names):
+            own = [owned for owned in tensors if owned.row_of(k) is not None]
+            fixed = {owned.key for owned in own if not owned.is_trained} | set(self._map.part_of(k).constants())
+            found[name] = Roles(frozenset(owned.key for owned in own if owned.is_update), frozenset(fixed))
+        return found
 
     def node_parameters(self, name: str) -> dict[str, Tensor]:
         """Return views of one adapter's trained tensors by key; writing to them changes the model."""
-        k = self.index(name)
-        return {stack.key: stack.rows(stack.tensor.detach())[k] for stack in self.stacks()}
+        return self._views(self.stacks(), self.index(name))
 
     def num_trainable(self, name: str) -> int:
-        """Return how many numbers training moves in one adapter alone (the same for all of a model)."""
-        self.index(name)
-        return sum(stack.tensor.numel() // len(self.names) for stack in self.stacks())
+        """Return how many numbers training moves in one adapter alone."""
+        return sum(tensor.numel() for tensor in self.node_parameters(name).values())
+
+    def _views(self, tensors: Sequence[Owned], k: int) -> dict[str, Tensor]:
+        """Return views of one adapter's rows of its own tensors, by key."""
+        rows = ((owned, owned.row_of(k)) for owned in tensors)
+        return {owned.key: owned.rows(owned.tensor.detach())[row] for owned, row in rows if row is not None}
 
     def pairs(self, index: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield the path of each module with A and B of the adapters at ``index``, scaled and differentiable."""
@@ -109,7 +131,7 @@ class AdapterBank:
         for owned in self.trained():
             if owned.tensor.grad is not None:
                 rows = owned.rows(owned.tensor.grad).flatten(1).float().square().sum(1)
-                owned.of_groups(squares, len(self.names)).add_(rows)
+                squares.index_add_(0, owned.positions(self.groups), rows)
         return squares.sqrt()
 
     def clip_(self, max_norm: float, norms: Tensor) -> None:
@@ -122,7 +144,7 @@ class AdapterBank:
             gradient = owned.tensor.grad
             if gradient is not None:
                 rows = owned.rows(gradient)
-                own = owned.of_groups(factors, len(self.names)).to(rows.dtype)
+                own = factors[owned.positions(self.groups)].to(rows.dtype)
                 rows.mul_(own.view(-1, *[1] * (rows.ndim - 1)))
 
     # -- exports
@@ -141,36 +163,43 @@ class AdapterBank:
         device = self.trained()[0].tensor.device
         present = None if present is None else present.to(device)
         modules: list[dict[str, tuple[np.ndarray, np.ndarray]]] = [{} for _ in names]
+        parts = [self._map.part_of(self.index(name)) for name in names]
         for shape in self._map.modules():
             a, b = self._map.pair(shape.path, present)
             stacked_a = _copy_out(a)
             stacked_b = _copy_out(b if self._scale == 1 else b * self._scale)
-            for k, pairs in enumerate(modules):
-                pairs[shape.path] = (stacked_a[k], stacked_b[k])
-        return {name: PlainLora(self._map.rank, pairs) for name, pairs in zip(names, modules, strict=True)}
+            for k, (part, pairs) in enumerate(zip(parts, modules, strict=True)):
+                if part.adapts(shape.path):  # beyond the part's own rank all is zero
+                    own_a, own_b = stacked_a[k][: part.rank], stacked_b[k][:, : part.rank]
+                    pairs[shape.path] = (np.ascontiguousarray(own_a), np.ascontiguousarray(own_b))
+        found = zip(names, parts, modules, strict=True)
+        return {name: PlainLora(part.rank, pairs) for name, part, pairs in found}
 
     # -- states
 
     def state(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return what restores the named adapters (None = all), as copies on the CPU.
 
-        Keys are ``<adapter>/<tensor>``, those of shared tensors ``@shared/<tensor>``, plus the family's constants; the
-        dict can be saved as safetensors as it is.
+        Keys are ``<adapter>/<tensor>``, those of shared tensors ``<Owned.owner>/<tensor>``, plus the family's
+        constants; the dict can be saved as safetensors as it is.
         """
         chosen = self.names if names is None else tuple(names)
         state: dict[str, Tensor] = {}
         for owned in self.tensors():
             rows = owned.rows(owned.tensor.detach()).to("cpu")
-            for name, k in self._owners(owned, chosen):
-                state[f"{name}/{owned.key}"] = rows[k].clone(memory_format=torch.contiguous_format)
+            for name, row in self._owners(owned, chosen):
+                state[f"{name}/{owned.key}"] = rows[row].clone(memory_format=torch.contiguous_format)
         for name in chosen:
-            for key, value in self._map.constants().items():
+            for key, value in self._map.part_of(self.index(name)).constants().items():
                 state[f"{name}/{key}"] = value.clone()
         return state
 
     def _owners(self, owned: Owned, names: Iterable[str]) -> list[tuple[str, int]]:
         """Return the names under which rows of a tensor are stored, and which rows."""
-        return [(SHARED, 0)] if owned.dim is None else [(name, self.index(name)) for name in names]
+        if owned.dim is None:
+            return [(owned.owner, 0)]
+        rows = ((name, owned.row_of(self.index(name))) for name in names)
+        return [(name, row) for name, row in rows if row is not None]
 
     def load_all(self, state: Mapping[str, Tensor]) -> None:
         """Set every adapter, and what they share, from ``state``.
@@ -178,8 +207,12 @@ class AdapterBank:
         Raises:
             AdapterError: see ``load``.
         """
-        shared = {owned.key: owned.rows(owned.tensor)[0] for owned in self.tensors() if owned.dim is None}
-        _fill(SHARED, shared, {}, state)
+        shared: dict[str, dict[str, Tensor]] = {}
+        for owned in self.tensors():
+            if owned.dim is None:
+                shared.setdefault(owned.owner, {})[owned.key] = owned.tensor
+        for owner, tensors in shared.items():
+            _fill(owner, tensors, {}, state)
         for name in self.names:
             self._set(name, state)
         self._map.refresh()
@@ -196,8 +229,7 @@ class AdapterBank:
 
     def _set(self, name: str, state: Mapping[str, Tensor]) -> None:
         k = self.index(name)
-        own = {owned.key: owned.rows(owned.tensor)[k] for owned in self.tensors() if owned.dim is not None}
-        _fill(name, own, self._map.constants(), state)
+        _fill(name, self._views(self.tensors(), k), self._map.part_of(k).constants(), state)
 
 
 @torch.no_grad()

@@ -13,25 +13,30 @@ from transformers import PreTrainedModel
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.frozen_base import load_base
+from neuromas.adapters.mixture import Mixture
 from neuromas.adapters.place import Place, as_places
 from neuromas.adapters.tuner import NodeAdapterConfig
 from neuromas.topology.graph import Topology
 
 
-def adapter_config(adapter: AdapterSpec, adapters: Sequence[str | Place] | Topology, seed: int) -> NodeAdapterConfig:
+def adapter_config(
+    adapter: AdapterSpec | Mixture, adapters: Sequence[str | Place] | Topology, seed: int
+) -> NodeAdapterConfig:
     """Return the PEFT config of these adapters: what TRL's ``peft_config=`` takes."""
+    mixture = Mixture.of(adapter)
     return NodeAdapterConfig(
         task_type="CAUSAL_LM",
         places=[asdict(place) for place in as_places(adapters)],
-        adapter=adapter.model_dump(mode="json"),
+        adapter=mixture.usual.model_dump(mode="json"),
+        groups={group: section.model_dump(mode="json") for group, section in mixture.groups.items()},
         seed=seed,
-        target_modules=list(adapter.targets),
+        target_modules=list(mixture.targets),
     )
 
 
 def build_model(
     base_folder: Path,
-    adapter: AdapterSpec,
+    adapter: AdapterSpec | Mixture,
     adapters: Sequence[str | Place] | Topology,
     seed: int,
     dtype: torch.dtype = torch.float32,
@@ -43,7 +48,7 @@ def build_model(
 
     Args:
         base_folder: of the base.
-        adapter: family and sizes of all adapters.
+        adapter: family and sizes of all adapters; or several, by the groups that the adapters' places name.
         adapters: those of a graph; or names, for adapters that stand in none.
         seed: of the starts and projections.
         dtype: of the base.
@@ -56,7 +61,7 @@ def build_model(
 
 
 def attach(
-    base: PreTrainedModel, adapter: AdapterSpec, adapters: Sequence[str | Place] | Topology, seed: int
+    base: PreTrainedModel, adapter: AdapterSpec | Mixture, adapters: Sequence[str | Place] | Topology, seed: int
 ) -> tuple[PeftModel, AdapterBank]:
     """Return ``base``, frozen, with fresh adapters, and the bank that names them; see ``build_model``."""
     model = get_peft_model(base, adapter_config(adapter, adapters, seed))

@@ -17,7 +17,11 @@ State = Mapping[str, Tensor]
 
 
 def inherit(
-    modules: Sequence[State], sources: Mapping[str, AdapterSource], fresh: State, roles: Roles, seed: int
+    modules: Sequence[State],
+    sources: Mapping[str, AdapterSource],
+    fresh: State,
+    roles: Mapping[str, Roles],
+    seed: int,
 ) -> dict[str, Tensor]:
     """Return the state of every adapter named in ``sources``, ready for ``AdapterBank.load_all``.
 
@@ -31,37 +35,37 @@ def inherit(
       origins that share a start (copies, vectors of one projection) stay close to it, others give a new point between
       them. Fixed tensors have no mean: origins must agree in them.
 
-    Tensors that all adapters share are those of module 0.
+    Tensors that adapters share are those of the modules, and fresh where none has that kind of adapters.
 
     Args:
         modules: trained states; an origin's ``module`` is the index here.
         sources: for each adapter of the grown graph, where its weights come from.
         fresh: ``AdapterBank.state()`` of the grown model as it was built.
-        roles: what the tensors are for.
+        roles: what the tensors are for, by adapter of the grown graph.
         seed: of the noise of "copy".
 
     Raises:
         AdapterError: an origin is not in its module, or origins of one adapter have different tensors, or modules
             differ in what their adapters share.
     """
-    state = _shared(modules)
+    state = _shared(modules, fresh)
     for name, source in sources.items():
-        tensors = _start(modules, source, fresh, name, roles, seed)
+        tensors = _start(modules, source, fresh, name, roles[name], seed)
         state.update({f"{name}/{key}": tensor for key, tensor in tensors.items()})
     return state
 
 
-def _shared(modules: Sequence[State]) -> dict[str, Tensor]:
-    first, *others = (
-        {key: tensor for key, tensor in module.items() if key.startswith(f"{SHARED}/")} for module in modules
-    )
-    for other in others:
-        if differing := sorted(key for key in first if key not in other or not torch.equal(first[key], other[key])):
+def _shared(modules: Sequence[State], fresh: State) -> dict[str, Tensor]:
+    state = {}
+    for key in (key for key in fresh if key.startswith(SHARED)):
+        first, *others = [module[key] for module in modules if key in module] or [fresh[key]]
+        if not all(torch.equal(first, other) for other in others):
             raise AdapterError(
-                f"the graphs to be joined differ in {differing[0]}, which their adapters share: they were trained on "
+                f"the graphs to be joined differ in {key}, which their adapters share: they were trained on "
                 "different bases, or each has trained it in its own way; such graphs cannot be joined"
             )
-    return {key: tensor.clone() for key, tensor in first.items()}
+        state[key] = first.clone()
+    return state
 
 
 def adapter_state(state: State, name: str) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ class Place:
         fan_in: messages that the node reads.
         fan_out: nodes that read its message.
         is_output: whether its message is the answer.
+        group: node group that it belongs to; empty = to none.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Place:
     fan_in: int = 0
     fan_out: int = 0
     is_output: bool = False
+    group: str = ""
 
 
 def places_of(topology: Topology) -> tuple[Place, ...]:
@@ -42,6 +44,7 @@ def places_of(topology: Topology) -> tuple[Place, ...]:
             len(topology.predecessors(node)),
             len(topology.successors(node)),
             node == topology.output,
+            topology.node(node).group or "",
         )
         places.setdefault(place.name, place)
     return tuple(places[name] for name in topology.adapters)

@@ -19,6 +19,8 @@ from transformers import PreTrainedModel
 from neuromas.adapters.families.map import SLOT, AdapterMap
 from neuromas.adapters.families.registry import adapter_spec
 from neuromas.adapters.layer import MERGE_REFUSED, NodeAdapterLinear
+from neuromas.adapters.mixed import MixedMap, make_map
+from neuromas.adapters.mixture import Mixture
 from neuromas.adapters.place import Place
 from neuromas.adapters.route import Route
 from neuromas.errors import AdapterError
@@ -33,6 +35,7 @@ class NodeAdapterConfig(PeftConfig):  # type: ignore[misc]
 
     places: list[dict[str, Any]] = field(default_factory=list, metadata={"help": "Adapters, in stacking order."})
     adapter: dict[str, Any] = field(default_factory=dict, metadata={"help": "The section of the run spec."})
+    groups: dict[str, Any] = field(default_factory=dict, metadata={"help": "The sections of groups, by their names."})
     seed: int = field(default=0, metadata={"help": "Seed of starts and projections."})
     target_modules: list[str] = field(default_factory=list, metadata={"help": "Names of linear layers."})
 
@@ -47,7 +50,10 @@ class NodeAdapterConfig(PeftConfig):  # type: ignore[misc]
                 f"adapter names: got {names}, expected at least one, all different, of lower-case letters, digits, "
                 "'.', '_' and '-' (at most 63); they come from the node ids of the topology"
             )
-        self.spec = adapter_spec(self.adapter)
+        groups = {group: adapter_spec(section) for group, section in self.groups.items()}
+        self.mixture = Mixture(adapter_spec(self.adapter), groups)
+        if unknown := sorted({str(place.get("group", "")) for place in self.places} - set(self.mixture.sections)):
+            raise AdapterError(f"node groups: got {unknown}, allowed are {sorted(groups)} (run.node_groups)")
 
     @property
     def names(self) -> list[str]:
@@ -56,7 +62,7 @@ class NodeAdapterConfig(PeftConfig):  # type: ignore[misc]
 
     def make_map(self) -> AdapterMap:
         """Return a map without modules."""
-        return self.spec.make_map([Place(**place) for place in self.places], self.seed)
+        return make_map(self.mixture, [Place(**place) for place in self.places], self.seed)
 
 
 class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
@@ -74,6 +80,8 @@ class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
         check_targets(model, config.target_modules)
         self.route = Route(len(config.names))
         self.adapter_map = config.make_map()
+        # A mixture scales each pair on its own.
+        self.scale = 1.0 if isinstance(self.adapter_map, MixedMap) else config.mixture.usual.scale
         self._shared_names: tuple[str, ...] = ()
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
@@ -106,7 +114,7 @@ class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
                 f"adapter.targets: {current_key} is a {type(target).__name__}, allowed are plain linear layers"
             )
         owned = self.adapter_map.add_module(current_key, target)
-        layer = NodeAdapterLinear(target, current_key, self.adapter_map, self.route, config.spec.scale, owned)
+        layer = NodeAdapterLinear(target, current_key, self.adapter_map, self.route, self.scale, owned)
         self._replace_module(parent, target_name, layer, target)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:

@@ -6,11 +6,13 @@ that suits one of 100 million parameters and more; what a spec sets stays as it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import count, islice
+from typing import Any
 
+from neuromas.adapters.mixture import section_path
 from neuromas.base.linears import linear_names
 from neuromas.base.resolve import BaseInfo, declared_renderer, read_base, resolve_base
 from neuromas.errors import BaseModelError, SpecError
@@ -73,9 +75,11 @@ def suit_spec(spec: RunSpec) -> Suited:
 
 
 def _choices(spec: RunSpec, base: BaseInfo) -> Iterator[Choice]:
-    wanted: list[tuple[str, SpecModel, object]] = [
-        ("adapter.targets", spec.adapter, linear_names(base.folder)),
-        ("adapter.rank", spec.adapter, _RANK),
+    wanted: list[tuple[str, SpecModel, object]] = []
+    for group, adapter in spec.adapters.sections.items():
+        wanted.append((f"{section_path(group)}.targets", adapter, linear_names(base.folder)))
+        wanted.append((f"{section_path(group)}.rank", adapter, _RANK))
+    wanted += [
         ("sampling.max_tokens", spec.sampling, _MAX_TOKENS),
         ("training.learning_rate", spec.training, _LEARNING_RATE),
         ("training.rows_per_forward", spec.training, _ROWS_PER_FORWARD),
@@ -88,9 +92,18 @@ def _choices(spec: RunSpec, base: BaseInfo) -> Iterator[Choice]:
 
 
 def _with_choice(spec: RunSpec, choice: Choice) -> RunSpec:
-    name, _, field = choice.setting.partition(".")
-    section: SpecModel = getattr(spec, name)
-    return spec.model_copy(update={name: section.model_copy(update={field: choice.value})})
+    changed: RunSpec = _with_value(spec, choice.setting.split("."), choice.value)
+    return changed
+
+
+def _with_value(section: Any, keys: Sequence[str], value: object) -> Any:
+    """Return a section, or a table of sections by name, with the value at a path in it."""
+    if not keys:
+        return value
+    key, *rest = keys
+    if isinstance(section, Mapping):
+        return {**section, key: _with_value(section[key], rest, value)}
+    return section.model_copy(update={key: _with_value(getattr(section, key), rest, value)})
 
 
 def _drawn(task: Task, number: int) -> tuple[DemonstrationSpec, ...]:

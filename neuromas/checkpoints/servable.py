@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuromas.adapters.build import build_model
-from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.mixture import Mixture
 from neuromas.adapters.ref import PlainLora
 from neuromas.checkpoints.checkpoint import read_checkpoint
 
 
-def plain_loras(checkpoint: Path, base_folder: Path, adapter: AdapterSpec, seed: int) -> dict[str, PlainLora]:
+def plain_loras(checkpoint: Path, base_folder: Path, adapters: Mixture, seed: int) -> dict[str, PlainLora]:
     """Return every adapter of a checkpoint by name.
 
     Args:
         checkpoint: folder of the checkpoint.
         base_folder: the base that it was trained on.
-        adapter: family and sizes of its adapters.
+        adapters: family and sizes of its adapters.
         seed: of the run, from which projections are drawn.
 
     Raises:
@@ -24,6 +24,6 @@ def plain_loras(checkpoint: Path, base_folder: Path, adapter: AdapterSpec, seed:
         AdapterError: its adapters are of another kind or size.
     """
     held = read_checkpoint(checkpoint)
-    _, bank = build_model(base_folder, adapter, held.topology, seed)
+    _, bank = build_model(base_folder, adapters, held.topology, seed)
     bank.load_all(held.adapters)
     return bank.export_all()

@@ -45,7 +45,7 @@ class Trained:
 
     def as_run(self) -> RunSpec:
         """Return the spec of the run as if it had begun with this graph, without its growth."""
-        return self.spec.model_copy(update={"topology": self.topology, "growth": None})
+        return self.spec.with_topology(self.topology).model_copy(update={"growth": None})
 
 
 def find_trained(path: Path) -> Trained:

@@ -55,7 +55,9 @@ def export(trained: Trained, out: Path) -> list[Path]:
     from neuromas.checkpoints.servable import plain_loras
 
     spec = trained.spec
-    return write_export(trained, plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed), out)
+    return write_export(
+        trained, plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapters, spec.seed), out
+    )
 
 
 def write_export(trained: Trained, loras: Mapping[str, PlainLora], out: Path) -> list[Path]:

@@ -98,8 +98,8 @@ def _unknown(tokenizer: Any, text: str) -> list[str]:
 
 
 def _memory(spec: RunSpec, preflight: Preflight) -> Document:
-    sizes = read_sizes(preflight.base.folder, spec.adapter.targets)
-    trained = preflight.parameters.total(preflight.max_adapters)
+    sizes = read_sizes(preflight.base.folder, spec.adapters.targets)
+    trained = max(map(preflight.num_trained, preflight.graphs))
     on_cpu = spec.engine.type == "vllm" and not spec.runtime.gpus_per_rollout_worker
     return {
         "base": None if sizes is None else sizes.file_bytes,
@@ -111,7 +111,7 @@ def _memory(spec: RunSpec, preflight: Preflight) -> Document:
 def _seconds(spec: RunSpec, preflight: Preflight) -> float | None:
     """Return how long the run takes on two cores: 2 operations per weight and token to sample, 6 to train."""
     runtime, training = spec.runtime, spec.training
-    sizes = read_sizes(preflight.base.folder, spec.adapter.targets)
+    sizes = read_sizes(preflight.base.folder, spec.adapters.targets)
     if runtime.gpus_per_learner or runtime.gpus_per_rollout_worker or sizes is None:
         return None
     weights = sizes.file_bytes / (_FLOAT_BYTES if spec.engine.dtype == "float32" else 2)

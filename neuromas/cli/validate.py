@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from neuromas.adapters.mixture import Share
 from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.location import read_topology
 from neuromas.cli.command import Parser
@@ -82,21 +83,42 @@ def topology_facts(topology: Topology) -> dict[str, Any]:
 
 def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
     """Return what the run needs."""
-    training, adapters = spec.training, len(spec.topology.adapters)
+    training = spec.training
     rollouts = training.prompts_per_step * training.group_size
     return {
         "run": spec.name,
         "spec_hash": spec_hash(spec),
         "base": str(preflight.base.folder),
-        "trainable_parameters": preflight.parameters.total(adapters),
-        "adapter_bytes": adapters * preflight.adapter_bytes,
+        "trainable_parameters": preflight.num_trained(spec.topology),
+        "adapter_kinds": [_kind(share) for share in preflight.shares(spec.topology)],
+        "adapter_bytes": preflight.published_bytes(spec.topology),
         "longest_call_tokens": preflight.longest_call,
         "rollouts_per_step": rollouts,
         "calls_per_step": rollouts * len(spec.topology.nodes),
         "steps": training.steps,
         "stages": [len(graph.nodes) for graph in preflight.graphs],
-        "notes": [*preflight.notes, *spec.adapter.notes(adapters)],
+        "notes": [*preflight.notes, *spec.adapters.notes(spec.topology)],
     }
+
+
+def _kind(share: Share) -> dict[str, Any]:
+    """Return what the adapters of one node group are, as plain data."""
+    return {
+        "group": share.group or None,
+        "type": share.section.type,
+        "adapters": share.adapters,
+        "trainable_parameters_each": share.parameters.per_adapter,
+        "trainable_parameters_shared": share.parameters.shared,
+        "served_rank": share.section.served_rank,
+    }
+
+
+def _kind_line(kind: Mapping[str, Any]) -> str:
+    shared = kind["trainable_parameters_shared"]
+    also = f", {shared:,} shared" if shared else ""
+    where = "no group" if kind["group"] is None else f"group {kind['group']}"
+    each = f"{kind['trainable_parameters_each']:,} trained numbers each{also}, served rank {kind['served_rank']}"
+    return f"  {where}: {kind['adapters']} of type {kind['type']}, {each}"
 
 
 _COLUMNS = 80
@@ -125,6 +147,8 @@ def _text(topology: Topology, facts: Mapping[str, Any], preview: Sequence[str] =
     for key, label in _LABELS.items():
         if key in facts:
             lines.append(f"{label + ':':<24}{_value(facts[key])}")
+    if len(kinds := facts.get("adapter_kinds", ())) > 1:
+        lines += ["", "adapters by node group:", *map(_kind_line, kinds)]
     if chosen := facts.get("chosen_by_base"):
         lines += ["", "left out in the spec and chosen to suit the base:"]
         lines += [

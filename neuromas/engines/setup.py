@@ -36,8 +36,8 @@ class EngineSetup:
         return cls(
             base_folder=base_folder,
             engine=spec.engine.model_copy(update={"max_adapters": None}),
-            rank=spec.adapter.served_rank,
-            targets=tuple(sorted(spec.adapter.targets)),
+            rank=spec.adapters.served_rank,
+            targets=tuple(sorted(spec.adapters.targets)),
             gpus=spec.runtime.gpus_per_rollout_worker,
         )
 

@@ -176,33 +176,36 @@ def _sources(
     draft: _Draft, inherit: InheritanceSpec, graphs: Sequence[Topology]
 ) -> Iterator[tuple[str, AdapterSource]]:
     """Yield what every adapter starts from. An adapter that any trained node uses is kept."""
-
-    def trained(place: Place) -> Origin:
-        return Origin(place[0], graphs[place[0]].adapter_of(place[1]))
-
     for adapter in draft.graph.adapters:
         users = [node for node in draft.graph.order if draft.graph.adapter_of(node) == adapter]
         kept = next((place for node in users if (place := draft.origin[node]) is not None), None)
         if kept is not None:
-            yield adapter, AdapterSource("keep", (trained(kept),))
+            yield adapter, AdapterSource("keep", (_trained(kept, graphs),))
         else:
-            yield adapter, _new_source(draft, users[0], inherit, trained)
+            yield adapter, _new_source(draft, users[0], inherit, graphs)
 
 
-def _new_source(
-    draft: _Draft, node: str, inherit: InheritanceSpec, trained: Callable[[Place], Origin]
-) -> AdapterSource:
+def _new_source(draft: _Draft, node: str, inherit: InheritanceSpec, graphs: Sequence[Topology]) -> AdapterSource:
     kind = "copy" if node in draft.copied else "fresh" if node in draft.fresh else inherit.new
     if kind == "fresh":
         return AdapterSource("fresh")
     twin = draft.twins.get(node)
     if twin is not None and draft.origin[twin] is None and kind != "interpolate":
-        return _new_source(draft, twin, inherit, trained)  # it repeats a new node: what is good for that one
-    places = _ends(draft, node) if kind == "interpolate" else _models(draft, node)[:1]
-    if not places:
-        raise GrowthError(f"inherit.new = {inherit.new!r}: new node {node!r} has no trained node near it; use 'fresh'")
-    origins = tuple(dict.fromkeys(map(trained, places)))
+        return _new_source(draft, twin, inherit, graphs)  # it repeats a new node: what is good for that one
+    near, group = _ends(draft, node) if kind == "interpolate" else _models(draft, node), draft.graph.node(node).group
+    alike = [place for place in near if graphs[place[0]].node(place[1]).group == group]
+    places = alike if kind == "interpolate" else alike[:1]
+    if not places or (kind == "interpolate" and len(alike) < len(near)):
+        of_kind = "" if not near else f" of its node group ({group or 'none'}), whose adapters are of its kind,"
+        raise GrowthError(
+            f"inherit.new = {inherit.new!r}: new node {node!r} has no trained node{of_kind} near it; use 'fresh'"
+        )
+    origins = tuple(dict.fromkeys(_trained(place, graphs) for place in places))
     return AdapterSource(kind, origins, inherit.noise if kind == "copy" else 0.0)
+
+
+def _trained(place: Place, graphs: Sequence[Topology]) -> Origin:
+    return Origin(place[0], graphs[place[0]].adapter_of(place[1]))
 
 
 def _ends(draft: _Draft, node: str) -> list[Place]:

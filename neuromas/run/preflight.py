@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from neuromas.adapters.export import engine_rank
-from neuromas.adapters.families.contract import ModuleShape, Parameters
+from neuromas.adapters.families.contract import ModuleShape
+from neuromas.adapters.mixture import Mixture, Share, section_path
 from neuromas.base.attention import check_attention
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_base, resolve_base
@@ -45,9 +46,8 @@ class Preflight:
         task: the task, at its target level.
         graphs: every graph that the run may train, the first one first.
         controller: of the growth schedule; None for a run of one stage.
-        parameters: trained numbers of the adapters.
-        served_rank: rank of the LoRAs that engines get.
-        adapter_bytes: what one publish of one adapter moves to an engine.
+        adapters: their kinds.
+        shapes: of the layers that carry them.
         longest_call: tokens of the longest prompt and completion together, for the examples looked at.
         notes: what a person should know of the questions, a sentence each.
     """
@@ -56,9 +56,8 @@ class Preflight:
     task: Task
     graphs: tuple[Topology, ...]
     controller: Controller | None
-    parameters: Parameters
-    served_rank: int
-    adapter_bytes: int
+    adapters: Mixture
+    shapes: tuple[ModuleShape, ...]
     longest_call: int
     notes: tuple[str, ...] = ()
 
@@ -66,6 +65,18 @@ class Preflight:
     def max_adapters(self) -> int:
         """Adapters of the graph that has most of them."""
         return max(len(graph.adapters) for graph in self.graphs)
+
+    def shares(self, graph: Topology) -> tuple[Share, ...]:
+        """Return what the adapters of each node group are in one of the graphs."""
+        return self.adapters.shares(graph, self.shapes)
+
+    def num_trained(self, graph: Topology) -> int:
+        """Return how many numbers are trained in one of the graphs."""
+        return sum(share.trained for share in self.shares(graph))
+
+    def published_bytes(self, graph: Topology) -> int:
+        """Return what one publish of all adapters of one of the graphs moves to an engine."""
+        return _FLOAT_BYTES * sum(share.served for share in self.shares(graph))
 
 
 class _Faults:
@@ -114,10 +125,7 @@ def check_run(spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split
         faults.raise_any()
         raise AssertionError("a missing base or task is a fault")
     _check_engine(spec, base, faults)
-    shapes: tuple[ModuleShape, ...] = ()
-    with faults.at("adapter.targets"):
-        shapes = linear_shapes(base.folder, spec.adapter.targets)
-    faults.found += [Fault(f"adapter.{fault.path}", fault.message) for fault in spec.adapter.faults(shapes) if shapes]
+    shapes = _adapted(spec, base, faults)
     controller: Controller | None = None
     graphs: tuple[Topology, ...] = (spec.topology,)
     with faults.at("growth"):
@@ -128,9 +136,7 @@ def check_run(spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split
     with faults.at("engine.max_adapters"):
         _check_slots(spec, graphs)
     faults.raise_any()
-    rank = spec.adapter.served_rank
-    moved = _FLOAT_BYTES * rank * sum(shape.width for shape in shapes)
-    return Preflight(base, task, graphs, controller, spec.adapter.num_parameters(shapes), rank, moved, longest, notes)
+    return Preflight(base, task, graphs, controller, spec.adapters, shapes, longest, notes)
 
 
 def held_out_sizes(spec: RunSpec, task: Task) -> dict[int | None, Mapping[Part, int]]:
@@ -168,8 +174,20 @@ def _check_engine(spec: RunSpec, base: BaseInfo, faults: _Faults) -> None:
     if spec.engine.type == "vllm" and spec.runtime.gpus_per_rollout_worker == 0:
         with faults.at("engine"):
             check_vllm_cpu(base, spec.engine.block_size)
-    with faults.at("adapter"):
-        engine_rank(spec.adapter.served_rank)
+    for group, section in spec.adapters.sections.items():
+        with faults.at(section_path(group)):
+            engine_rank(section.served_rank)
+
+
+def _adapted(spec: RunSpec, base: BaseInfo, faults: _Faults) -> tuple[ModuleShape, ...]:
+    """Return the layers that carry adapters of any kind."""
+    shapes: dict[str, ModuleShape] = {}
+    for group, section in spec.adapters.sections.items():
+        with faults.at(f"{section_path(group)}.targets"):
+            shapes |= {shape.path: shape for shape in linear_shapes(base.folder, section.targets)}
+    adapted = tuple(shapes[path] for path in sorted(shapes))
+    faults.found += spec.adapters.faults(adapted) if adapted else ()
+    return adapted
 
 
 def _check_slots(spec: RunSpec, graphs: Sequence[Topology]) -> None:

@@ -90,7 +90,6 @@ def result_document(
 ) -> dict[str, Any]:
     """Return the document of a run that went to its end."""
     topology, total = schedule.topology, schedule.ledger.total()
-    adapters = len(topology.adapters)
     return {
         "status": "succeeded",
         "finished_schedule": schedule.finished,
@@ -108,8 +107,8 @@ def result_document(
             "untrained": figures.untrained.to_document(),
             "untrained_sampled": figures.untrained_sampled.to_document(),
         },
-        "adapters": adapters,
-        "trainable_parameters": preflight.parameters.total(adapters),
+        "adapters": len(topology.adapters),
+        "trainable_parameters": preflight.num_trained(topology),
         "steps": total.steps,
         "spending": asdict(total) | {"tokens": total.tokens},
         "seconds": asdict(seconds) | {"total": round(sum(asdict(seconds).values()), 3)},

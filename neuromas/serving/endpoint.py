@@ -47,7 +47,7 @@ def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
     return Graph(
         name=name,
         topology=trained.topology,
-        adapters=plain_loras(trained.checkpoint, base, spec.adapter, spec.seed),
+        adapters=plain_loras(trained.checkpoint, base, spec.adapters, spec.seed),
         sampling=spec.sampling,
         renderer=make_renderer(spec.prompt, base),
         version=version or trained.checkpoint.name,

@@ -8,16 +8,18 @@ from typing import Annotated
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from neuromas.adapters.families.registry import AnyAdapterSpec, default_adapter
+from neuromas.adapters.mixture import Mixture, section_path
 from neuromas.errors import Fault, SpecError, TopologyError
 from neuromas.schema.bounds import MAX_PATH
 from neuromas.schema.model import SpecModel
 from neuromas.spec.growth import GrowthSpec
 from neuromas.spec.machine import CheckpointSpec, EngineSpec, EvaluationSpec, RuntimeSpec, TrackingSpec
+from neuromas.spec.node_groups import GroupName, NodeGroupSpec, group_faults, marked, members
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.tasks.registry import AnyTaskSpec
 from neuromas.topology.document import topology_from_document
-from neuromas.topology.graph import NAME, Topology
+from neuromas.topology.graph import MAX_NODES, NAME, Topology
 
 
 def _topology(value: object) -> Topology:
@@ -49,6 +51,8 @@ class RunSpec(SpecModel):
     spec holds the built, validated Topology."""
     task: AnyTaskSpec
     adapter: AnyAdapterSpec = default_adapter()
+    node_groups: Mapping[GroupName, NodeGroupSpec] = Field(default={}, max_length=MAX_NODES)
+    """Nodes with adapters of another kind, by the name of their group; all others have those of ``adapter``."""
     prompt: PromptSpec = PromptSpec()
     sampling: SamplingSpec = SamplingSpec()
     training: TrainingSpec = TrainingSpec()
@@ -59,11 +63,56 @@ class RunSpec(SpecModel):
     checkpoint: CheckpointSpec = CheckpointSpec()
     tracking: TrackingSpec = TrackingSpec()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _groups_reach_their_nodes(cls, value: object) -> object:
+        return _grouped(value) if isinstance(value, Mapping) and value.get("node_groups") else value
+
+    @property
+    def adapters(self) -> Mixture:
+        """The kinds of adapters that the run trains."""
+        return Mixture(self.adapter, {name: group.adapter for name, group in self.node_groups.items()})
+
+    def with_topology(self, topology: Topology) -> RunSpec:
+        """Return the spec of a run of another graph, whose nodes carry their groups; groups without nodes go."""
+        nodes, groups = members(topology), self.node_groups
+        kept = {name: groups[name].model_copy(update={"nodes": nodes[name]}) for name in groups if name in nodes}
+        return self.model_copy(update={"topology": topology, "node_groups": kept})
+
     @model_validator(mode="after")
     def _sections_agree(self) -> RunSpec:
+        if faults := list(group_faults(self.node_groups, self.topology)):
+            raise SpecError("the node groups do not fit the topology", faults)
         if faults := [*_budget_faults(self), *_sampling_faults(self), *_adapter_faults(self), *_level_faults(self)]:
             raise SpecError("the sections of the run do not agree", faults)
         return self
+
+
+def _grouped(document: Mapping[str, object]) -> dict[str, object]:
+    """Return a run's document with its groups on the nodes of its graph, and with their targets filled in.
+
+    What is not as it must be stays as it is: the fields say so.
+    """
+    adapter, groups, changed = document.get("adapter"), document["node_groups"], dict(document)
+    if not isinstance(groups, Mapping):
+        return changed
+    targets = adapter.get("targets") if isinstance(adapter, Mapping) else None
+    filled, listed = {}, {}
+    for name, group in groups.items():
+        if isinstance(group, Mapping):
+            own = group.get("adapter")
+            if targets is not None and isinstance(own, Mapping):
+                group = {**group, "adapter": {"targets": targets, **own}}
+            nodes = group.get("nodes")
+            ids = nodes if isinstance(nodes, list | tuple) else ()
+            listed.update({node: name for node in ids if isinstance(node, str) and node not in listed})
+        filled[name] = group
+    changed["node_groups"] = filled
+    try:
+        changed["topology"] = marked(_topology(document.get("topology")), listed)
+    except TopologyError:
+        return changed
+    return changed
 
 
 def _budget_faults(spec: RunSpec) -> list[Fault]:
@@ -99,12 +148,14 @@ def _adapter_faults(spec: RunSpec) -> list[Fault]:
     if slots is not None and slots < needed:
         message = f"got {slots}; this topology has {needed} adapters; leave it out to fit"
         faults.append(Fault("engine.max_adapters", message))
-    allowed = spec.adapter.starts
     for index, plan in enumerate(spec.growth.plans if spec.growth is not None else ()):
-        if plan.inherit.new not in allowed:
-            kind, words = spec.adapter.type, ", ".join(sorted(allowed))
-            message = f"got {plan.inherit.new!r}; adapters of type {kind!r} allow {words}"
-            faults.append(Fault(f"growth.plans[{index}].inherit.new", message))
+        for group, section in spec.adapters.sections.items():
+            if plan.inherit.new not in section.starts:
+                kind, words = section.type, ", ".join(sorted(section.starts))
+                message = (
+                    f"got {plan.inherit.new!r}; adapters of type {kind!r} allow {words} ({section_path(group)}.type)"
+                )
+                faults.append(Fault(f"growth.plans[{index}].inherit.new", message))
     return faults
 
 

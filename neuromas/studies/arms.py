@@ -52,7 +52,9 @@ def arm(name: str) -> Arm:
 
 def default_arms(spec: RunSpec) -> tuple[str, ...]:
     """Return the arms that a spec is compared with unless the user names others."""
-    return ("grown", "scratch", "parent") if spec.growth is not None else ("graph", "untrained", "single", "shared")
+    if spec.growth is not None:
+        return ("grown", "scratch", "parent")
+    return ("graph", "untrained") if spec.node_groups else ("graph", "untrained", "single", "shared")
 
 
 def single_agent(spec: RunSpec) -> RunSpec:
@@ -72,12 +74,12 @@ def shared_adapter(spec: RunSpec) -> RunSpec:
 
 def from_scratch(spec: RunSpec) -> RunSpec:
     """Return the graph that growth ends with, trained on the target level for the same number of steps."""
-    return _update(spec, topology=final_topology(spec), growth=None)
+    return _update(spec.with_topology(final_topology(spec)), growth=None)
 
 
 def from_scratch_by_levels(spec: RunSpec) -> RunSpec:
     """Return the graph that growth ends with, walking through the same levels without growing."""
-    return _update(spec, topology=final_topology(spec), growth=_levels_only(spec))
+    return _update(spec.with_topology(final_topology(spec)), growth=_levels_only(spec))
 
 
 def parent(spec: RunSpec) -> RunSpec:
@@ -113,6 +115,9 @@ def _grown(spec: RunSpec) -> RunSpec:
 def _with_pooled_rank(spec: RunSpec) -> RunSpec:
     """Give one adapter the size of all."""
     num = len(spec.topology.adapters)
+    if spec.node_groups:
+        message = f"got {', '.join(spec.node_groups)}; adapters of several kinds cannot be pooled in one"
+        raise SpecError("the comparison cannot run", [Fault("node_groups", f"{message}; leave this arm out")])
     try:
         pooled = spec.adapter.pooled(num)
     except SpecError as error:

@@ -44,7 +44,7 @@ def diagnose(
     """
     spec = trained.spec
     held = read_checkpoint(trained.checkpoint)
-    model, bank = build_model(base_folder, spec.adapter, held.topology, spec.seed, DTYPES[spec.engine.dtype])
+    model, bank = build_model(base_folder, spec.adapters, held.topology, spec.seed, DTYPES[spec.engine.dtype])
     add_scoring(model.get_base_model())
     start = bank.state()
     bank.load_all(held.adapters)

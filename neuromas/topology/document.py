@@ -14,7 +14,7 @@ from neuromas.topology.shape import Edge
 from neuromas.topology.view import Role, View
 
 FORMS: Final = ("nodes", "layers", "chain", "tree", "star", "dense", "random")
-NODE_KEYS: Final = ("id", "max_tokens", "temperature", "reads_task", "adapter", "position", "view")
+NODE_KEYS: Final = ("id", "max_tokens", "temperature", "reads_task", "adapter", "position", "view", "group")
 # Settings of a shorthand document that all its nodes get.
 COMMON_KEYS: Final = ("name", "max_tokens", "temperature", "reads_task", "adapter")
 
@@ -95,6 +95,7 @@ class _Reader:
             adapter=self.take(table, "adapter", _string, "a name", None, prefix),
             position=self.take(table, "position", _pair_of_integers, "[layer, index]", None, prefix),
             view=self._view(table.get("view"), f"{prefix}view."),
+            group=self.take(table, "group", _string, "a name", None, prefix),
         )
 
     def _view(self, entry: object, prefix: str) -> View | None:

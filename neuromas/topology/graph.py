@@ -43,6 +43,7 @@ class Node:
         position: (layer, index), both from 1, that its prompt shows; None = computed from the graph. Edits pin the
             positions of old nodes, so that the prompts a trained node has seen keep their form.
         view: what its prompt says of the graph; None = computed from the graph. Edits pin that of old nodes too.
+        group: the run's node group whose kind of adapter it has; None = the run's usual kind.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Node:
     adapter: str | None = None
     position: tuple[int, int] | None = None
     view: View | None = None
+    group: str | None = None
 
     def to_document(self) -> dict[str, object]:
         """Return the node as it is written in a topology document, settings at their default left out."""
@@ -68,6 +70,8 @@ class Node:
             document["position"] = list(self.position)
         if self.view is not None:
             document["view"] = self.view.to_document()
+        if self.group is not None:
+            document["group"] = self.group
         return document
 
 
@@ -165,6 +169,10 @@ class Topology:
         """Return the name of the adapter that a node samples with."""
         return self.node(node_id).adapter or node_id
 
+    def group_of(self, adapter: str) -> str | None:
+        """Return the node group of an adapter: that of all nodes that sample with it."""
+        return next(node.group for node in self.nodes if self.adapter_of(node.id) == adapter)
+
     def to_document(self) -> dict[str, object]:
         """Return the explicit document that ``topology_from_document`` reads back to an equal Topology."""
         named: dict[str, object] = {"name": self.name} if self.name else {}
@@ -248,6 +256,7 @@ def _faults(nodes: Sequence[Node], edges: Sequence[Edge], output: str | None, na
         if node.id in ids[:index]:
             yield Fault(f"{path}.id", f"{node.id!r} is used by nodes[{ids.index(node.id)}] already; ids are unique")
         yield from _node_faults(node, path)
+    yield from _group_faults(nodes)
     yield from _edge_faults(edges, ids)
     if output is not None and output not in ids:
         yield Fault("output", f"got {output!r}, which is no node; {suggest(output, ids)}")
@@ -274,6 +283,17 @@ def _node_faults(node: Node, path: str) -> Iterator[Fault]:
     if node.view is not None and not all(1 <= size <= MAX_POSITION for size in (node.view.depth, node.view.width)):
         message = f"got depth {node.view.depth} and width {node.view.width}; both are 1 to {MAX_POSITION}"
         yield Fault(f"{path}.view", message)
+
+
+def _group_faults(nodes: Sequence[Node]) -> Iterator[Fault]:
+    first: dict[str, Node] = {}
+    for index, node in enumerate(nodes):
+        path, other = f"nodes[{index}].group", first.setdefault(node.adapter or node.id, node)
+        if node.group is not None and not NAME.fullmatch(node.group):
+            yield Fault(path, f"got {node.group!r}; {NAME_RULE}")
+        if node.group != other.group:
+            message = f"got {node.group!r}; it shares an adapter with {other.id!r}, whose group is {other.group!r}"
+            yield Fault(path, message)
 
 
 def _edge_faults(edges: Sequence[Edge], ids: Sequence[str]) -> Iterator[Fault]:

@@ -143,7 +143,7 @@ class Learner:
 
     def _build(self, topology: Topology) -> tuple[torch.nn.Module, AdapterBank]:
         spec = self._place.spec
-        return build_model(self._base, spec.adapter, topology, spec.seed, DTYPES[spec.engine.dtype])
+        return build_model(self._base, spec.adapters, topology, spec.seed, DTYPES[spec.engine.dtype])
 
 
 def _ignore(event: object) -> None:

@@ -8,7 +8,6 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from neuromas.adapters.families.contract import SHARED
 from neuromas.adapters.families.map import Owned
 from neuromas.errors import CheckpointError
 
@@ -18,7 +17,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class NodeAdamW(torch.optim.Optimizer):
     """AdamW (arXiv:1711.05101, algorithm 2) that treats each adapter of a stack as parameters of its own.
 
-    Its groups are the adapters and, where they share trained tensors, all of these as one more. A group that is not
+    Its groups are those of ``AdapterBank.groups``: the adapters, and what they share. A group that is not
     active in a step is left exactly as it is: neither stale momentum nor weight decay moves it, and its step count does
     not advance. Where all are active the result is that of ``torch.optim.AdamW``.
     """
@@ -33,8 +32,8 @@ class NodeAdamW(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         self._trained = tuple(trained)
-        self._groups = tuple(groups)
-        self._num_adapters = sum(group != SHARED for group in groups)
+        self.groups = tuple(groups)
+        self._positions = [owned.positions(groups) for owned in trained]
         device = self._trained[0].tensor.device
         self.counts = torch.zeros(len(groups), dtype=torch.float32, device=device)
         self.active = torch.ones(len(groups), dtype=torch.bool, device=device)
@@ -64,10 +63,10 @@ class NodeAdamW(torch.optim.Optimizer):
         every = bool(self.active.all())
         step_size = group["lr"] / (1 - beta1**counts)
         root = (1 - beta2**counts).sqrt()
-        for owned in self._trained:
+        for owned, place in zip(self._trained, self._positions, strict=True):
             if owned.tensor.grad is None:
                 continue
-            state, (size, divisor, moved) = self.state[owned.tensor], self._of(owned, step_size, root, self.active)
+            state, size, divisor, moved = self.state[owned.tensor], step_size[place], root[place], self.active[place]
             chosen = slice(None) if every else moved
             row, gradient = owned.rows(owned.tensor), owned.rows(owned.tensor.grad)[chosen]
             mean, square = owned.rows(state["exp_avg"]), owned.rows(state["exp_avg_sq"])
@@ -80,19 +79,16 @@ class NodeAdamW(torch.optim.Optimizer):
             mean[chosen], square[chosen] = new_mean, new_square
         return loss
 
-    def _of(self, owned: Owned, *values: Tensor) -> list[Tensor]:
-        return [owned.of_groups(value, self._num_adapters) for value in values]
-
     def export(self, groups: Sequence[str] | None = None) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Return the moments by ``<group>/<tensor>/<moment>`` and the step count by group, as CPU copies."""
-        chosen = self._groups if groups is None else tuple(groups)
+        chosen = self.groups if groups is None else tuple(groups)
         tensors = {
             f"{name}/{key}": moment.to("cpu").clone(memory_format=torch.contiguous_format)
             for name in chosen
             for key, moment in self._moments(name)
         }
         counts = self.counts.tolist()
-        return tensors, {name: int(counts[self._groups.index(name)]) for name in chosen}
+        return tensors, {name: int(counts[self.groups.index(name)]) for name in chosen}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
@@ -111,13 +107,16 @@ class NodeAdamW(torch.optim.Optimizer):
                         "belongs to another adapter type, size or set of targets"
                     )
                 target.copy_(given)
-            self.counts[self._groups.index(name)] = count
+            self.counts[self.groups.index(name)] = count
 
     def _moments(self, group: str) -> Iterator[tuple[str, Tensor]]:
         """Yield views of the moments of one group by ``<tensor>/<moment>``."""
+        position = self.groups.index(group)
         for owned in self._trained:
-            if (owned.dim is None) == (group == SHARED):
-                row = 0 if owned.dim is None else self._groups.index(group)
+            row = owned.row_of(position)
+            if owned.dim is None and owned.owner == group:
+                row = 0
+            if row is not None:
                 for moment in MOMENTS:
                     yield f"{owned.key}/{moment}", owned.rows(self.state[owned.tensor][moment])[row]
 

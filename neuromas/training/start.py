@@ -31,9 +31,8 @@ def load_start(
 
 def load_moments(optimizer: NodeAdamW, start: Checkpoint, plan: Mapping[str, AdapterSource]) -> None:
     """Carry over the moments of adapters that are kept from ``start`` and of what they share; others have none."""
-    if SHARED in start.counts:
-        shared = {key: value for key, value in start.moments.items() if key.startswith(f"{SHARED}/")}
-        optimizer.restore(shared, {SHARED: start.counts[SHARED]})
+    shared = [group for group in optimizer.groups if group.startswith(SHARED) and group in start.counts]
+    optimizer.restore(start.moments, {owner: start.counts[owner] for owner in shared})
     for name, source in plan.items():
         origin = source.origins[0] if source.origins else None
         if source.kind != "keep" or origin is None or origin.module != 0 or origin.adapter not in start.counts:

@@ -345,8 +345,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         restraint.pull_()
         free = restraint.free(self.state.global_step)
         moved = free & torch.from_numpy(self._planned().in_use)
-        if len(self.bank.groups) > len(self.bank.names):  # what all share moves even those that must be held still
-            moved = torch.cat([moved, (free.all() & moved.any())[None]])
+        moved = self.bank.with_shared(free, moved)
         self.bank.scale_gradients_(moved.to(self.accelerator.device, torch.float32))
         norms = self.bank.grad_norms()
         if not bool(torch.isfinite(norms).all()):

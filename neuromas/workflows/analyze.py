@@ -125,7 +125,7 @@ def load_adapters(trained: Trained) -> Mapping[str, PlainLora]:
     from neuromas.checkpoints.servable import plain_loras
 
     spec = trained.spec
-    return plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
+    return plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapters, spec.seed)
 
 
 def _batch(

@@ -120,7 +120,7 @@ def grow(
         grown = parent.grow().topology
         sizes = f"{len(trained.topology.nodes)} -> {len(grown.nodes)} nodes"
         tell(Notice(message=f"{trained.spec.name}: {sizes} by {describe_plan(plan)}", source="growth"))
-        spec = growth.child(trained.as_run().model_copy(update={"topology": grown}), trained)
+        spec = growth.child(trained.as_run().with_topology(grown), trained)
         return run(
             spec,
             Path(out),

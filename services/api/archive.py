@@ -50,8 +50,8 @@ async def pack(checkpoint: Path, work: Path, name: str, form: Form) -> Path:
     if await asyncio.to_thread(_export_here, trained, folder):
         pass
     elif find_spec("torch") is None:
-        kind = trained.spec.adapter.type
-        raise unsupported("id", f"adapters of type {kind!r} are exported where torch is installed: `neuromas export`")
+        kinds = ", ".join(sorted({section.type for section in trained.spec.adapters.sections.values()}))
+        raise unsupported("id", f"adapters of type {kinds} are exported where torch is installed: `neuromas export`")
     else:
         await _export_by_command(checkpoint, folder)
     return await asyncio.to_thread(_archive, folder, work / f"{name}.{form}", form)
@@ -80,14 +80,13 @@ def _export_here(trained: Trained, folder: Path) -> bool:
 
     from neuromas.cli.export import write_export
 
-    adapter = trained.spec.adapter
     try:
         state = load_file(trained.checkpoint / ADAPTERS)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"checkpoint {trained.checkpoint.name}: its weights cannot be read") from error
     loras = {}
     for name in trained.topology.adapters:
-        lora = adapter.plain_lora(name, state)
+        lora = trained.spec.adapters.section_of(trained.topology, name).plain_lora(name, state)
         if lora is None:
             return False
         loras[name] = lora

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.families.registry import default_adapter
+from neuromas.adapters.mixture import Mixture
 from neuromas.base.resolve import TINY, resolve_base
 from neuromas.base.sizes import TRAINING_COPIES, read_sizes
 from neuromas.growth.plan import Grown
@@ -40,7 +40,7 @@ class Assumptions:
 
     base: str
     folder: Path | None
-    adapter: AdapterSpec
+    adapters: Mixture
     max_tokens: int
     max_signal: int | None
 
@@ -49,10 +49,10 @@ class Assumptions:
         """Return those of a run spec; None = of a run spec that says nothing but the graph."""
         base = TINY if spec is None else spec.base
         folder = resolve_base(TINY) if base == TINY else base_folder(base, settings)
-        adapter = default_adapter() if spec is None else spec.adapter
+        adapters = Mixture(default_adapter()) if spec is None else spec.adapters
         sampling = SamplingSpec() if spec is None else spec.sampling
         signal = None if spec is None else spec.prompt.max_signal_tokens
-        return Assumptions(base, folder, adapter, sampling.max_tokens, signal)
+        return Assumptions(base, folder, adapters, sampling.max_tokens, signal)
 
 
 def report(topology: Topology, spec: RunSpec | None, graphs: Sequence[Topology], settings: Settings) -> Document:
@@ -99,7 +99,7 @@ def report(topology: Topology, spec: RunSpec | None, graphs: Sequence[Topology],
         "tokens": tokens,
         "memory": memory,
         "stages": None if spec is None else [len(graph.nodes) for graph in graphs],
-        "notes": list(assumed.adapter.notes(len(topology.adapters))),
+        "notes": list(assumed.adapters.notes(topology)),
         "drawing": draw(topology, "svg"),
     }
 
@@ -145,16 +145,13 @@ def _critical_path(topology: Topology, budgets: Mapping[str, int]) -> list[str]:
 
 
 def _weights(topology: Topology, assumed: Assumptions, tokens: int) -> tuple[int | None, dict[str, int | None]]:
-    adapter, sizes = assumed.adapter, None
-    if assumed.folder is not None:
-        sizes = read_sizes(assumed.folder, adapter.targets)
+    sizes = None if assumed.folder is None else read_sizes(assumed.folder, assumed.adapters.targets)
     if sizes is None:
         return None, dict.fromkeys(("adapter_bytes", "training_bytes", "base_bytes", "kv_cache_bytes"))
-    adapters = len(topology.adapters)
-    plain = adapter.served_rank * sum(shape.width for shape in sizes.adapted)
-    trained = adapter.num_parameters(sizes.adapted).total(adapters)
+    shares = assumed.adapters.shares(topology, sizes.adapted)
+    trained = sum(share.trained for share in shares)
     return trained, {
-        "adapter_bytes": adapters * plain * _FLOAT_BYTES,
+        "adapter_bytes": sum(share.served for share in shares) * _FLOAT_BYTES,
         "training_bytes": trained * _FLOAT_BYTES * TRAINING_COPIES,
         "base_bytes": sizes.file_bytes,
         "kv_cache_bytes": None if sizes.kv_per_token is None else tokens * sizes.kv_per_token,

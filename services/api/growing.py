@@ -20,11 +20,12 @@ from neuromas.services.api.submission import checkpoint_topology, read_modules, 
 from neuromas.services.records.checkpoint import CheckpointRecord
 from neuromas.services.records.run import Origin, RunRecord
 from neuromas.services.store.base import Document
+from neuromas.spec.node_groups import regrouped
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.graph import Topology
 
-_INHERITED: Final = ("base", "adapter", "topology")
+_INHERITED: Final = ("base", "adapter", "node_groups", "topology")
 _MAX_NAME: Final = 63
 _SUFFIX: Final = "-grown"
 
@@ -94,7 +95,9 @@ async def _child(
     if faults:
         raise invalid("the growth is not valid", faults)
     name = request.name or run.name[: _MAX_NAME - len(_SUFFIX)] + _SUFFIX
-    document = {**run.spec, "growth": None} | {"name": name, "topology": grown.topology.to_document()}
+    groups = regrouped(run.spec.get("node_groups", {}), grown.topology)
+    document = {**run.spec, "growth": None, "name": name}
+    document |= {"topology": grown.topology.to_document(), "node_groups": groups}
     try:
         spec, stages = await read_spec(service, _merged(document, request.spec))
     except SpecError as error:

@@ -1,66 +1,96 @@
-"""Adapters of every family in one vLLM engine: it says what the trainer's own forward pass says."""
+"""One graph with a node of every family: trained in one joint step on vLLM's samples, exported, and served by vLLM."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from adapter_families import SPECS
+from adapter_families import GROUPS, MIXED, NODES, USUAL
 
 from neuromas.adapters.build import build_model
-from neuromas.adapters.export import engine_rank
+from neuromas.adapters.export import read_peft_folder
 from neuromas.adapters.ref import AdapterRef
-from neuromas.rollout.engine import EngineCall, Sampling
-from neuromas.spec.machine import EngineSpec
-from neuromas.topology.document import topology_from_document
+from neuromas.base.resolve import resolve_base
+from neuromas.checkpoints.checkpoint import read_checkpoint
+from neuromas.checkpoints.servable import plain_loras
+from neuromas.checkpoints.trained import Trained
+from neuromas.cli.export import write_export
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.engines.setup import EngineSetup
+from neuromas.rollout.batch import RolloutBatch
+from neuromas.rollout.client import LocalRolloutClient
+from neuromas.rollout.record import Provenance
+from neuromas.spec.run import RunSpec
+from neuromas.tasks.registry import make_task
+from neuromas.training.learner import Learner
+from neuromas.training.plan import StagePlan
 
 pytestmark = pytest.mark.engine
-GRAPH = topology_from_document({"layers": [1]})
-PROMPTS = [(1, 22, 15, 8, 18, 9, 34, 4, 110, 126, 7), (1, 12, 13, 14, 7)]
 
 
-def test_the_engine_says_what_the_trainer_says(small_base: Path):
-    from neuromas.engines.vllm import VllmEngine
+@pytest.fixture(scope="module")
+def spec() -> RunSpec:
+    training = {"steps": 3, "prompts_per_step": 2, "group_size": 4, "estimator": "reinforce", "learning_rate": 0.1}
+    return RunSpec.model_validate(
+        {
+            **MIXED,
+            "task": {"type": "chain", "hops": 2},
+            "sampling": {"max_tokens": 4},
+            "training": training,
+            "engine": {"type": "vllm", "kv_cache_gib": 0.1},
+            "runtime": {"type": "local"},
+            "evaluation": {"examples": 8},
+        }
+    )
 
-    models, weights = {}, {}
-    for name, spec in SPECS.items():
-        model, bank = build_model(small_base, spec, GRAPH, seed=0)
-        generator = torch.Generator().manual_seed(1)
-        for owned in bank.trained():
-            owned.tensor.data += 0.3 * torch.randn(owned.tensor.shape, generator=generator)
-        for k, node in enumerate(bank.names):
-            models[AdapterRef(node, k, name)] = (model.eval(), bank)
-        weights |= {AdapterRef(node, k, name): lora for k, (node, lora) in enumerate(bank.export_all().items())}
-    rank = engine_rank(max(spec.served_rank for spec in SPECS.values()))
-    engine = VllmEngine(small_base, EngineSpec(max_model_len=64, max_num_seqs=64, kv_cache_gib=0.1), len(weights), rank)
+
+def batch(spec: RunSpec, adapters: dict[str, AdapterRef]) -> RolloutBatch:
+    task = make_task(spec.task, spec.seed)
+    return RolloutBatch(
+        topology=spec.topology,
+        examples=tuple(task.example("test", index) for index in range(2)),
+        group_size=2,
+        adapters=adapters,
+        sampling=spec.sampling,
+        greedy=False,
+        seed=0,
+        provenance=Provenance(spec.name, 0, 0),
+        task=task,
+    )
+
+
+def test_every_family_is_trained_exported_and_served_in_one_graph(spec: RunSpec, tmp_path: Path):
+    base = resolve_base(spec.base)
+    engine = EngineSetup.of(spec, base)
+    worker = WorkerSetup(engine, 2 * len(spec.topology.adapters), spec.prompt, spec.task).make()
     try:
-        engine.publish(weights)
-        calls = [
-            EngineCall(f"{ref}/{number}", prompt, Sampling(8, temperature=1.0, seed=number), ref)
-            for ref in weights
-            for number, prompt in enumerate(PROMPTS)
-        ]
-        engine.submit(calls)
-        results = {}
-        while engine.has_unfinished():
-            results |= {result.id: result for result in engine.step()}
+        learner = Learner(spec, tmp_path, LocalRolloutClient(worker), lambda event: None)
+        result = learner.train_stage(StagePlan("main", 0, spec.topology, spec.training.steps))
+        trained = Trained(result.checkpoint, spec.topology, spec)
+        loras = plain_loras(result.checkpoint, base, spec.adapters, spec.seed)
+        write_export(trained, loras, tmp_path / "export")
+        folders = tmp_path / "export" / "adapters"
+        served = {AdapterRef(name, 0, "served"): read_peft_folder(folders / name) for name in loras}
+        worker.publish(served)
+        answered = worker.rollout(batch(spec, {ref.name: ref for ref in served}))
     finally:
-        engine.close()
-    gaps = {}
-    for call in calls:
-        model, bank = models[call.adapter]
-        result = results[call.id]
-        ids = torch.tensor([[*call.prompt_token_ids, *result.token_ids]])
-        with torch.no_grad():
-            bank.set_routes([bank.index(call.adapter.name)])
-            own = model(input_ids=ids).logits[0].log_softmax(1)
-            with model.disable_adapter():
-                bare = model(input_ids=ids).logits[0].log_softmax(1)
+        worker.close()
+    model, bank = build_model(base, spec.adapters, spec.topology, spec.seed)
+    bank.load_all(read_checkpoint(result.checkpoint).adapters)
+    gaps, effects = dict.fromkeys(loras, 0.0), dict.fromkeys(loras, 0.0)
+    for call in (call for group in answered for rollout in group.rollouts for call in rollout.calls):
+        name = spec.topology.adapter_of(call.node)
+        ids = torch.tensor([[*call.prompt_token_ids, *call.completion_token_ids]])
         places = torch.arange(len(call.prompt_token_ids) - 1, ids.shape[1] - 1)
-        tokens = torch.tensor(result.token_ids)
-        gap = (own[places, tokens] - torch.tensor(result.logprobs)).abs().max().item()
-        effect = (own[places] - bare[places]).abs().max().item()
-        family = call.adapter.namespace
-        gaps[family] = max(gap, gaps.get(family, 0.0))
-        assert effect > 100 * max(gap, 1e-6), (family, gap, effect)
-    assert set(gaps) == set(SPECS)
+        tokens = torch.tensor(call.completion_token_ids)
+        with torch.no_grad():
+            bank.set_routes([bank.index(name)])
+            own = model.eval()(input_ids=ids).logits[0].log_softmax(1)[places]
+            with model.disable_adapter():
+                bare = model(input_ids=ids).logits[0].log_softmax(1)[places]
+        gap = own[range(len(tokens)), tokens] - torch.tensor(call.logprobs)
+        gaps[name] = max(gaps[name], gap.abs().max().item())
+        effects[name] = max(effects[name], (own - bare).abs().max().item())
+    group_of = {nodes[0]: group for group, nodes in NODES.items()}
+    assert {group_of.get(name, USUAL) for name in gaps} == {USUAL, *GROUPS}
     assert max(gaps.values()) < 1e-4, gaps
+    assert min(effects.values()) > 1e-3, effects

@@ -122,14 +122,14 @@ def test_a_selective_pull_leaves_out_the_adapters_whose_loss_it_would_raise(smal
     for owned in bank.trained():  # a loss that the pull lowers for "a" and "c", and raises for "b" and what is shared
         if owned.key in pulls:
             rows = owned.rows(pulls[owned.key])
-            sign = owned.of_groups(signs, 3).view(-1, *[1] * (rows.ndim - 1))
+            sign = signs[owned.positions(bank.groups)].view(-1, *[1] * (rows.ndim - 1))
             owned.tensor.grad = torch.empty_like(pulls[owned.key])
             owned.rows(owned.tensor.grad).copy_(sign * rows)
     anchor.add_gradient_()
     for owned in bank.trained():
         if owned.key in pulls:
             rows = owned.rows(pulls[owned.key])
-            factor = owned.of_groups(torch.tensor([1.5, -1.0, 1.5, -1.0]), 3).view(-1, *[1] * (rows.ndim - 1))
+            factor = torch.tensor([1.5, -1.0, 1.5, -1.0])[owned.positions(bank.groups)].view(-1, *[1] * (rows.ndim - 1))
             torch.testing.assert_close(owned.rows(owned.tensor.grad), factor * rows)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-from adapter_families import SPECS
-from resumed_stage import stage_spec, train
+from adapter_families import NODES, SPECS
+from resumed_stage import make_client, mixed_spec, stage_spec, train
 from test_resume_stage import CrashError, assert_same
 
 from neuromas.adapters.families.contract import SHARED
@@ -52,9 +56,32 @@ def test_crash_and_resume(client: LocalRolloutClient, tmp_path: Path, name: str)
     has_shared = bool(SPECS[name].num_parameters(()).shared)
     assert set(held.counts) == {*spec.topology.adapters, *([SHARED] if has_shared else [])}
     assert set(held.counts.values()) == {4}
-    loras = plain_loras(whole.checkpoint, resolve_base(spec.base), spec.adapter, spec.seed)
+    loras = plain_loras(whole.checkpoint, resolve_base(spec.base), spec.adapters, spec.seed)
     updates = [b @ a for lora in loras.values() for a, b in lora.modules.values()]
     assert max(float(np.abs(update).max()) for update in updates) > 0
+
+
+def test_a_graph_of_all_families_goes_on_after_it_was_killed(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "support" / "resumed_stage.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "killed"), "step", "mixed"],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(script.parents[2])},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    spec = mixed_spec()
+    client = make_client(spec)
+    saved = resolve_checkpoint(tmp_path / "killed")
+    resumed = train(spec, tmp_path / "killed", client, resume=saved, attempt=next(attempts))
+    whole = train(spec, tmp_path / "whole", client, attempt=next(attempts))
+    assert_same(resumed.checkpoint, whole.checkpoint)
+    held = read_checkpoint(whole.checkpoint)
+    assert {node.group for node in held.topology.nodes} == {None, *NODES}
+    assert set(held.counts.values()) == {6}
+    loras = plain_loras(whole.checkpoint, resolve_base(spec.base), spec.adapters, spec.seed)
+    sizes = {name: max(float(np.abs(b @ a).max()) for a, b in lora.modules.values()) for name, lora in loras.items()}
+    assert min(sizes.values()) > 0, "a node was not trained"
 
 
 def test_what_all_adapters_share_holds_still_while_one_of_them_is_frozen(

@@ -1,4 +1,7 @@
-"""Every family at one or more sizes that fit the layers of the tests' bases, for the suites that run over all."""
+"""Every family at one or more sizes that fit the layers of the tests' bases, for the suites that run over all.
+
+And all of them in one graph, a node each.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from neuromas.adapters.families.loft.spec import LoftSpec
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.families.ssf.spec import SsfSpec
 from neuromas.adapters.families.unilora.spec import UniLoraSpec
+from neuromas.adapters.mixture import Mixture
+from neuromas.spec.node_groups import marked
+from neuromas.topology.document import topology_from_document
 
 SPECS: dict[str, AdapterSpec] = {
     "lora": LoraSpec(rank=2, alpha=4.0),
@@ -23,3 +29,21 @@ SPECS: dict[str, AdapterSpec] = {
     "hyper-residual": HyperSpec(rank=2, dimension=20, residual=True),
     "unilora": UniLoraSpec(rank=2, dimension=20, alpha=4.0),
 }
+
+USUAL = "lora"
+GROUPS = {name: spec for name, spec in SPECS.items() if name != USUAL} | {
+    "elsewhere": LoraSpec(rank=3, targets=("o_proj", "q_proj"))
+}
+MIXTURE = Mixture(SPECS[USUAL], GROUPS)
+NODES = {name: (f"n{number}",) for number, name in enumerate(GROUPS, 1)}
+GRAPH = marked(
+    topology_from_document({"layers": [len(GROUPS)]}), {node: name for name, nodes in NODES.items() for node in nodes}
+)
+"""A layer with a node of each group, and an output with the usual adapter."""
+
+MIXED: dict[str, object] = {
+    "topology": {"layers": [len(GROUPS)]},
+    "adapter": SPECS[USUAL].model_dump(),
+    "node_groups": {name: {"nodes": list(NODES[name]), "adapter": spec.model_dump()} for name, spec in GROUPS.items()},
+}
+"""The same as a part of a run spec."""

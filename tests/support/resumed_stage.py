@@ -1,6 +1,6 @@
 """A small stage for the resume tests; as a script, one that kills itself at a given point.
 
-usage: python resumed_stage.py FOLDER {step,save}
+usage: python resumed_stage.py FOLDER {step,save} [mixed]
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from adapter_families import MIXED
 
 from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints import checkpoint
@@ -26,7 +28,7 @@ from neuromas.training.trainer import JointTrainer
 STEPS = 6
 
 
-def stage_spec(**training: Any) -> RunSpec:
+def stage_spec(sections: Mapping[str, object] | None = None, **training: Any) -> RunSpec:
     settings = {"steps": STEPS, "prompts_per_step": 4, "group_size": 4, "warmup_steps": 2, "learning_rate": 2e-2}
     return RunSpec.model_validate(
         {
@@ -39,13 +41,19 @@ def stage_spec(**training: Any) -> RunSpec:
             "runtime": {"type": "local"},
             "evaluation": {"examples": 8},
             "checkpoint": {"every": 2, "keep_last": 4},
+            **(sections or {}),
         }
     )
 
 
+def mixed_spec() -> RunSpec:
+    """Return a stage of a graph with a node of every family, and with the smallest steps."""
+    return stage_spec(MIXED, estimator="reinforce", prompts_per_step=2)
+
+
 def make_client(spec: RunSpec) -> LocalRolloutClient:
     engine = EngineSetup.of(spec, resolve_base("tiny"))
-    return LocalRolloutClient(WorkerSetup(engine, 2, spec.prompt, spec.task).make())
+    return LocalRolloutClient(WorkerSetup(engine, len(spec.topology.adapters), spec.prompt, spec.task).make())
 
 
 def train(
@@ -78,5 +86,5 @@ if __name__ == "__main__":
         kill_on_call(JointTrainer, "finish_gradients", 5)
     else:  # the second checkpoint's files are written, its manifest is not
         kill_on_call(checkpoint, "sha256", 8)
-    settings = stage_spec()
+    settings = mixed_spec() if "mixed" in sys.argv else stage_spec()
     train(settings, Path(sys.argv[1]), make_client(settings))

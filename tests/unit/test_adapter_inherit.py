@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 import pytest
 import torch
 
@@ -6,7 +8,7 @@ from neuromas.adapters.source import AdapterSource, Origin, Roles
 from neuromas.errors import AdapterError
 
 Q = "model.layers.0.self_attn.q_proj"
-ROLES = Roles(updates=frozenset({f"{Q}/B", "theta"}), fixed=frozenset({"projection"}))
+ROLES = defaultdict(lambda: Roles(updates=frozenset({f"{Q}/B", "theta"}), fixed=frozenset({"projection"})))
 
 
 def trained(*names: str, shift: float = 0.0) -> dict[str, torch.Tensor]:

@@ -85,3 +85,19 @@ def test_worked_examples_of_a_file_are_its_training_questions(base: Path, tmp_pa
     ]
     with pytest.raises(SpecError, match=r"got 3, but the training questions hold 2; ask for fewer"):
         suit_spec(spec(str(base), task=task, prompt={"drawn_demonstrations": 3}))
+
+
+def test_a_base_decides_the_sizes_of_the_adapters_of_every_node_group(base: Path) -> None:
+    groups = {"ranked": {"nodes": ["n1"], "adapter": {"rank": 3}}, "rest": {"nodes": ["n2"], "adapter": {}}}
+    suited = suit_spec(spec(str(base), topology={"chain": 3}, node_groups=groups))
+    names = ("down_proj", "gate_proj", "o_proj", "q_proj")
+    assert [choice for choice in suited.choices if "adapter" in choice.setting] == [
+        Choice("adapter.targets", names),
+        Choice("adapter.rank", 8),
+        Choice("node_groups.ranked.adapter.targets", names),
+        Choice("node_groups.rest.adapter.targets", names),
+        Choice("node_groups.rest.adapter.rank", 8),
+    ]
+    sections = suited.spec.adapters.sections
+    assert {group: section.served_rank for group, section in sections.items()} == {"": 8, "ranked": 3, "rest": 8}
+    assert {section.targets for section in sections.values()} == {names}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neuromas.adapters.place import Place
 
 SHARED = "@shared"
-"""Stands for an adapter's name where a tensor belongs to all of them; no adapter can have it."""
+"""Stands for an adapter's name where a tensor belongs to all of a kind; begins with what no adapter's name can."""
 
 
 @dataclass(frozen=True, slots=True)

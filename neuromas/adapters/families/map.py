@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuromas.adapters.families.contract import ModuleShape
+from neuromas.adapters.families.contract import SHARED, ModuleShape
 
 SLOT = "default"
 """Name of the one PEFT adapter that holds all node adapters; TRL and PEFT look for it."""
@@ -24,12 +24,21 @@ class Owned:
         tensor: float32 where trained; a parameter then, else a buffer.
         dim: its dimension that counts adapters; None = all adapters share the tensor.
         is_update: whether zeroing the tensor makes the adapter act as the base.
+        members: adapters of the model that its rows stand for, in stacking order; None = all.
+        group: node group of those adapters; empty = the usual kind of the run.
     """
 
     key: str
     tensor: Tensor
     dim: int | None = 0
     is_update: bool = False
+    members: tuple[int, ...] | None = None
+    group: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Name under which a shared tensor is stored, and of the group that it is clipped and stepped in."""
+        return f"{SHARED}:{self.group}" if self.group else SHARED
 
     @property
     def is_trained(self) -> bool:
@@ -40,12 +49,21 @@ class Owned:
         """Return ``tensor`` (the value, gradient or moment of this one) viewed with adapters first, or one row."""
         return tensor[None] if self.dim is None else tensor.movedim(self.dim, 0)
 
-    def of_groups(self, values: Tensor, num_adapters: int) -> Tensor:
-        """Return the entries of ``values``, one per group, that stand for the rows of this tensor.
+    def row_of(self, adapter: int) -> int | None:
+        """Return which row is that of an adapter of the model; None where it has none."""
+        if self.dim is None:
+            return None
+        if self.members is None:
+            return adapter if adapter < self.tensor.shape[self.dim] else None
+        return self.members.index(adapter) if adapter in self.members else None
 
-        Groups are the adapters in stacking order and, where they share trained tensors, all of these as the last one.
-        """
-        return values[num_adapters:] if self.dim is None else values[:num_adapters]
+    def positions(self, groups: Sequence[str]) -> Tensor:
+        """Return which of ``groups`` (``AdapterBank.groups``) the rows stand for, int64, shape (rows,)."""
+        if self.dim is None:
+            found: Sequence[int] = [groups.index(self.owner)]
+        else:
+            found = range(self.rows(self.tensor).shape[0]) if self.members is None else self.members
+        return torch.tensor(found, device=self.tensor.device)
 
 
 class Fixed(nn.Module):
@@ -79,6 +97,14 @@ class AdapterMap(ABC):
     def num_adapters(self) -> int:
         """Number of adapters in the stacks."""
         return len(self.names)
+
+    def part_of(self, adapter: int) -> AdapterMap:
+        """Return the map of one family that an adapter belongs to: this one, unless families are mixed."""
+        return self
+
+    def adapts(self, path: str) -> bool:
+        """Whether the module is one that was added."""
+        return path in self._shapes
 
     def modules(self) -> Sequence[ModuleShape]:
         """Modules in the order in which they were added."""

@@ -40,6 +40,7 @@ _FORMS: Final[dict[str, Any]] = {
                     "required": ["role", "depth", "width"],
                     "additionalProperties": False,
                 },
+                "group": {**_NAME, "type": ["string", "null"], "description": "Its node group in the run spec."},
             },
             "required": ["id"],
             "additionalProperties": False,
