@@ -99,6 +99,10 @@ def _follow(location: Sequence[int | str], model: type[BaseModel]) -> tuple[str,
             path = f"{path}[{part}]"
             items = get_args(annotation)
             annotation = items[min(part, len(items) - 1)] if items and items[-1] is not ... else (items or (None,))[0]
+        elif get_origin(annotation) is Mapping:
+            path, annotation = _joined(path, part), get_args(annotation)[1]
+        elif part == "[key]":  # what is wrong is the key before it
+            continue
         else:
             path = _joined(path, part)
             field = None

@@ -71,8 +71,12 @@ def test_what_does_not_fit_is_refused_with_its_place() -> None:
         "node_groups.others.nodes[1]": "got 'n9', which is no node; allowed are n1, n2, n3, n4",
         "node_groups.empty.nodes": "the group has no node; name its nodes, or leave the group out",
     }
-    assert list(faults(node_groups={"Readers": READERS})) == ["node_groups.Readers[key]"]
+    assert list(faults(node_groups={"Readers": READERS})) == ["node_groups.Readers"]
     assert list(faults(node_groups={"a": {"nodes": ["n1"]}})) == ["node_groups.a.adapter"]
+    ranked = {"nodes": ["n1"], "adapter": {"type": "loft", "ranks": 2}}
+    assert faults(node_groups={"a": ranked})["node_groups.a.adapter.ranks"].startswith(
+        "unknown key; did you mean 'rank'"
+    )
     assert list(faults(node_groups={"a": {"nodes": "n1", "adapter": {}}})) == ["node_groups.a.nodes"]
     assert list(faults(node_groups={"a": {"nodes": ["n1"], "adapter": {"rank": 0}}})) == ["node_groups.a.adapter.rank"]
 
