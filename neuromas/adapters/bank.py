@@ -40,6 +40,8 @@ class AdapterBank:
         self._map = tuner.adapter_map
         config: NodeAdapterConfig = tuner.peft_config[tuner.active_adapters[0]]
         self._scale = tuner.scale
+        groups = [str(place["group"]) for place in config.places]
+        self._scales = [config.mixture.sections[group].scale for group in groups]
         self.names: tuple[str, ...] = tuple(config.names)
         sharing = {owned.owner: owned.members for owned in self.trained() if owned.dim is None}
         self.groups = (*self.names, *sharing)
@@ -115,6 +117,10 @@ class AdapterBank:
         """Return views of one adapter's rows of its own tensors, by key."""
         rows = ((owned, owned.row_of(k)) for owned in tensors)
         return {owned.key: owned.rows(owned.tensor.detach())[row] for owned, row in rows if row is not None}
+
+    def scale(self, name: str) -> float:
+        """Return the factor of ``B @ A`` in an adapter's kind."""
+        return self._scales[self.index(name)]
 
     def pairs(self, index: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield the path of each module with A and B of the adapters at ``index``, scaled and differentiable."""

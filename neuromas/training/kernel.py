@@ -46,6 +46,7 @@ def score_grams(
     """
     found: dict[str, NDArray[np.float64]] = {}
     pairs = {path: (a[0], b[0]) for path, a, b in _pairs(bank, adapter)}
+    scale = bank.scale(adapter)
 
     def watch(layer: NodeAdapterLinear) -> Any:
         a, scaled_b = pairs[layer.path]
@@ -54,7 +55,7 @@ def score_grams(
             into = inputs[0].detach().float()
 
             def take(back: Tensor) -> None:
-                found[layer.path] = _gram(into, back, a, scaled_b, layer.scale)
+                found[layer.path] = _gram(into, back, a, scaled_b, scale)
 
             listen: Callable[..., object] = output.register_hook
             listen(take)

@@ -108,6 +108,8 @@ def test_what_is_trained_is_what_the_groups_count(small_base: Path):
     assert count == sum(share.trained for share in shares)
     each = {GROUP_OF.get(name, ""): bank.num_trainable(name) for name in NAMES}
     assert each == {share.group: share.parameters.per_adapter for share in shares}
+    assert bank.scale(NODES["unilora"][0]) == bank.scale(GRAPH.output) == 2.0
+    assert bank.scale(NODES["elsewhere"][0]) == 1.0
     published = sum(lora.num_bytes for lora in bank.export_all().values())
     assert published == 4 * sum(share.served for share in shares)
 
@@ -134,7 +136,8 @@ def test_each_adapter_is_clipped_and_stepped_on_its_own_and_so_is_what_a_group_s
     optimizer = NodeAdamW(bank.trained(), bank.groups, 1e-2, (0.9, 0.99), 0.1)
     bank.set_routes(list(range(len(NAMES))))
     losses(model, batch(len(NAMES))).sum().backward()
-    before, norms = bank.state(), bank.clip_(0.5)
+    before, norms = bank.state(), bank.grad_norms()
+    bank.clip_(0.5, norms)
     assert (norms > 0).all()
     assert bank.grad_norms().max() <= 0.5 + 1e-5
     (hyper,), (residual,) = NODES["hyper"], NODES["hyper-residual"]
