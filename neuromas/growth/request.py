@@ -31,6 +31,7 @@ class StageRequest:
         start: checkpoint whose weights it starts from; None = new adapters.
         grown: how the weights of ``start`` become those of ``topology``; None = they fit as they are.
         modules: further checkpoints, in the order in which ``grown`` counts them from 1.
+        trains: adapters that train; None = all that ``inherit`` does not freeze.
         inherit: treatment of old adapters and their optimizer state; None = all go on training, moments kept.
     """
 
@@ -46,10 +47,13 @@ class StageRequest:
     grown: Grown | None = None
     modules: tuple[str, ...] = ()
     inherit: InheritanceSpec | None = None
+    trains: tuple[str, ...] | None = None
 
     @property
     def frozen(self) -> tuple[str, ...]:
         """Adapters that do not train for ``freeze_steps`` steps (None = the whole stage)."""
+        if self.trains is not None:
+            return tuple(name for name in self.topology.adapters if name not in self.trains)
         return self._old_adapters("freeze")
 
     @property

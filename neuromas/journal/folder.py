@@ -10,6 +10,7 @@
 - ``checkpoints/``: one folder per checkpoint
 - ``tracking/``: what trackers such as TensorBoard write
 - ``result.json``: figures of the finished run
+- ``rewards.json``: of every test question, what each figure of the result is the mean of
 - ``analysis.json``: what ``neuromas analyze`` found last
 - ``report.html``: the figures for people
 """
@@ -39,14 +40,15 @@ ROLLOUTS_FILE = "rollouts.jsonl"
 EVENTS_FILE = "events.jsonl"
 STAGES_FILE = "stages.jsonl"
 RESULT_FILE = "result.json"
+REWARDS_FILE = "rewards.json"
 ANALYSIS_FILE = "analysis.json"
 REPORT_FILE = "report.html"
 CHECKPOINTS_FOLDER = "checkpoints"
 TRACKING_FOLDER = "tracking"
 LOCK_FILE = "run.lock"
 _OWN_FILES = (
-    SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, ANALYSIS_FILE,
-    REPORT_FILE, LOCK_FILE,
+    SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REWARDS_FILE,
+    ANALYSIS_FILE, REPORT_FILE, LOCK_FILE,
 )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def stage_marks(data: RunData) -> list[Mark]:
 
 def arms_figure(folder: Path, group: Mapping[str, Any]) -> Markup:
     """Return the moving mean of each arm's reward over the node calls it has spent, a line per seed."""
-    trained = [arm for arm in group["arms"] if arm.get("calls")]
+    trained = [arm for arm in group["arms"] if arm.get("calls") and not arm.get("of")]
     series = [
         Series(
             "" if at else str(arm["title"]),

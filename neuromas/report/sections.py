@@ -11,8 +11,9 @@ from neuromas.journal.folder import REPORT_FILE
 from neuromas.report.data import Document, RunData
 from neuromas.report.figures import arms_figure, node_figures, node_legend, reward_figure, time_figure
 from neuromas.report.markup import Child, Markup, element, join
-from neuromas.report.numbers import count, duration, percent, proportion
+from neuromas.report.numbers import change, count, duration, percent, proportion
 
+_COSTS = ("nodes", "calls_per_answer", "trainable_parameters", "rollouts", "calls", "tokens")
 _UNTRAINED = {"greedy": "untrained", "sampled": "untrained_sampled"}
 
 
@@ -126,15 +127,20 @@ def comparison(data: RunData, group: Document) -> Markup:
             _arm_name(arm),
             _over_seeds(arm, "greedy"),
             _over_seeds(arm, "sampled"),
-            *(count(arm.get(key)) for key in ("nodes", "trainable_parameters", "rollouts", "calls", "tokens")),
+            *(_change(arm.get("against", {}).get(mode)) for mode in ("greedy", "sampled")),
+            *(count(arm.get(key)) for key in _COSTS),
+            duration(arm.get("seconds") or None),
         )
         for arm in group["arms"]
     ]
-    head = ("system", "greedy", "sampled", "nodes", "parameters", "rollouts", "calls", "tokens")
+    costs = ("nodes", "calls per answer", "parameters", "rollouts", "calls", "tokens", "time")
+    head = ("system", "greedy", "sampled", "change, greedy", "change, sampled", *costs)
     seeds = group["seeds"]
     note = "Held-out accuracy, mean and range over the seeds " + ", ".join(map(str, seeds)) + "."
     if len(seeds) == 1:
         note = f"Held-out accuracy with its 95 % interval, seed {seeds[0]}."
+    if any(arm.get("against") for arm in group["arms"]):
+        note += f" Change: against {group['arms'][0]['title']}, paired by question, in points."
     return section(str(group["title"]), table(head, rows), arms_figure(data.folder, group), note=note, wide=True)
 
 
@@ -149,7 +155,7 @@ def runs(data: RunData) -> Markup:
         )
         for group in data.comparison.get("groups", ())
         for arm in group["arms"]
-        if arm.get("steps")
+        if arm.get("steps") and not arm.get("of")
         for run in arm["runs"]
     ]
     return section("Runs", table(("run", "group", "steps", "time"), rows, numeric=2))
@@ -266,6 +272,14 @@ def _over_seeds(arm: Document, mode: str) -> Child:
     means = [entry["value"] for entry in values]
     low, high = min(means), max(means)
     return join([percent(sum(means) / len(means)), element("small", f"{percent(low)} to {percent(high)}")])
+
+
+def _change(test: Document | None) -> Child:
+    """Return a paired test against the first system: points with their 95 % interval, and the p-value."""
+    if test is None:
+        return "-"
+    interval = f"{change(test['low'])} to {change(test['high'])}, p {test['p_value']:.2g}"
+    return join([change(test["gain"]), element("small", interval)])
 
 
 def _code(document: Document) -> Markup:

@@ -34,18 +34,22 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Rewards on held-out examples: their sum, how many were asked, their mean's interval, how many were not asked."""
+    """Rewards on held-out examples, in their order; 0 for the ``unasked`` ones, which the mean leaves out."""
 
-    correct: float
-    examples: int
+    rewards: tuple[float, ...]
     interval: Interval
     unasked: int = 0
+
+    @property
+    def examples(self) -> int:
+        """How many were asked."""
+        return len(self.rewards) - self.unasked
 
     def to_document(self) -> dict[str, Any]:
         """Return the mean with its 95 % interval, and the method that gave it."""
         interval = self.interval
         return {
-            "correct": self.correct,
+            "correct": sum(self.rewards),
             "examples": self.examples,
             "value": interval.value,
             "low": interval.low,
@@ -64,6 +68,7 @@ class Figures:
         sampled: the same, sampled as in training.
         untrained: greedy accuracy of the same graph on the bare base.
         untrained_sampled: the same, sampled; greedy decoding alone can flatter an untrained graph.
+        voted: the most frequent of ``evaluation.votes`` sampled answers; None without votes.
         roles: what each Node says in greedy rollouts.
     """
 
@@ -71,7 +76,19 @@ class Figures:
     sampled: Score
     untrained: Score
     untrained_sampled: Score
+    voted: Score | None
     roles: tuple[NodeRole, ...]
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """All that was measured, by name."""
+        found = {
+            "greedy": self.greedy,
+            "sampled": self.sampled,
+            "untrained": self.untrained,
+            "untrained_sampled": self.untrained_sampled,
+        }
+        return found if self.voted is None else found | {"voted": self.voted}
 
 
 def spec_hash(spec: RunSpec) -> str:
@@ -101,12 +118,7 @@ def result_document(
         "level": schedule.level,
         "chance": preflight.task.chance(),
         "questions": {"accuracy": "test", "stages": "validation"},
-        "accuracy": {
-            "greedy": figures.greedy.to_document(),
-            "sampled": figures.sampled.to_document(),
-            "untrained": figures.untrained.to_document(),
-            "untrained_sampled": figures.untrained_sampled.to_document(),
-        },
+        "accuracy": {name: score.to_document() for name, score in figures.scores.items()},
         "adapters": len(topology.adapters),
         "trainable_parameters": preflight.num_trained(topology),
         "steps": total.steps,
@@ -124,7 +136,7 @@ def result_document(
 def score(evaluation: Evaluation) -> Score:
     """Return the score of an evaluation."""
     found = evaluation.accuracy
-    return Score(sum(found.rewards), found.examples, found.interval, found.unasked)
+    return Score(found.rewards, found.interval, found.unasked)
 
 
 def portable(checkpoint: Path) -> str:

@@ -18,13 +18,13 @@ from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
-from neuromas.errors import CheckpointError, SpecError
+from neuromas.errors import CheckpointError, Fault, SpecError
 from neuromas.growth.request import Notice as GrowthNotice
 from neuromas.growth.schedule import ScheduleResult
 from neuromas.journal.base_record import check_base, record_base
 from neuromas.journal.data_record import check_data, record_data
 from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
-from neuromas.journal.folder import RESULT_FILE, SPEC_FILE, RunFolder, RunWriter, locked
+from neuromas.journal.folder import RESULT_FILE, REWARDS_FILE, SPEC_FILE, RunFolder, RunWriter, locked
 from neuromas.run.outcome import RunResult
 from neuromas.run.parent import Parent
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
@@ -76,6 +76,7 @@ def run(
     preflight = check_run(spec, read_topology)
     held_out_sizes(spec, preflight.task)
     if parent is not None:
+        _check_joint(spec)
         check_base(RunFolder(parent.checkpoint.resolve().parents[1]), spec.base)
     folder = RunFolder(out / spec.name)
     with locked(folder.path) as lock:
@@ -109,11 +110,18 @@ def run(
                 evaluation=round(time.monotonic() - trained, 3),
             )
             document = result_document(spec, preflight, schedule, book.records, figures, seconds)
+            folder.write_json(REWARDS_FILE, {name: figure.rewards for name, figure in figures.scores.items()})
             folder.write_json(RESULT_FILE, document)
             tell(RunEnded(status="succeeded"))
         on_event(Phase(name="writing report.html"))
         _report(folder)
     return RunResult(folder.path, document)
+
+
+def _check_joint(spec: RunSpec) -> None:
+    if spec.training.in_turn:
+        message = "got true; a grown graph trains jointly: set it to false"
+        raise SpecError("the run cannot start", [Fault("training.in_turn", message)])
 
 
 def _finished(folder: RunFolder, spec: RunSpec) -> dict[str, Any] | None:
@@ -183,17 +191,19 @@ def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult, tell: Ob
     """Evaluate the final graph, trained and untrained, on test questions of the task's target level."""
     checkpoint, examples = schedule.outcome.checkpoint, spec.evaluation.examples
 
-    def evaluate(source: Path | Topology, *, greedy: bool = True) -> Evaluation:
+    def evaluate(source: Path | Topology, *, greedy: bool = True, votes: int = 1) -> Evaluation:
         what = "untrained graph" if isinstance(source, Topology) else "trained graph"
-        tell(Phase(name=f"measuring the {what}, {'greedy' if greedy else 'sampled'}, {examples} questions"))
-        return runtime.evaluate(EvaluationRequest(source, None, examples, "test", greedy))
+        how = "greedy" if greedy else "sampled" if votes == 1 else f"by the vote of {votes} answers"
+        tell(Phase(name=f"measuring the {what}, {how}, {examples} questions"))
+        return runtime.evaluate(EvaluationRequest(source, None, examples, "test", greedy, votes))
 
-    found = evaluate(checkpoint)
+    found, votes = evaluate(checkpoint), spec.evaluation.votes
     return Figures(
         greedy=score(found),
         sampled=score(evaluate(checkpoint, greedy=False)),
         untrained=score(evaluate(schedule.topology)),
         untrained_sampled=score(evaluate(schedule.topology, greedy=False)),
+        voted=score(evaluate(checkpoint, greedy=False, votes=votes)) if votes else None,
         roles=found.roles,
     )
 

@@ -81,6 +81,8 @@ class EvaluationSpec(SpecModel):
     every: int = Field(default=0, ge=0, le=MAX_STEPS)
     """Steps between evaluations inside a stage; 0 = only at its end."""
     seed: int = Field(default=0, ge=0, lt=2**31)
+    votes: int = Field(default=0, ge=0, le=1000)
+    """Answers to each test question, sampled, of which the most frequent one is scored too; 0 = no vote."""
 
 
 class CheckpointSpec(SpecModel):

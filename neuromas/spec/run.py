@@ -83,7 +83,13 @@ class RunSpec(SpecModel):
     def _sections_agree(self) -> RunSpec:
         if faults := list(group_faults(self.node_groups, self.topology)):
             raise SpecError("the node groups do not fit the topology", faults)
-        if faults := [*_budget_faults(self), *_sampling_faults(self), *_adapter_faults(self), *_level_faults(self)]:
+        if faults := [
+            *_budget_faults(self),
+            *_sampling_faults(self),
+            *_adapter_faults(self),
+            *_level_faults(self),
+            *_turn_faults(self),
+        ]:
             raise SpecError("the sections of the run do not agree", faults)
         return self
 
@@ -157,6 +163,16 @@ def _adapter_faults(spec: RunSpec) -> list[Fault]:
                 )
                 faults.append(Fault(f"growth.plans[{index}].inherit.new", message))
     return faults
+
+
+def _turn_faults(spec: RunSpec) -> list[Fault]:
+    if not spec.training.in_turn:
+        return []
+    if spec.growth is not None:
+        return [Fault("training.in_turn", "got true; a graph that grows trains jointly: set it to false")]
+    steps, needed = spec.training.steps, len(spec.topology.adapters)
+    message = f"got {steps}; with in_turn allowed is at least {needed}, one for each adapter"
+    return [Fault("training.steps", message)] if steps < needed else []
 
 
 def _level_faults(spec: RunSpec) -> list[Fault]:

@@ -50,6 +50,9 @@ class TrainingSpec(SpecModel):
     weight_decay: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
     max_node_grad_norm: float | None = Field(default=1.0, gt=0, le=MAX_WEIGHT)
     """Gradient norm of each adapter is clipped to this on its own; None = no clipping."""
+    in_turn: bool = False
+    """Train the adapters one after the other, in topological order, each for an equal share of the steps while the
+    others stay as they are, instead of jointly: a baseline."""
     estimator: Literal["reinforce", "rloo", "grpo", "dr_grpo"] = "rloo"
     """Advantage: reward minus a running mean, minus the mean of the others in the group, standardised within the
     group, or minus the group's mean."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from neuromas.errors import Fault, SpecError
-from neuromas.journal.folder import RunFolder
+from neuromas.journal.folder import REWARDS_FILE, RunFolder
 from neuromas.report.data import COMPARISON_FILE
 from neuromas.report.page import write_report
 from neuromas.spec.run import RunSpec
 from neuromas.studies.arms import Arm, arm, default_arms
 from neuromas.studies.side_by_side import RunsObserver, run_side_by_side
+from neuromas.training.statistics import paired_test
 
 Document = dict[str, Any]
-_MODES = {"greedy": "untrained", "sampled": "untrained_sampled"}
+Rewards = Mapping[str, Sequence[float]]
+"""Figure -> reward of every test question, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,8 @@ class Group:
 
 
 def job_name(spec: RunSpec, entry: Arm, seed: int) -> str:
-    """Return the name of the run of one arm and seed; an untrained graph is read off the trained one's run."""
-    name = "graph" if entry.make is None else entry.name
-    return f"{spec.name}-{name}-s{seed}"
+    """Return the name of the run of one arm and seed, or of the run that the arm is read off."""
+    return f"{spec.name}-{entry.of or entry.name}-s{seed}"
 
 
 def compare(group: Group, out: Path, on_event: RunsObserver, jobs: int = 1) -> Document:
@@ -68,13 +69,14 @@ def make_group(spec: RunSpec, arms: Sequence[str] = (), seeds: Sequence[int] = (
     """Return the group of the named arms.
 
     Raises:
-        SpecError: an arm is unknown, or "untrained" is asked for without "graph".
+        SpecError: an arm is unknown, or asked for without the one whose run it is read off.
     """
-    names = tuple(arms) or default_arms(spec)
-    if "untrained" in names and "graph" not in names:
-        message = "'untrained' is read off the run of 'graph'; name both"
-        raise SpecError("the comparison cannot run", [Fault("arms", message)])
-    return Group(title or spec.name, spec, tuple(map(arm, names)), tuple(seeds) or (spec.seed,))
+    chosen = tuple(map(arm, tuple(arms) or default_arms(spec)))
+    for entry in chosen:
+        if entry.of and entry.of not in [other.name for other in chosen]:
+            message = f"{entry.name!r} is read off the run of {entry.of!r}; name both"
+            raise SpecError("the comparison cannot run", [Fault("arms", message)])
+    return Group(title or spec.name, spec, chosen, tuple(seeds) or (spec.seed,))
 
 
 def run_titles(groups: Sequence[Group]) -> dict[str, tuple[str, int]]:
@@ -106,7 +108,7 @@ def write_comparison(out: Path, name: str, groups: Sequence[Group], results: Map
                 "base": group.spec.base,
                 "task": group.spec.task.model_dump(mode="json"),
                 "seeds": list(group.seeds),
-                "arms": [_arm_document(group, entry, results) for entry in group.arms],
+                "arms": [_arm_document(group, entry, results, out) for entry in group.arms],
             }
             for group in groups
         ],
@@ -116,26 +118,57 @@ def write_comparison(out: Path, name: str, groups: Sequence[Group], results: Map
     return document
 
 
-def _arm_document(group: Group, entry: Arm, results: Mapping[str, Document]) -> Document:
-    runs = [_run_document(entry, seed, job_name(group.spec, entry, seed), results) for seed in group.seeds]
-    document: Document = {"arm": entry.name, "title": entry.title, "note": entry.note, "runs": runs}
-    for key in ("nodes", "trainable_parameters", "steps", "rollouts", "calls", "tokens"):
+def _arm_document(group: Group, entry: Arm, results: Mapping[str, Document], out: Path) -> Document:
+    runs = [_run_document(group, entry, seed, results) for seed in group.seeds]
+    document: Document = {"arm": entry.name, "title": entry.title, "note": entry.note, "of": entry.of, "runs": runs}
+    for key in ("nodes", "calls_per_answer", "trainable_parameters", "steps", "rollouts", "calls", "tokens"):
         document[key] = round(fmean(run[key] for run in runs))
+    document["seconds"] = fmean(run["seconds"] for run in runs)
+    document["against"] = {} if entry == group.arms[0] else _against(group, entry, out)
     return document
 
 
-def _run_document(entry: Arm, seed: int, name: str, results: Mapping[str, Document]) -> Document:
+def _run_document(group: Group, entry: Arm, seed: int, results: Mapping[str, Document]) -> Document:
+    name = job_name(group.spec, entry, seed)
     result = results[name]
-    accuracy, spending = result["accuracy"], result["spending"]
-    is_trained = entry.make is not None
-    keys = {mode: mode if is_trained else untrained for mode, untrained in _MODES.items()}
+    accuracy, spending, is_trained = result["accuracy"], result["spending"], entry.is_trained
+    nodes = len(result["topology"]["nodes"])
     return {
         "seed": seed,
         "folder": name,
-        "accuracy": {mode: accuracy[key] for mode, key in keys.items() if key in accuracy},
-        "seconds": result["seconds"]["total"],
-        "nodes": len(result["topology"]["nodes"]),
+        "accuracy": {mode: accuracy[key] for mode, key in entry.reads.items() if key in accuracy},
+        "seconds": result["seconds"]["total"] if is_trained else 0.0,
+        "nodes": nodes,
+        "calls_per_answer": len(group.spec.topology.nodes) if entry.is_vote else nodes,
         "trainable_parameters": result["trainable_parameters"] if is_trained else 0,
         "steps": result["steps"] if is_trained else 0,
         **{key: spending[key] if is_trained else 0 for key in ("rollouts", "calls", "tokens")},
     }
+
+
+def _against(group: Group, entry: Arm, out: Path) -> dict[str, Document]:
+    """Return, by column, the paired test of an arm against the first one, question by question.
+
+    With several seeds, each question's rewards are first averaged over them: answers of different seeds to one
+    question are not independent.
+    """
+    first, found = group.arms[0], {}
+    for mode, figure in entry.reads.items():
+        before = _by_question(group, first, first.reads.get(mode, ""), out)
+        after = _by_question(group, entry, figure, out)
+        if before and len(before) == len(after):
+            found[mode] = asdict(paired_test(before, after))
+    return found
+
+
+def _by_question(group: Group, entry: Arm, figure: str, out: Path) -> list[float]:
+    """Return the mean reward of each test question over the seeds; nothing where a run did not record it."""
+    runs = [_rewards(out / job_name(group.spec, entry, seed)).get(figure, ()) for seed in group.seeds]
+    return [fmean(rewards) for rewards in zip(*runs, strict=True)] if len({*map(len, runs)}) == 1 else []
+
+
+def _rewards(folder: Path) -> Rewards:
+    if not (folder / REWARDS_FILE).is_file():
+        return {}
+    rewards: Rewards = RunFolder(folder).read_json(REWARDS_FILE)
+    return rewards

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from neuromas.report.numbers import count, percent
+from neuromas.report.numbers import change, count, duration, percent
 
 Document = Mapping[str, Any]
 
@@ -24,21 +24,31 @@ def comparison_text(document: Document, width: int = 100) -> str:
 
 
 def comparison_table(group: Document) -> Table:
-    """Return one group of arms as a table; several seeds as mean and range."""
+    """Return one group of arms as a table; several seeds as mean and range.
+
+    "change" is that of the sampled accuracy against the first arm, in points, with the p-value of the paired test.
+    """
     seeds = group["seeds"]
     suffix = f", seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f", seed {seeds[0]}"
     table = Table(title=f"{group['title']}{suffix}", title_justify="left", title_style="bold")
     table.add_column("system")
-    for name in ("greedy", "sampled", "parameters", "rollouts", "calls"):
+    for name in ("greedy", "sampled", "change, p", "parameters", "calls", "tokens", "time"):
         table.add_column(name, justify="right")
     for entry in group["arms"]:
         table.add_row(
             entry["title"],
             spread(entry, "greedy"),
             spread(entry, "sampled"),
-            *(count(entry[key]) for key in ("trainable_parameters", "rollouts", "calls")),
+            _change(entry),
+            *(count(entry[key]) for key in ("trainable_parameters", "calls", "tokens")),
+            duration(entry["seconds"] or None),
         )
     return table
+
+
+def _change(entry: Document) -> str:
+    found = entry["against"].get("sampled")
+    return "-" if found is None else f"{change(found['gain'])}, {found['p_value']:.1g}"
 
 
 def spread(entry: Document, mode: str) -> str:

@@ -103,6 +103,13 @@ class Task(Protocol):
     def score(self, example: Example, text: str) -> float | Score:
         """Terminal reward in [0, 1] of the output Node's text."""
 
+    def answer_in(self, example: Example, text: str) -> str | None:
+        """Return the answer that a text gives, in a form that equal answers share; None where it gives none.
+
+        Votes count it. It depends on what a Node could see alone, never on the right answer.
+        """
+        return " ".join(text.split()) or None
+
     def describe(self, example: Example, text: str) -> Description | None:
         """What a message states about the example, for reports; None when nothing can be read from it."""
         return None

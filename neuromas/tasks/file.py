@@ -210,6 +210,10 @@ class FileTask(Task):
             return score
         return float(self._is_right(example, self._read(example, text)))
 
+    def answer_in(self, example: Example, text: str) -> str | None:
+        """Return the answer as the verifier reads it; for a verifier of the user's, the text without its spacing."""
+        return super().answer_in(example, text) if self.spec.code() else self._read(example, text)
+
     def describe(self, example: Example, text: str) -> Description | None:
         """Return the answer a message gives and whether it is right; None when it gives none."""
         answer = None if self.spec.code() else self._read(example, text)

@@ -80,6 +80,21 @@ def accuracy(groups: Sequence[Group]) -> Accuracy:
     return Accuracy(rewards, reward_interval(asked), len(rollouts) - len(asked))
 
 
+def vote(group: Group, task: Task) -> Group:
+    """Return the group with one rollout: the first of those that give its most frequent answer.
+
+    Of equally frequent answers the one that came first counts; rollouts without an answer have no vote. Source: Wang et
+    al. 2022, arXiv 2203.11171 (self-consistency).
+    """
+    answers = [
+        None if rollout.failure is not None else task.answer_in(group.example, rollout.answer)
+        for rollout in group.rollouts
+    ]
+    counts = Counter(answer for answer in answers if answer is not None)
+    place = answers.index(counts.most_common(1)[0][0]) if counts else 0
+    return Group(group.example, (group.rollouts[place],))
+
+
 def _is_unasked(rollout: Rollout) -> bool:
     """Whether the engine refused a call; an answer that was given and could not be scored is wrong."""
     return any(call.finish_reason == "error" for call in rollout.calls)

@@ -97,9 +97,15 @@ class Learner:
         self._place.stopping.set()
 
     def rollouts(
-        self, source: Path | Topology, level: int | None, examples: int, part: Part, greedy: bool = True
+        self,
+        source: Path | Topology,
+        level: int | None,
+        examples: int,
+        part: Part,
+        greedy: bool = True,
+        group_size: int = 1,
     ) -> list[Group]:
-        """Return one rollout of each of the first held-out examples of a part, for evaluation.
+        """Return rollouts of each of the first held-out examples of a part, for evaluation.
 
         Args:
             source: a checkpoint; or a graph, to run it untrained on the bare base.
@@ -107,10 +113,11 @@ class Learner:
             examples: how many.
             part: which of the held-out questions.
             greedy: else sampled as in training.
+            group_size: rollouts of each.
         """
         questions = held_out(self._task, level, examples, part)
         if isinstance(source, Topology):
-            return self._roll_out(source, dict.fromkeys(source.adapters), questions, greedy)
+            return self._roll_out(source, dict.fromkeys(source.adapters), questions, greedy, group_size)
         checkpoint = read_checkpoint(source)
         _, bank = self._build(checkpoint.topology)
         bank.load_all(checkpoint.adapters)
@@ -120,18 +127,23 @@ class Learner:
         weights = bank.export_all()
         self._place.client.publish({ref: weights[name] for name, ref in refs.items()})
         try:
-            return self._roll_out(checkpoint.topology, refs, questions, greedy)
+            return self._roll_out(checkpoint.topology, refs, questions, greedy, group_size)
         finally:
             self._place.client.publish({}, tuple(refs.values()))
 
     def _roll_out(
-        self, topology: Topology, refs: Mapping[str, AdapterRef | None], examples: tuple[Example, ...], greedy: bool
+        self,
+        topology: Topology,
+        refs: Mapping[str, AdapterRef | None],
+        examples: tuple[Example, ...],
+        greedy: bool,
+        group_size: int,
     ) -> list[Group]:
         spec = self._place.spec
         batch = RolloutBatch(
             topology=topology,
             examples=examples,
-            group_size=1,
+            group_size=group_size,
             adapters=refs,
             sampling=spec.sampling,
             greedy=greedy,

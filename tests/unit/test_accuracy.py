@@ -5,8 +5,9 @@ import pytest
 from neuromas.errors import RolloutError
 from neuromas.report.numbers import proportion
 from neuromas.rollout.record import Group, NodeCall, Provenance, Rollout
-from neuromas.tasks.base import Example
-from neuromas.training.evaluate import accuracy
+from neuromas.tasks.base import Example, Split, Task
+from neuromas.tasks.file import FileSpec, FileTask
+from neuromas.training.evaluate import accuracy, vote
 from neuromas.training.statistics import bootstrap_interval, reward_interval, wilson_interval
 
 CALL = NodeCall("n1", None, (1,), (2,), (0.0,), "stop", "x")
@@ -45,3 +46,43 @@ def test_what_could_not_be_asked_is_not_called_wrong() -> None:
 def test_the_report_shows_the_interval_that_applies() -> None:
     assert proportion(3, 4) == ("75.0 %", "30.1 % to 95.4 %", "3 of 4")
     assert proportion(2.5, 4, [0.5, 0.75]) == ("62.5 %", "50.0 % to 75.0 %", "2.5 of 4")
+
+
+def ballot(*answers: str | None) -> Group:
+    """A group whose rollouts answer so; None for one that failed. Rewards name the rollout: 0, 1/8, 2/8, ..."""
+    where = Provenance("r", 0, 0)
+    rollouts = [
+        Rollout("h", where, QUESTION, place, 0, (CALL,), answer or "", place / 8, "broken" if answer is None else None)
+        for place, answer in enumerate(answers)
+    ]
+    return Group(QUESTION, tuple(rollouts))
+
+
+class Plain(Task):
+    def example(self, split: Split, index: int, level: int | None = None) -> Example:
+        return QUESTION
+
+    def score(self, example: Example, text: str) -> float:
+        return float(text == example.answer)
+
+
+@pytest.mark.parametrize(
+    ("answers", "chosen"),
+    [
+        (("7", "8", " 8\n"), 1),  # the most frequent, whatever its spacing
+        (("7", "8"), 0),  # of equally frequent ones the first
+        ((None, None, "7"), 2),  # what failed has no vote
+        (("", "", "7"), 2),  # nor has an empty answer
+        ((None, None), 0),
+    ],
+)
+def test_the_most_frequent_answer_is_scored(answers: tuple[str | None, ...], chosen: int) -> None:
+    (rollout,) = vote(ballot(*answers), Plain()).rollouts
+    assert rollout.reward == chosen / 8
+
+
+def test_answers_of_a_file_are_counted_as_its_verifier_reads_them() -> None:
+    task = FileTask(FileSpec(type="file", train="a.jsonl", test="b.jsonl", verifier="number"))
+    said = ("So it is 5.", "It is 6", "The answer is 6.0", "unknown", "unknown", "unknown")
+    (rollout,) = vote(ballot(*said), task).rollouts
+    assert rollout.answer == "It is 6"

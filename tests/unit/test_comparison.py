@@ -38,6 +38,39 @@ def test_untrained_arm_is_read_off_the_trained_run(tmp_path: Path) -> None:
     assert (trained["calls"], untrained["calls"], untrained["trainable_parameters"]) == (500, 0, 0)
 
 
+def test_arms_are_paired_with_the_first_by_question_over_the_seeds(tmp_path: Path) -> None:
+    group = make_group(example("quickstart"), ("graph", "single", "vote", "call"), (0, 1))
+    figures = {
+        "graph": {"greedy": [1, 1, 1, 1], "sampled": [1, 1, 1, 1]},
+        "single": {"greedy": [1, 0, 0, 0], "sampled": [0, 0, 0, 0], "voted": [1, 1, 0, 0], "untrained": [0, 0, 0, 0]},
+    }
+    results = {}
+    for name, rewards in figures.items():
+        for seed in (0, 1):
+            folder = tmp_path / f"quickstart-{name}-s{seed}"
+            folder.mkdir()
+            shown = rewards if seed == 0 else rewards | {"sampled": rewards["sampled"][::-1]}
+            (folder / "rewards.json").write_text(json.dumps(shown))
+            (folder / "spec.resolved.json").write_text(group.spec.model_dump_json())
+            results[folder.name] = result(0.5, 500)
+    results = {
+        name: found | {"topology": chain(1 if "single" in name else 5).to_document()} for name, found in results.items()
+    }
+    for found in results.values():
+        found["accuracy"]["voted"] = found["accuracy"]["greedy"]
+    graph, single, vote, call = write_comparison(tmp_path, "tested", [group], results)["groups"][0]["arms"]
+    assert graph["against"] == {}
+    assert single["against"]["greedy"]["gain"] == -0.75
+    assert (single["against"]["greedy"]["wins"], single["against"]["greedy"]["losses"]) == (0, 3)
+    assert single["against"]["greedy"]["p_value"] == 0.25  # McNemar: 2 * (1/2)^3
+    assert vote["against"].keys() == {"sampled"}
+    assert vote["against"]["sampled"]["gain"] == -0.5
+    assert call["against"]["greedy"]["gain"] == -1
+    assert [arm["calls_per_answer"] for arm in (graph, single, vote, call)] == [5, 1, 5, 1]
+    assert [arm["calls"] for arm in (graph, single, vote, call)] == [500, 500, 500, 0]
+    assert "-50.0, 0.5" in comparison_text({"groups": [{"title": "t", "seeds": [0, 1], "arms": [graph, vote]}]}, 140)
+
+
 def test_comparison_leaves_a_document_and_a_page(tmp_path: Path) -> None:
     document = write(tmp_path, (0,))
     assert json.loads((tmp_path / "comparison.json").read_text()) == document
