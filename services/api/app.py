@@ -11,11 +11,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from neuromas import __version__
+from neuromas.services.api.connections import Connections
 from neuromas.services.api.context import BodyLimit, RequestContext
 from neuromas.services.api.described import describe
-from neuromas.services.api.followed import Followed
 from neuromas.services.api.instruments import Instruments
-from neuromas.services.api.lanes import Lanes
 from neuromas.services.api.problems import CrashDoor, add_handlers
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.routes import (
@@ -33,6 +32,7 @@ from neuromas.services.api.routes import (
 )
 from neuromas.services.api.routes.pages import add_pages
 from neuromas.services.api.service import Service
+from neuromas.services.api.shared_reads import SharedReads
 from neuromas.services.keys import KeyRing
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store
@@ -76,14 +76,14 @@ def make_app(settings: Settings, store: Store) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        lanes = Lanes(_QUESTIONS, settings.chat_timeout_s)
-        followed = Followed(store, settings.max_followers, instruments.followers)
-        app.state.service = Service(settings, store, KeyRing(store), lanes, instruments, followed, Readiness(store))
+        connections = Connections(_QUESTIONS, settings.chat_timeout_s)
+        reads = SharedReads(store, settings.max_followers, instruments.followers)
+        app.state.service = Service(settings, store, KeyRing(store), connections, instruments, reads, Readiness(store))
         try:
             yield
         finally:
-            followed.close()
-            await lanes.close()
+            reads.close()
+            await connections.close()
             await store.close()
 
     app = FastAPI(

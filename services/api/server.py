@@ -58,7 +58,7 @@ class Server(HttpServer):
 
     def _end_streams(self) -> None:
         service: Service = self._streams.state.service
-        service.followed.close()
+        service.reads.close()
 
 
 def make_server(settings: Settings) -> Server:

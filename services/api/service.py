@@ -8,11 +8,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from neuromas.services.api.followed import Followed
+from neuromas.services.api.connections import Connections
 from neuromas.services.api.instruments import Instruments
-from neuromas.services.api.lanes import Lanes
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.room import Room
+from neuromas.services.api.shared_reads import SharedReads
 from neuromas.services.keys import KeyRing
 from neuromas.services.records.record import new_id
 from neuromas.services.serve_token import serve_token
@@ -41,9 +41,9 @@ class Service:
         settings: of the service.
         store: all state.
         keys: of callers.
-        lanes: connections for requests to endpoints and to Ray.
+        connections: to endpoints.
         instruments: what Prometheus reads.
-        followed: reads of event streams.
+        reads: of event streams, shared by those who follow them.
         readiness: what can be reached.
         requests: room for requests of all kinds.
         exports: room for archives.
@@ -52,9 +52,9 @@ class Service:
     settings: Settings
     store: Store
     keys: KeyRing
-    lanes: Lanes
+    connections: Connections
     instruments: Instruments
-    followed: Followed
+    reads: SharedReads
     readiness: Readiness
     requests: Room = field(default_factory=_requests)
     exports: Room = field(default_factory=_exports)

@@ -20,7 +20,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from neuromas.services.api.lanes import capacity
+from neuromas.services.api.connections import capacity
 from neuromas.services.api.problems import RETRY_AFTER_S, ApiError
 from neuromas.services.api.references import MODEL_PREFIX, find_checkpoint
 from neuromas.services.api.service import Service
@@ -150,8 +150,8 @@ async def _begin(service: Service, stack: AsyncExitStack, owner: str, question: 
     headers = {"content-type": "application/json", "accept-encoding": "identity", "x-request-id": request_id.get()}
     headers["authorization"] = f"Bearer {await service.serve_token()}"
     with _told_as_problems(target):
-        lane = service.lanes.lane(owner, target.name, target.capacity, question.num_answers)
-        client = await stack.enter_async_context(lane)
+        connection = service.connections.take(owner, target.name, target.capacity, question.num_answers)
+        client = await stack.enter_async_context(connection)
         stream = client.stream("POST", question.url, content=question.body, headers=headers, timeout=timeout)
         answer = await stack.enter_async_context(stream)
         if not _is_stream(answer):

@@ -74,7 +74,7 @@ class Evaluations:
     async def _submit(self, evaluation: EvaluationRecord) -> None:
         job = _job_of(evaluation)
         await self._jobs.submit(
-            job, [sys.executable, "-m", "neuromas.services.runs.evaluate", evaluation.id, job], cpus=0
+            job, [sys.executable, "-m", "neuromas.services.runs.evaluator", evaluation.id, job], cpus=0
         )
         logger.info("submitted", extra={"job": job})
 

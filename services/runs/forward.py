@@ -24,7 +24,7 @@ _OWN_FIELDS: Final = ("stage", "step", "time_s")
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Position:
     """How far a file has been forwarded: its inode, bytes and lines."""
 
     inode: int = 0
@@ -43,7 +43,7 @@ class Tail:
             entry: makes the key and the document of the stream from the number of a line, from 0, and its object.
         """
         self._path, self._entry = path, entry
-        self._place, self._next = _Place(), _Place()
+        self._place, self._next = _Position(), _Position()
 
     def peek(self, limit: int = BATCH) -> list[Keyed]:
         """Return the next whole lines, at most ``limit``; the same again until ``advance``."""
@@ -52,11 +52,11 @@ class Tail:
         except FileNotFoundError:
             return []
         if self._place.inode != status.st_ino or status.st_size < self._place.offset:
-            self._place = _Place(inode=status.st_ino)
+            self._place = _Position(inode=status.st_ino)
         place, found = self._place, []
         for line in _whole_lines(self._path, place.offset):
             found.append(self._entry(place.lines, json.loads(line)))
-            place = _Place(place.inode, place.offset + len(line), place.lines + 1)
+            place = _Position(place.inode, place.offset + len(line), place.lines + 1)
             if len(found) == limit:
                 break
         self._next = place

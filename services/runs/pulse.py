@@ -35,7 +35,7 @@ def driver_lease(run_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Assignment:
     """Where a driver belongs: the run, the job that drives it, and the settings of the service."""
 
     run_id: str
@@ -43,8 +43,12 @@ class Seat:
     settings: Settings
     store: Store
 
+    async def hold(self) -> bool:
+        """Take or renew the run's lease; False while another driver holds it."""
+        return await self.store.acquire(driver_lease(self.run_id), self.job, self.settings.lost_after_s)
 
-async def claim(seat: Seat) -> RunRecord:
+
+async def claim(assignment: Assignment) -> RunRecord:
     """Return the run's record once this job is known to be its only driver.
 
     An earlier driver that was taken for dead may live for some seconds; its lease is waited for.
@@ -53,27 +57,27 @@ async def claim(seat: Seat) -> RunRecord:
         SupersededError: the run is not this job's.
         StoreUnavailableError: the store was away too long.
     """
-    deadline = time.monotonic() + 2 * seat.settings.lost_after_s
+    deadline = time.monotonic() + 2 * assignment.settings.lost_after_s
 
     async def attempt() -> RunRecord | None:
-        if not await seat.store.acquire(driver_lease(seat.run_id), seat.job, seat.settings.lost_after_s):
+        if not await assignment.hold():
             return None
-        run = await update_own(seat.store, seat.run_id, seat.job, {"heartbeat": time.time()})
-        await tell_state(seat.store, seat.run_id, RunState.RUNNING, run.attempt)
+        run = await update_own(assignment.store, assignment.run_id, assignment.job, {"heartbeat": time.time()})
+        await tell_state(assignment.store, assignment.run_id, RunState.RUNNING, run.attempt)
         return run
 
     while time.monotonic() < deadline:
         run = await persistently(attempt)
         if run is not None:
             return run
-        await asyncio.sleep(min(RETRY_S, seat.settings.lost_after_s / 4))
-    raise SupersededError(f"another driver holds run {seat.run_id}")
+        await asyncio.sleep(min(RETRY_S, assignment.settings.lost_after_s / 4))
+    raise SupersededError(f"another driver holds run {assignment.run_id}")
 
 
-async def release(seat: Seat) -> None:
+async def release(assignment: Assignment) -> None:
     """Give the lease back, so that a resumed run need not wait for it."""
     try:
-        await seat.store.release(driver_lease(seat.run_id), seat.job)
+        await assignment.store.release(driver_lease(assignment.run_id), assignment.job)
     except StoreUnavailableError:
         return  # it expires by itself
 
@@ -83,7 +87,7 @@ class Pulse:
 
     def __init__(
         self,
-        seat: Seat,
+        assignment: Assignment,
         progress: ProgressObserver,
         forwarder: Forwarder,
         registrar: Registrar,
@@ -93,14 +97,14 @@ class Pulse:
         """Prepare.
 
         Args:
-            seat: where the driver belongs.
+            assignment: where the driver belongs.
             progress: of the run.
             forwarder: of the run's folder; begins when the run has opened it (``is_open``).
             registrar: of the run's checkpoints.
             on_wanted: told when the user wants a pause or an end.
             on_broken: told when another driver has taken the run over, or telling has crashed.
         """
-        self._seat, self._progress = seat, progress
+        self._assignment, self._progress = assignment, progress
         self._forwarder, self._registrar = forwarder, registrar
         self._on_wanted, self._on_broken = on_wanted, on_broken
         self._wanted = Wanted.RUN
@@ -115,7 +119,7 @@ class Pulse:
 
     async def start(self) -> None:
         """Begin to beat and to forward."""
-        beat, forward = (self._beat, self._seat.settings.heartbeat_s), (self._forward, FORWARD_S)
+        beat, forward = (self._beat, self._assignment.settings.heartbeat_s), (self._forward, FORWARD_S)
         self._tasks = [asyncio.create_task(self._repeat(work, every_s)) for work, every_s in (beat, forward)]
 
     async def deliver(self, ended: Callable[[RunRecord], RunUpdate], message: str) -> None:
@@ -129,27 +133,27 @@ class Pulse:
             SupersededError: another driver has taken the run over.
             StoreUnavailableError: the store was away too long.
         """
-        seat, (beating, forwarding) = self._seat, self._tasks
+        assignment, (beating, forwarding) = self._assignment, self._tasks
         await _end(forwarding)
         await persistently(self._forwarder.forward)
         await persistently(self._registrar.register)
         await _end(beating)
 
         async def move() -> None:
-            run = await seat.store.get(RunRecord, seat.run_id)
+            run = await assignment.store.get(RunRecord, assignment.run_id)
             update: RunUpdate = {**self._progress.update(), **ended(run)}
             # Told first: who follows the events until the run has ended must find the last of them there.
-            await tell_update(seat.store, run, update, message)
-            await update_own(seat.store, seat.run_id, seat.job, update)
+            await tell_update(assignment.store, run, update, message)
+            await update_own(assignment.store, assignment.run_id, assignment.job, update)
 
         await persistently(move)
 
     async def _beat(self) -> None:
-        seat = self._seat
-        if not await seat.store.acquire(driver_lease(seat.run_id), seat.job, seat.settings.lost_after_s):
-            raise SupersededError(f"another driver holds run {seat.run_id}")
+        assignment = self._assignment
+        if not await assignment.hold():
+            raise SupersededError(f"another driver holds run {assignment.run_id}")
         update: RunUpdate = {"heartbeat": time.time(), **self._progress.update()}
-        run = await update_own(seat.store, seat.run_id, seat.job, update)
+        run = await update_own(assignment.store, assignment.run_id, assignment.job, update)
         if run.wanted not in (self._wanted, Wanted.RUN):
             self._on_wanted(run.wanted)
         self._wanted = run.wanted

@@ -183,7 +183,7 @@ class RunWatch:
 
     async def _submit(self, run: RunRecord) -> None:
         is_local, job = run.spec.get("runtime", {}).get("type") == "local", _job_of(run)
-        command = [sys.executable, "-m", "neuromas.services.runs.job", run.id, job]
+        command = [sys.executable, "-m", "neuromas.services.runs.driver", run.id, job]
         # A driver whose runtime is Ray only watches; one that trains in its own process needs a place for that.
         await self._jobs.submit(job, command, cpus=1 if is_local else 0)
         logger.info("submitted", extra={"job": job})

@@ -1,9 +1,9 @@
-"""The store in Redis, for several machines; the only file that knows the client. Key names are in ``keys.py``.
+"""The store in Redis, for several machines; the only file that knows the client. Key names are in ``redis_keys.py``.
 
 What must happen at once is a Lua script. Changes of records are made here and written where the text that they were
 made from still stands, else made again. No command is repeated after a lost connection, as it may have been carried
 out: the caller gets StoreUnavailableError and knows whether a repeat is harmless. The next call connects anew. What
-expires and what does not is listed in ``keys.py``. A store belongs to one event loop.
+expires and what does not is listed in ``redis_keys.py``. A store belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from neuromas.services.records.record import Record
-from neuromas.services.store import keys, scripts
+from neuromas.services.store import redis_keys as keys
+from neuromas.services.store import scripts
 from neuromas.services.store.base import (
     Document,
     Entry,

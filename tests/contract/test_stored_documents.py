@@ -20,7 +20,7 @@ from neuromas.services.records.record import Record
 from neuromas.services.records.run import RunRecord
 from neuromas.services.records.serve_token import ServeTokenRecord
 from neuromas.services.records.topology import TopologyRecord
-from neuromas.services.store import keys
+from neuromas.services.store import redis_keys as keys
 from neuromas.services.store.base import Store, StoreUnusableError
 
 pytestmark = pytest.mark.anyio

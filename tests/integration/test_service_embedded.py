@@ -87,7 +87,7 @@ def test_a_run_is_paused_and_goes_on_from_its_checkpoint(service: ServiceProcess
     service.post(f"/v1/runs/{run_id}/pause", status=200)
     paused = service.wait_for_state(run_id, "paused", "succeeded", "failed")
     assert paused["state"] == "paused", service.words()
-    service.wait_for("the driver's end", lambda: not service.find("neuromas.services.runs.job", run_id))
+    service.wait_for("the driver's end", lambda: not service.find("neuromas.services.runs.driver", run_id))
     reached = max(service.steps(run_id))
     assert [found["step"] for found in service.get(f"/v1/runs/{run_id}/checkpoints")["data"]] == [reached]
     service.post(f"/v1/runs/{run_id}/resume", status=200)
@@ -119,7 +119,7 @@ def test_a_spec_that_cannot_run_fails_with_its_reason(service: ServiceProcess) -
 def test_a_killed_driver_is_replaced_from_the_checkpoint(service: ServiceProcess) -> None:
     run_id = submit_slow(service, checkpoint={"every": 5})
     service.wait_for_step(run_id, 8)
-    service.kill("neuromas.services.runs.job", run_id)
+    service.kill("neuromas.services.runs.driver", run_id)
     service.wait_for_state(run_id, "succeeded", "failed")
     check_whole(service, run_id)
     events = service.events(run_id)
@@ -144,7 +144,7 @@ def test_a_killed_rollout_worker_is_replaced(service: ServiceProcess) -> None:
 def test_killed_supervisors_and_apis_change_nothing(service: ServiceProcess) -> None:
     run_id, waiting = submit_slow(service), submit(service, steps=100_000)
     service.wait_for_step(run_id, 3)
-    driver = service.find("neuromas.services.runs.job", run_id)
+    driver = service.find("neuromas.services.runs.driver", run_id)
     with service.remote() as remote:
         told = []
         for event in remote.events(run_id):

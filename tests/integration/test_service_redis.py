@@ -98,7 +98,7 @@ def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: Red
         redis.start()
         service.wait_for_step(run_id, max(watch.steps) + 1)
         assert max(watch.steps) < steps
-        service.kill("neuromas.services.runs.job", run_id)
+        service.kill("neuromas.services.runs.driver", run_id)
         service.kill("neuromas.services.api")
         service.wait_for("the run's end", lambda: watch.steps == list(range(1, steps + 1)))
     assert watch.wrong == []

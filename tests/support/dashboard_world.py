@@ -87,7 +87,7 @@ def adopt(api: ApiServer, folder: Path, *, ended: bool = True, **changes: Any) -
     line = {
         "time": "2026-01-01T10:00:00.000Z",
         "level": "INFO",
-        "logger": "neuromas.services.runs.job",
+        "logger": "neuromas.services.runs.driver",
         "message": "driving",
     }
     (place.parent / LOG).write_text(json.dumps(line | {"attempt": 1}) + "\n")

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from neuromas.services.api.app import make_app
-from neuromas.services.api.following import EVENTS
+from neuromas.services.api.event_stream import EVENTS
 from neuromas.services.settings import Settings
 from neuromas.services.store.open import open_store
 from neuromas.serving.choices_form import DONE

@@ -17,7 +17,7 @@ from neuromas.services.records.streams import events_stream
 from neuromas.services.runs.checkpoints import Registrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.progress import ProgressObserver
-from neuromas.services.runs.pulse import Pulse, Seat, claim, driver_lease, persistently, release
+from neuromas.services.runs.pulse import Assignment, Pulse, claim, driver_lease, persistently, release
 from neuromas.services.runs.state import SupersededError, after_loss, after_stop
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import StoreUnavailableError
@@ -30,14 +30,14 @@ RUN, JOB = "run_1", "run_1-0"
 class Driver:
     """A driver without training: what it tells, and what it was told."""
 
-    def __init__(self, seat: Seat, folder: Path) -> None:
+    def __init__(self, assignment: Assignment, folder: Path) -> None:
         self.wanted: list[Wanted] = []
         self.is_broken = False
         self.pulse = Pulse(
-            seat,
+            assignment,
             ProgressObserver(),
-            Forwarder(seat.store, RUN, folder, folder / "log.jsonl"),
-            Registrar(seat.store, RUN, folder, folder.parent),
+            Forwarder(assignment.store, RUN, folder, folder / "log.jsonl"),
+            Registrar(assignment.store, RUN, folder, folder.parent),
             on_wanted=self.wanted.append,
             on_broken=self._break,
         )
@@ -55,35 +55,35 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 @pytest.fixture
-def seat(store: SqliteStore, tmp_path: Path) -> Seat:
-    return Seat(RUN, JOB, Settings(data_dir=tmp_path, heartbeat_s=0.01, lost_after_s=0.3), store)
+def assignment(store: SqliteStore, tmp_path: Path) -> Assignment:
+    return Assignment(RUN, JOB, Settings(data_dir=tmp_path, heartbeat_s=0.01, lost_after_s=0.3), store)
 
 
-async def test_a_driver_takes_its_seat(seat: Seat) -> None:
-    run = await claim(seat)
+async def test_a_driver_takes_its_run(assignment: Assignment) -> None:
+    run = await claim(assignment)
     assert run.heartbeat > 0
-    assert not await seat.store.acquire(driver_lease(RUN), "another", 1)
-    await release(seat)
-    assert await seat.store.acquire(driver_lease(RUN), "another", 1)
+    assert not await assignment.store.acquire(driver_lease(RUN), "another", 1)
+    await release(assignment)
+    assert await assignment.store.acquire(driver_lease(RUN), "another", 1)
 
 
-async def test_a_driver_waits_for_one_that_was_taken_for_dead(seat: Seat) -> None:
-    assert await seat.store.acquire(driver_lease(RUN), "run_1-before", 0.1)
-    assert (await claim(seat)).job == JOB
+async def test_a_driver_waits_for_one_that_was_taken_for_dead(assignment: Assignment) -> None:
+    assert await assignment.store.acquire(driver_lease(RUN), "run_1-before", 0.1)
+    assert (await claim(assignment)).job == JOB
 
 
 @pytest.mark.parametrize("change", [{"job": "run_1-1"}, {"state": "cancelled"}])
-async def test_a_driver_leaves_a_run_that_is_not_its_own(seat: Seat, change: dict[str, Any]) -> None:
-    await seat.store.update(RunRecord, RUN, change)
+async def test_a_driver_leaves_a_run_that_is_not_its_own(assignment: Assignment, change: dict[str, Any]) -> None:
+    await assignment.store.update(RunRecord, RUN, change)
     with pytest.raises(SupersededError):
-        await claim(seat)
+        await claim(assignment)
 
 
-async def test_what_is_wanted_reaches_the_driver_once(seat: Seat, tmp_path: Path) -> None:
-    driver = Driver(seat, tmp_path)
+async def test_what_is_wanted_reaches_the_driver_once(assignment: Assignment, tmp_path: Path) -> None:
+    driver = Driver(assignment, tmp_path)
     await driver.pulse.start()
     for wanted in ("pause", "pause", "cancel"):
-        await seat.store.update(RunRecord, RUN, {"wanted": wanted})
+        await assignment.store.update(RunRecord, RUN, {"wanted": wanted})
 
         async def is_heard(wanted: str = wanted) -> bool:
             return driver.pulse.wanted == wanted
@@ -91,13 +91,13 @@ async def test_what_is_wanted_reaches_the_driver_once(seat: Seat, tmp_path: Path
         await until(is_heard)
     assert driver.wanted in ([Wanted.PAUSE, Wanted.CANCEL], [Wanted.CANCEL])
     await driver.pulse.deliver(after_stop, "stopped")
-    assert (await seat.store.get(RunRecord, RUN)).state == "cancelled"
+    assert (await assignment.store.get(RunRecord, RUN)).state == "cancelled"
 
 
-async def test_a_driver_that_was_replaced_is_told_so(seat: Seat, tmp_path: Path) -> None:
-    driver = Driver(seat, tmp_path)
+async def test_a_driver_that_was_replaced_is_told_so(assignment: Assignment, tmp_path: Path) -> None:
+    driver = Driver(assignment, tmp_path)
     await driver.pulse.start()
-    await seat.store.update(RunRecord, RUN, {"job": "run_1-1"})
+    await assignment.store.update(RunRecord, RUN, {"job": "run_1-1"})
 
     async def is_broken() -> bool:
         return driver.is_broken
@@ -105,21 +105,21 @@ async def test_a_driver_that_was_replaced_is_told_so(seat: Seat, tmp_path: Path)
     await until(is_broken)
 
 
-async def test_the_end_is_told_after_everything_else_and_once(seat: Seat, tmp_path: Path) -> None:
-    driver = Driver(seat, tmp_path)
+async def test_the_end_is_told_after_everything_else_and_once(assignment: Assignment, tmp_path: Path) -> None:
+    driver = Driver(assignment, tmp_path)
     await driver.pulse.start()
     lines = journal.Journal(tmp_path / "metrics.jsonl")
     lines.append(*({"stage": 0, "step": step, "time_s": step} for step in range(1, 301)))
     lines.close()
     await driver.pulse.deliver(lambda run: {"state": "succeeded", "accuracy": 0.5}, "done")
-    run = await seat.store.get(RunRecord, RUN)
+    run = await assignment.store.get(RunRecord, RUN)
     assert (run.state, run.accuracy) == ("succeeded", 0.5)
-    events = [entry.document for entry in await seat.store.read(events_stream(RUN), limit=1000)]
+    events = [entry.document for entry in await assignment.store.read(events_stream(RUN), limit=1000)]
     assert [event.get("step", event["type"]) for event in events] == [*range(1, 301), "state"]
     assert events[-1].items() >= {"state": "succeeded", "message": "done"}.items()
     with pytest.raises(SupersededError):
         await driver.pulse.deliver(lambda run: {"state": "failed"}, "")
-    assert (await seat.store.get(RunRecord, RUN)).version == run.version
+    assert (await assignment.store.get(RunRecord, RUN)).version == run.version
 
 
 async def test_a_store_that_was_away_gets_the_rest() -> None:

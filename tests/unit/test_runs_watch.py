@@ -98,7 +98,7 @@ async def test_a_run_is_started_as_a_job_of_its_own(world: World) -> None:
     run = await world.run()
     assert (run.state, run.job, run.heartbeat) == ("running", "run_1-0", None)
     assert run.started is not None
-    assert list(world.cluster.commands["run_1-0"][1:]) == ["-m", "neuromas.services.runs.job", "run_1", "run_1-0"]
+    assert list(world.cluster.commands["run_1-0"][1:]) == ["-m", "neuromas.services.runs.driver", "run_1", "run_1-0"]
     assert await world.told() == ["running"]
 
 

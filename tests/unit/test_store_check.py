@@ -12,7 +12,8 @@ from stored import a_run
 
 from neuromas.services.api.server import check_store
 from neuromas.services.settings import Settings, SettingsError
-from neuromas.services.store import keys, schema
+from neuromas.services.store import redis_keys as keys
+from neuromas.services.store import schema
 from neuromas.services.store.base import StoreUnusableError
 from neuromas.services.store.open import open_store
 from neuromas.services.store.redis import RedisStore

@@ -9,7 +9,7 @@ from fastapi import Path, Request, Response
 from neuromas.services.api.auth import Caller, ReaderOrServer, Server
 from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import errors, event_of, gives, sends, takes
-from neuromas.services.api.following import EVENTS
+from neuromas.services.api.event_stream import EVENTS
 from neuromas.services.api.paging import MAX_ID
 from neuromas.services.api.problems import ApiError
 from neuromas.services.api.route import router

@@ -5,7 +5,7 @@ from __future__ import annotations
 from neuromas.services.api.audit import STREAM
 from neuromas.services.api.auth import Admin
 from neuromas.services.api.described import errors
-from neuromas.services.api.following import page
+from neuromas.services.api.event_stream import page
 from neuromas.services.api.paging import AfterEntry, EntryLimit
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.artifact import StreamPage

@@ -8,7 +8,7 @@ from fastapi import Query, Request
 
 from neuromas.services.api.auth import Caller, Reader
 from neuromas.services.api.described import errors, event_of, sends
-from neuromas.services.api.following import EVENTS, follow, page, wants_events
+from neuromas.services.api.event_stream import EVENTS, follow, page, wants_events
 from neuromas.services.api.paging import AfterEntry, EntryLimit, Wait
 from neuromas.services.api.route import router
 from neuromas.services.api.routes.runs import RunId

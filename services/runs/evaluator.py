@@ -1,4 +1,4 @@
-"""The process of one evaluation, started as a Ray Job: ``python -m neuromas.services.runs.evaluate EVALUATION JOB``."""
+"""Process of one evaluation, started as a Ray Job: ``python -m neuromas.services.runs.evaluator EVALUATION JOB``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Followed: reads of streams shared by all who stand at the same place, so that many followers cost one reader."""
+"""Reads of streams, shared by all who stand at the same place, so that many followers cost one reader."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Frame:
         return self._event
 
 
-class Followed:
+class SharedReads:
     """Streams of one store, read for any number of followers of one event loop."""
 
     def __init__(self, store: Store, max_followers: int, gauge: Gauge) -> None:

@@ -1,4 +1,4 @@
-"""Following: a run's streams as server-sent events, or page by page."""
+"""A run's streams as server-sent events, or page by page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from neuromas.errors import Fault
-from neuromas.services.api.followed import Frame
 from neuromas.services.api.problems import invalid
 from neuromas.services.api.room import Room
 from neuromas.services.api.service import Service
+from neuromas.services.api.shared_reads import Frame
 from neuromas.services.records.run import ENDED, RunRecord
 from neuromas.services.store.base import Document, MissingError, StoreUnavailableError
 
@@ -43,12 +43,12 @@ async def page(service: Service, owner: str, stream: str, after: int, limit: int
     Raises:
         ApiError: too many wait already.
     """
-    frames = await service.followed.read(stream, after, limit, 0)
+    frames = await service.reads.read(stream, after, limit, 0)
     if not frames and wait_s > 0:
-        with service.followed.room.place(owner):
-            frames = await service.followed.read(stream, after, limit, wait_s)
+        with service.reads.room.place(owner):
+            frames = await service.reads.read(stream, after, limit, wait_s)
     last = frames[-1].id if frames else after
-    has_more = len(frames) == limit and bool(await service.followed.read(stream, last, 1, 0))
+    has_more = len(frames) == limit and bool(await service.reads.read(stream, last, 1, 0))
     return {"object": "list", "data": [f.document for f in frames], "has_more": has_more, "last_id": last}
 
 
@@ -63,9 +63,9 @@ async def follow(service: Service, request: Request, owner: str, run_id: str, st
     """
     after = max(after, _last_event_id(request))
     is_back = "last-event-id" in request.headers
-    if is_back and await _end_state(service, run_id) and not await service.followed.read(stream, after, 1, 0):
+    if is_back and await _end_state(service, run_id) and not await service.reads.read(stream, after, 1, 0):
         return Response(status_code=204)
-    return _Following(_events(service, run_id, stream, after), service.followed.room, owner)
+    return _Following(_events(service, run_id, stream, after), service.reads.room, owner)
 
 
 def _last_event_id(request: Request) -> int:
@@ -98,9 +98,9 @@ class _Following(StreamingResponse):
 async def _events(service: Service, run_id: str, stream: str, after: int) -> AsyncIterator[bytes]:
     yield _OPENING
     keep_alive_s, wait_s = service.settings.keep_alive_s, 0.0
-    while not service.followed.is_closed:
+    while not service.reads.is_closed:
         try:
-            frames = await service.followed.read(stream, after, _BATCH, wait_s)
+            frames = await service.reads.read(stream, after, _BATCH, wait_s)
             if not frames and (state := await _end_state(service, run_id)):
                 yield f"event: end\ndata: {json.dumps({'type': 'end', 'state': state})}\n\n".encode()
                 return

@@ -1,4 +1,4 @@
-"""The driver of one run, started as a Ray Job: ``python -m neuromas.services.runs.job RUN JOB``.
+"""The driver of one run, started as a Ray Job: ``python -m neuromas.services.runs.driver RUN JOB``.
 
 The main thread trains, with the same ``run`` as the command line; a second thread tells the store. What the driver
 cannot tell is found by the supervisor, so it may die at any moment.
@@ -29,7 +29,7 @@ from neuromas.services.runs.checkpoints import Registrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.lineage import resolve_modules, resolve_parent
 from neuromas.services.runs.progress import ProgressObserver
-from neuromas.services.runs.pulse import Pulse, Seat, claim, release
+from neuromas.services.runs.pulse import Assignment, Pulse, claim, release
 from neuromas.services.runs.state import SupersededError, after_loss, after_stop
 from neuromas.services.runs.stopper import Stopper
 from neuromas.services.settings import load_settings
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     with about_run(run_id), Background() as background:
         store = open_store(settings)
         try:
-            return _drive(Seat(run_id, job, settings, store), background, log)
+            return _drive(Assignment(run_id, job, settings, store), background, log)
         except SupersededError as error:
             logger.warning("the run is not this job's", extra={"reason": str(error)})
             return 0
@@ -82,35 +82,37 @@ def run_folder(run: RunRecord) -> Path:
     return Path("runs") / run.id / run.name
 
 
-def _drive(seat: Seat, background: Background, log: Path) -> int:
-    run = background.call(claim(seat))
-    logger.info("driving", extra={"job": seat.job, "attempt": run.attempt})
-    folder = seat.settings.data_dir / run_folder(run)
+def _drive(assignment: Assignment, background: Background, log: Path) -> int:
+    run = background.call(claim(assignment))
+    logger.info("driving", extra={"job": assignment.job, "attempt": run.attempt})
+    folder = assignment.settings.data_dir / run_folder(run)
     progress, stopper = ProgressObserver(), Stopper()
     pulse = Pulse(
-        seat,
+        assignment,
         progress,
-        Forwarder(seat.store, seat.run_id, folder, log),
-        Registrar(seat.store, seat.run_id, folder, seat.settings.data_dir),
+        Forwarder(assignment.store, assignment.run_id, folder, log),
+        Registrar(assignment.store, assignment.run_id, folder, assignment.settings.data_dir),
         on_wanted=stopper.stop,
         on_broken=_end_at_once,
     )
     with stopper:
         background.call(pulse.start())
-        outcome = _train(seat, background, run, pulse, progress)
+        outcome = _train(assignment, background, run, pulse, progress)
     background.call(pulse.deliver(outcome.update, outcome.message))
-    background.call(release(seat))
+    background.call(release(assignment))
     return 0
 
 
-def _train(seat: Seat, background: Background, run: RunRecord, pulse: Pulse, progress: ProgressObserver) -> Outcome:
+def _train(
+    assignment: Assignment, background: Background, run: RunRecord, pulse: Pulse, progress: ProgressObserver
+) -> Outcome:
     """Train the run as far as it goes; whatever ends it is an outcome."""
 
     def observe(event: Event) -> None:
         pulse.is_open = True  # the first event comes once the folder is as the run goes on with it
         progress(event)
 
-    store, data_dir = seat.store, seat.settings.data_dir
+    store, data_dir = assignment.store, assignment.settings.data_dir
     try:
         spec = parse_run_spec(background.call(resolve_modules(store, data_dir, run.spec)))
         parent = background.call(resolve_parent(store, data_dir, run))

@@ -1,6 +1,6 @@
-"""Lanes: connections to endpoints, kept alive between questions.
+"""Connections to endpoints, kept alive between questions.
 
-Each lane is a client of one connection. One client with many of them looks through all at every question, which at 64
+Each is a client of its own. One client with many connections looks through all at every question, which at 64
 questions at a time takes longer than everything else that the API does for one.
 """
 
@@ -19,7 +19,7 @@ from neuromas.serving.load import Limits
 _IDLE_S: Final = 2.0
 """Seconds that an idle connection is used again after; servers close theirs after 5 and more."""
 _KEPT: Final = 256
-"""Idle lanes that are kept."""
+"""Idle connections that are kept."""
 _AGAIN_S: Final = 1.0
 
 
@@ -32,11 +32,11 @@ def _room(most: int, what: str) -> Room:
     return Room(most, "too_busy", what, _AGAIN_S)
 
 
-class Lanes:
-    """Lanes of one event loop."""
+class Connections:
+    """Connections of one event loop."""
 
     def __init__(self, most: int, timeout_s: float) -> None:
-        """Make lanes when they are wanted.
+        """Make connections when they are wanted.
 
         Args:
             most: questions under way at the same time; more are refused.
@@ -49,7 +49,7 @@ class Lanes:
         self._idle: list[httpx.AsyncClient] = []
 
     @asynccontextmanager
-    async def lane(self, owner: str, endpoint: str, most: int, count: int = 1) -> AsyncIterator[httpx.AsyncClient]:
+    async def take(self, owner: str, endpoint: str, most: int, count: int = 1) -> AsyncIterator[httpx.AsyncClient]:
         """Give a client for one request at a time.
 
         Args:
@@ -82,7 +82,7 @@ class Lanes:
             await client.aclose()
 
     async def close(self) -> None:
-        """Close the connections of lanes that are not taken."""
+        """Close the connections that are not taken."""
         idle, self._idle = self._idle, []
         for client in idle:
             await client.aclose()
