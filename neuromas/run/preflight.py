@@ -22,6 +22,7 @@ from neuromas.growth.controller import Controller
 from neuromas.growth.plan import module_names
 from neuromas.growth.schedule import check_schedule
 from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt_text import PromptText
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Example, Split, Task
 from neuromas.tasks.held_out import Part, part_sizes
@@ -101,26 +102,27 @@ class _Faults:
             raise SpecError("the run cannot start", self.found)
 
 
-def check_run(spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split] = SPLITS) -> Preflight:
+def check_run(
+    spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split] = SPLITS, *, here: bool = True
+) -> Preflight:
     """Check a valid spec against this machine, its base and its task.
 
     Args:
         spec: the run.
         read_topology: used for checkpoints that grafts name.
         splits: the questions that will be asked; files of others need not be there.
+        here: whether the run will work in this environment, so that its packages must be installed.
 
     Raises:
         SpecError: with everything that is wrong.
     """
     faults = _Faults()
-    base, task = None, None
+    base = None
     with faults.at("base"):
         base = read_base(resolve_base(spec.base))
-    with faults.at("task"):
-        task = make_task(spec.task, spec.seed)
-        for split in splits:
-            task.example(split, 0)
-    _check_packages(spec, faults)
+    task = _make_task(spec, splits, faults)
+    if here:
+        _check_packages(spec, faults)
     if base is None or task is None:
         faults.raise_any()
         raise AssertionError("a missing base or task is a fault")
@@ -139,6 +141,29 @@ def check_run(spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split
     return Preflight(base, task, graphs, controller, spec.adapters, shapes, longest, notes)
 
 
+def check_without_base(spec: RunSpec, read_topology: ReadTopology) -> tuple[Topology, ...]:
+    """Check of a run what needs no base, where that cannot be read; return every graph that the run may train.
+
+    Raises:
+        SpecError: with everything that is wrong.
+    """
+    faults = _Faults()
+    task = _make_task(spec, SPLITS, faults)
+    with faults.at(""):
+        PromptText(spec.prompt)
+    if task is None:
+        faults.raise_any()
+        raise AssertionError("a missing task is a fault")
+    graphs: tuple[Topology, ...] = (spec.topology,)
+    with faults.at("growth"):
+        _, graphs = _plan_growth(spec, task, read_topology)
+    with faults.at("engine.max_adapters"):
+        _check_slots(spec, graphs)
+    faults.raise_any()
+    held_out_sizes(spec, task)
+    return graphs
+
+
 def held_out_sizes(spec: RunSpec, task: Task) -> dict[int | None, Mapping[Part, int]]:
     """Return how many validation and test questions the levels of a run have, of those that do not go on for ever.
 
@@ -153,6 +178,16 @@ def held_out_sizes(spec: RunSpec, task: Task) -> dict[int | None, Mapping[Part, 
                 sizes[level] = found
     faults.raise_any()
     return sizes
+
+
+def _make_task(spec: RunSpec, splits: Sequence[Split], faults: _Faults) -> Task | None:
+    """Return the task after a first look into its files; None where there is a fault."""
+    with faults.at("task"):
+        task = make_task(spec.task, spec.seed)
+        for split in splits:
+            task.example(split, 0)
+        return task
+    return None
 
 
 def _check_packages(spec: RunSpec, faults: _Faults) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from neuromas.adapters.families.registry import default_adapter
 from neuromas.adapters.mixture import Mixture
-from neuromas.base.resolve import TINY, resolve_base
+from neuromas.base.resolve import TINY
 from neuromas.base.sizes import TRAINING_COPIES, read_sizes
 from neuromas.growth.plan import Grown
-from neuromas.services.api.allowed import base_folder
+from neuromas.services.api.checked import CheckedRun, readable_base
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
 from neuromas.spec.parts import SamplingSpec
@@ -48,22 +48,22 @@ class Assumptions:
     def of(spec: RunSpec | None, settings: Settings) -> Assumptions:
         """Return those of a run spec; None = of a run spec that says nothing but the graph."""
         base = TINY if spec is None else spec.base
-        folder = resolve_base(TINY) if base == TINY else base_folder(base, settings)
+        folder = readable_base(base, settings)
         adapters = Mixture(default_adapter()) if spec is None else spec.adapters
         sampling = SamplingSpec() if spec is None else spec.sampling
         signal = None if spec is None else spec.prompt.max_signal_tokens
         return Assumptions(base, folder, adapters, sampling.max_tokens, signal)
 
 
-def report(topology: Topology, spec: RunSpec | None, graphs: Sequence[Topology], settings: Settings) -> Document:
+def report(topology: Topology, checked: CheckedRun | None, settings: Settings) -> Document:
     """Return what a graph is and needs.
 
     Args:
         topology: the graph.
-        spec: the run spec around it; None for a bare topology.
-        graphs: of the stages of the run.
+        checked: the run around it; None for a bare topology.
         settings: say which bases can be read.
     """
+    spec = None if checked is None else checked.spec
     assumed = Assumptions.of(spec, settings)
     budgets = {node.id: node.max_tokens or assumed.max_tokens for node in topology.nodes}
     path = _critical_path(topology, budgets)
@@ -98,15 +98,16 @@ def report(topology: Topology, spec: RunSpec | None, graphs: Sequence[Topology],
         "trainable_parameters": parameters,
         "tokens": tokens,
         "memory": memory,
-        "stages": None if spec is None else [len(graph.nodes) for graph in graphs],
-        "notes": list(assumed.adapters.notes(topology)),
+        "stages": None if checked is None else [len(graph.nodes) for graph in checked.graphs],
+        "notes": [*(checked.notes if checked else ()), *assumed.adapters.notes(topology)],
+        "checked_at_start": [] if checked is None else list(checked.checked_at_start),
         "drawing": draw(topology, "svg"),
     }
 
 
-def report_growth(grown: Grown, spec: RunSpec, graphs: Sequence[Topology], settings: Settings) -> Document:
+def report_growth(grown: Grown, checked: CheckedRun, settings: Settings) -> Document:
     """Return what a grown graph is and needs; see ``report``."""
-    return report(grown.topology, spec, graphs, settings) | {
+    return report(grown.topology, checked, settings) | {
         "object": "growth.report",
         "kind": "growth",
         "document": grown.topology.to_document(),

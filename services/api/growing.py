@@ -12,6 +12,7 @@ from neuromas.growth.plan import Grown, apply_plan, module_names
 from neuromas.services.api.allowed import module_faults
 from neuromas.services.api.body import parse_body
 from neuromas.services.api.bounds import check_built, check_plan
+from neuromas.services.api.checked import CheckedRun
 from neuromas.services.api.problems import invalid
 from neuromas.services.api.references import checkpoint_of_run
 from neuromas.services.api.schemas.run import GrowRequest
@@ -21,9 +22,7 @@ from neuromas.services.records.checkpoint import CheckpointRecord
 from neuromas.services.records.run import Origin, RunRecord
 from neuromas.services.store.base import Document
 from neuromas.spec.node_groups import regrouped
-from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
-from neuromas.topology.graph import Topology
 
 _INHERITED: Final = ("base", "adapter", "node_groups", "topology")
 _MAX_NAME: Final = 63
@@ -35,14 +34,12 @@ class Growth:
     """A new run that has been checked and not begun.
 
     Attributes:
-        spec: of the new run.
-        stages: graphs of its stages.
+        checked: the new run.
         grown: the graph it begins with, and what became of the old one's nodes.
         origin: what its record says of where it comes from.
     """
 
-    spec: RunSpec
-    stages: tuple[Topology, ...]
+    checked: CheckedRun
     grown: Grown
     origin: Origin
 
@@ -70,10 +67,10 @@ async def plan_growth(service: Service, run: RunRecord, document: Document) -> G
     checkpoint = await checkpoint_of_run(service.store, run.id, request.checkpoint)
     grown = await _grown(service, checkpoint, request)
     check_built(grown.topology, service.settings.max_graph_nodes, "plan")
-    spec, stages = await _child(service, run, request, grown)
+    checked = await _child(service, run, request, grown)
     plan = request.plan.model_dump(mode="json")
     origin = Origin(run=run.id, checkpoint=checkpoint.id, plan=plan, level=request.level)
-    return Growth(spec, stages, grown, origin)
+    return Growth(checked, grown, origin)
 
 
 async def _grown(service: Service, checkpoint: CheckpointRecord, request: GrowRequest) -> Grown:
@@ -82,9 +79,7 @@ async def _grown(service: Service, checkpoint: CheckpointRecord, request: GrowRe
     return await asyncio.to_thread(apply_plan, topology, request.plan, modules)
 
 
-async def _child(
-    service: Service, run: RunRecord, request: GrowRequest, grown: Grown
-) -> tuple[RunSpec, tuple[Topology, ...]]:
+async def _child(service: Service, run: RunRecord, request: GrowRequest, grown: Grown) -> CheckedRun:
     faults = [
         Fault(f"spec.{key}", "cannot differ from the parent's: the weights come from there")
         for key in _INHERITED
@@ -99,15 +94,15 @@ async def _child(
     document = {**run.spec, "growth": None, "name": name}
     document |= {"topology": grown.topology.to_document(), "node_groups": groups}
     try:
-        spec, stages = await read_spec(service, _merged(document, request.spec))
+        checked = await read_spec(service, _merged(document, request.spec))
     except SpecError as error:
         raise SpecError(error.message, [Fault(f"spec.{f.path}", f.message) for f in error.faults]) from error
     if request.level is not None:
-        levels = (await asyncio.to_thread(make_task, spec.task, spec.seed)).levels
+        levels = (await asyncio.to_thread(make_task, checked.spec.task, checked.spec.seed)).levels
         if request.level not in levels:
             allowed = ", ".join(map(str, levels)) or "none: the task has no levels"
             raise invalid("the growth is not valid", [Fault("level", f"got {request.level}; allowed are {allowed}")])
-    return spec, stages
+    return checked
 
 
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:

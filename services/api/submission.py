@@ -1,7 +1,4 @@
-"""Submission: from the body of a request to a queued run, with every check that needs no base and no engine.
-
-What needs the base is checked by the driver, which fails the run with the reason.
-"""
+"""Submission: from the body of a request to a queued run."""
 
 from __future__ import annotations
 
@@ -12,16 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from neuromas.checkpoints.location import TOPOLOGY
-from neuromas.errors import CheckpointError, Fault, GrowthError, SpecError
-from neuromas.growth.controller import Controller
+from neuromas.errors import CheckpointError, Fault
 from neuromas.growth.plan import module_names
-from neuromas.growth.schedule import check_schedule
-from neuromas.rollout.prompt_text import PromptText
 from neuromas.services.api.allowed import check_allowed
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.bounds import check_built, check_graph, check_plans, check_size
+from neuromas.services.api.checked import CheckedRun, check
 from neuromas.services.api.ownership import owned_by
-from neuromas.services.api.problems import ApiError, busy, invalid, unsupported
+from neuromas.services.api.problems import ApiError, busy, invalid
 from neuromas.services.api.references import present_checkpoint
 from neuromas.services.api.service import Service
 from neuromas.services.records.checkpoint import CheckpointRecord
@@ -30,7 +25,6 @@ from neuromas.services.records.topology import TopologyRecord
 from neuromas.services.store.base import Document, MissingError, Store
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.tasks.registry import make_task
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 
@@ -40,13 +34,12 @@ _COUNTING_S: Final = 10.0
 _FULL_AGAIN_S: Final = 30.0
 
 
-async def read_spec(service: Service, document: Document) -> tuple[RunSpec, tuple[Topology, ...]]:
-    """Return the run spec in a body, and the graphs of its stages, after all checks.
+async def read_spec(service: Service, document: Document) -> CheckedRun:
+    """Return the run in a body after all checks.
 
     Raises:
-        SpecError: it is not valid, with all faults.
+        SpecError: it is not valid, or cannot start, with all faults.
         ApiError: it is too large, names a topology that is not there, or asks for what this service does not do.
-        TaskError: the task's files do not hold what the spec says.
     """
     settings = service.settings
     check_size(document, settings.max_spec_bytes)
@@ -59,13 +52,12 @@ async def read_spec(service: Service, document: Document) -> tuple[RunSpec, tupl
     spec = await asyncio.to_thread(parse_run_spec, document)
     check_built(spec.topology, settings.max_graph_nodes, "topology")
     check_allowed(spec, settings)
-    _check_prompt(spec)
     plans = () if spec.growth is None else spec.growth.plans
     modules = await read_modules(service, module_names(plans), "growth.plans")
-    graphs = await asyncio.to_thread(_stages, spec, modules)
-    for graph in graphs:
+    checked = await asyncio.to_thread(check, spec, modules, settings)
+    for graph in checked.graphs:
         check_built(graph, settings.max_graph_nodes, "growth.plans")
-    return spec, graphs
+    return checked
 
 
 async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, origin: Origin | None) -> RunRecord:
@@ -205,23 +197,3 @@ def _read_topology(folder: Path) -> Topology:
         return topology_from_document(json.loads((folder / TOPOLOGY).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"the graph of checkpoint {folder.name} cannot be read ({error})") from error
-
-
-def _check_prompt(spec: RunSpec) -> None:
-    """Refuse texts of prompts that the driver could not fill in."""
-    try:
-        PromptText(spec.prompt)
-    except SpecError as error:
-        raise SpecError("the run spec is not valid", error.faults or [Fault("prompt", error.message)]) from error
-
-
-def _stages(spec: RunSpec, modules: Mapping[str, Topology]) -> tuple[Topology, ...]:
-    """Return the graph of every stage; reads the task's files."""
-    task = make_task(spec.task, spec.seed)
-    task.example("train", 0)
-    if spec.growth is None:
-        return (spec.topology,)
-    try:
-        return check_schedule(Controller(spec.growth, task.levels, spec.training.steps), spec.topology, modules)
-    except GrowthError as error:
-        raise unsupported("growth", str(error)) from error

@@ -70,7 +70,7 @@ def test_a_stored_topology_can_be_named(api: ApiServer) -> None:
         ({"base": "/etc"}, 400, "base"),
         ({"runtime": {"address": "1.2.3.4:6379"}}, 400, "runtime.address"),
         ({"growth": {"levels": [1, 3]}}, 422, "growth.levels"),
-        ({"growth": {"without_levels": "grow", "plans": [{"edits": [{"edit": "widen", "layer": 7}]}]}}, 400, "growth"),
+        ({"growth": {"without_levels": "grow", "plans": [{"edits": [{"edit": "widen", "layer": 7}]}]}}, 422, "growth"),
         ({"growth": {"plans": [{"edits": [TOO_LARGE]}]}}, 422, "growth.plans[0].edits[0].layers"),
     ],
 )  # fmt: skip
@@ -84,8 +84,8 @@ def test_a_file_task_is_read_at_submit(api: ApiServer) -> None:
     file = api.settings.task_roots[0] / "examples.jsonl"
     task = {"type": "file", "train": str(file), "test": str(file)}
     missing = api.client.post("/v1/runs", json=RUN | {"task": task})
-    assert (missing.status_code, error_of(missing)["code"]) == (400, "task")
-    file.write_text('{"question": "1+1", "answer": "2"}\n')
+    assert (missing.status_code, error_of(missing)["param"]) == (422, "task")
+    file.write_text("".join(f'{{"question": "{number}+1", "answer": "{number + 1}"}}\n' for number in range(200)))
     assert api.client.post("/v1/runs", json=RUN | {"task": task}).status_code == 202
 
 

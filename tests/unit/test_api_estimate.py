@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from neuromas.base.resolve import resolve_base
+from neuromas.services.api.checked import CheckedRun
 from neuromas.services.api.estimate import draw, report
 from neuromas.services.settings import Settings
 from neuromas.spec.parse import parse_run_spec
@@ -26,7 +27,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_tokens_of_a_bare_topology(settings: Settings) -> None:
-    found = report(topology_from_document(DIAMOND), None, (), settings)
+    found = report(topology_from_document(DIAMOND), None, settings)
     assert found["kind"] == "topology"
     assert (found["depth"], found["width"], found["calls_per_answer"], found["edges"]) == (2, 2, 3, 2)
     assert found["layers"] == [["a", "b"], ["out"]]
@@ -51,7 +52,7 @@ def test_tokens_of_a_run_follow_its_sampling_and_prompt(settings: Settings) -> N
             "training": {"prompts_per_step": 5, "group_size": 4},
         }
     )
-    tokens = report(spec.topology, spec, (spec.topology,), settings)["tokens"]
+    tokens = report(spec.topology, CheckedRun(spec, (spec.topology,), (), ()), settings)["tokens"]
     assert tokens["completion_max"] == 24 + 4 + 4
     assert tokens["messages_read_max"] == 3 + 3
     assert (tokens["rollouts_per_step"], tokens["calls_per_step"]) == (20, 60)
@@ -63,7 +64,7 @@ def test_memory_follows_the_shapes_of_the_base(settings: Settings) -> None:
     heads = config["num_attention_heads"] * config["head_dim"], config["num_key_value_heads"] * config["head_dim"]
     # q and v projections, up and down projections: rows and columns of each.
     per_adapter = layers * ((hidden + heads[0]) + (hidden + heads[1]) + 2 * (hidden + inner))
-    found = report(topology_from_document({"chain": 3}), None, (), settings)
+    found = report(topology_from_document({"chain": 3}), None, settings)
     assert found["trainable_parameters"] == 3 * per_adapter
     assert found["memory"]["adapter_bytes"] == 3 * per_adapter * 4
     assert found["memory"]["training_bytes"] == 3 * per_adapter * 16
@@ -71,15 +72,15 @@ def test_memory_follows_the_shapes_of_the_base(settings: Settings) -> None:
 
 
 def test_nodes_that_share_an_adapter_are_counted_once(settings: Settings) -> None:
-    found = report(topology_from_document({"chain": 3, "adapter": "one"}), None, (), settings)
-    alone = report(topology_from_document({"chain": 1}), None, (), settings)
+    found = report(topology_from_document({"chain": 3, "adapter": "one"}), None, settings)
+    alone = report(topology_from_document({"chain": 1}), None, settings)
     assert found["adapters"] == 1
     assert found["memory"]["adapter_bytes"] == alone["memory"]["adapter_bytes"]
 
 
 def test_a_base_that_cannot_be_read_from_here_leaves_memory_open(settings: Settings) -> None:
     spec = parse_run_spec({"topology": {"chain": 2}, "task": {"type": "chain"}, "base": "owner/model"})
-    found = report(spec.topology, spec, (spec.topology,), settings)
+    found = report(spec.topology, CheckedRun(spec, (spec.topology,), (), ()), settings)
     assert found["trainable_parameters"] is None
     assert set(found["memory"].values()) == {None}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import neuromas
 
 ROOT = Path(neuromas.__file__).parents[1]
-HEAVY = ("torch", "transformers", "peft", "trl", "vllm", "ray", "accelerate", "datasets", "tokenizers", "safetensors")
+HEAVY = ("torch", "transformers", "peft", "trl", "vllm", "ray", "accelerate", "datasets")
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,7 @@ sys.meta_path.insert(0, Absent())
 import neuromas.services.api.__main__
 from neuromas.services.api.app import make_app
 from neuromas.services.api.estimate import report
-from neuromas.services.api.submission import _stages
+from neuromas.services.api.checked import check
 from neuromas.services.settings import Settings
 from neuromas.services.store.open import open_store
 from neuromas.spec.parse import parse_run_spec
@@ -40,9 +40,9 @@ assert make_app(settings, open_store(settings)).openapi()["paths"]
 growth = {{"levels": [1, 2], "plans": [{{"edits": [{{"edit": "append"}}]}}]}}
 document = {{"topology": {{"chain": 2}}, "task": {{"type": "chain", "hops": 2}}, "growth": growth}}
 spec = parse_run_spec(document)
-graphs = _stages(spec, {{}})
-assert [len(graph.nodes) for graph in graphs] == [2, 4]
-assert report(spec.topology, spec, graphs, settings)["memory"]["adapter_bytes"] > 0
+checked = check(spec, {{}}, settings)
+assert [len(graph.nodes) for graph in checked.graphs] == [2, 4]
+assert report(spec.topology, checked, settings)["memory"]["adapter_bytes"] > 0
 """
     done = run(script)
     assert done.returncode == 0, done.stderr

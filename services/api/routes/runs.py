@@ -50,9 +50,9 @@ _PLANS: Final[dict[str, Any]] = {
     openapi_extra=takes("RunRequest", RUN_EXAMPLES),
 )
 async def submit_run(caller: Trainer, service: Serviced, request: Request, document: Body) -> RunRecord:
-    """Queue a training run. All that can be checked without the base is checked now."""
-    spec, _ = await read_spec(service, document)
-    run = await submit(service, caller, fresh_id(request, "run"), spec, None)
+    """Queue a training run, after the checks of ``/v1/topologies:validate``."""
+    checked = await read_spec(service, document)
+    run = await submit(service, caller, fresh_id(request, "run"), checked.spec, None)
     await tell_state(service.store, run)
     return run
 
@@ -110,7 +110,7 @@ async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id:
     parent = await service.store.get(RunRecord, run_id)
     check_owner(caller, parent)
     growth = await plan_growth(service, parent, document)
-    run = await submit(service, caller, fresh_id(request, "run"), growth.spec, growth.origin)
+    run = await submit(service, caller, fresh_id(request, "run"), growth.checked.spec, growth.origin)
     await tell_state(service.store, run)
     return run
 
@@ -124,7 +124,7 @@ async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id:
 async def validate_growth(caller: Reader, service: Serviced, run_id: RunId, document: Body) -> Document:
     """Check a growth, and say what the grown graph is and needs. Nothing is kept."""
     growth = await plan_growth(service, await service.store.get(RunRecord, run_id), document)
-    return await asyncio.to_thread(report_growth, growth.grown, growth.spec, growth.stages, service.settings)
+    return await asyncio.to_thread(report_growth, growth.grown, growth.checked, service.settings)
 
 
 @routes.get("/runs/{run_id}/lineage", response_model=Lineage, responses=errors(404))

@@ -180,6 +180,8 @@ class GraphReport(View):
     """Nodes of the graph at each stage of a run's growth; null for a bare topology."""
     notes: tuple[str, ...] = ()
     """What someone should know who trains it."""
+    checked_at_start: tuple[str, ...] = ()
+    """What is left to check when the run starts; all else is checked, as ``neuromas validate`` does."""
     drawing: str
     """The graph as an SVG image."""
 
