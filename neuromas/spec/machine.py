@@ -21,6 +21,7 @@ class EngineSpec(SpecModel):
     max_num_seqs: int = Field(default=512, ge=1, le=2**16)
     """Calls that one engine batch holds."""
     max_num_batched_tokens: int = Field(default=8192, ge=64, le=2**24)
+    """Tokens that one step of vLLM computes."""
     block_size: int = Field(default=32, multiple_of=16, ge=16, le=1024)
     """Tokens per cache block; prompts share whole blocks. On CPU a multiple of 32, on GPU of 16."""
     kv_cache_gib: float = Field(default=1.0, gt=0, le=2**14)
@@ -32,11 +33,11 @@ class EngineSpec(SpecModel):
     lora_kernel: Literal["grouped", "stock"] = "grouped"
     """CPU only: our grouped multi-LoRA kernel or vLLM's own."""
     threads: int = Field(default=1, ge=1, le=1024)
-    """CPU threads of the engine process."""
+    """CPU threads of the engine's process. A "local" runtime trains with runtime.learner_threads for both."""
 
     @model_validator(mode="after")
     def _settings_of_the_engine(self) -> EngineSpec:
-        only_vllm = ("block_size", "kv_cache_gib", "gpu_memory_utilization", "lora_kernel")
+        only_vllm = ("max_num_batched_tokens", "block_size", "kv_cache_gib", "gpu_memory_utilization", "lora_kernel")
         idle = [setting for setting in only_vllm if not self.is_default(setting)]
         if self.type != "vllm" and idle:
             raise ValueError(f"{', '.join(idle)} need type = 'vllm'")

@@ -83,13 +83,8 @@ class RunSpec(SpecModel):
     def _sections_agree(self) -> RunSpec:
         if faults := list(group_faults(self.node_groups, self.topology)):
             raise SpecError("the node groups do not fit the topology", faults)
-        if faults := [
-            *_budget_faults(self),
-            *_sampling_faults(self),
-            *_adapter_faults(self),
-            *_level_faults(self),
-            *_turn_faults(self),
-        ]:
+        checks = (_budget_faults, _sampling_faults, _adapter_faults, _level_faults, _turn_faults, _device_faults)
+        if faults := [fault for check in checks for fault in check(self)]:
             raise SpecError("the sections of the run do not agree", faults)
         return self
 
@@ -178,3 +173,17 @@ def _turn_faults(spec: RunSpec) -> list[Fault]:
 def _level_faults(spec: RunSpec) -> list[Fault]:
     levels = () if spec.growth is None else spec.growth.levels
     return [Fault("growth.levels", message) for message in spec.task.level_faults(levels)]
+
+
+def _device_faults(spec: RunSpec) -> list[Fault]:
+    """Refuse what the engine's device does not read. On Ray a worker without a GPU sees none; one process sees all."""
+    if spec.runtime.type != "ray":
+        return []
+    on_gpu = spec.runtime.gpus_per_rollout_worker > 0
+    idle = ("kv_cache_gib", "lora_kernel") if on_gpu else ("gpu_memory_utilization",)
+    reason = "above 0: a GPU's engine" if on_gpu else "0: an engine on CPU"
+    return [
+        Fault(f"engine.{name}", f"runtime.gpus_per_rollout_worker is {reason} does not read it; leave it out")
+        for name in idle
+        if not spec.engine.is_default(name)
+    ]

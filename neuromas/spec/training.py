@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
@@ -56,8 +57,6 @@ class TrainingSpec(SpecModel):
     estimator: Literal["reinforce", "rloo", "grpo", "dr_grpo"] = "rloo"
     """Advantage: reward minus a running mean, minus the mean of the others in the group, standardised within the
     group, or minus the group's mean."""
-    baseline_group: Literal["prompt", "prompt_node"] = "prompt"
-    """What one baseline covers. The two differ only where calls are missing or failed, or for a running baseline."""
     baseline_decay: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the running mean of "reinforce"."""
     loss: LossName = "rollout"
@@ -97,6 +96,16 @@ class TrainingSpec(SpecModel):
     float32, 1e-2 in float16, 5e-2 in bfloat16. About 1e-5 is usual in float32, 1e-2 in bfloat16."""
     max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
     """Share of failed rollouts in a step above which the run stops."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_baseline_group(cls, value: object) -> object:
+        # The spec files of earlier runs have the key, nearly always with the value that is left.
+        if isinstance(value, Mapping) and "baseline_group" in value:
+            if value["baseline_group"] != "prompt":
+                raise ValueError("baseline_group is gone: a baseline covers the rollouts of a prompt; leave it out")
+            return {key: item for key, item in value.items() if key != "baseline_group"}
+        return value
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> TrainingSpec:

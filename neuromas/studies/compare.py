@@ -12,6 +12,7 @@ from neuromas.errors import Fault, SpecError
 from neuromas.journal.folder import REWARDS_FILE, RunFolder
 from neuromas.report.data import COMPARISON_FILE
 from neuromas.report.page import write_report
+from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.run import RunSpec
 from neuromas.studies.arms import Arm, arm, default_arms
 from neuromas.studies.side_by_side import RunsObserver, run_side_by_side
@@ -94,8 +95,7 @@ def run_titles(groups: Sequence[Group]) -> dict[str, tuple[str, int]]:
 
 def with_local_runtime(spec: RunSpec) -> RunSpec:
     """Return the spec with everything in the process that runs it."""
-    runtime = spec.runtime.model_copy(update={"type": "local", "rollout_workers": 1, "learner_workers": 1})
-    return spec.model_copy(update={"runtime": runtime})
+    return spec.model_copy(update={"runtime": RuntimeSpec(type="local")})
 
 
 def write_comparison(out: Path, name: str, groups: Sequence[Group], results: Mapping[str, Document]) -> Document:

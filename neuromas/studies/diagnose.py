@@ -69,7 +69,7 @@ def diagnose(
 
 def _advantages(groups: Sequence[Group], nodes: tuple[str, ...]) -> Any:
     rows = call_rows(groups, nodes)
-    return call_advantages(rows.rewards, rows.present_by_rollout, "rloo", "prompt", RunningBaseline(0.0), nodes)
+    return call_advantages(rows.rewards, rows.present_by_rollout, "rloo", RunningBaseline(0.0))
 
 
 def _calls(groups: Sequence[Group], seats: Seats, adapter: int) -> Iterator[Told]:

@@ -15,7 +15,7 @@ from neuromas.losses.contract import Totals
 from neuromas.rollout.record import Group, NodeCall
 from neuromas.spec.training import TrainingSpec
 from neuromas.topology.graph import Topology
-from neuromas.training.advantage import RunningBaseline, SumOver, call_advantages, groups_with_signal, update_running
+from neuromas.training.advantage import RunningBaseline, SumOver, call_advantages, groups_with_signal
 from neuromas.training.calls import CallRows, call_rows
 from neuromas.training.packing import Bucket, pack
 
@@ -107,9 +107,8 @@ def plan_step(
         TrainingError: no rollout of any process has a single usable call.
     """
     rows = call_rows(groups, seats.nodes)
-    present = rows.present_by_rollout
-    by_rollout = call_advantages(rows.rewards, present, spec.estimator, spec.baseline_group, running, seats.nodes)
-    update_running(running, rows.rewards, present, spec.baseline_group, seats.nodes, sum_over)
+    by_rollout = call_advantages(rows.rewards, rows.present_by_rollout, spec.estimator, running)
+    running.update(rows.rewards, sum_over)
     signal = groups_with_signal(by_rollout)
     trained = signal if spec.drop_zero_variance and not keep_all else np.ones_like(signal)
     usable = rows.present

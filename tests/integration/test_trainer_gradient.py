@@ -37,11 +37,7 @@ def separate_gradients(
 ) -> dict[str, torch.Tensor]:
     """Gradients of the documented loss, call by call and without padding, on one stock PEFT model per Node."""
     rows = call_rows(rollouts.groups, world.topology.order)
-    advantages = rows.per_row(
-        call_advantages(
-            rows.rewards, rows.present_by_rollout, "rloo", "prompt", RunningBaseline(0.9), world.topology.order
-        )
-    )
+    advantages = rows.per_row(call_advantages(rows.rewards, rows.present_by_rollout, "rloo", RunningBaseline(0.9)))
     found: dict[str, torch.Tensor] = {}
     reference = AutoModelForCausalLM.from_pretrained(base)
     for index, node in enumerate(world.topology.order):

@@ -8,16 +8,13 @@ from neuromas.training.advantage import (
     RunningBaseline,
     call_advantages,
     groups_with_signal,
-    update_running,
 )
 
-NODES = ("a", "b")
 
-
-def advantages(rewards, present=None, estimator="rloo", group="prompt", running=None):
+def advantages(rewards, present=None, estimator="rloo", running=None):
     rewards = np.array(rewards, dtype=np.float64)
     present = np.ones((*rewards.shape, 2), dtype=bool) if present is None else np.array(present)
-    return call_advantages(rewards, present, estimator, group, running or RunningBaseline(0.9), NODES)
+    return call_advantages(rewards, present, estimator, running or RunningBaseline(0.9))
 
 
 def test_rloo_subtracts_the_mean_of_the_other_rollouts_for_every_node():
@@ -40,37 +37,27 @@ def test_grpo_divides_by_the_bessel_corrected_deviation():
 def test_reinforce_uses_only_earlier_steps():
     running = RunningBaseline(0.9)
     assert advantages([[1.0, 0.0]], estimator="reinforce", running=running)[0, :, 0].tolist() == [1.0, 0.0]
-    update_running(running, np.array([[1.0, 0.0]]), np.ones((1, 2, 2), bool), "prompt", NODES)
-    assert running.value("") == pytest.approx(0.5)
+    running.update(np.array([[1.0, 0.0]]))
+    assert running.value == pytest.approx(0.5)
     second = advantages([[1.0, 0.0]], estimator="reinforce", running=running)
     assert second[0, :, 0] == pytest.approx([0.5, -0.5])
-    update_running(running, np.array([[1.0, 1.0]]), np.ones((1, 2, 2), bool), "prompt", NODES)
-    assert running.value("") == pytest.approx(0.145 / 0.19)
+    running.update(np.array([[1.0, 1.0]]))
+    assert running.value == pytest.approx(0.145 / 0.19)
 
 
-def test_running_baseline_per_node_and_through_a_document():
+def test_the_running_baseline_sums_over_processes_and_goes_through_a_document():
     running = RunningBaseline(0.5)
-    present = np.array([[[True, False], [True, True]]])
-    update_running(running, np.array([[1.0, 0.0]]), present, "prompt_node", NODES)
-    assert (running.value("a"), running.value("b")) == (0.5, 0.0)
+    running.update(np.array([[1.0, 0.0]]), lambda amounts: [amount + 2 for amount in amounts])
+    assert running.value == pytest.approx(3 / 4)
+    assert running.to_document() == {"means": {"": 0.375}, "counts": {"": 1}}
     again = RunningBaseline(0.5)
     again.restore(running.to_document())
     assert again == running
 
 
-def test_a_missing_call_has_no_advantage_and_counts_only_for_the_prompt_baseline():
+def test_a_missing_call_has_no_advantage_and_its_rollout_counts_for_the_others():
     present = [[[True, True], [True, True], [True, False]]]
-    by_prompt = advantages([[1.0, 1.0, 0.0]], present)
-    assert by_prompt[0, :, 1] == pytest.approx([0.5, 0.5, 0.0])
-    by_node = advantages([[1.0, 1.0, 0.0]], present, group="prompt_node")
-    assert by_node[0, :, 1] == pytest.approx([0.0, 0.0, 0.0])
-    assert by_node[0, :, 0] == pytest.approx([0.5, 0.5, -1.0])
-
-
-def test_the_only_call_of_a_node_has_no_advantage_of_its_own():
-    present = [[[True, True], [True, False]]]
-    for estimator in ("rloo", "grpo", "dr_grpo"):
-        assert advantages([[1.0, 0.0]], present, estimator, "prompt_node")[0, :, 1].tolist() == [0.0, 0.0]
+    assert advantages([[1.0, 1.0, 0.0]], present)[0, :, 1] == pytest.approx([0.5, 0.5, 0.0])
 
 
 def test_groups_of_equal_rewards_have_no_signal():
@@ -89,4 +76,4 @@ def test_grouped_estimators_sum_to_zero_and_keep_the_order(rewards):
 
 def test_refuses_shapes_that_do_not_fit():
     with pytest.raises(TrainingError, match="expected"):
-        call_advantages(np.zeros((2, 3)), np.ones((2, 3, 1), bool), "rloo", "prompt", RunningBaseline(0.9), NODES)
+        call_advantages(np.zeros((2, 3)), np.ones((3, 2, 1), bool), "rloo", RunningBaseline(0.9))
