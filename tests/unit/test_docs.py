@@ -1,5 +1,7 @@
 """The pages say what is so: commands parse, links lead somewhere, the reference is the spec's."""
 
+import ast
+import inspect
 import re
 import shlex
 import subprocess
@@ -10,13 +12,14 @@ from pathlib import Path
 import pytest
 
 import neuromas
+import neuromas as nm
 from neuromas.cli.program import make_parser
 from neuromas.spec.parse import parse_run_spec
 
 ROOT = Path(neuromas.__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDES = [ROOT / "README.md", ROOT / "docs" / "service.md"]
+GUIDES = [ROOT / "README.md", ROOT / "docs" / "service.md", ROOT / "docs" / "your-own.md"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -40,6 +43,21 @@ def test_commands_of_the_guides_parse(guide: Path) -> None:
     assert len(commands) >= 6
     for command in commands:
         assert make_parser().parse_args(command).module
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "your-own.md"], ids=lambda page: page.name)
+def test_python_of_the_pages_uses_names_and_arguments_that_exist(page: Path) -> None:
+    calls = [
+        node
+        for block in code_blocks("python", page.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("nm.")
+    ]
+    assert len(calls) >= 5
+    for call in calls:
+        function = getattr(nm, ast.unparse(call.func).removeprefix("nm."))
+        keywords = {str(keyword.arg): None for keyword in call.keywords}
+        inspect.signature(function).bind(*call.args, **keywords)
 
 
 def test_targets_that_pages_name_are_in_the_makefile() -> None:

@@ -1,7 +1,12 @@
 """What an install gets: pins, extras, and files that ship."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,3 +71,46 @@ def test_what_the_package_reads_at_run_time_is_installed(tmp_path: Path) -> None
         str(path.relative_to(ROOT / "neuromas")) for pattern in patterns for path in (ROOT / "neuromas").glob(pattern)
     }
     assert {"examples/quickstart.toml", "examples/topologies/diamond.json", "base/tiny/model.safetensors"} <= shipped
+
+
+def test_a_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
+    """The wheel is unpacked where the packages it needs are found, and the way in from Python is walked through it."""
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns("__pycache__", ".git", ".venv", "runs", "build", "*.egg-info", "tests")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
+    built = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
+    subprocess.run(built, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    script = """
+import pathlib, sys
+import neuromas as nm
+package = pathlib.Path(nm.__file__).parent
+assert package.parent == pathlib.Path(sys.argv[1]), package
+assert (package / "py.typed").is_file()
+assert all(getattr(nm, name) is not None for name in nm.__all__)
+spec = nm.load_spec(package / "examples" / "quickstart.toml")
+assert spec.topology._repr_html_().startswith("<svg")
+print(len(spec.topology.nodes))
+"""
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(site)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
