@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from neuromas.schema.bounds import MAX_EXAMPLES, MAX_STEPS, MAX_WEIGHT, Count, Reference
 from neuromas.schema.model import SpecModel
-from neuromas.topology.graph import MAX_NODES
+from neuromas.topology.graph import MAX_EDGES, MAX_NODES
 
 Size = Annotated[int, Field(ge=1, le=MAX_NODES)]
 NodeId = Annotated[str, Field(max_length=63)]
@@ -78,7 +78,7 @@ class ConnectSpec(SpecModel):
     """New edges between existing nodes."""
 
     edit: Literal["connect"]
-    edges: tuple[tuple[NodeId, NodeId], ...] = Field(min_length=1, max_length=MAX_NODES**2)
+    edges: tuple[tuple[NodeId, NodeId], ...] = Field(min_length=1, max_length=MAX_EDGES)
 
 
 class PruneSpec(SpecModel):

@@ -12,7 +12,7 @@ from itertools import pairwise
 from random import Random
 
 from neuromas.errors import TopologyError
-from neuromas.topology.graph import MAX_NODES, Node, Topology
+from neuromas.topology.graph import MAX_EDGES, MAX_NODES, Node, Topology
 from neuromas.topology.shape import Edge, layers_of
 
 TEMPLATE = Node(id="template")
@@ -26,6 +26,7 @@ def layered(widths: Sequence[int], template: Node = TEMPLATE, name: str = "") ->
     _check(all(width >= 1 for width in widths), f"got layer widths {list(widths)}; each must be at least 1")
     sizes = [*widths, 1]
     _check_size(sum(sizes))
+    _check_edges(sum(before * after for before, after in pairwise(sizes)))
     layers: list[list[int]] = []
     for size in sizes:
         start = sum(map(len, layers))
@@ -43,8 +44,9 @@ def chain(length: int, template: Node = TEMPLATE, name: str = "") -> Topology:
 def tree(depth: int, branching: int = 2, template: Node = TEMPLATE, name: str = "") -> Topology:
     """Return a complete tree of ``depth`` layers whose leaves come first and whose root is the output."""
     _check(depth >= 1 and branching >= 1, f"got depth {depth} and branching {branching}; both must be at least 1")
-    # Bounded before summing: depth is the caller's and branching ** depth need not fit in memory.
-    _check(depth <= MAX_NODES and branching <= MAX_NODES, f"got more than {MAX_NODES} nodes, the limit")
+    # Bounded before summing: branching ** depth need not fit in memory.
+    deepest = MAX_NODES if branching == 1 else MAX_NODES.bit_length()
+    _check(depth <= deepest and branching <= MAX_NODES, f"got more than {MAX_NODES} nodes, the limit")
     sizes = [branching ** (depth - layer) for layer in range(1, depth + 1)]
     _check_size(sum(sizes))
     edges: list[tuple[int, int]] = []
@@ -64,6 +66,7 @@ def star(leaves: int, template: Node = TEMPLATE, name: str = "") -> Topology:
 def dense(size: int, template: Node = TEMPLATE, name: str = "") -> Topology:
     """Return ``size`` nodes, each of which reads all earlier ones."""
     _check_size(size)
+    _check_edges(size * (size - 1) // 2)
     return _numbered(size, [(early, late) for late in range(size) for early in range(late)], template, name)
 
 
@@ -75,6 +78,7 @@ def random(
     A node that would lead nowhere is joined to the last one, the output. The same arguments give the same graph.
     """
     _check_size(nodes)
+    _check_edges(nodes * (nodes - 1) // 2)  # each pair is looked at
     _check(0 <= edge_probability <= 1, f"got edge_probability {edge_probability}; allowed are 0 to 1")
     rng = Random(f"random topology/{nodes}/{seed}")
     edges = [(early, late) for late in range(nodes) for early in range(late) if rng.random() < edge_probability]
@@ -101,3 +105,7 @@ def _check(allowed: bool, message: str) -> None:
 
 def _check_size(size: int) -> None:
     _check(1 <= size <= MAX_NODES, f"got {size} nodes; allowed are 1 to {MAX_NODES}")
+
+
+def _check_edges(edges: int) -> None:
+    _check(edges <= MAX_EDGES, f"got up to {edges} edges; allowed are {MAX_EDGES}")

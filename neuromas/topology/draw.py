@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from neuromas.topology.graph import Topology
 from neuromas.topology.layout import Layout, Spot, lay_out
+from neuromas.topology.summary import summary
 
 _MAX_ROWS = 60
 
@@ -46,8 +47,9 @@ def draw_text(graph: Topology, columns: int = 100) -> str:
     """Return the graph drawn with lines from left to right, or as a list of layers.
 
     The list is used where lines would run into each other, and where the drawing would be wider than ``columns``
-    characters or higher than 60 lines.
+    characters or higher than 60 lines. Of a graph of more than 300 nodes each layer is drawn as one.
     """
+    graph = summary(graph)
     layout = lay_out(graph)
     if layout.num_rows > _MAX_ROWS:
         return _draw_list(graph)
@@ -62,7 +64,8 @@ def draw_text(graph: Topology, columns: int = 100) -> str:
 
 
 def draw_mermaid(graph: Topology) -> str:
-    """Return the graph as a Mermaid flowchart; the output has round ends."""
+    """Return the graph as a Mermaid flowchart; the output has round ends. Large graphs as in ``draw_text``."""
+    graph = summary(graph)
     # Keys of their own: an id such as "end" or "n-1" means something else to Mermaid.
     key = {node: f"v{index}" for index, node in enumerate(graph.order)}
     lines = ["flowchart LR"]

@@ -17,7 +17,8 @@ from neuromas.topology.view import ROLES, View
 
 Value = TypeVar("Value")
 
-MAX_NODES = 256
+MAX_NODES = 10_000
+MAX_EDGES = 100_000
 MAX_POSITION = 2**16
 MAX_TOKENS = 32768
 MAX_TEMPERATURE = 4.0
@@ -251,14 +252,17 @@ def _faults(nodes: Sequence[Node], edges: Sequence[Edge], output: str | None, na
         yield Fault("name", f"got {name!r}; {NAME_RULE}")
     if not 1 <= len(ids) <= MAX_NODES:
         yield Fault("nodes", f"got {len(ids)} nodes; allowed are 1 to {MAX_NODES}")
+    if len(edges) > MAX_EDGES:
+        yield Fault("edges", f"got {len(edges)} edges; allowed are up to {MAX_EDGES}")
+    first: dict[str, int] = {}
     for index, node in enumerate(nodes):
         path = f"nodes[{index}]"
-        if node.id in ids[:index]:
-            yield Fault(f"{path}.id", f"{node.id!r} is used by nodes[{ids.index(node.id)}] already; ids are unique")
+        if first.setdefault(node.id, index) != index:
+            yield Fault(f"{path}.id", f"{node.id!r} is used by nodes[{first[node.id]}] already; ids are unique")
         yield from _node_faults(node, path)
     yield from _group_faults(nodes)
     yield from _edge_faults(edges, ids)
-    if output is not None and output not in ids:
+    if output is not None and output not in first:
         yield Fault("output", f"got {output!r}, which is no node; {suggest(output, ids)}")
     yield from _input_faults(nodes, edges)
     yield from _path_faults(ids, edges, output)

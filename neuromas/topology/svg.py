@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from neuromas.topology.graph import Node, Topology
 from neuromas.topology.layout import Layout, Spot, lay_out
+from neuromas.topology.summary import summary
 
 # Pixels.
 _CHARACTER = 7.4
@@ -58,7 +59,7 @@ def draw_svg(
     """Return the graph as an ``<svg>`` element that needs nothing else and can be put into a page.
 
     Inside a page it is drawn in the page's text colour, as a file of its own in that of the reader's light or dark
-    scheme. Pages may set ``--graph-accent``.
+    scheme. Pages may set ``--graph-accent``. Of a graph of more than 300 nodes each layer is drawn as one.
 
     Args:
         graph: what to draw.
@@ -67,11 +68,12 @@ def draw_svg(
             strongly a node is filled, how thick an edge is. Without weights all look alike.
     """
     captions, weights = captions or {}, weights or {}
+    label = escape(f"{graph.name or 'topology'}: {len(graph.nodes)} nodes in {graph.depth} layers")
+    graph = summary(graph)
     layout = lay_out(graph)
     frame = _frame(graph, layout, captions)
     width = frame.layers[-1][1] + _MARGIN
     height = max(map(frame.middle, layout.rows)) + frame.node_height / 2 + _MARGIN
-    label = escape(f"{graph.name or 'topology'}: {len(graph.nodes)} nodes in {graph.depth} layers")
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="neuromas-graph" role="img" aria-label="{label}" '
         f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">',

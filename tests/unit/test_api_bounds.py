@@ -55,11 +55,11 @@ def test_documents_of_another_form_are_left_to_the_reader(document: dict[str, An
     "edit",
     [
         {"edit": "append", "layers": [10**6, 1]},
-        {"edit": "append", "layers": [200, 200, 1]},
-        {"edit": "append", "layers": [1] * 300},
+        {"edit": "append", "layers": [6000, 6000, 1]},
+        {"edit": "append", "layers": [1] * 10_001},
         {"edit": "widen", "layer": 1, "count": 10**9},
         {"edit": "deepen", "after_layer": 1, "width": 10**9},
-        {"edit": "before_output", "width": 300},
+        {"edit": "before_output", "width": 10_001},
         {"edit": "graft", "siblings": 10**9},
     ],
 )

@@ -77,7 +77,7 @@ def test_variables_of_the_client_are_no_settings(monkeypatch: pytest.MonkeyPatch
         ("lost_after_s", 10, "lost_after_s must be more than two heartbeats"),
         ("serving_replicas", 5, "serving_replicas is above serving_max_replicas"),
         ("retain_checkpoints", 0, "NEUROMAS_RETAIN_CHECKPOINTS: "),
-        ("max_graph_nodes", 257, "NEUROMAS_MAX_GRAPH_NODES: "),
+        ("max_graph_nodes", 10_001, "NEUROMAS_MAX_GRAPH_NODES: "),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_variable_that_sets_it(name: str, value: object, message: str) -> None:

@@ -211,7 +211,7 @@ def test_where_the_output_is_pruned_the_only_sink_left_takes_its_place() -> None
     [
         (lambda graph: edits.append(graph, (1, 2)), "the last 1, the new output"),
         (lambda graph: edits.append(graph, (0, 1)), "each must be at least 1"),
-        (lambda graph: edits.append(graph, (300, 1)), "allowed are 1 to 256"),
+        (lambda graph: edits.append(graph, (10_000, 1)), "allowed are 1 to 10000"),
         (lambda graph: edits.before_output(graph, 0), "got width 0"),
         (lambda graph: edits.widen(graph, 3), "allows 1 to 2"),
         (lambda graph: edits.deepen(graph, 3), "use append"),
