@@ -65,6 +65,12 @@ def test_the_chance_of_trees_is_what_the_best_guess_earns(level: int) -> None:
     assert task.chance(level) == pytest.approx(best(task, level, guesses), abs=0.04)
 
 
+@pytest.mark.parametrize("level", [3, 4])
+def test_the_chance_of_hidden_trees_is_what_the_best_constant_earns(level: int) -> None:
+    task = task_spec({"type": "hidden_tree"}).make(0)
+    assert task.chance(level) == pytest.approx(best(task, level, [lambda _: "0", lambda _: "1"]), abs=0.05)
+
+
 @pytest.mark.parametrize("answers", ["abcd", "aabc", "aaaa", "abab"])
 def test_the_chance_of_a_file_is_what_the_best_guess_earns(tmp_path: Path, answers: str) -> None:
     rows = [{"question": f"{n}?", "answer": answer, "choices": list("abcd")} for n, answer in enumerate(answers)]
