@@ -23,14 +23,15 @@ def adapter_config(
     adapter: AdapterSpec | Mixture, adapters: Sequence[str | Place] | Topology, seed: int
 ) -> NodeAdapterConfig:
     """Return the PEFT config of these adapters: what TRL's ``peft_config=`` takes."""
-    mixture = Mixture.of(adapter)
+    mixture, places = Mixture.of(adapter), as_places(adapters)
+    used = [section for group, section in mixture.sections.items() if any(place.group == group for place in places)]
     return NodeAdapterConfig(
         task_type="CAUSAL_LM",
-        places=[asdict(place) for place in as_places(adapters)],
+        places=[asdict(place) for place in places],
         adapter=mixture.usual.model_dump(mode="json"),
         groups={group: section.model_dump(mode="json") for group, section in mixture.groups.items()},
         seed=seed,
-        target_modules=list(mixture.targets),
+        target_modules=list(dict.fromkeys(name for section in used for name in section.targets)),
     )
 
 

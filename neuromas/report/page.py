@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from neuromas.adapters.families.registry import FAMILIES
 from neuromas.errors import SpecError
@@ -90,15 +92,27 @@ def _summary(data: RunData) -> str:
     if first is not None and last is not None and len(first.nodes) != len(last.nodes):
         size += f", grown from {len(first.nodes)},"
     steps = sum(stage.steps for stage in data.stages)
-    adapter = data.spec.get("adapter", {})
-    family = FAMILIES.get(str(adapter.get("type")))
-    method = "an adapter" if family is None else f"a {family.title} adapter"
-    sizes = [f"{name} {value}" for name, value in adapter.items() if type(value) is int]
     return (
-        f"{size} on one frozen base ({_base(data)}), each with {method} of "
-        f"{' and '.join(sizes) or 'unknown size'}, trained jointly for {steps} steps on {_task(data)} from one "
-        f"shared terminal reward. Seed {data.spec.get('seed', '?')}."
+        f"{size} on one frozen base ({_base(data)}), {_adapters(data)}, trained jointly for {steps} "
+        f"steps on {_task(data)} from one shared terminal reward. Seed {data.spec.get('seed', '?')}."
     )
+
+
+def _adapters(data: RunData) -> str:
+    """Return what kinds of adapters the nodes have."""
+    usual = _adapter(data.spec.get("adapter", {}))
+    groups = data.spec.get("node_groups", {})
+    if not groups:
+        return f"each with {usual}"
+    others = [f"those of group {name} with {_adapter(group['adapter'])}" for name, group in groups.items()]
+    return f"each with {usual}, but {' and '.join(others)}"
+
+
+def _adapter(section: Mapping[str, Any]) -> str:
+    family = FAMILIES.get(str(section.get("type")))
+    method = "an adapter" if family is None else f"a {family.title} adapter"
+    sizes = [f"{name} {value}" for name, value in section.items() if type(value) is int]
+    return f"{method} of {' and '.join(sizes) or 'unknown size'}"
 
 
 def _base(data: RunData) -> str:

@@ -207,6 +207,17 @@ def test_a_group_that_a_model_has_no_section_for_is_refused(small_base: Path):
         build_model(small_base, MIXTURE, graph, seed=0)
 
 
+def test_layers_that_only_an_absent_kind_adapts_are_left_alone(small_base: Path):
+    pair = marked(topology_from_document({"chain": 2}), {"n1": "loft-random"})
+    model, bank = trained(small_base, pair)
+    bank.set_routes([0, 1])
+    assert not torch.equal(logits(model, batch(2)), logits(load_base(small_base), batch(2)))
+    adapted = {path.rpartition(".")[2] for lora in bank.export_all().values() for path in lora.modules}
+    assert adapted == {"q_proj", "v_proj", "up_proj", "down_proj"}
+    wrapped = {path for path, module in model.named_modules() if hasattr(module, "base_layer")}
+    assert {path.rpartition(".")[2] for path in wrapped} == adapted
+
+
 def test_usual_adapters_beside_a_group_start_as_they_do_alone(small_base: Path):
     _, bank = build_model(small_base, MIXTURE, GRAPH, seed=3)
     _, alone = build_model(small_base, MIXTURE.sections[""], PLAIN, seed=3)

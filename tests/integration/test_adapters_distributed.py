@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
-from adapter_families import SPECS
+from adapter_families import MIXTURE, SPECS
 from peft import PeftModel
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -14,11 +14,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from neuromas.adapters.build import build_model
 from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.mixture import Mixture
+from neuromas.adapters.place import Place
 
 NAMES = ("a", "b", "c")
+MIXED_PLACES = (Place("a"), Place("b", group="hyper"), Place("c", group="loft-random"))
+KINDS: dict[str, AdapterSpec | Mixture] = {**SPECS, "mixed": MIXTURE}
 ROUTES = [0, 1, 2, 2, 0, 0]  # the second process has no row of "b"
 pytestmark = pytest.mark.timeout(900)  # two more processes that each import the whole stack
-CASES = [f"{name}/{wrap}" for name in SPECS for wrap in ("replicated", "sharded")]
+CASES = [f"{name}/{wrap}" for name in KINDS for wrap in ("replicated", "sharded")]
 
 
 def file_of(case: str) -> str:
@@ -39,8 +43,8 @@ def alone(model: PeftModel) -> torch.nn.Module:
     return model
 
 
-def gradients(base: Path, spec: AdapterSpec, rows: slice, wrap) -> dict[str, torch.Tensor]:
-    model, bank = build_model(base, spec, NAMES, seed=0)
+def gradients(base: Path, kind: str, rows: slice, wrap) -> dict[str, torch.Tensor]:
+    model, bank = build_model(base, KINDS[kind], MIXED_PLACES if kind == "mixed" else NAMES, seed=0)
     for owned in bank.trained():
         owned.tensor.data += 0.2 * torch.randn(owned.tensor.shape, generator=torch.Generator().manual_seed(1))
     module = wrap(model)
@@ -57,7 +61,7 @@ def process(rank: int, base: str, folder: str) -> None:
     for case in CASES:
         method, wrap = case.split("/")
         rows = slice(3 * rank, 3 * rank + 3)
-        found = gradients(Path(base), SPECS[method], rows, {"replicated": replicated, "sharded": sharded}[wrap])
+        found = gradients(Path(base), method, rows, {"replicated": replicated, "sharded": sharded}[wrap])
         if rank == 0:
             torch.save(found, f"{folder}/{case.replace('/', '-')}.pt")
     torch.distributed.destroy_process_group()
@@ -73,7 +77,7 @@ def from_two_processes(small_base: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("case", CASES)
 def test_data_parallel_gradient_equals_one_process(small_base: Path, from_two_processes: Path, case: str):
     found = torch.load(from_two_processes / f"{case.replace('/', '-')}.pt")
-    expected = gradients(small_base, SPECS[case.split("/")[0]], slice(0, 6), alone)
+    expected = gradients(small_base, case.split("/")[0], slice(0, 6), alone)
     largest = max(gradient.abs().max() for gradient in expected.values())
     assert set(found) == set(expected)
     for key, gradient in expected.items():
