@@ -158,3 +158,11 @@ def test_percentages_have_one_form(tmp_path: Path) -> None:
     text = read(make_run(tmp_path / "run", stage(0, 2, 4))).text.partition("NeuroMAS run")[2]
     assert re.findall(r"\d%", text) == []
     assert "75.0 %" in text
+
+
+def test_the_report_names_the_adapters_of_every_kind(tmp_path: Path) -> None:
+    group = {"nodes": ["n1"], "adapter": {"type": "ssf", "channels": 3}}
+    document = {"name": "mixed", "adapter": {"type": "lora", "rank": 2}, "node_groups": {"readers": group}}
+    RunFolder(tmp_path).create({**document, "task": {"type": "chain", "hops": 3}})
+    said = "each with a LoRA adapter of rank 2, but those of group readers with a SSF adapter of channels 3, trained"
+    assert said in re.sub(r"\s+", " ", read(tmp_path).text)
