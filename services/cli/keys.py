@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 import time
 from typing import Any
 
 from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.display.console import Console
+from neuromas.services.api.audit import append
 from neuromas.services.cli.place import PlaceOptions, add_place
 from neuromas.services.keys import make_key, revoke_key, rotate_key, shown
 from neuromas.services.records.key import KeyRecord
@@ -72,11 +75,16 @@ async def _work(store: Store, arguments: Arguments) -> tuple[str, dict[str, Any]
     try:
         match arguments.verb:
             case "create":
-                return await _create(store, arguments)
+                made, text = await _create(store, arguments)
+                await _tell(store, "create", made)
+                return _made(made, text)
             case "rotate":
-                return _made(*await rotate_key(store, arguments.id, 3600 * arguments.grace_hours))
+                made, text = await rotate_key(store, arguments.id, 3600 * arguments.grace_hours)
+                await _tell(store, "rotate", made, replaces=arguments.id)
+                return _made(made, text)
             case "revoke":
                 key = await revoke_key(store, arguments.id)
+                await _tell(store, "revoke", key)
                 return f"{key.id} ({key.name}) is revoked", shown(key)
             case _:
                 keys = (await store.list(KeyRecord, limit=_LIST)).items
@@ -85,14 +93,26 @@ async def _work(store: Store, arguments: Arguments) -> tuple[str, dict[str, Any]
         await store.close()
 
 
-async def _create(store: Store, arguments: Arguments) -> tuple[str, dict[str, Any]]:
+async def _tell(store: Store, verb: str, key: KeyRecord, **more: str) -> None:
+    """Add to the audit log what a user of this machine has done to a key."""
+    entry = {"type": "command", "time_s": time.time(), "command": f"keys {verb}", "user": _user(), "key": key.id}
+    await append(store, entry | {"scopes": list(key.scopes), "project": key.project} | more)
+
+
+def _user() -> str:
+    """Return the name of the user whose process this is; its number where it has none, as in containers."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+async def _create(store: Store, arguments: Arguments) -> tuple[KeyRecord, str]:
     limits = {"requests_per_minute": arguments.requests_per_minute, "max_queued_runs": arguments.max_queued_runs}
     quota = {name: limit for name, limit in limits.items() if limit is not None}
     scopes = [part.strip() for text in arguments.scope for part in text.split(",")]
     expires = None if arguments.days is None else int(time.time() + 86_400 * arguments.days)
-    return _made(
-        *await make_key(store, arguments.name, scopes, quota or None, project=arguments.project, expires=expires)
-    )
+    return await make_key(store, arguments.name, scopes, quota or None, project=arguments.project, expires=expires)
 
 
 def _made(key: KeyRecord, text: str) -> tuple[str, dict[str, Any]]:
