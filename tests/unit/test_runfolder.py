@@ -133,13 +133,12 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
         "    print('locked', flush=True)\n"
         "    time.sleep(600)\n"
     )
-    holder = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "locked\n"
-    with pytest.raises(CheckpointError, match="is being written"), locked(tmp_path):
-        pass
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(CheckpointError, match="is being written"), locked(tmp_path):
+            pass
+        holder.send_signal(signal.SIGKILL)
     with locked(tmp_path):
         assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
 
