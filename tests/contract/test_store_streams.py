@@ -92,7 +92,7 @@ async def test_a_reader_who_waits_gets_an_event_of_another_client_at_once(place:
             began = time.monotonic()
             await writer.append("s", [("a", {"n": 2})])
         assert documents(waiting.result()) == [{"n": 2}]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < LONG_S
     finally:
         await reader.close()
         await writer.close()
@@ -101,7 +101,7 @@ async def test_a_reader_who_waits_gets_an_event_of_another_client_at_once(place:
 async def test_a_reader_who_waits_in_vain_gets_nothing_when_the_time_is_over(store: Store) -> None:
     began = time.monotonic()
     assert await store.read("s", wait_s=0.2) == []
-    assert 0.15 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.15
 
 
 async def test_many_readers_may_wait(store: Store) -> None:

@@ -13,6 +13,7 @@ import openai
 import pytest
 from api_server import ApiServer, checkpoint_of, error_of, events_of, queued_run, running_api, settings_over
 from graph_upstream import Upstream, upstream
+from waiting import until
 
 from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.store.base import Document
@@ -218,7 +219,7 @@ def test_a_client_that_goes_away_ends_its_question_in_the_engine(api: ApiServer,
         body = {"model": "slow", "messages": QUESTION, "stream": stream}
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{api.url}/v1/chat/completions", json=body, timeout=0.7, trust_env=False)
-        slow.wait_for(lambda server: server.load.cancelled == 1)
+        until(lambda: slow.server.load.cancelled == 1)
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_stream_ends_it(api: ApiServer, word_base: Path) -> None:
@@ -229,8 +230,8 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_ends_it(api: ApiServer, 
         with httpx.stream("POST", f"{api.url}/v1/chat/completions", json=body, timeout=60, trust_env=False) as answer:
             lines = answer.iter_lines()  # whoever lets go of it lets go of the connection
             assert next(lines).startswith("data: ")
-            slow.wait_for(lambda server: server.load.running == 1)
-        slow.wait_for(lambda server: server.load.cancelled == 1)
+            until(lambda: slow.server.load.running == 1)
+        until(lambda: slow.server.load.cancelled == 1)
 
 
 def test_an_endpoint_is_deployed_swapped_and_stopped(api: ApiServer) -> None:

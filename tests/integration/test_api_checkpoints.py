@@ -6,7 +6,6 @@ import io
 import json
 import os
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from api_server import ApiServer, checkpoint_of, error_of, queued_run, running_api, settings_over
 from stored import a_checkpoint, a_run
+from waiting import until
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.export import export
@@ -104,10 +104,7 @@ def test_nothing_is_left_of_an_export(api: ApiServer, trained: tuple[RunResult, 
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
     api.client.get(f"/v1/checkpoints/{trained[1]}/export").raise_for_status()
-    deadline = time.monotonic() + 30
-    while list((api.settings.data_dir / "exports").iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not list((api.settings.data_dir / "exports").iterdir()))
 
 
 def test_adapters_that_torch_makes_are_exported_by_a_process_of_its_own(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import httpx
 import pytest
 from api_server import RUN, ApiServer, error_of, events_of, queued_run, running_api
 from redis_server import RedisServer, running_redis
+from waiting import until
 
 from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import events_stream
@@ -62,9 +62,8 @@ def test_while_the_store_is_away_every_request_says_so_and_then_all_is_as_it_was
     assert api.client.get(f"/v1/runs/{run['id']}").json() == run
     assert len(api.client.get("/v1/runs").json()["data"]) == 1
     assert api.client.post("/v1/runs", json=RUN, headers=keyed).status_code == 202
-    deadline = time.monotonic() + 60  # what was found a moment ago is told again
-    while (found := api.client.get("/readyz").json()["checks"]["store"]) != "ok":
-        assert time.monotonic() < deadline, found
+    # What was found a moment ago is told again for a while.
+    until(lambda: api.client.get("/readyz").json()["checks"]["store"] == "ok")
 
 
 def test_followers_stay_and_miss_nothing(api: ApiServer, redis_server: RedisServer) -> None:
@@ -78,10 +77,7 @@ def test_followers_stay_and_miss_nothing(api: ApiServer, redis_server: RedisServ
                 lines.append(line)  # noqa: PERF402 - seen as they come
 
     def wait_for(text: str) -> None:
-        deadline = time.monotonic() + 60
-        while not any(text in line for line in lines):
-            assert time.monotonic() < deadline, lines
-            time.sleep(0.01)
+        until(lambda: any(text in line for line in lines), lambda: lines)
 
     thread = threading.Thread(target=collect)
     thread.start()

@@ -9,14 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from api_server import RUN
+from waiting import until
 
 import neuromas
 
@@ -51,22 +51,17 @@ def address_of(started: subprocess.Popen[str]) -> str:
     raise AssertionError(f"the process ended with {started.wait()}")
 
 
-def wait_until_alive(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/healthz", trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.02)
-    raise AssertionError("the server does not answer")
+def is_alive(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_open_streams_and_the_process(tmp_path: Path, number: signal.Signals) -> None:
     with process(tmp_path) as started:
         url = address_of(started)
-        wait_until_alive(url)
+        until(lambda: is_alive(url))
         run = httpx.post(f"{url}/v1/runs", json=RUN, trust_env=False).json()
         lines: list[str] = []
 
@@ -80,9 +75,7 @@ def test_a_signal_ends_open_streams_and_the_process(tmp_path: Path, number: sign
 
         thread = threading.Thread(target=follow)
         thread.start()
-        while not any('"queued"' in line for line in lines):
-            assert thread.is_alive()
-            time.sleep(0.01)
+        until(lambda: any('"queued"' in line for line in lines))
         started.send_signal(number)
         thread.join(30)
         assert not thread.is_alive()
@@ -94,12 +87,12 @@ def test_a_signal_ends_open_streams_and_the_process(tmp_path: Path, number: sign
 def test_what_one_process_queued_the_next_one_knows(tmp_path: Path) -> None:
     with process(tmp_path) as started:
         url = address_of(started)
-        wait_until_alive(url)
+        until(lambda: is_alive(url))
         run = httpx.post(f"{url}/v1/runs", json=RUN, trust_env=False).json()
         started.kill()
     with process(tmp_path) as started:
         url = address_of(started)
-        wait_until_alive(url)
+        until(lambda: is_alive(url))
         assert httpx.get(f"{url}/v1/runs/{run['id']}", trust_env=False).json() == run
 
 
@@ -109,7 +102,7 @@ def test_a_socket_that_is_bound_already_is_taken_over(tmp_path: Path) -> None:
         descriptor = listener.fileno()
         with process(tmp_path, "--fd", str(descriptor), descriptors=(descriptor,)) as started:
             assert address_of(started) == url
-            wait_until_alive(url)
+            until(lambda: is_alive(url))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ import httpx
 import openai
 import pytest
 from langchain_openai import ChatOpenAI
-from served_graph import STEPS, WAIT_S, World, body, until, world
+from served_graph import STEPS, WAIT_S, World, body, world
+from waiting import until
 
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.serving.ask_route import MAX_BODY_BYTES

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from served_graph import LOGPROBS, STEPS, WAIT_S, World, body, until, world
+from served_graph import LOGPROBS, STEPS, WAIT_S, World, body, world
+from waiting import until
 
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.serving.load import Limits

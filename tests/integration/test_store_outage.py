@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sqlite3
 import stat
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,11 +66,9 @@ async def test_while_redis_is_gone_every_call_says_so_and_afterwards_all_is_ther
     await store.append("s", [("a", {"n": 0})])
     assert await store.acquire("held", "somebody", 600)
     server.kill()
-    for name, call in every_call(store).items():
-        began = time.monotonic()
+    for call in every_call(store).values():
         with pytest.raises(StoreUnavailableError, match="Redis does not answer"):
             await call()
-        assert time.monotonic() - began < 5, name
     server.start()
     # The same client, at its first call: nothing has to be made anew, and nothing of the calls above happened.
     runs = (await store.list(RunRecord, where={"owner": "me", "state": "queued"})).items

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 from redis_server import RedisServer
+from waiting import until
 
 from neuromas.services.api.server import Server, listen, make_server
 from neuromas.services.api.service import Service
@@ -110,11 +111,8 @@ def running_api(settings: Settings) -> Iterator[ApiServer]:
     thread.start()
     api = ApiServer(settings, server, f"http://{host}:{port}")
     try:
-        deadline = time.monotonic() + START_S
-        while not server.started:
-            assert thread.is_alive(), "the server ended at once"
-            assert time.monotonic() < deadline, f"the server did not start within {START_S} s"
-            time.sleep(0.005)
+        until(lambda: server.started or not thread.is_alive(), within_s=START_S)
+        assert server.started, "the server ended at once"
         yield api
     finally:
         api.client.close()

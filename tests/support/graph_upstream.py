@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from waiting import until
 
 from neuromas.engines.scripted import ScriptedEngine
 from neuromas.rollout.engine import EngineCall
@@ -39,12 +40,6 @@ class Upstream:
     server: GraphServer
     url: str
 
-    def wait_for(self, is_so: Callable[[GraphServer], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not is_so(self.server):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
 
 def respond(call: EngineCall) -> Sequence[int]:
     return [10, 11, 12, 13]
@@ -69,9 +64,8 @@ def upstream(base: Path, *names: str, delay: Callable[[EngineCall], int] = lambd
     thread = threading.Thread(target=http.run)
     thread.start()
     try:
-        while not http.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
+        until(lambda: http.started or not thread.is_alive())
+        assert http.started
         yield Upstream(server, f"http://127.0.0.1:{http.servers[0].sockets[0].getsockname()[1]}")
     finally:
         http.should_exit = True

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from time import monotonic
 
 import httpx
 from served_app import served
@@ -97,12 +96,3 @@ def world(renderer: Renderer, limits: Limits | None = None, max_model_len: int |
         yield made
         engine.let_go()
         server.close(drain_s=0)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition with a deadline."""
-    end = monotonic() + WAIT_S
-    pause = threading.Event()
-    while not condition():
-        assert monotonic() < end
-        pause.wait(0.002)

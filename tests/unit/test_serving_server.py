@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
 import pytest
+from waiting import until
 
 from neuromas.adapters.ref import PlainLora
 from neuromas.base.symbols import symbols
@@ -86,15 +86,6 @@ def graph(renderer: Renderer, name: str = "g", nodes: int = 2, rank: int = 1, ve
 
 def ask(server: GraphServer, name: str = "g", **settings: object) -> Answered:
     return server.ask(Question(name, "find", **settings)).result(WAIT_S)  # type: ignore[arg-type]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition with a deadline."""
-    end = monotonic() + WAIT_S
-    done = threading.Event()
-    while not condition():
-        assert monotonic() < end
-        done.wait(0.002)
 
 
 def versions(answered: Answered) -> set[str]:
