@@ -98,7 +98,6 @@ def run_document(*changes: Table) -> Table:
 
 @pytest.mark.parametrize("name", EngineSpec.model_fields)
 def test_a_setting_of_the_engine_reaches_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("vllm")
     value, needs = ENGINE[name]
     found = []
     for changes in (needs, merged(needs, {"engine": {name: value}})):
