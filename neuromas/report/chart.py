@@ -1,32 +1,33 @@
-"""Line charts as data in the page. They are drawn by the script that draws the dashboard's, ``assets/chart.js``."""
+"""Line charts as data: the page's script draws them (``assets/chart.js``)."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.resources import files
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from neuromas.report.markup import Markup, element
 
 Point = tuple[float, float]
 
-_ASSETS: Final = files("neuromas.report").joinpath("assets")
-_SCRIPTS: Final = ("dom.js", "format.js", "chart.js")
-# Of modules that are joined into one: what they take from each other, and what they offer.
-_IMPORT: Final = re.compile(r"^import [^;]*;\n", re.MULTILINE)
-_EXPORT: Final = re.compile(r"^export ", re.MULTILINE)
-_BEGIN: Final = """
-for (const place of document.querySelectorAll("[data-chart]")) {
-  const { options, series, marks } = JSON.parse(place.dataset.chart);
-  const chart = new Chart({ ...options, format: { number, percent }[options.format] });
-  chart.update(series, marks);
-  place.replaceChildren(chart.element);
-}
-"""
+MAX_POINTS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The moving mean of a series.
+
+    Attributes:
+        name: for the legend.
+        starts: x after which it begins anew.
+        only: whether it is drawn without the series itself.
+    """
+
+    name: str
+    starts: Sequence[float] = (0.0,)
+    only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +35,27 @@ class Series:
     """One line or set of dots.
 
     Attributes:
-        name: for the legend and the pointer; an unnamed one is left out of the legend.
+        name: for the legend and the values under the pointer; series of one name are shown and hidden together.
         points: (x, y) in ascending x.
-        style: "faint" a thin background line, "level" a dashed one, "line" a normal one, "thin" one of many, "dots" and
-            "rings" marks without a line.
-        color: any CSS colour; None takes the page's accent.
-        smooth: whether the moving mean is drawn in place of the points, each stage's by itself.
-        group: name of the series with which it is switched off and on; None = its own.
+        style: "faint" and "thin" lines, "level" a dashed one, "line" a normal one, "dots" and "rings" marks without a
+            line.
+        color: any CSS colour; None takes the chart's accent.
+        mean: is drawn too.
     """
 
     name: str
     points: Sequence[Point]
-    style: Literal["faint", "level", "line", "thin", "dots", "rings"] = "line"
+    style: Literal["faint", "thin", "level", "line", "dots", "rings"] = "line"
     color: str | None = None
-    smooth: bool = False
-    group: str | None = None
+    mean: Mean | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as the script reads it: finite values, to five digits."""
+        found: dict[str, Any] = {"name": self.name, "style": self.style, "color": self.color}
+        found["points"] = [(float(x), float(f"{y:.5g}")) for x, y in thinned(self.points)]
+        if self.mean is not None:
+            found["mean"] = {"name": self.mean.name, "starts": list(self.mean.starts), "only": self.mean.only}
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,53 +74,54 @@ def line_chart(
     x_label: str = "step",
     y_range: Point | None = None,
     marks: Sequence[Mark] = (),
-    height: int = 220,
-    legend: bool = True,
-    unit: Literal["number", "percent"] = "number",
+    height: int = 260,
+    form: Literal["number", "percent"] = "number",
+    tools: bool = False,
 ) -> Markup:
-    """Return the place of a chart of all series, or nothing when none has a point.
+    """Return a chart of all series, or nothing when none has a point.
 
     Args:
-        series: drawn in order, later ones on top; points that are not finite are left out.
-        title: above the chart, and read out by screen readers.
-        note: beside the title.
+        series: drawn in order, later ones on top.
+        title: stands above it, and is read out by screen readers.
+        note: stands beside the title.
         x_label: below the horizontal axis.
         y_range: fixed vertical range; None fits the data and starts at 0 where all of it is positive.
         marks: vertical lines.
         height: in pixels.
-        legend: whether series are named below the chart.
-        unit: how values are written.
+        form: how values are written.
+        tools: whether smoothing, zoom and CSV are offered.
     """
-    finite = [
-        {**asdict(entry), "points": [point for point in entry.points if math.isfinite(point[1])]} for entry in series
-    ]
-    if not any(entry["points"] for entry in finite):
+    drawn_series = [document for entry in series if (document := entry.document())["points"]]
+    if not drawn_series:
         return Markup("")
-    options = {
-        "title": title,
-        "note": note,
-        "xLabel": x_label,
-        "yRange": y_range,
-        "height": height,
-        "legend": legend,
-        "format": unit,
-    }
-    data = json.dumps({"options": options, "series": finite, "marks": [asdict(mark) for mark in marks]})
-    return element(
-        "div",
-        element("p", element("strong", title), f" {note}"),
-        element("noscript", element("p", "A script of this page draws the curve; its numbers are in metrics.jsonl.")),
-        class_="chart-place",
-        data_chart=data,
+    return drawn(
+        "chart",
+        {
+            "title": title,
+            "note": note,
+            "xLabel": x_label,
+            "yRange": y_range,
+            "height": height,
+            "format": form,
+            "tools": tools,
+            "series": drawn_series,
+            "marks": [{"x": mark.x, "label": mark.label} for mark in marks],
+        },
     )
 
 
-def script() -> Markup:
-    """Return the script that draws all charts of a page."""
-    joined = "\n".join(_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    return element("script", Markup(_EXPORT.sub("", _IMPORT.sub("", joined)) + _BEGIN), type="module")
+def drawn(kind: Literal["chart", "graph"], document: Mapping[str, Any]) -> Markup:
+    """Return a place that the page's script fills with the drawing of a document."""
+    # JSON has no use for "<" outside of strings, and without it no text can end the element.
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    return element("div", element("script", Markup(text), type="application/json"), class_="drawn", data_kind=kind)
 
 
-def style() -> str:
-    """Return the style sheet of charts."""
-    return _ASSETS.joinpath("chart.css").read_text(encoding="utf-8")
+def thinned(points: Sequence[Point]) -> list[Point]:
+    """Return the finite ones of some points, at most ``MAX_POINTS``: means over equal runs of neighbours."""
+    finite = [point for point in points if math.isfinite(point[1])]
+    size = math.ceil(len(finite) / MAX_POINTS)
+    if size <= 1:
+        return finite
+    runs = [finite[start : start + size] for start in range(0, len(finite), size)]
+    return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]

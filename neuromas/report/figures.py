@@ -9,9 +9,9 @@ from typing import Any
 
 from neuromas.journal import lines as journal
 from neuromas.journal.folder import METRICS_FILE
-from neuromas.report.chart import Mark, Point, Series, line_chart
+from neuromas.report.chart import Mark, Mean, Point, Series, line_chart
 from neuromas.report.data import RunData, StageData
-from neuromas.report.markup import Markup, element, join
+from neuromas.report.markup import Markup, element
 from neuromas.report.numbers import percent
 
 MAX_NODE_LINES = 16
@@ -37,32 +37,35 @@ def node_color(rank: int, count: int) -> str:
 
 
 def reward_figure(data: RunData) -> Markup:
-    """Return the reward per step with its moving mean, validation accuracy, what chance and the bare base reach."""
-    reward = data.curve("rollout/reward_mean")
+    """Return the reward per step with its moving mean, validation accuracy as dots and the stages as marks."""
     series = [
-        Series("chance", data.curve("stage/chance"), "level", "var(--soft)"),
-        *_untrained(data),
-        Series("reward of each step", reward, "faint"),
-        Series("moving mean", reward, smooth=True),
+        *_levels(data),
+        Series(
+            "reward of each step",
+            data.curve("rollout/reward_mean"),
+            "faint",
+            mean=Mean("moving mean", [stage.offset for stage in data.stages] or [0]),
+        ),
         Series("validation accuracy, greedy", _held_out(data, "greedy"), "dots", "var(--greedy)"),
         Series("validation accuracy, sampled", _held_out(data, "sampled"), "rings", "var(--sampled)"),
     ]
     return line_chart(
         series,
         title="Reward",
-        note="of each step, and accuracy on questions that are not trained on",
+        note="of each step, and held-out accuracy",
         y_range=(0.0, 1.05),
         marks=stage_marks(data),
-        height=300,
-        unit="percent",
+        height=320,
+        form="percent",
+        tools=True,
     )
 
 
-def _untrained(data: RunData) -> list[Series]:
-    """Return what the final graph answers on the bare base, as level lines over the whole run."""
+def _levels(data: RunData) -> list[Series]:
+    """Return what a guess is worth, and what the final graph answers on the bare base, as level lines."""
     accuracy, last = data.result.get("accuracy", {}), sum(stage.steps for stage in data.stages)
     named = (("untrained", "greedy"), ("untrained_sampled", "sampled"))
-    return [
+    untrained = [
         Series(
             f"untrained, {mode}, {percent(accuracy[key]['value'])}",
             [(0.0, accuracy[key]["value"]), (float(last), accuracy[key]["value"])],
@@ -72,6 +75,7 @@ def _untrained(data: RunData) -> list[Series]:
         for key, mode in named
         if key in accuracy and last
     ]
+    return [Series("chance", data.curve("stage/chance"), "level", "var(--soft)"), *untrained]
 
 
 def stage_marks(data: RunData) -> list[Mark]:
@@ -86,30 +90,29 @@ def arms_figure(folder: Path, group: Mapping[str, Any]) -> Markup:
     trained = [arm for arm in group["arms"] if arm.get("calls") and not arm.get("of")]
     series = [
         Series(
-            "" if at else str(arm["title"]),
+            str(arm["title"]),
             _reward_by_calls(folder / run["folder"]),
             color=node_color(rank, 8),
-            smooth=True,
-            group=str(arm["title"]),
+            mean=Mean(str(arm["title"]), only=True),
         )
         for rank, arm in enumerate(trained)
-        for at, run in enumerate(arm["runs"])
+        for run in arm["runs"]
     ]
     return line_chart(
         series,
         title="Reward by calls spent",
-        note="moving mean, a line per seed",
-        x_label="node calls in training, thousands",
+        note="moving means, a line per seed",
+        x_label="thousand node calls",
         y_range=(0.0, 1.05),
-        height=300,
-        unit="percent",
+        form="percent",
+        tools=True,
     )
 
 
 def _reward_by_calls(folder: Path) -> list[Point]:
     rows = [row for row in journal.read(folder / METRICS_FILE) if "rollout/reward_mean" in row]
     spent = accumulate(float(row.get("rollout/calls", 0)) / 1000 for row in rows)
-    return list(zip(spent, (float(row["rollout/reward_mean"]) for row in rows), strict=True))
+    return [(calls, float(row["rollout/reward_mean"])) for calls, row in zip(spent, rows, strict=True)]
 
 
 def node_figures(data: RunData) -> list[Markup]:
@@ -123,7 +126,7 @@ def node_figures(data: RunData) -> list[Markup]:
         note = f"{unit}; {reading}"
         if len(curves) > MAX_NODE_LINES:
             note += f"; the first {MAX_NODE_LINES} of {len(curves)} nodes"
-        figures.append(line_chart(series, title=heading, note=note, marks=_bare(stage_marks(data)), legend=False))
+        figures.append(line_chart(series, title=heading, note=note, marks=_bare(stage_marks(data)), height=220))
     return figures
 
 
@@ -180,13 +183,3 @@ def _bare(marks: Sequence[Mark]) -> list[Mark]:
 def _median(values: Sequence[float]) -> float:
     ordered = sorted(values)
     return ordered[len(ordered) // 2] if ordered else 0.0
-
-
-def node_legend(data: RunData) -> Markup:
-    """Return the colours of the nodes."""
-    curves = next((curves for prefix, *_ in NODE_METRICS if (curves := data.curves(prefix))), {})
-    entries = (
-        element("li", element("span", class_="key line", style=f"--ink-of:{series.color}"), series.name)
-        for series in node_series(curves)
-    )
-    return element("ul", entries, class_="legend") if curves else join([])

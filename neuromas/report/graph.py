@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from neuromas.errors import SpecError
+from neuromas.report.chart import drawn
 from neuromas.report.data import Document, RunData
 from neuromas.report.figures import node_color
 from neuromas.report.markup import Markup, element
@@ -22,7 +23,16 @@ def graph(data: RunData, title: str = "The graph") -> Markup:
     if topology is None:
         return Markup("")
     roles = _roles(data)
-    drawing = element("div", Markup(draw_trained(data)), class_="drawing")
+    captions, shades = _stated(roles)
+    drawing = drawn(
+        "graph",
+        {
+            "topology": topology.to_document(),
+            "label": f"graph of {len(topology.nodes)} nodes, output {topology.output}",
+            "captions": captions,
+            "shades": shades,
+        },
+    )
     note = None
     if any(role.get("said") for role in roles.values()):
         note = "Under each node what its greedy messages state most often on held-out examples, and how often they do."
@@ -37,9 +47,7 @@ def draw_trained(data: RunData) -> str:
     """
     if data.topology is None:
         raise SpecError(f"{data.folder} holds no topology; has the run begun?")
-    said = {node: role for node, role in _roles(data).items() if role.get("said")}
-    captions = {node: _caption(role) for node, role in said.items()}
-    return draw_svg(data.topology, captions, {node: _top(role)["share"] for node, role in said.items()})
+    return draw_svg(data.topology, *_stated(_roles(data)))
 
 
 def examples(data: RunData) -> Markup:
@@ -52,6 +60,14 @@ def examples(data: RunData) -> Markup:
 
 def _roles(data: RunData) -> dict[str, Document]:
     return {role["node"]: role for role in data.result.get("roles", ())}
+
+
+def _stated(roles: Mapping[str, Document]) -> tuple[dict[str, str], dict[str, float]]:
+    """Return what each node states most often, as a caption, and how often it does, as a share."""
+    said = {node: role for node, role in roles.items() if role.get("said")}
+    return {node: _caption(role) for node, role in said.items()}, {
+        node: _top(role)["share"] for node, role in said.items()
+    }
 
 
 def _caption(role: Document) -> str:
@@ -123,7 +139,7 @@ def _message(topology: Topology | None, message: Document, rank: int, total: int
     cut = element("em", "cut off", class_="cut") if message.get("finish_reason") == "length" else None
     return element(
         "li",
-        element("span", node, class_="chip", style=f"--chip:{node_color(rank, total)}"),
+        element("span", node, class_="chip", style=f"--ink-of:{node_color(rank, total)}"),
         element("span", f"to {target}", class_="to"),
         element("code", str(message.get("text", ""))),
         cut,

@@ -1,9 +1,13 @@
-"""One self-contained HTML file about a run or a comparison: nothing in it comes from elsewhere."""
+"""One self-contained HTML file about a run or a comparison: no script, no font and no image from elsewhere.
+
+Its content policy lets no other script run than its own, whatever text of a model were to become markup.
+"""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
-from importlib.resources import files
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,10 @@ from neuromas.adapters.families.registry import FAMILIES
 from neuromas.errors import SpecError
 from neuromas.journal import lines as journal
 from neuromas.journal.folder import REPORT_FILE
-from neuromas.report import chart, graph, sections
+from neuromas.report import graph, sections
 from neuromas.report.data import RunData
 from neuromas.report.markup import Markup, element, join
+from neuromas.report.script import asset, script
 from neuromas.report.verdict import verdict
 from neuromas.tasks.registry import task_spec
 
@@ -31,17 +36,25 @@ def write_report(folder: Path) -> Path:
 
 def render(data: RunData) -> str:
     """Return the page."""
-    style = Markup(files("neuromas.report").joinpath("style.css").read_text(encoding="utf-8"))
+    code = script()
+    style = "".join(asset(f"{name}.css") for name in ("palette", "report", "drawing"))
     head = element(
         "head",
         element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy(code)),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", f"{data.name} - NeuroMAS"),
-        element("style", style, Markup(chart.style())),
+        element("style", Markup(style)),
     )
     parts = _comparison_parts(data) if data.comparison else _run_parts(data)
-    body = element("body", element("main", parts), chart.script())
+    missing = element("noscript", element("p", "The drawings need JavaScript; all else is here without it."))
+    body = element("body", element("main", missing, parts), element("script", Markup(code)))
     return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def _policy(code: str) -> str:
+    digest = b64encode(sha256(code.encode()).digest()).decode()
+    return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'"
 
 
 def _run_parts(data: RunData) -> list[Markup]:

@@ -9,7 +9,7 @@ from typing import Any
 from neuromas.growth.lineage import Descent, draw_lineage
 from neuromas.journal.folder import REPORT_FILE
 from neuromas.report.data import Document, RunData
-from neuromas.report.figures import arms_figure, node_figures, node_legend, reward_figure, time_figure
+from neuromas.report.figures import arms_figure, node_figures, reward_figure, time_figure
 from neuromas.report.markup import Child, Markup, element, join
 from neuromas.report.numbers import change, count, duration, percent, proportion
 
@@ -74,7 +74,7 @@ def learning(data: RunData) -> Markup:
 
 def nodes(data: RunData) -> Markup:
     """Return what each node does over time."""
-    return section("Nodes over time", node_legend(data), _grid(node_figures(data)), wide=True)
+    return section("Nodes over time", _grid(node_figures(data)), wide=True)
 
 
 def accuracy(data: RunData) -> Markup:

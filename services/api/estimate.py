@@ -101,6 +101,7 @@ def report(topology: Topology, checked: CheckedRun | None, settings: Settings) -
         "stages": None if checked is None else [len(graph.nodes) for graph in checked.graphs],
         "notes": [*(checked.notes if checked else ()), *assumed.adapters.notes(topology)],
         "checked_at_start": [] if checked is None else list(checked.checked_at_start),
+        "document": topology.to_document(),
         "drawing": draw(topology, "svg"),
     }
 
@@ -110,7 +111,6 @@ def report_growth(grown: Grown, checked: CheckedRun, settings: Settings) -> Docu
     return report(grown.topology, checked, settings) | {
         "object": "growth.report",
         "kind": "growth",
-        "document": grown.topology.to_document(),
         "new": list(grown.new),
     }
 

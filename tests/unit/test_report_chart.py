@@ -1,54 +1,60 @@
+"""Charts as the data that a page's script draws."""
+
 import json
-import re
-from html import unescape
+import math
 
-from neuromas.report.chart import Mark, Series, line_chart, script
+from hypothesis import given
+from hypothesis import strategies as st
 
-PLAIN = {"color": None, "smooth": False, "group": None}
+from neuromas.report.chart import MAX_POINTS, Mark, Mean, Series, drawn, line_chart, thinned
+from neuromas.report.script import script
 
 
-def data_of(chart: str) -> dict:
-    (text,) = re.findall(r'data-chart="([^"]*)"', chart)
-    return json.loads(unescape(text))
+def document(place: str) -> dict[str, object]:
+    found = json.loads(place.partition('type="application/json">')[2].partition("</script>")[0])
+    assert isinstance(found, dict)
+    return found
 
 
 def test_chart_without_points_is_nothing() -> None:
-    assert line_chart([Series("empty", [])], title="x") == ""
-    assert line_chart([Series("a", [(0, float("nan"))])], title="x") == ""
+    assert line_chart([Series("empty", []), Series("unknown", [(1, math.nan)])], title="x") == ""
 
 
-def test_a_chart_holds_its_series_marks_and_how_to_draw_them() -> None:
-    series = [Series("a", [(1, 0.0), (2, 1.0)], smooth=True), Series("<b>", [(1, 0.5)], "dots", "var(--x)")]
-    chart = line_chart(series, title="reward", marks=[Mark(1, "<stage>")], y_range=(0, 1), unit="percent")
-    assert data_of(chart) == {
-        "options": {
-            "title": "reward",
-            "note": "",
-            "xLabel": "step",
-            "yRange": [0, 1],
-            "height": 220,
-            "legend": True,
-            "format": "percent",
-        },
-        "series": [
-            {"name": "a", "points": [[1, 0.0], [2, 1.0]], "style": "line"} | PLAIN | {"smooth": True},
-            {"name": "<b>", "points": [[1, 0.5]], "style": "dots"} | PLAIN | {"color": "var(--x)"},
-        ],
-        "marks": [{"x": 1, "label": "<stage>"}],
-    }
-    assert "<b>" not in chart
-    assert "<stage>" not in chart
+def test_chart_holds_each_series_and_mark() -> None:
+    reward = Series("a", [(0, 0.0), (1, math.nan), (2, 1 / 3)], mean=Mean("mean", (0, 1)))
+    chart = document(line_chart([reward, Series("none", [])], title="reward", marks=[Mark(1, "two")], y_range=(0, 1)))
+    assert chart["series"] == [
+        {
+            "name": "a",
+            "style": "line",
+            "color": None,
+            "points": [[0.0, 0.0], [2.0, 0.33333]],
+            "mean": {"name": "mean", "starts": [0, 1], "only": False},
+        }
+    ]
+    assert chart["marks"] == [{"x": 1, "label": "two"}]
+    assert chart["yRange"] == [0, 1]
 
 
-def test_not_a_number_is_left_out() -> None:
-    chart = line_chart([Series("a", [(0, 0.0), (1, float("nan")), (2, float("inf")), (3, 1.0)])], title="x")
-    assert data_of(chart)["series"][0]["points"] == [[0, 0.0], [3, 1.0]]
+@given(st.text())
+def test_no_text_ends_the_place_of_its_data(text: str) -> None:
+    place = drawn("chart", {"title": f"{text}</script><!--<script>"})
+    assert place.count("<") == place.count("<div") + 2 * place.count("<script") + 1 == 4
+    assert document(place) == {"title": f"{text}</script><!--<script>"}
 
 
-def test_the_script_is_one_module_that_takes_nothing_from_elsewhere() -> None:
-    text = script()
-    assert text.startswith('<script type="module">')
-    assert text.count("</script>") == 1
-    assert not re.search(r"^(import|export) ", text, re.MULTILINE)
-    assert "class Chart" in text
-    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+@given(st.integers(1, 5 * MAX_POINTS))
+def test_thinning_keeps_few_points_and_their_mean(count: int) -> None:
+    kept = thinned([(float(x), 1.0) for x in range(count)])
+    assert len(kept) <= MAX_POINTS
+    assert {y for _, y in kept} == {1.0}
+
+
+def test_the_script_needs_no_other_file_and_ends_no_element() -> None:
+    code = script()
+    assert code.count("const module_dom = ") == 1
+    assert (
+        code.index("const module_dom = ") < code.index("const module_chart = ") < code.index("const module_report = ")
+    )
+    assert [line for line in code.splitlines() if line.startswith(("import ", "export "))] == []
+    assert "</script" not in code

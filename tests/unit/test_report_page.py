@@ -1,5 +1,7 @@
 """The report of a run folder, written by the run's own writer."""
 
+import base64
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -12,6 +14,7 @@ from neuromas.journal.events import Evaluated, Event, Grown, Notice, RolloutsSam
 from neuromas.journal.folder import RunFolder, RunWriter
 from neuromas.report.data import COMPARISON_FILE, RunData
 from neuromas.report.page import render, write_report
+from neuromas.report.script import script
 from neuromas.rollout.record import NodeCall, Provenance, Rollout
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import chain
@@ -20,23 +23,27 @@ EVIL = "<script>alert(1)</script>"
 
 
 class Reader(HTMLParser):
-    """Collects the tags, the text and what the page would load."""
+    """Collects the tags, the text, what is drawn from data, and what the page would load."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.loads: list[str] = []
         self.text = ""
-        self.charts = ""
+        self.drawn = ""
+        self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.charts += "".join(value or "" for name, value in attrs if name == "data-chart")
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("type") or "run")
         self.loads += [value or "" for name, value in attrs if name in ("src", "xlink:href") or tag == "link"]
 
     def handle_data(self, data: str) -> None:
-        if self.tags[-1:] not in (["script"], ["style"]):
+        if self.cdata_elem is None:
             self.text += data
+        elif self.scripts and self.scripts[-1] == "application/json":
+            self.drawn += data
 
 
 def read(folder: Path) -> Reader:
@@ -85,20 +92,29 @@ def test_warnings_of_the_run_are_read_with_its_figures(tmp_path: Path) -> None:
 def test_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     page = read(make_run(tmp_path / "run", stage(0, 2, 3)))
     assert page.loads == []
-    assert page.tags.count("script") == 1
+    assert set(page.scripts) == {"application/json", "run"}
+
+
+def test_one_script_may_run_and_it_is_the_reports_own(tmp_path: Path) -> None:
+    sampled = RolloutsSampled(stage=0, step=1, rollouts=(rollout(EVIL, 1),))
+    html = write_report(make_run(tmp_path / "run", [*stage(0, 2, 3), sampled])).read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+    assert f"default-src &#x27;none&#x27;; script-src &#x27;sha256-{allowed}&#x27;" in html
+    assert html.count("<script>") == 1
+    assert f"<script>{script()}</script></body>" in html
 
 
 def test_what_models_write_stays_text(tmp_path: Path) -> None:
     sampled = RolloutsSampled(stage=0, step=1, rollouts=(rollout(EVIL, 1),))
     page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), sampled]))
-    assert page.tags.count("script") == 1
+    assert page.scripts.count("run") == 1
     assert page.text.count(EVIL) == 2
 
 
 def test_report_of_a_run_that_grew_shows_its_stages(tmp_path: Path) -> None:
     grown = Grown(stage=1, plan={}, parent_hash="a", child_hash="b", new_nodes=("n3",))
     page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), grown, *stage(1, 3, 4)]))
-    assert "2 nodes, level 2" in page.charts
+    assert "2 nodes, level 2" in page.drawn
     assert "3 nodes, grown from 2, on one frozen base" in page.text
     assert "trained jointly for 7 steps" in page.text
     assert "48 of 64" in page.text
@@ -148,7 +164,7 @@ def test_the_outcome_the_task_and_the_untrained_graph_are_shown(tmp_path: Path) 
     RunFolder(folder).write_json("result.json", {"accuracy": accuracy})
     page = read(folder)
     assert "The graph has learned: 75.0 % (95 % interval 63.0 % to 84.0 %, 64 questions) right" in page.text
-    assert "untrained, sampled, 25.0 %" in page.charts
+    assert "untrained, sampled, 25.0 %" in page.drawn
     example = ChainTask(hops=2).example("train", 1)
     task = page.text.partition("The task")[2]
     assert task.index(example.prompt) < task.index(example.answer)

@@ -182,6 +182,8 @@ class GraphReport(View):
     """What someone should know who trains it."""
     checked_at_start: tuple[str, ...] = ()
     """What is left to check when the run starts; all else is checked, as ``neuromas validate`` does."""
+    document: dict[str, Any]
+    """The graph: nodes, edges and output, all written out."""
     drawing: str
     """The graph as an SVG image."""
 
@@ -199,7 +201,5 @@ class GrowthReport(GraphReport):
 
     object: Literal["growth.report"] = "growth.report"
     kind: Literal["growth"] = "growth"
-    document: dict[str, Any]
-    """The grown graph: nodes, edges and output, all written out."""
     new: list[str]
     """Nodes that the plan adds; all others are trained ones."""

@@ -1,5 +1,7 @@
 // The API: requests, their errors, and the key, which is kept for this tab only and sent nowhere but here.
 
+import { save } from "./save.js";
+
 const KEY = "neuromas.key";
 
 /** Why a request was not answered: the body of the API's errors, or that the server could not be reached. */
@@ -106,20 +108,6 @@ export function forgetCapabilities() {
 export async function download(path, name) {
   const answer = await raw(path, { headers: headers() });
   save(await answer.blob(), name);
-}
-
-/** Save a text as a file. */
-export function saveText(text, name) {
-  save(new Blob([text], { type: "text/plain" }), name);
-}
-
-function save(content, name) {
-  const url = URL.createObjectURL(content);
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 /**

@@ -1,12 +1,13 @@
 // The topology editor: a text with line numbers, checked by the server as it is typed, and the graph drawn beside it.
 
 import { post } from "./api.js";
-import { readDrawing } from "./drawing.js";
 import { h, put } from "./dom.js";
 import { bytes, count, plural } from "./format.js";
+import { drawGraph } from "./graph.js";
 import { LateCheck } from "./late_check.js";
 import { problemPanel, putFacts, tellVerdict } from "./parts.js";
 import { readGraph, TextFault } from "./shorthand.js";
+import { ZoomPane } from "./zoom.js";
 
 /**
  * An editor of a topology.
@@ -23,14 +24,14 @@ export class TopologyEditor {
     this.input.value = text;
     this.gutter = h("div", { class: "gutter", "aria-hidden": "true" });
     this.faults = h("div", { class: "faults", id: "topology-faults", "aria-live": "polite" });
-    this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The graph, drawn" });
+    this.drawing = new ZoomPane("The graph, drawn");
     this.facts = h("dl", { class: "facts" });
     this.verdict = h("p", { class: "verdict-line", role: "status" });
     this.element = h("div", { class: "editor" },
       h("div", { class: "editor-text" }, h("label", { for: "topology-text" }, "Graph"),
         h("p", { class: "hint", id: "topology-help" }, "A run spec or a graph as TOML or JSON, a shorthand such as ", h("code", {}, "layers 2 2"), ", or edges such as ", h("code", {}, "a, b -> out"), "."),
         h("div", { class: "lined" }, this.gutter, this.input), this.faults),
-      h("div", { class: "editor-view" }, this.verdict, this.drawing, this.facts));
+      h("div", { class: "editor-view" }, this.verdict, this.drawing.element, this.facts));
     this.late = new LateCheck({ element: this.element, ask: (signal) => this.check(signal), refuse: (error) => this.refuse(error) });
     this.changed(0);
   }
@@ -71,7 +72,7 @@ export class TopologyEditor {
     tellVerdict(this.verdict, true, `Valid: ${plural(report.nodes, "node")}, ${plural(report.edges, "edge")}, ${plural(report.depth, "layer")} deep`);
     put(this.faults);
     this.number([]);
-    put(this.drawing, readDrawing(report.drawing) || h("p", { class: "note" }, "no drawing"));
+    this.drawing.show(drawGraph(report.document));
     putFacts(this.facts, factsOf(report));
   }
 

@@ -7,6 +7,7 @@ import { percent, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { GrownGraph } from "./grown_graph.js";
 import { card, labelled, pageHead, problemPanel, putPage } from "./parts.js";
+import { ZoomPane } from "./zoom.js";
 
 const TRAINING = ["steps", "learning_rate"];
 const INHERITANCE = ["new", "noise", "old", "freeze_steps", "pull_weight", "pull_by", "pull_to", "pull_selective"];
@@ -55,7 +56,7 @@ class GrowPage {
     this.checkpoint = h("select", { onchange: () => { this.draw(); this.grown.changed(0); } }, this.checkpoints.map((one) => h("option",
       { value: one.id, selected: one.id === this.wanted || one.aliases.includes(this.wanted) },
       `${one.stage_name}, step ${one.step}: ${plural(one.nodes, "node")}, ${percent(one.accuracy)} right${one.aliases.length ? ` (${one.aliases.join(", ")})` : ""}`)));
-    this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The checkpoint's graph" });
+    this.drawing = new ZoomPane("The checkpoint's graph");
     this.list = h("div", { class: "edits" });
     this.inherit = new Fields(resolve({ $ref: "/InheritanceSpec" }, this.defs), this.defs, { base: "plan.inherit.", only: INHERITANCE,
       labels: { new: "New nodes", old: "Old nodes" } });
@@ -72,7 +73,7 @@ class GrowPage {
     putPage(this.element, pageHead("Grow", run.name, h("p", { class: "about" },
       "Growing makes a new run. Its nodes begin with what the checkpoint's have learned; ", h("a", { href: `#/runs/${run.id}` }, "the run itself"), " stays as it is.")),
     card("From", {}, this.checkpoints.length ? labelled("Checkpoint", this.checkpoint)
-      : h("p", { class: "note" }, "This run has no checkpoint yet: wait for its first, or for its end."), this.drawing),
+      : h("p", { class: "note" }, "This run has no checkpoint yet: wait for its first, or for its end."), this.drawing.element),
     card("Plan", {}, h("form", { novalidate: true, oninput: () => this.changed(), onsubmit: (event) => this.submit(event) },
       this.list, h("button", { type: "button", class: "small", onclick: () => this.addEdit("widen") }, "Another edit"), this.grown.element,
       part("New nodes and old ones", this.inherit.element),
@@ -132,7 +133,7 @@ class GrowPage {
   draw() {
     const chosen = this.checkpoints.find((one) => one.id === this.checkpoint.value);
     const topology = (chosen && this.topologies.get(chosen.stage)) || this.run.spec.topology;
-    put(this.drawing, drawGraph(topology, { label: `graph of ${topology.nodes.length} nodes` }));
+    this.drawing.show(drawGraph(topology, { label: `graph of ${topology.nodes.length} nodes` }));
   }
 
   get body() {

@@ -6,6 +6,7 @@ import { count, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { LateCheck } from "./late_check.js";
 import { putFacts, sentence, tellVerdict } from "./parts.js";
+import { ZoomPane } from "./zoom.js";
 
 /**
  * A view of what a run would be grown to.
@@ -17,9 +18,9 @@ export class GrownGraph {
   constructor({ path, compose, onFaults }) {
     Object.assign(this, { path, compose, onFaults });
     this.verdict = h("p", { class: "verdict-line", role: "status" });
-    this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The grown graph" });
+    this.drawing = new ZoomPane("The grown graph");
     this.facts = h("dl", { class: "facts" });
-    this.element = h("fieldset", { class: "becomes" }, h("legend", {}, "What it becomes"), this.verdict, this.drawing, this.facts);
+    this.element = h("fieldset", { class: "becomes" }, h("legend", {}, "What it becomes"), this.verdict, this.drawing.element, this.facts);
     this.late = new LateCheck({ element: this.element, ask: (signal) => this.check(signal), refuse: (error) => this.refuse(error) });
   }
 
@@ -42,7 +43,7 @@ export class GrownGraph {
     tellVerdict(this.verdict, true, `${plural(report.nodes, "node")}, ${fresh.length} of them new`);
     const marks = Object.fromEntries(fresh.map((node) => [node, "new"]));
     const label = `graph of ${report.nodes} nodes; new are ${fresh.join(", ") || "none"}`;
-    put(this.drawing, drawGraph(document, { kinds: marks, captions: marks, label }));
+    this.drawing.show(drawGraph(document, { kinds: marks, captions: marks, label }));
     const facts = [["Output", report.output], ["Calls per answer", count(report.calls_per_answer)],
       ["Wait for each other", plural(report.critical_path.length, "call")], ["Trained numbers", count(report.trainable_parameters)],
       ["Calls per step", count(report.tokens.calls_per_step)]];

@@ -69,6 +69,11 @@ export class RunHistory {
     return offset;
   }
 
+  /** Return the steps after which each stage begins; a moving mean begins anew there. */
+  starts() {
+    return this.stepsOf.size ? [...this.stepsOf.keys()].map((stage) => this.offset(stage)) : [0];
+  }
+
   /** Take in sampled rollouts; of very many the first few and the latest are kept. */
   addRollouts(entries) {
     this.rollouts.push(...entries);

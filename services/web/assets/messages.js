@@ -1,7 +1,7 @@
 // The text on every edge of one pass through a graph, as a list: all of it, in order, for every reader.
 
-import { nodeColor } from "./chart.js";
 import { h, put, say } from "./dom.js";
+import { nodeColor } from "./plot.js";
 
 /** The list of messages of one rollout or answer. */
 export class Messages {

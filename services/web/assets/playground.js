@@ -7,6 +7,7 @@ import { count, duration, number, percent, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { messageItems } from "./messages.js";
 import { askFor, card, confirmed, copyButton, doing, labelled, pageHead, problemPanel, setState, stateChip } from "./parts.js";
+import { ZoomPane } from "./zoom.js";
 
 const BUSY_S = 1.5;
 const QUIET_S = 10;
@@ -198,20 +199,20 @@ class Answer {
     const readBy = new Set(topology.edges.map(([source]) => source));
     topology.output = [...topology.nodes].reverse().map(({ id }) => id).find((id) => !readBy.has(id));
     const select = (node) => { this.selected = this.selected === node ? null : node; draw(); };
-    const drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "What every node said, drawn" });
+    const drawing = new ZoomPane("What every node said, drawn");
     const list = h("ol", { class: "messages" });
     const slowest = Math.max(...trace.map((one) => one.latency_s), 1e-9);
     const byNode = (make) => Object.fromEntries(trace.map((one) => [one.node, make(one)]));
     const draw = () => {
       const focused = this.trace.contains(document.activeElement) ? document.activeElement.dataset.node : null;
-      const where = drawing.contains(document.activeElement) ? drawing : list;
-      put(drawing, drawGraph(topology, { texts: byNode((one) => one.content), captions: byNode((one) => `${number(1000 * one.latency_s, 3)} ms`),
+      const where = drawing.pane.contains(document.activeElement) ? drawing.pane : list;
+      drawing.show(drawGraph(topology, { texts: byNode((one) => one.content), captions: byNode((one) => `${number(1000 * one.latency_s, 3)} ms`),
         shades: byNode((one) => one.latency_s / slowest), selected: this.selected, onSelect: select, label: `trace of ${trace.length} nodes` }));
       put(list, messageItems(topology, trace, this.selected, select));
       if (focused) where.querySelector(`[data-node="${CSS.escape(focused)}"]`)?.focus();
     };
     draw();
-    put(this.trace, h("details", { open: true }, h("summary", {}, `What every node said (${plural(trace.length, "node")})`), drawing, list));
+    put(this.trace, h("details", { open: true }, h("summary", {}, `What every node said (${plural(trace.length, "node")})`), drawing.element, list));
   }
 
   fail(error) {

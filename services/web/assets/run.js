@@ -62,7 +62,7 @@ class RunPage {
     this.about = h("p", { class: "about" });
     this.trouble = h("div", {});
     this.tiles = new Tiles();
-    this.curves = new CurvePanel(this.history, this.run.spec);
+    this.curves = new CurvePanel(this.history, () => this.run);
     this.graph = new GraphPanel(this.history, this.path);
     this.checkpoints = new CheckpointPanel(this);
     this.log = new LogPanel(this.history, this.path);

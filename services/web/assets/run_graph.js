@@ -1,12 +1,14 @@
 // The trained graph: how each node does, and what travels on its edges in a chosen rollout.
 
 import { get } from "./api.js";
-import { drawSpark, nodeColor, sparkline } from "./chart.js";
 import { h, put, say } from "./dom.js";
 import { number, percent, UNKNOWN } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { Messages } from "./messages.js";
 import { card, table } from "./parts.js";
+import { nodeColor } from "./plot.js";
+import { drawSpark, sparkline } from "./spark.js";
+import { ZoomPane } from "./zoom.js";
 
 const READ_AGAIN_MS = 1500;
 const DRAW_AGAIN_MS = 400;
@@ -28,7 +30,7 @@ export class GraphPanel {
     this.choice = h("select", { id: "rollout", onchange: () => this.choose(this.choice.value) });
     this.before = h("button", { type: "button", class: "small", "aria-label": "Rollout before", onclick: () => this.step(-1) }, "←");
     this.behind = h("button", { type: "button", class: "small", "aria-label": "Next rollout", onclick: () => this.step(1) }, "→");
-    this.drawing = h("div", { class: "drawing", tabindex: 0, role: "region", "aria-label": "The graph, drawn" },
+    this.drawing = new ZoomPane("The graph, drawn",
       h("p", { class: "note" }, "The graph appears when the run begins."));
     this.messages = new Messages((node) => this.select(node));
     this.nodes = h("div", {});
@@ -36,7 +38,7 @@ export class GraphPanel {
       h("div", { class: "chooser" },
         h("div", { class: "group" }, h("label", { for: "rollout" }, "Rollout"), this.before, this.choice, this.behind),
         h("div", { class: "group" }, h("label", { for: "figure" }, "Shade nodes by"), this.figure)),
-      this.drawing, this.messages.element, h("h3", {}, "Health of the nodes"), this.nodes);
+      this.drawing.element, this.messages.element, h("h3", {}, "Health of the nodes"), this.nodes);
     this.showChoice();
     this.read();
   }
@@ -82,10 +84,10 @@ export class GraphPanel {
     const nodes = topology.nodes.map(({ id }) => id);
     const health = new Map(nodes.map((id) => [id, history.health(id)]));
     const texts = rollout ? Object.fromEntries(rollout.messages.map((one) => [one.node, one.text])) : {};
-    const focused = this.drawing.contains(document.activeElement) && document.activeElement.dataset.node;
-    put(this.drawing, drawGraph(topology, { ...this.look(nodes, health), texts, selected: this.selected,
+    const focused = this.drawing.pane.contains(document.activeElement) && document.activeElement.dataset.node;
+    this.drawing.show(drawGraph(topology, { ...this.look(nodes, health), texts, selected: this.selected,
       onSelect: (node) => this.select(node), label: `graph of ${nodes.length} nodes, output ${topology.output}` }));
-    if (focused) this.drawing.querySelector(`[data-node="${CSS.escape(focused)}"]`)?.focus();
+    if (focused) this.drawing.pane.querySelector(`[data-node="${CSS.escape(focused)}"]`)?.focus();
     this.messages.show(topology, rollout, this.selected);
     this.showNodes(nodes, health);
   }

@@ -1,10 +1,10 @@
 // The list of runs: their state, how the reward went, how far they are.
 
 import { again, get } from "./api.js";
-import { drawSpark, sparkline } from "./chart.js";
 import { announce, h, put, say } from "./dom.js";
 import { ago, duration, moment, number, percent, plural } from "./format.js";
 import { emptyPlace, pageHead, problemPanel, setState, stateChip } from "./parts.js";
+import { drawSpark, sparkline } from "./spark.js";
 import { ENDED } from "./stream.js";
 
 const PAGE = 20;
