@@ -22,13 +22,13 @@ const MANY = 40; // steps from which on a chart can be zoomed
 export class Chart {
   constructor({ title, note = "", xLabel = "step", yRange = null, height = 220, legend = true, format = "number", tools = false }) {
     this.options = { title, xLabel, yRange, height, format: FORMATS[format] };
+    Object.assign(this, { data: { series: [], marks: [] }, frame: null, hidden: new Set(), weight: WEIGHT, range: null });
     this.image = svg("svg", { class: "chart", role: "img", "aria-label": title, height });
     this.readout = h("span", { class: "readout" });
     this.names = legend ? h("ul", { class: "legend" }) : null;
     this.tools = tools ? new ChartTools(this) : null;
     const caption = h("figcaption", {}, h("strong", {}, title), note && h("span", {}, ` ${note}`), this.readout);
     this.element = h("figure", { class: "chart-figure" }, caption, this.tools && this.tools.element, this.image, this.names);
-    Object.assign(this, { data: { series: [], marks: [] }, frame: null, hidden: new Set(), weight: WEIGHT, range: null });
     this.clip = freshId("clip");
     this.redraw = oncePerFrame(() => this.draw());
     this.watcher = new ResizeObserver(this.redraw);
