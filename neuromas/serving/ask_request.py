@@ -14,14 +14,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from neuromas.rollout.answer import AnswerSettings
 from neuromas.serving.question import Question
-from neuromas.serving.wire import MAX_BUDGET, Note, Stops, Temperature, Wire, not_null, only
+from neuromas.serving.wire import MAX_BUDGET, MAX_STOPS, Note, Stops, Temperature, Wire, not_null, only
 from neuromas.topology.graph import MIN_TOP_P
 
 _SEED_MASK = 2**63 - 1
 _DRAWN_BITS = 53
 """Of a drawn seed: what readers of JSON that keep numbers as floats, as browsers do, can send back unchanged."""
 _SEEDS = Random()  # not the kernel's numbers: whoever asks it beside a busy engine waits for the interpreter again
-_MAX_STOPS = 4
 _MAX_NOTES = 64
 MAX_MODEL = 256
 """Characters of a model's name."""
@@ -57,7 +56,7 @@ class AskRequest(Wire):
     top_p: float | None = Field(default=None, ge=MIN_TOP_P, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     """Of the first answer, the others count on from it. None draws one; answers say theirs under ``neuromas``."""
-    stop: Stops = Field(default=(), max_length=_MAX_STOPS)
+    stop: Stops = Field(default=(), max_length=MAX_STOPS)
     """Texts that end the answer; they are not part of it."""
     stream: Annotated[bool, not_null(False)] = False
     stream_options: StreamOptions | None = None

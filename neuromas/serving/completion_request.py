@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from typing_extensions import override
 
 from neuromas.serving.ask_request import MAX_ANSWERS, AskRequest, Budget, Samples
-from neuromas.serving.wire import MAX_TEXT, only
+from neuromas.serving.wire import Text, only
 
 
 def _read_prompt(value: Any) -> Any:
@@ -23,22 +23,25 @@ def _read_logprobs(value: Any) -> Any:
     return value
 
 
+_Prompts = Annotated[list[Text], Field(max_length=MAX_ANSWERS)]
+
+
 class CompletionRequest(AskRequest):
     """Body of ``POST /v1/completions``. Temperature and top-p act on every Node that sets none of its own."""
 
     prompt: Annotated[
-        tuple[Annotated[str, Field(max_length=MAX_TEXT)], ...],
+        tuple[Text, ...],
         Field(min_length=1, max_length=MAX_ANSWERS),
-        BeforeValidator(_read_prompt, json_schema_input_type=str | list[str]),
+        BeforeValidator(_read_prompt, json_schema_input_type=Text | _Prompts),
     ]
     """A question, or several; the answers to one after the other."""
     max_tokens: Budget = None
     """Budget of the answer, the output Node's message; None = the graph's. Other Nodes keep theirs."""
     n: Samples = 1
     """Answers to each question, each with a seed of its own."""
-    best_of: int | None = None
+    best_of: int | None = Field(default=None, ge=1, le=MAX_ANSWERS)
     """Nothing, or ``n``: all answers are told."""
-    logprobs: Annotated[int | None, BeforeValidator(_read_logprobs)] = None
+    logprobs: Annotated[int | None, Field(ge=0, le=0), BeforeValidator(_read_logprobs)] = None
     """0 = tell the log probability of every token of the answer; in a stream they come with its end."""
     # What clients send although it asks for nothing.
     echo: Annotated[Any, only(False)] = None

@@ -10,7 +10,7 @@ from typing_extensions import override
 from neuromas.serving.ask_request import AskRequest, Budget
 from neuromas.serving.chat_request import Role
 from neuromas.serving.conversation_text import conversation_text
-from neuromas.serving.wire import MAX_TEXT, Note, Wire, not_null, only, text_of
+from neuromas.serving.wire import MAX_TEXT, Note, Text, Wire, not_null, only, text_of
 
 LOGPROBS = "message.output_text.logprobs"
 _MAX_ITEMS = 2048
@@ -31,6 +31,9 @@ def _read_input(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
+_Messages = Annotated[list[InputMessage], Field(max_length=_MAX_ITEMS)]
+
+
 class ResponseRequest(AskRequest):
     """Body of ``POST /v1/responses``. Temperature and top-p act on every Node that sets none of its own."""
 
@@ -38,7 +41,7 @@ class ResponseRequest(AskRequest):
         tuple[InputMessage, ...],
         FailFast(),
         Field(min_length=1, max_length=_MAX_ITEMS),
-        BeforeValidator(_read_input, json_schema_input_type=str | list[InputMessage]),
+        BeforeValidator(_read_input, json_schema_input_type=Text | _Messages),
     ]
     """A question, or the messages of a conversation."""
     instructions: str | None = Field(default=None, max_length=MAX_TEXT)

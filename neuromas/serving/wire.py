@@ -9,9 +9,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from neuromas.topology.graph import MIN_TEMPERATURE
 
 _MAX_STOP = 256
+MAX_STOPS = 4
 _MAX_NOTE = 1024
 MAX_TEXT = 4 * 2**20
 """Characters of one text."""
+MAX_PARTS = 4096
+"""Parts of one content."""
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+_Parts = Annotated[list[dict[str, Any]], Field(max_length=MAX_PARTS)]
 MAX_BUDGET = 2**31 - 1
 """Tokens of an answer's budget."""
 
@@ -46,6 +51,8 @@ def text_of(*kinds: str) -> BeforeValidator:
             return ""
         if not isinstance(value, list):
             return value
+        if len(value) > MAX_PARTS:
+            raise ValueError(f"has {len(value)} parts; allowed are {MAX_PARTS}")
         texts = []
         for place, part in enumerate(value):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
@@ -55,7 +62,7 @@ def text_of(*kinds: str) -> BeforeValidator:
             texts.append(part["text"])
         return "".join(texts)
 
-    return BeforeValidator(read, json_schema_input_type=str | list[dict[str, Any]] | None)
+    return BeforeValidator(read, json_schema_input_type=Text | _Parts | None)
 
 
 def _read_stop(value: Any) -> Any:
@@ -74,8 +81,7 @@ def _zero_or_warm(value: float | None) -> float | None:
 
 
 Note = Annotated[str, Field(max_length=_MAX_NOTE)]
-Stops = Annotated[
-    tuple[Annotated[str, Field(max_length=_MAX_STOP)], ...],
-    BeforeValidator(_read_stop, json_schema_input_type=str | list[str] | None),
-]
+_Stop = Annotated[str, Field(max_length=_MAX_STOP)]
+_StopList = Annotated[list[_Stop], Field(max_length=MAX_STOPS)]
+Stops = Annotated[tuple[_Stop, ...], BeforeValidator(_read_stop, json_schema_input_type=_Stop | _StopList | None)]
 Temperature = Annotated[float | None, AfterValidator(_zero_or_warm)]
