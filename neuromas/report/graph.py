@@ -12,6 +12,7 @@ from neuromas.report.markup import Markup, element
 from neuromas.report.numbers import percent
 from neuromas.report.sections import section, table
 from neuromas.topology.graph import Topology
+from neuromas.topology.summary import summary
 from neuromas.topology.svg import draw_svg
 
 MAX_EXAMPLES = 4
@@ -27,7 +28,7 @@ def graph(data: RunData, title: str = "The graph") -> Markup:
     drawing = drawn(
         "graph",
         {
-            "topology": topology.to_document(),
+            "topology": summary(topology).to_document(),
             "label": f"graph of {len(topology.nodes)} nodes, output {topology.output}",
             "captions": captions,
             "shades": shades,

@@ -19,6 +19,7 @@ from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.draw import draw_mermaid, draw_text
 from neuromas.topology.graph import Topology
+from neuromas.topology.summary import summary
 from neuromas.topology.svg import draw_svg
 
 _FLOAT_BYTES: Final = 4
@@ -101,7 +102,7 @@ def report(topology: Topology, checked: CheckedRun | None, settings: Settings) -
         "stages": None if checked is None else [len(graph.nodes) for graph in checked.graphs],
         "notes": [*(checked.notes if checked else ()), *assumed.adapters.notes(topology)],
         "checked_at_start": [] if checked is None else list(checked.checked_at_start),
-        "document": topology.to_document(),
+        "document": summary(topology).to_document(),
         "drawing": draw(topology, "svg"),
     }
 

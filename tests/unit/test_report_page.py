@@ -182,3 +182,12 @@ def test_the_report_names_the_adapters_of_every_kind(tmp_path: Path) -> None:
     RunFolder(tmp_path).create({**document, "task": {"type": "chain", "hops": 3}})
     said = "each with a LoRA adapter of rank 2, but those of group readers with a SSF adapter of channels 3, trained"
     assert said in re.sub(r"\s+", " ", read(tmp_path).text)
+
+
+def test_a_graph_too_large_to_look_at_is_drawn_by_layers(tmp_path: Path) -> None:
+    begun = StageStarted(
+        stage=0, name="big", topology=chain(1000).to_document(), level=2, steps=1, trainable_parameters=1
+    )
+    (drawn,) = re.findall(r'\{"topology":.*?"shades":\{\}\}', read(make_run(tmp_path / "run", [begun])).drawn)
+    assert len(json.loads(drawn)["topology"]["nodes"]) <= 41
+    assert json.loads(drawn)["label"] == "graph of 1000 nodes, output n1000"
