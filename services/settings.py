@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     """Largest body of a request, bytes."""
     max_spec_bytes: int = Field(default=2**20, ge=1024)
     """Largest run spec or topology as JSON, bytes."""
-    max_graph_nodes: int = Field(default=MAX_NODES, ge=1, le=MAX_NODES)
+    max_graph_nodes: int = Field(default=1024, ge=1, le=MAX_NODES)
     """Nodes of the largest graph that may be submitted or grown."""
     max_followers: int = Field(default=512, ge=1)
     """Event streams and long polls that one API process holds open; more get 429."""

@@ -102,7 +102,8 @@ def report(topology: Topology, checked: CheckedRun | None, settings: Settings) -
         "stages": None if checked is None else [len(graph.nodes) for graph in checked.graphs],
         "notes": [*(checked.notes if checked else ()), *assumed.adapters.notes(topology)],
         "checked_at_start": [] if checked is None else list(checked.checked_at_start),
-        "document": summary(topology).to_document(),
+        "document": topology.to_document(),
+        "drawn": summary(topology).to_document(),
         "drawing": draw(topology, "svg"),
     }
 

@@ -85,6 +85,15 @@ def test_a_base_that_cannot_be_read_from_here_leaves_memory_open(settings: Setti
     assert set(found["memory"].values()) == {None}
 
 
+def test_a_large_graph_is_returned_whole_and_drawn_by_layers(settings: Settings) -> None:
+    topology = topology_from_document({"chain": 400})
+    found = report(topology, None, settings)
+    assert found["document"] == topology.to_document()
+    assert [len(found["drawn"]["nodes"]), found["drawn"]["output"]] == [41, "n400"]
+    small = report(topology_from_document(DIAMOND), None, settings)
+    assert small["drawn"] == small["document"]
+
+
 def test_drawings() -> None:
     topology = topology_from_document(DIAMOND)
     assert draw(topology, "svg").startswith("<svg")

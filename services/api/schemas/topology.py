@@ -183,7 +183,9 @@ class GraphReport(View):
     checked_at_start: tuple[str, ...] = ()
     """What is left to check when the run starts; all else is checked, as ``neuromas validate`` does."""
     document: dict[str, Any]
-    """The graph as it is drawn: nodes, edges and output; of more than 300 nodes, layers stand as one node."""
+    """The graph: nodes, edges and output, all written out."""
+    drawn: dict[str, Any]
+    """The same to look at: of more than 300 nodes, neighbouring layers stand as one node."""
     drawing: str
     """The graph as an SVG image."""
 

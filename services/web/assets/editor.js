@@ -72,7 +72,7 @@ export class TopologyEditor {
     tellVerdict(this.verdict, true, `Valid: ${plural(report.nodes, "node")}, ${plural(report.edges, "edge")}, ${plural(report.depth, "layer")} deep`);
     put(this.faults);
     this.number([]);
-    this.drawing.show(drawGraph(report.document));
+    this.drawing.show(drawGraph(report.drawn));
     putFacts(this.facts, factsOf(report));
   }
 

@@ -39,11 +39,11 @@ export class GrownGraph {
     this.onFaults(error);
   }
 
-  show({ document, new: fresh, ...report }) {
+  show({ drawn, new: fresh, ...report }) {
     tellVerdict(this.verdict, true, `${plural(report.nodes, "node")}, ${fresh.length} of them new`);
     const marks = Object.fromEntries(fresh.map((node) => [node, "new"]));
     const label = `graph of ${report.nodes} nodes; new are ${fresh.join(", ") || "none"}`;
-    this.drawing.show(drawGraph(document, { kinds: marks, captions: marks, label }));
+    this.drawing.show(drawGraph(drawn, { kinds: marks, captions: marks, label }));
     const facts = [["Output", report.output], ["Calls per answer", count(report.calls_per_answer)],
       ["Wait for each other", plural(report.critical_path.length, "call")], ["Trained numbers", count(report.trainable_parameters)],
       ["Calls per step", count(report.tokens.calls_per_step)]];
