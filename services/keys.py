@@ -20,7 +20,7 @@ from neuromas.services.records.record import new_id
 from neuromas.services.store.base import ConflictError, Document, MissingError, Store, StoreUnavailableError
 from neuromas.topology.graph import NAME, NAME_RULE
 
-QUOTAS: Final = ("requests_per_minute", "max_queued_runs")
+QUOTAS: Final = ("requests_per_minute", "max_queued_runs", "max_queued_evaluations")
 CACHE_S: Final = 5.0
 """Seconds that a key found in the store counts as valid without asking again: what a revocation takes to be known."""
 
@@ -57,7 +57,7 @@ async def make_key(
         project: keys of one may change what the others have made; None = only its own.
         expires: unix seconds from which on it is not valid; None = it is until it is revoked.
         owner: id of the key that it is made in place of; None = it owns what it makes itself.
-        quota: limits of this key in place of the settings' (requests_per_minute, max_queued_runs); 0 = none.
+        quota: limits of this key in place of the settings', by their names in QUOTAS; 0 = none.
 
     Raises:
         KeyRequestError: the name, a scope or a limit is not allowed.

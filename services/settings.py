@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     """Requests that a key without a quota of its own may make in a minute; 0 = any number."""
     max_queued_runs: int = Field(default=0, ge=0)
     """Unfinished runs that an owner without a quota of its own may have; 0 = any number."""
+    max_queued_evaluations: int = Field(default=0, ge=0)
+    """Unfinished evaluations that an owner without a quota of its own may have; 0 = any number."""
 
     bases: Names = ("tiny",)
     """Base models that specs may name beside folders: the tiny one, ids of hub models."""

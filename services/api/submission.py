@@ -15,11 +15,12 @@ from neuromas.services.api.auth import Caller
 from neuromas.services.api.bounds import check_built, check_graph, check_plans, check_size
 from neuromas.services.api.checked import CheckedRun, check
 from neuromas.services.api.ownership import owned_by
-from neuromas.services.api.problems import ApiError, busy, invalid
+from neuromas.services.api.problems import ApiError, invalid
+from neuromas.services.api.quota import RUNS, room_for
 from neuromas.services.api.references import present_checkpoint
 from neuromas.services.api.service import Service
 from neuromas.services.records.checkpoint import CheckpointRecord
-from neuromas.services.records.run import Origin, RunRecord, RunState
+from neuromas.services.records.run import Origin, RunRecord
 from neuromas.services.records.topology import TopologyRecord
 from neuromas.services.store.base import Document, MissingError, Store
 from neuromas.spec.parse import parse_run_spec
@@ -27,10 +28,7 @@ from neuromas.spec.run import RunSpec
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 
-UNFINISHED: Final = (RunState.QUEUED, RunState.RUNNING, RunState.PAUSED)
 _TOPOLOGY_ID: Final = "topo_"
-_COUNTING_S: Final = 10.0
-_FULL_AGAIN_S: Final = 30.0
 
 
 async def read_spec(service: Service, document: Document) -> CheckedRun:
@@ -72,8 +70,7 @@ async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, o
     Raises:
         ApiError: the caller has too many runs already.
     """
-    async with _Counting(service, caller, run_id) as room:
-        await room.check()
+    async with room_for(RUNS, service, caller, run_id):
         topology, _ = await service.store.create(topology_record(spec.topology))
         run = RunRecord(
             id=run_id,
@@ -132,41 +129,6 @@ def checkpoint_folder(service: Service, checkpoint: CheckpointRecord) -> Path:
     if not folder.is_relative_to(root) or folder == root:
         raise CheckpointError(f"checkpoint {checkpoint.id} names a folder outside the data folder")
     return folder
-
-
-class _Counting:
-    """Room for one more run of an owner, counted while no other request of theirs is."""
-
-    def __init__(self, service: Service, caller: Caller, run_id: str) -> None:
-        self._service, self._caller, self._run_id = service, caller, run_id
-        self._allowed = caller.limit("max_queued_runs", service.settings.max_queued_runs)
-        self._lease = f"submit/{caller.id}"
-
-    async def __aenter__(self) -> _Counting:
-        store = self._service.store
-        deadline = asyncio.get_running_loop().time() + _COUNTING_S
-        while self._allowed and not await store.acquire(self._lease, self._run_id, _COUNTING_S):
-            if asyncio.get_running_loop().time() > deadline:
-                raise busy("too_many_requests", "other submissions of this key are under way", 1)
-            await asyncio.sleep(0.02)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._allowed:
-            await self._service.store.release(self._lease, self._run_id)
-
-    async def check(self) -> None:
-        """Raise ApiError where the owner has as many unfinished runs as allowed."""
-        if not self._allowed:
-            return
-        found = 0
-        for state in UNFINISHED:
-            where = {"owner": self._caller.id, "state": state}
-            page = await self._service.store.list(RunRecord, where=where, limit=min(self._allowed + 1, 1000))
-            found += sum(run.id != self._run_id for run in page.items)
-        if found >= self._allowed:
-            message = f"{found} runs are unfinished; this key may have {self._allowed} (max_queued_runs)"
-            raise busy("too_many_runs", message, _FULL_AGAIN_S)
 
 
 async def _stored_topology(store: Store, id: str) -> Document:

@@ -12,7 +12,7 @@ from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.display.console import Console
 from neuromas.services.api.audit import append
 from neuromas.services.cli.place import PlaceOptions, add_place
-from neuromas.services.keys import make_key, revoke_key, rotate_key, shown
+from neuromas.services.keys import QUOTAS, make_key, revoke_key, rotate_key, shown
 from neuromas.services.records.key import KeyRecord
 from neuromas.services.settings import load_settings
 from neuromas.services.store.base import Store
@@ -35,6 +35,7 @@ class Arguments(PlaceOptions):
     scope: list[str]
     requests_per_minute: int | None
     max_queued_runs: int | None
+    max_queued_evaluations: int | None
     project: str | None
     days: float | None
     grace_hours: float
@@ -48,8 +49,8 @@ def add(parser: Parser) -> None:
     create.add_argument(
         "--scope", action="append", required=True, metavar="S[,S]", help="read, train, serve, admin; may be repeated"
     )
-    create.add_argument("--requests-per-minute", type=int, metavar="N", help="limit of this key; 0 = none")
-    create.add_argument("--max-queued-runs", type=int, metavar="N", help="limit of this key; 0 = none")
+    for name in QUOTAS:
+        create.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help="limit of this key; 0 = none")
     create.add_argument("--project", metavar="NAME", help="keys of one project may change what the others have made")
     create.add_argument("--days", type=float, metavar="N", help="valid for so long (default: until it is revoked)")
     rotate = add_verb(verbs, "rotate", "make a key in place of another, which expires")
@@ -108,8 +109,7 @@ def _user() -> str:
 
 
 async def _create(store: Store, arguments: Arguments) -> tuple[KeyRecord, str]:
-    limits = {"requests_per_minute": arguments.requests_per_minute, "max_queued_runs": arguments.max_queued_runs}
-    quota = {name: limit for name, limit in limits.items() if limit is not None}
+    quota = {name: limit for name in QUOTAS if (limit := getattr(arguments, name)) is not None}
     scopes = [part.strip() for text in arguments.scope for part in text.split(",")]
     expires = None if arguments.days is None else int(time.time() + 86_400 * arguments.days)
     return await make_key(store, arguments.name, scopes, quota or None, project=arguments.project, expires=expires)

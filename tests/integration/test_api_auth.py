@@ -11,11 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from api_server import RUN, ApiServer, error_of, running_api, settings_over
+from api_server import RUN, ApiServer, checkpoint_of, error_of, running_api, settings_over
 
 from neuromas.services.api.server import check_store
 from neuromas.services.keys import make_key, revoke_key
 from neuromas.services.logs import JsonFormatter
+from neuromas.services.records.evaluation import EvaluationRecord
 from neuromas.services.records.key import Scope
 from neuromas.services.settings import Settings, SettingsError
 
@@ -114,6 +115,24 @@ def test_a_quota_of_unfinished_runs_holds_under_concurrency(api: ApiServer) -> N
     assert ask(api, "POST", "/v1/runs", headers, RUN).status_code == 202
     refused = ask(api, "POST", "/v1/runs", headers, RUN)
     assert (refused.status_code, error_of(refused)["code"]) == (429, "too_many_runs")
+
+
+def test_a_quota_of_unfinished_evaluations_holds_under_concurrency(api: ApiServer) -> None:
+    _, headers = key(api, "train", "read", max_queued_evaluations=2)
+    run = ask(api, "POST", "/v1/runs", headers, RUN).json()
+    wish = {"checkpoint": checkpoint_of(api, run, 3)["id"]}
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: ask(api, "POST", "/v1/evaluations", headers, wish), range(6)))
+    assert sorted(answer.status_code for answer in answers) == [202, 202, 429, 429, 429, 429]
+    first, second = (answer.json()["id"] for answer in answers if answer.status_code == 202)
+    api.change(EvaluationRecord, first, state="running")
+    refused = ask(api, "POST", "/v1/evaluations", headers, wish)
+    assert (refused.status_code, error_of(refused)["code"]) == (429, "too_many_evaluations")
+    message = "2 evaluations are unfinished; this key may have 2 (max_queued_evaluations)"
+    assert error_of(refused)["message"] == message
+    assert ask(api, "POST", "/v1/evaluations", key(api, "train")[1], wish).status_code == 202
+    api.change(EvaluationRecord, second, state="failed")
+    assert ask(api, "POST", "/v1/evaluations", headers, wish).status_code == 202
 
 
 def test_a_run_belongs_to_the_key_that_submitted_it(api: ApiServer) -> None:

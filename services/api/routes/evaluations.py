@@ -11,6 +11,7 @@ from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import errors, takes
 from neuromas.services.api.ownership import owned_by
 from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
+from neuromas.services.api.quota import EVALUATIONS, room_for
 from neuromas.services.api.references import find_checkpoint
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.artifact import EvaluationRequest, EvaluationView
@@ -46,7 +47,8 @@ async def evaluate(caller: Trainer, service: Serviced, request: Request, documen
         baselines=wish.baselines,
         **owned_by(caller),
     )
-    stored, _ = await service.store.create(record)
+    async with room_for(EVALUATIONS, service, caller, record.id):
+        stored, _ = await service.store.create(record)
     return stored
 
 

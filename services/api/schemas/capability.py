@@ -21,6 +21,8 @@ class Limits(View):
     max_wait_s: float
     max_queued_runs: int
     """Unfinished runs of one owner; 0 = any number."""
+    max_queued_evaluations: int
+    """Unfinished evaluations of one owner; 0 = any number."""
     requests_per_minute: int
     """Of one key; 0 = any number."""
     max_running: int
