@@ -132,6 +132,8 @@ class Settings(BaseSettings):
     """Days that an ended run is kept with its folder and events, unless something still needs it; None = for ever."""
     retain_checkpoints: int | None = Field(default=None, ge=1)
     """Newest checkpoints that are kept of an ended run, beside its best and those in use; None = all."""
+    retain_audit_entries: int = Field(default=100_000, ge=1)
+    """Newest entries of the audit log that are kept; one takes about 400 bytes."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severity of the lines that are logged."""

@@ -12,12 +12,14 @@ from fastapi import Request
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.service import service_of
 from neuromas.services.logs import request_id
+from neuromas.services.records.streams import AUDIT
 from neuromas.services.store.base import Store, StoreUnavailableError
 from neuromas.serving.ask_route import DIALECTS
 
 logger = logging.getLogger(__name__)
-STREAM: Final = "audit"
 _LOOKS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_MAX_PATH: Final = 256
+"""Characters of a path that are kept: longer than that of any route with an id that is allowed."""
 _CHANGE_NOTHING: Final = (*DIALECTS, "/v1/topologies:validate", "/v1/specs:read")
 
 
@@ -35,7 +37,7 @@ async def tell(request: Request, caller: Caller, status: int, code: str = "") ->
         "owner": caller.id,
         "key": caller.key,
         "method": request.method,
-        "path": request.url.path,
+        "path": request.url.path[:_MAX_PATH],
         "status": status,
         "code": code,
         "request": request_id.get(),
@@ -46,6 +48,6 @@ async def tell(request: Request, caller: Caller, status: int, code: str = "") ->
 async def append(store: Store, entry: dict[str, object]) -> None:
     """Add an entry to the stream."""
     try:
-        await store.append(STREAM, [(secrets.token_hex(8), entry)])
+        await store.append(AUDIT, [(secrets.token_hex(8), entry)])
     except StoreUnavailableError as error:
         logger.warning("not in the audit log", extra={"entry": entry, "reason": str(error)})

@@ -1,6 +1,11 @@
-"""Names of the streams of a run."""
+"""Names of streams: of the service, and of a run."""
 
 from __future__ import annotations
+
+from typing import Final
+
+AUDIT: Final = "audit"
+"""Who changed what, and who was refused to."""
 
 
 def events_stream(run_id: str) -> str:

@@ -15,7 +15,7 @@ from neuromas.services.records.checkpoint import CheckpointRecord
 from neuromas.services.records.endpoint import EndpointRecord
 from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
 from neuromas.services.records.run import RunRecord
-from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.streams import AUDIT, events_stream, logs_stream, rollouts_stream
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
@@ -27,7 +27,10 @@ _DAY_S: Final = 86_400.0
 
 
 class Retention:
-    """Removes checkpoints and runs by the settings. Records go before files, so that nobody is sent to a gap."""
+    """Removes checkpoints, runs and entries of the audit log by the settings.
+
+    Records go before files, so that nobody is sent to a gap.
+    """
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store, self._settings = store, settings
@@ -38,6 +41,8 @@ class Retention:
         Raises:
             StoreUnavailableError: the store is away; the rest is removed by the next round.
         """
+        while await self._store.trim(AUDIT, self._settings.retain_audit_entries):
+            pass
         runs = await all_of(self._store, RunRecord)
         needed = await self._needed(runs)
         by_run: dict[str, list[CheckpointRecord]] = {}

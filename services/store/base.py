@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from neuromas.errors import NeuroMASError
 from neuromas.services.records.record import Record
 
 Document = dict[str, Any]
 R = TypeVar("R", bound=Record)
+
+TRIMMED: Final = 1000
+"""Entries that one call forgets at most."""
 
 
 class StoreUnavailableError(NeuroMASError, ConnectionError):
@@ -152,6 +155,12 @@ class Store(Protocol):
 
     async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[Entry]:
         """Return entries with an id above ``after``; with none there, wait up to ``wait_s`` for the first."""
+
+    async def trim(self, stream: str, keep: int) -> int:
+        """Forget the oldest entries, and their keys, beyond the newest ``keep``; returns how many.
+
+        One call forgets TRIMMED at most, so that it delays nobody: call again until it returns 0.
+        """
 
     async def drop(self, stream: str) -> None:
         """Forget a stream."""

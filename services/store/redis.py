@@ -23,6 +23,7 @@ from neuromas.services.records.record import Record
 from neuromas.services.store import redis_keys as keys
 from neuromas.services.store import scripts
 from neuromas.services.store.base import (
+    TRIMMED,
     Document,
     Entry,
     MissingError,
@@ -193,6 +194,10 @@ class RedisStore:
                 return [Entry(int(id.partition(b"-")[0]), decode(fields[b"d"])) for id, fields in answer[0][1]]
             if time.monotonic() >= deadline_s:
                 return []
+
+    async def trim(self, stream: str, keep: int) -> int:
+        """Forget the oldest entries of a stream; see Store."""
+        return int(await self._run(scripts.TRIM, [keys.stream(stream), keys.seen(stream)], keep, TRIMMED))
 
     async def drop(self, stream: str) -> None:
         """Forget a stream."""

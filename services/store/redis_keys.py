@@ -8,8 +8,8 @@ neuromas:list:<kind>                   sorted set  places of all documents of th
 neuromas:list:<kind>:<key>:<value>     sorted set  places of those with the value          with the documents
 neuromas:sequence                      string      number of the last new document         never (one number)
 neuromas:ids                           string      last id that an entry of a stream got   never (one number)
-neuromas:stream:<stream>               stream      entries <id>-0, field ``d`` = JSON      never: drop()
-neuromas:seen:<stream>                 set         keys of the stream's entries            never: drop()
+neuromas:stream:<stream>               stream      entries <id>-0: ``d`` = JSON, ``k`` key never: drop(), trim()
+neuromas:seen:<stream>                 set         keys of the stream's entries            never: drop(), trim()
 neuromas:lease:<lease>                 string      its owner                               after the lease
 neuromas:answer:<key>                  string      a remembered document as JSON           as told
 neuromas:count:<key>                   string      a counter                               after its window

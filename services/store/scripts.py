@@ -44,13 +44,25 @@ APPEND: Final = """
 local added = 0
 for i = 1, #ARGV, 2 do
     if redis.call('SADD', KEYS[2], ARGV[i]) == 1 then
-        redis.call('XADD', KEYS[1], redis.call('INCR', KEYS[3]) .. '-0', 'd', ARGV[i + 1])
+        redis.call('XADD', KEYS[1], redis.call('INCR', KEYS[3]) .. '-0', 'd', ARGV[i + 1], 'k', ARGV[i])
         added = added + 1
     end
 end
 return added
 """
 """KEYS: stream, keys seen, counter of ids. ARGV: key, text, key, text ... Returns how many were new."""
+
+TRIM: Final = """
+local count = math.min(redis.call('XLEN', KEYS[1]) - ARGV[1], tonumber(ARGV[2]))
+if count <= 0 then return 0 end
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', count)) do
+    redis.call('XDEL', KEYS[1], entry[1])
+    if entry[2][4] then redis.call('SREM', KEYS[2], entry[2][4]) end
+end
+return count
+"""
+"""KEYS: stream, keys seen. ARGV: how many stay, how many go at most. Returns how many went. An entry that an earlier
+version wrote lacks its key, which then stays."""
 
 ACQUIRE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end

@@ -18,6 +18,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from neuromas.services.records.record import Record
 from neuromas.services.store.base import (
+    TRIMMED,
     Document,
     Entry,
     MissingError,
@@ -128,6 +129,10 @@ class SqliteStore:
             if entries or left_s <= 0:
                 return entries
             await self._watch.wait(stream, after, left_s)
+
+    async def trim(self, stream: str, keep: int) -> int:
+        """Forget the oldest entries of a stream; see Store."""
+        return await self._writer.change(_trim, stream, keep)
 
     async def drop(self, stream: str) -> None:
         """Forget a stream."""
@@ -288,6 +293,14 @@ def _newest(connection: sqlite3.Connection, streams: Sequence[str], seen: object
         return mark, {}
     statement = "SELECT MAX(id) FROM entries WHERE stream = ?"
     return mark, {stream: connection.execute(statement, (stream,)).fetchone()[0] or 0 for stream in streams}
+
+
+def _trim(connection: sqlite3.Connection, stream: str, keep: int) -> int:
+    statement = (
+        "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE stream = ?1 AND id <= "
+        "(SELECT id FROM entries WHERE stream = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2) ORDER BY id LIMIT ?3)"
+    )
+    return connection.execute(statement, (stream, keep, TRIMMED)).rowcount
 
 
 def _drop(connection: sqlite3.Connection, stream: str) -> None:

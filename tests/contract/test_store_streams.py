@@ -15,8 +15,10 @@ from stored import a_run, an_endpoint
 
 from neuromas.services.records.endpoint import EndpointRecord
 from neuromas.services.records.run import RunRecord
+from neuromas.services.records.streams import AUDIT
+from neuromas.services.runs.retention import Retention
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import ConflictError, Entry, MissingError, Store
+from neuromas.services.store.base import TRIMMED, ConflictError, Entry, MissingError, Store
 
 pytestmark = pytest.mark.anyio
 LONG_S = 60.0
@@ -65,6 +67,30 @@ async def test_a_key_that_the_stream_has_seen_is_left_out(store: Store) -> None:
     assert await store.append("s", []) == 0
     assert documents(await store.read("s")) == [{"n": 1}, {"n": 2}, {"n": 3}]
     assert await store.append("t", [("a", {"n": 4})]) == 1
+
+
+async def test_a_trimmed_stream_keeps_the_newest_and_forgets_the_keys_of_the_others(store: Store) -> None:
+    count = TRIMMED + 12
+    await store.append("s", [(str(n), {"n": n}) for n in range(count)])
+    await store.append("t", [("0", {"n": 0})])
+    assert [await store.trim("s", keep) for keep in (count + 1, count, 5, 5, 5)] == [0, 0, TRIMMED, 7, 0]
+    left = await store.read("s")
+    assert documents(left) == [{"n": n} for n in range(count - 5, count)]
+    assert documents(await store.read("t")) == [{"n": 0}]
+    assert await store.append("s", [("0", {"n": -1}), (str(count - 1), {"n": -2})]) == 1
+    assert documents(await store.read("s", after=left[-1].id)) == [{"n": -1}]
+    assert await store.trim("never-there", 5) == 0
+
+
+async def test_the_audit_log_keeps_as_many_entries_as_the_settings_say(store: Store, place: StorePlace) -> None:
+    await store.append(AUDIT, [(str(n), {"n": n}) for n in range(TRIMMED + 20)])
+    await store.append("run_1/events", [("a", {"n": 1})])
+    await Retention(store, place.settings).round()
+    assert documents(await store.read(AUDIT, limit=1)) == [{"n": 0}]
+    assert place.settings.retain_audit_entries == 100_000
+    await Retention(store, place.settings.model_copy(update={"retain_audit_entries": 3})).round()
+    assert documents(await store.read(AUDIT)) == [{"n": n} for n in range(TRIMMED + 17, TRIMMED + 20)]
+    assert documents(await store.read("run_1/events")) == [{"n": 1}]
 
 
 async def test_a_dropped_stream_is_forgotten_and_its_ids_are_not_used_again(store: Store) -> None:

@@ -124,6 +124,8 @@ def test_the_audit_log_tells_who_did_what_and_who_was_refused(api: ApiServer) ->
         (other_id, "POST", f"/v1/runs/{run['id']}/cancel", 403, "missing_scope"),
     ]
     assert all(one["owner"] == one["key"] and one["request"].startswith("req_") for one in entries)
+    ask(api, "POST", f"/v1/runs/{'x' * 30_000}/cancel", other)
+    assert len(ask(api, "GET", "/v1/audit", admin).json()["data"][-1]["path"]) == 256
 
 
 def test_the_messages_between_nodes_need_the_scope_read(api: ApiServer) -> None:

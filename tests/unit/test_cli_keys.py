@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from neuromas.cli.main import main
-from neuromas.services.api.audit import STREAM
+from neuromas.services.records.streams import AUDIT
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Entry
 from neuromas.services.store.open import open_store
@@ -21,7 +21,7 @@ from neuromas.services.store.open import open_store
 async def entries(folder: Path) -> list[Entry]:
     store = open_store(Settings(data_dir=folder))
     try:
-        return list(await store.read(STREAM))
+        return list(await store.read(AUDIT))
     finally:
         await store.close()
 

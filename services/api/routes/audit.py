@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from neuromas.services.api.audit import STREAM
 from neuromas.services.api.auth import Admin
 from neuromas.services.api.described import errors
 from neuromas.services.api.event_stream import page
@@ -10,6 +9,7 @@ from neuromas.services.api.paging import AfterEntry, EntryLimit
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.artifact import StreamPage
 from neuromas.services.api.service import Serviced
+from neuromas.services.records.streams import AUDIT
 from neuromas.services.store.base import Document
 
 routes = router("service")
@@ -18,4 +18,4 @@ routes = router("service")
 @routes.get("/audit", response_model=StreamPage, responses=errors())
 async def read_audit(caller: Admin, service: Serviced, after: AfterEntry = 0, limit: EntryLimit = 100) -> Document:
     """Read who changed what with which key, and who was refused to, oldest first."""
-    return await page(service, caller.id, STREAM, after, limit, 0)
+    return await page(service, caller.id, AUDIT, after, limit, 0)
