@@ -5,10 +5,12 @@ A combination that cannot work is refused here, with all faults at once, and not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Final
 
 from neuromas.adapters.export import engine_rank
 from neuromas.adapters.families.contract import ModuleShape
@@ -32,6 +34,7 @@ from neuromas.topology.graph import Topology
 
 _TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
 """Packages of which one is enough, where they are not called as the tracker is."""
+_SETTING: Final = re.compile(r"([a-z_]+(?:\.[a-z_]+)+):? ")
 _FLOAT_BYTES = 4
 
 ReadTopology = Callable[[str], Topology]
@@ -80,6 +83,14 @@ class Preflight:
         return _FLOAT_BYTES * sum(share.served for share in self.shares(graph))
 
 
+def _placed(fault: Fault) -> Fault:
+    """Return a fault with the setting that its message begins with as its path, where it has none."""
+    section, setting = fault.message.partition(".")[0], _SETTING.match(fault.message)
+    if fault.path or setting is None or section not in RunSpec.model_fields:
+        return fault
+    return Fault(setting[1], fault.message[setting.end() :])
+
+
 class _Faults:
     """Collects what is wrong, so that one run of the checks reports all of it."""
 
@@ -93,9 +104,9 @@ class _Faults:
             yield
         except SpecError as error:
             inner = error.faults or (Fault("", error.message),)
-            self.found += [Fault(f"{path}.{fault.path}".strip("."), fault.message) for fault in inner]
+            self.found += [_placed(Fault(f"{path}.{fault.path}".strip("."), fault.message)) for fault in inner]
         except NeuroMASError as error:
-            self.found.append(Fault(path, str(error)))
+            self.found.append(_placed(Fault(path, str(error))))
 
     def raise_any(self) -> None:
         if self.found:

@@ -119,7 +119,8 @@ def test_a_format_in_an_instruction_is_refused(api: ApiServer) -> None:
         "{",
         "{role}",
     ):
-        answer = api.client.post("/v1/runs", json=spec | {"prompt": {"instruction": instruction}})
-        assert (answer.status_code, error_of(answer)["param"]) == (422, "prompt"), instruction
-    body = spec | {"prompt": {"instruction": "Layer {layer} of {depth}, {index} of {width}: {{x}} in {max_tokens}."}}
+        answer = api.client.post("/v1/runs", json=spec | {"prompt": {"renderer": "plain", "instruction": instruction}})
+        assert (answer.status_code, error_of(answer)["param"]) == (422, "prompt.instruction"), instruction
+    fine = "Layer {layer} of {depth}, {index} of {width}: {{x}} in {max_tokens}."
+    body = spec | {"prompt": {"renderer": "plain", "instruction": fine}}
     assert api.client.post("/v1/topologies:validate", json=body).is_success
