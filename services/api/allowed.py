@@ -12,7 +12,9 @@ from typing import Final
 
 from neuromas.errors import Fault
 from neuromas.growth.plan import module_names
+from neuromas.services.api.auth import Caller
 from neuromas.services.api.bounds import MAX_STEPS
+from neuromas.services.api.files import usable_folder
 from neuromas.services.api.problems import invalid
 from neuromas.services.settings import Settings
 from neuromas.spec.growth import PlanSpec
@@ -28,8 +30,8 @@ CHECKPOINT: Final = "ckpt_"
 _TRACKERS: Final = ("tensorboard",)
 
 
-def check_allowed(spec: RunSpec, settings: Settings) -> None:
-    """Refuse specs that are valid, but not for this service.
+def check_allowed(spec: RunSpec, caller: Caller, settings: Settings) -> None:
+    """Refuse specs that are valid, but not for this service, or not for this caller.
 
     Raises:
         ApiError: with everything that is not allowed (400).
@@ -37,7 +39,7 @@ def check_allowed(spec: RunSpec, settings: Settings) -> None:
     plans = () if spec.growth is None else spec.growth.plans
     faults = [
         *_base_faults(spec.base, settings),
-        *_task_faults(spec, settings),
+        *_task_faults(spec, caller, settings),
         *_machine_faults(spec),
         *_amount_faults(spec),
         *module_faults(plans, "growth.plans"),
@@ -68,19 +70,20 @@ def _base_faults(name: str, settings: Settings) -> Iterator[Fault]:
         yield Fault("base", f"{message} (neuromas service --bases DIR, NEUROMAS_BASE_ROOTS or NEUROMAS_BASES)")
 
 
-def _task_faults(spec: RunSpec, settings: Settings) -> Iterator[Fault]:
+def _task_faults(spec: RunSpec, caller: Caller, settings: Settings) -> Iterator[Fault]:
     for key, name in spec.task.code().items():
         if name not in settings.task_code:
             allowed = ", ".join(settings.task_code) or "none: this service runs no code by name (task_code)"
             yield Fault(f"task.{key}", f"got {name[:200]!r}; allowed are {allowed}")
-    roots = (*settings.task_roots, settings.uploads_dir)
+    roots = (*settings.task_roots, usable_folder(caller, settings))
     for key, name in spec.task.files().items():
         if _below(name, roots) is None:
             allowed = ", ".join(map(str, settings.task_roots)) or "none"
             yield Fault(
                 f"task.{key}",
-                f"got {name[:200]!r}; allowed are files that were uploaded, and absolute paths below the folders that "
-                f"the service was started with: {allowed} (neuromas service --tasks DIR, or NEUROMAS_TASK_ROOTS)",
+                f"got {name[:200]!r}; allowed are files that this key, or its project, has uploaded, and absolute "
+                f"paths below the folders that the service was started with: {allowed} (neuromas service --tasks DIR, "
+                "or NEUROMAS_TASK_ROOTS)",
             )
 
 

@@ -1,15 +1,21 @@
-"""Files of examples that people bring along: checked line by line, and kept in the data folder under their content."""
+"""Files of examples that people bring along: checked line by line, and kept in the data folder.
+
+Each lies in a folder of whose it is, under its content: what others bring along, be it the same, is another file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Final
 
 from neuromas.errors import Fault
 from neuromas.journal import lines as journal
+from neuromas.services.api.auth import Caller
 from neuromas.services.api.problems import ApiError, invalid
 from neuromas.services.api.schemas.file import FileRequest
+from neuromas.services.records.key import Scope
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
 
@@ -18,15 +24,26 @@ MAX_TOTAL_BYTES: Final = 2**30
 _ID_LENGTH: Final = 24
 
 
-def keep_file(wish: FileRequest, settings: Settings) -> Document:
-    """Write a file and return what is known of it; the same content under the same name is one file.
+def own_folder(caller: Caller, settings: Settings) -> Path:
+    """Return the folder of the files that are the caller's: those of its project, or of the one key."""
+    kind, name = ("key", caller.id) if caller.project is None else ("project", caller.project)
+    return settings.uploads_dir / kind / name
+
+
+def usable_folder(caller: Caller, settings: Settings) -> Path:
+    """Return the folder whose files the caller may name in specs: an admin all, others their own."""
+    return settings.uploads_dir if Scope.ADMIN in caller.scopes else own_folder(caller, settings)
+
+
+def keep_file(wish: FileRequest, caller: Caller, settings: Settings) -> Document:
+    """Write a file and return what is known of it; the same content under the same name is one file of the caller's.
 
     Raises:
         ApiError: a line is no JSON object, or the files together take too much room.
     """
     content = wish.content.encode()
     examples = _count(wish.content)
-    folder = settings.uploads_dir / hashlib.sha256(content).hexdigest()[:_ID_LENGTH]
+    folder = own_folder(caller, settings) / hashlib.sha256(content).hexdigest()[:_ID_LENGTH]
     path = folder / wish.name
     if not path.exists():
         taken = sum(file.stat().st_size for file in settings.uploads_dir.rglob("*") if file.is_file())

@@ -10,6 +10,7 @@ from typing import Any, Final
 from neuromas.errors import Fault, SpecError
 from neuromas.growth.plan import Grown, apply_plan, module_names
 from neuromas.services.api.allowed import module_faults
+from neuromas.services.api.auth import Caller
 from neuromas.services.api.body import parse_body
 from neuromas.services.api.bounds import check_built, check_plan
 from neuromas.services.api.checked import CheckedRun
@@ -44,13 +45,14 @@ class Growth:
     origin: Origin
 
 
-async def plan_growth(service: Service, run: RunRecord, document: Document) -> Growth:
+async def plan_growth(service: Service, caller: Caller, run: RunRecord, document: Document) -> Growth:
     """Return the run that a request to grow another means. Nothing is kept.
 
     The plan is applied to the graph of the checkpoint before anything else is looked at.
 
     Args:
         service: has the store.
+        caller: who asks.
         run: to grow from.
         document: body of the request.
 
@@ -67,7 +69,7 @@ async def plan_growth(service: Service, run: RunRecord, document: Document) -> G
     checkpoint = await checkpoint_of_run(service.store, run.id, request.checkpoint)
     grown = await _grown(service, checkpoint, request)
     check_built(grown.topology, service.settings.max_graph_nodes, "plan")
-    checked = await _child(service, run, request, grown)
+    checked = await _child(service, caller, run, request, grown)
     plan = request.plan.model_dump(mode="json")
     origin = Origin(run=run.id, checkpoint=checkpoint.id, plan=plan, level=request.level)
     return Growth(checked, grown, origin)
@@ -79,7 +81,7 @@ async def _grown(service: Service, checkpoint: CheckpointRecord, request: GrowRe
     return await asyncio.to_thread(apply_plan, topology, request.plan, modules)
 
 
-async def _child(service: Service, run: RunRecord, request: GrowRequest, grown: Grown) -> CheckedRun:
+async def _child(service: Service, caller: Caller, run: RunRecord, request: GrowRequest, grown: Grown) -> CheckedRun:
     faults = [
         Fault(f"spec.{key}", "cannot differ from the parent's: the weights come from there")
         for key in _INHERITED
@@ -94,7 +96,7 @@ async def _child(service: Service, run: RunRecord, request: GrowRequest, grown: 
     document = {**run.spec, "growth": None, "name": name}
     document |= {"topology": grown.topology.to_document(), "node_groups": groups}
     try:
-        checked = await read_spec(service, _merged(document, request.spec))
+        checked = await read_spec(service, caller, _merged(document, request.spec))
     except SpecError as error:
         raise SpecError(error.message, [Fault(f"spec.{f.path}", f.message) for f in error.faults]) from error
     if request.level is not None:

@@ -33,8 +33,12 @@ class ApiRoute(APIRoute):
             check_parameters(request, known)
             caller = await authenticate(request)
             with service_of(request).requests.place(caller.id):
-                work = answer_once(request, handle) if request.method == "POST" else handle(request)
-                return await (_audited(request, caller, work) if is_audited(request) else work)
+                return await (answer_once(request, audited) if request.method == "POST" else audited(request))
+
+        async def audited(request: Request) -> Response:
+            # Inside: what is sent again changes nothing, and a refusal is still the error, not yet its answer.
+            work = handle(request)
+            return await (_audited(request, await authenticate(request), work) if is_audited(request) else work)
 
         return strict
 

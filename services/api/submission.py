@@ -31,7 +31,7 @@ from neuromas.topology.graph import Topology
 _TOPOLOGY_ID: Final = "topo_"
 
 
-async def read_spec(service: Service, document: Document) -> CheckedRun:
+async def read_spec(service: Service, caller: Caller, document: Document) -> CheckedRun:
     """Return the run in a body after all checks.
 
     Raises:
@@ -48,7 +48,7 @@ async def read_spec(service: Service, document: Document) -> CheckedRun:
         check_graph(document["topology"], settings.max_graph_nodes, "topology.")
     spec = await asyncio.to_thread(parse_run_spec, document)
     check_built(spec.topology, settings.max_graph_nodes, "topology")
-    check_allowed(spec, settings)
+    check_allowed(spec, caller, settings)
     plans = () if spec.growth is None else spec.growth.plans
     modules = await read_modules(service, module_names(plans), "growth.plans")
     checked = await asyncio.to_thread(check, spec, modules, settings)

@@ -124,8 +124,40 @@ def test_the_audit_log_tells_who_did_what_and_who_was_refused(api: ApiServer) ->
         (other_id, "POST", f"/v1/runs/{run['id']}/cancel", 403, "missing_scope"),
     ]
     assert all(one["owner"] == one["key"] and one["request"].startswith("req_") for one in entries)
-    ask(api, "POST", f"/v1/runs/{'x' * 30_000}/cancel", other)
+    ask(api, "POST", f"/v1/runs/{'x' * 30_000}/cancel", other | {"idempotency-key": "once"})
     assert len(ask(api, "GET", "/v1/audit", admin).json()["data"][-1]["path"]) == 256
+
+
+def test_an_upload_is_named_by_its_key_its_project_and_admins(api: ApiServer) -> None:
+    id, mine = key(api)
+    _, rotated = api.store(lambda store: rotate_key(store, id, 3600))
+    (_, shared), (_, partner), (_, other) = key(api, project="p"), key(api, project="p"), key(api, project="q")
+    _, admin = key(api, "train", "admin")
+    lines = '{"question": "1+1", "answer": "2"}\n{"question": "1+2", "answer": "3"}\n'
+
+    def upload(headers: Headers) -> str:
+        answer = ask(api, "POST", "/v1/files", headers, {"name": "mine.jsonl", "content": lines})
+        return str(answer.raise_for_status().json()["path"])
+
+    def may_name(headers: Headers, path: str) -> bool:
+        test = ask(api, "POST", "/v1/files", headers, {"name": "test.jsonl", "content": lines.replace("1+", "2+")})
+        body = RUN | {"task": {"type": "file", "train": path, "test": test.json()["path"]}}
+        answer = ask(api, "POST", "/v1/runs", headers, body)
+        if answer.status_code != 202:
+            assert (answer.status_code, error_of(answer)["param"]) == (400, "task.train")
+            assert "allowed are files that this key, or its project, has uploaded" in error_of(answer)["message"]
+        return answer.status_code == 202
+
+    callers = [mine, {"authorization": f"Bearer {rotated}"}, shared, partner, other, admin]
+    own, of_project, others = upload(mine), upload(shared), upload(other)
+    assert len({own, of_project, others}) == 3
+    assert upload(partner) == of_project
+    assert [may_name(caller, own) for caller in callers] == [True, True, False, False, False, True]
+    assert [may_name(caller, of_project) for caller in callers] == [False, False, True, True, False, True]
+    outwards = Path(others).parents[3] / "project/q/../../key" / Path(own).relative_to(Path(own).parents[2])
+    assert [may_name(caller, str(outwards)) for caller in (mine, other)] == [True, False]
+    upload(other)  # the same content, but a file of its own
+    assert not may_name(other, own)
 
 
 def test_the_messages_between_nodes_need_the_scope_read(api: ApiServer) -> None:

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 
 from neuromas.services.api.allowed import check_allowed
+from neuromas.services.api.auth import Caller
 from neuromas.services.api.problems import ApiError
+from neuromas.services.records.key import Scope
 from neuromas.services.settings import Settings
 from neuromas.spec.parse import parse_run_spec
+
+CALLER = Caller("key_1", frozenset({Scope.TRAIN}), {})
 
 
 def faults(settings: Settings, **changes: Any) -> dict[str, str]:
     spec = parse_run_spec({"topology": {"chain": 2}, "task": {"type": "chain", "hops": 2}} | changes)
     try:
-        check_allowed(spec, settings)
+        check_allowed(spec, CALLER, settings)
     except ApiError as error:
         if (error.status, error.code) != (400, "unsupported"):
             raise

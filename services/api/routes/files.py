@@ -29,7 +29,7 @@ routes = router("files")
 async def create_file(caller: Trainer, service: Serviced, document: Body) -> Document:
     """Keep a file of examples in the data folder, for runs to name."""
     wish = parse_body(FileRequest, document, "the file")
-    return await asyncio.to_thread(keep_file, wish, service.settings)
+    return await asyncio.to_thread(keep_file, wish, caller, service.settings)
 
 
 @routes.post("/specs:read", response_model=TomlView, responses=errors(body=True), openapi_extra=takes("TomlRequest"))

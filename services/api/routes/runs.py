@@ -51,7 +51,7 @@ _PLANS: Final[dict[str, Any]] = {
 )
 async def submit_run(caller: Trainer, service: Serviced, request: Request, document: Body) -> RunRecord:
     """Queue a training run, after the checks of ``/v1/topologies:validate``."""
-    checked = await read_spec(service, document)
+    checked = await read_spec(service, caller, document)
     run = await submit(service, caller, fresh_id(request, "run"), checked.spec, None)
     await tell_state(service.store, run)
     return run
@@ -109,7 +109,7 @@ async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id:
     """Queue a new run that begins with a larger graph made of this run's checkpoint, its weights inherited."""
     parent = await service.store.get(RunRecord, run_id)
     check_owner(caller, parent)
-    growth = await plan_growth(service, parent, document)
+    growth = await plan_growth(service, caller, parent, document)
     run = await submit(service, caller, fresh_id(request, "run"), growth.checked.spec, growth.origin)
     await tell_state(service.store, run)
     return run
@@ -123,7 +123,7 @@ async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id:
 )
 async def validate_growth(caller: Reader, service: Serviced, run_id: RunId, document: Body) -> Document:
     """Check a growth, and say what the grown graph is and needs. Nothing is kept."""
-    growth = await plan_growth(service, await service.store.get(RunRecord, run_id), document)
+    growth = await plan_growth(service, caller, await service.store.get(RunRecord, run_id), document)
     return await asyncio.to_thread(report_growth, growth.grown, growth.checked, service.settings)
 
 

@@ -62,7 +62,7 @@ async def create_topology(caller: Trainer, service: Serviced, document: Body, re
 async def validate_topology(caller: Reader, service: Serviced, document: Body) -> Document:
     """Check a graph, or a whole run spec, and say what it is and needs. Nothing is kept."""
     if "topology" in document and not is_topology_document(document):
-        checked = await read_spec(service, document)
+        checked = await read_spec(service, caller, document)
         return await asyncio.to_thread(report, checked.spec.topology, checked, service.settings)
     topology = await _read(service, document)
     return await asyncio.to_thread(report, topology, None, service.settings)
