@@ -73,7 +73,8 @@ def watch(page: Page) -> None:
     """See the run go on until it has succeeded: curves, the text on the edge, the health of the nodes."""
     expect(page.get_by_text("live", exact=True)).to_be_visible()
     until_it_is(page, "succeeded")
-    for curve in ("Reward: each step .* at 4", "Entropy: first .* at 4; last .* at 4", "KL to the base: first .* at 4"):
+    nodes = "first .* at 4; last .* at 4"
+    for curve in ("Reward: .*each step .* at 4", f"Entropy: {nodes}", "KL to the base: first .* at 4"):
         expect(page.get_by_role("img", name=re.compile(curve))).to_be_visible()
     page.get_by_role("button", name="Rollout before").click()  # a chosen one stays, while the latest may change
     graph = page.get_by_role("group", name="graph of 2 nodes, output last")
