@@ -67,8 +67,9 @@ evidence: venv ## The README's tables: every arm for SEEDS (default "0 1 2"), wr
 docs: venv-dev ## Write docs/run-spec.md anew from the spec's docstrings
 	@$(BIN)/python scripts/spec_reference.py
 
-lock: venv-dev ## Write constraints.txt anew from .venv
+lock: venv-dev ## Write constraints.txt anew from .venv, and the images' lists with hashes
 	@$(BIN)/python scripts/closure.py lock > constraints.new && mv constraints.new constraints.txt
+	@$(BIN)/python scripts/hashes.py
 
 clean: ## Remove caches and run folders, keep .venv
 	@rm -rf $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

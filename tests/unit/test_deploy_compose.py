@@ -62,7 +62,10 @@ def test_everything_of_the_production_start_is_there() -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_pinned_watched_confined_and_comes_back(name: str) -> None:
     service = SERVICES[name]
-    assert is_pinned(service["image"])
+    assert is_pinned(with_defaults(service["image"]))
+    # A digest can take the place of a tag that others move.
+    assert name in OURS or VARIABLE.fullmatch(service["image"]), name
+    assert {"mem_limit", "pids_limit"} <= set(service)
     assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     assert service["restart"] == "unless-stopped"
     assert service["cap_drop"] == ["ALL"]
@@ -148,7 +151,16 @@ def test_an_image_is_pinned_built_in_stages_and_runs_as_nobody_special(path: Pat
     final = lines[lines.index("FROM ${PYTHON}") :]
     assert [line for line in final if line.startswith("USER")] == ["USER 10001:10001"]
     assert any(line.startswith("HEALTHCHECK") for line in final)
-    assert "-c constraints.txt" in text
+    for build in (service["build"] for service in SERVICES.values() if "build" in service):
+        assert with_defaults(build["args"]["PYTHON"]) == base
+        assert VARIABLE.fullmatch(build["args"]["PYTHON"])
+    installs = re.findall(r"pip (install [^&\n]+)", text.replace("\\\n", ""))
+    listed, project = (" ".join(command.split()) for command in installs)
+    assert "--require-hashes" in listed
+    assert "--no-deps --only-binary=:all:" in listed
+    assert listed.endswith(f"-r deploy/{path.parent.name}/requirements.txt")
+    # What the list leaves to the profile is bounded; the API's list leaves nothing.
+    assert "-c constraints.txt" in project if path.parent.name == "worker" else "--no-deps" in project
     (extras,) = re.findall(r'"\.\[([^\]]+)\]"', text)
     offered = set(PROJECT["optional-dependencies"])
     assert {"gpu" if extra == "${PROFILE}" else extra for extra in extras.split(",")} <= offered
@@ -159,5 +171,7 @@ def test_an_image_gets_the_source_and_nothing_else() -> None:
     rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     kept = {rule[1:] for rule in rules if rule.startswith("!")}
     assert rules[1] == "*"
-    assert kept == {"LICENSE", "README.md", "constraints.txt", "examples", "pyproject.toml", "neuromas", "services"}
+    lists = {f"deploy/{path.parent.name}/requirements.txt" for path in DOCKERFILES}
+    sources = {"LICENSE", "README.md", "constraints.txt", "examples", "pyproject.toml", "neuromas", "services"}
+    assert kept == sources | lists
     assert all((ROOT / name).exists() for name in kept)

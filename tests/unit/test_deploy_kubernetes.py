@@ -14,7 +14,17 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from deploy_files import DEPLOY, ROOT, SECRET, documents, images, is_pinned, pinned_version, unknown_settings
+from deploy_files import (
+    DEPLOY,
+    ROOT,
+    SECRET,
+    documents,
+    images,
+    is_pinned,
+    pinned_version,
+    unknown_settings,
+    with_defaults,
+)
 
 from neuromas.errors import SpecError
 from neuromas.services.runs.declared import parse
@@ -167,10 +177,28 @@ def test_nothing_is_let_through_but_what_is_needed() -> None:
         (api, redis, 6379), (supervisor, redis, 6379), (ray, redis, 6379),
         (api, ray, 8000), (supervisor, ray, 8265), (ray, ray, 8000), (ray, ray, 8265), (ray, ray, 6379),
     }  # fmt: skip
-    names = (api, supervisor, ray, redis)
+    serve = "neuromas-serve"
+    names = (api, supervisor, ray, redis, serve)
     ports = (6379, 8000, 8265, 8080, 10001, 52365)
     found = {(a, b, port) for a in names for b in names for port in ports if reaches(a, b, port)}
-    assert found == needed | {(ray, ray, port) for port in ports}
+    within = {(nodes, nodes, port) for nodes in (ray, serve) for port in ports}
+    assert found == needed | within
+
+
+def test_kuberay_reaches_the_head_of_every_cluster() -> None:
+    for cluster in ray_clusters():
+        labels = cluster["headGroupSpec"]["template"]["metadata"]["labels"]
+        rules = [
+            rule
+            for policy in policies()
+            if policy["spec"]["podSelector"].get("matchLabels", {}).items() <= labels.items()
+            for rule in policy["spec"].get("ingress", ())
+        ]
+        operator = {
+            "namespaceSelector": {},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}},
+        }
+        assert any(operator in rule.get("from", ()) and {"port": 8265} in rule["ports"] for rule in rules), labels
 
 
 def test_the_namespace_takes_restricted_pods_only() -> None:
@@ -196,7 +224,7 @@ def test_every_file_is_applied_or_named_as_an_alternative() -> None:
 def test_images_are_pinned_and_those_of_the_compose_file() -> None:
     (compose,) = documents(ROOT / "docker-compose.yml")
     (ray,) = documents(DEPLOY / "ray" / "cluster.yaml")
-    known = set(images(compose))
+    known = set(map(with_defaults, images(compose)))
     used = {image for item in MANIFESTS for image in images(item)} | set(images(ray))
     assert used <= known
     assert all(map(is_pinned, used))
