@@ -11,7 +11,7 @@ from typing import Any
 
 from neuromas.errors import SpecError
 from neuromas.journal import lines as journal
-from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, ROLLOUTS_FILE, SPEC_FILE
+from neuromas.journal.folder import ANALYSIS_FILE, EVENTS_FILE, METRICS_FILE, RESULT_FILE, ROLLOUTS_FILE, SPEC_FILE
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 
@@ -69,6 +69,11 @@ class RunData:
     def name(self) -> str:
         """Name of the run or comparison."""
         return str(self.spec.get("name") or self.comparison.get("name") or self.folder.name)
+
+    @cached_property
+    def analysis(self) -> Document:
+        """What ``neuromas analyze`` found last; empty before it was asked."""
+        return _document(self.folder / ANALYSIS_FILE)
 
     @cached_property
     def stages(self) -> tuple[StageData, ...]:

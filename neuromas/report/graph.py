@@ -32,11 +32,15 @@ def graph(data: RunData, title: str = "The graph") -> Markup:
             "label": f"graph of {len(topology.nodes)} nodes, output {topology.output}",
             "captions": captions,
             "shades": shades,
+            "weights": _costs(data),
         },
     )
-    note = None
+    notes = []
     if any(role.get("said") for role in roles.values()):
-        note = "Under each node what its greedy messages state most often on held-out examples, and how often they do."
+        notes.append("Under each node what its greedy messages state most often on held-out examples, and how often.")
+    if data.analysis.get("edges"):
+        notes.append("The thicker an edge, the more accuracy it costs to silence it.")
+    note = " ".join(notes) or None
     return section(title, drawing, _role_table(topology, roles), note=note, wide=True)
 
 
@@ -69,6 +73,11 @@ def _stated(roles: Mapping[str, Document]) -> tuple[dict[str, str], dict[str, fl
     return {node: _caption(role) for node, role in said.items()}, {
         node: _top(role)["share"] for node, role in said.items()
     }
+
+
+def _costs(data: RunData) -> dict[str, float]:
+    """Return what it costs to silence each edge, as a share of all questions: "sender -> reader" -> 0 to 1."""
+    return {entry["change"]: max(0.0, -entry["effect"]["gain"]) for entry in data.analysis.get("edges", ())}
 
 
 def _caption(role: Document) -> str:

@@ -65,6 +65,7 @@ def _run_parts(data: RunData) -> list[Markup]:
         sections.learning(data),
         graph.graph(data),
         sections.growth(data),
+        sections.worth(data),
         graph.examples(data),
         sections.nodes(data),
         sections.accuracy(data),

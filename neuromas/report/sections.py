@@ -14,6 +14,7 @@ from neuromas.report.markup import Child, Markup, element, join
 from neuromas.report.numbers import change, count, duration, percent, proportion
 
 _COSTS = ("nodes", "calls_per_answer", "trainable_parameters", "rollouts", "calls", "tokens")
+_CHANGES = {"cut": "cut off", "shuffled": "of another question", "untrained": "by the bare base"}
 _UNTRAINED = {"greedy": "untrained", "sampled": "untrained_sampled"}
 
 
@@ -159,6 +160,33 @@ def runs(data: RunData) -> Markup:
         for run in arm["runs"]
     ]
     return section("Runs", table(("run", "group", "steps", "time"), rows, numeric=2))
+
+
+def worth(data: RunData) -> Markup:
+    """Return what each message and each edge is worth, where the graph was analysed."""
+    found = data.analysis
+    changes = [
+        (node["node"], f"its message {_CHANGES.get(kind, kind)}", entry)
+        for node in found.get("nodes", ())
+        for kind, entry in node["changes"].items()
+    ]
+    changes += [(entry["change"], "the reader gets nothing", entry) for entry in found.get("edges", ())]
+    rows = [
+        (
+            where,
+            what,
+            percent(entry["accuracy"]),
+            change(entry["effect"]["gain"]),
+            f"{change(entry['effect']['low'])} to {change(entry['effect']['high'])}",
+            f"{entry['effect']['p_value']:.2g}",
+        )
+        for where, what, entry in changes
+    ]
+    head = ("node or edge", "changed", "accuracy", "points", "95 % interval", "p")
+    note = (
+        f"Greedy answers to {found.get('examples')} test questions with one thing changed, beside the graph as it is. "
+    )
+    return section("What each message is worth", table(head, rows, numeric=2), note=note + "By neuromas analyze.")
 
 
 def cost(data: RunData) -> Markup:

@@ -188,6 +188,20 @@ def test_a_graph_too_large_to_look_at_is_drawn_by_layers(tmp_path: Path) -> None
     begun = StageStarted(
         stage=0, name="big", topology=chain(1000).to_document(), level=2, steps=1, trainable_parameters=1
     )
-    (drawn,) = re.findall(r'\{"topology":.*?"shades":\{\}\}', read(make_run(tmp_path / "run", [begun])).drawn)
+    (drawn,) = re.findall(r'\{"topology":.*?"weights":\{\}\}', read(make_run(tmp_path / "run", [begun])).drawn)
     assert len(json.loads(drawn)["topology"]["nodes"]) <= 41
     assert json.loads(drawn)["label"] == "graph of 1000 nodes, output n1000"
+
+
+def test_an_analysis_is_told_by_node_and_edge_and_makes_edges_thick(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", stage(0, 2, 4))
+    assert "What each message is worth" not in read(folder).text
+    effect = {"gain": -0.25, "low": -0.5, "high": 0.0, "p_value": 0.0625, "wins": 0, "losses": 4}
+    entry = {"change": "n1 -> n2", "accuracy": 0.5, "effect": effect}
+    nodes = [{"node": "n1", "changes": {"cut": entry | {"change": "n1"}}}, {"node": "n2", "changes": {}}]
+    RunFolder(folder).write_json("analysis.json", {"examples": 16, "nodes": nodes, "edges": [entry]})
+    text = read(folder).text.partition("What each message is worth")[2]
+    assert "Greedy answers to 16 test questions" in text
+    assert "n1its message cut off50.0 %-25.0-50.0 to +0.00.062" in text
+    assert "n1 -> n2the reader gets nothing50.0 %" in text
+    assert '"weights":{"n1 -> n2":0.25}' in write_report(folder).read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ const PLACES = [0.5, 0.36, 0.64, 0.24, 0.76];
  * Return the drawing of a topology document as an SVG element.
  *
  * `captions`: node -> short text under its name. `shades`: node -> 0 to 1, how strongly it is filled. `kinds`: node ->
- * a class, such as "bad". `texts`: node -> what it said, shown on each of its edges. `onSelect(node)`: nodes become
+ * a class, such as "bad". `weights`: "sender -> reader" -> 0 to 1, how thick the edge is. `texts`: node -> what it said, shown on each of its edges. `onSelect(node)`: nodes become
  * buttons; `selected` is the one that is chosen.
  */
 export function drawGraph(topology, options = {}) {
@@ -76,7 +76,7 @@ function edgesOf(topology, plan, frame) {
   });
 }
 
-function drawEdge({ source, target, stretches }, arrow, { texts = {}, selected }) {
+function drawEdge({ source, target, stretches }, arrow, { texts = {}, weights = {}, selected }) {
   const path = stretches.map(({ x1, y1, x2, y2 }, index) => {
     const bend = (x1 + x2) / 2;
     const start = index ? `H${x1.toFixed(1)}` : `M${x1.toFixed(1)} ${y1.toFixed(1)}`;
@@ -84,7 +84,9 @@ function drawEdge({ source, target, stretches }, arrow, { texts = {}, selected }
   }).join("");
   const said = texts[source] === undefined ? "" : `: ${texts[source]}`;
   const isChosen = selected === source || selected === target;
-  return svg("path", { d: path, class: isChosen ? "edge chosen" : "edge", "marker-end": `url(#${arrow})` },
+  const weight = weights[`${source} -> ${target}`];
+  const vars = weight === undefined ? {} : { "stroke-width": `${(0.8 + 5 * Math.min(weight, 1)).toFixed(2)}px` };
+  return svg("path", { d: path, class: isChosen ? "edge chosen" : "edge", "marker-end": `url(#${arrow})`, vars },
     svg("title", {}, `${source} to ${target}${said}`));
 }
 
