@@ -75,8 +75,9 @@ def _advantages(groups: Sequence[Group], nodes: tuple[str, ...]) -> Any:
 def _calls(groups: Sequence[Group], seats: Seats, adapter: int) -> Iterator[Told]:
     """Yield the calls of an adapter, those of groups with a signal first."""
     rows = call_rows(groups, seats.nodes)
-    advantages = rows.per_row(_advantages(groups, seats.nodes)).astype(np.float64)
-    order = np.argsort(~groups_with_signal(_advantages(groups, seats.nodes))[rows.group_of_row], kind="stable")
+    by_rollout = _advantages(groups, seats.nodes)
+    advantages = rows.per_row(by_rollout).astype(np.float64)
+    order = np.argsort(~groups_with_signal(by_rollout)[rows.group_of_row], kind="stable")
     for row in order.tolist():
         call, node = rows.calls[row], int(rows.node_of_row[row])
         if call is not None and seats.adapters[node] == adapter:

@@ -172,7 +172,7 @@ class FileTask(Task):
             return pool[index]
         turn, place = divmod(index, len(pool))
         chosen = max(self._train) if level is None else level
-        example = pool[_shuffled(len(pool), f"file/{self.seed}/{chosen}/{turn}")[place]]
+        example = pool[shuffled(len(pool), f"file/{self.seed}/{chosen}/{turn}")[place]]
         # Every pass has ids of its own: ids seed the sampling, and one step may see two passes.
         return Example(f"{example.id}/pass{turn}", example.prompt, example.answer, example.level, example.info)
 
@@ -252,7 +252,8 @@ def _listed(example: Example, key: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def _shuffled(size: int, seed: str) -> tuple[int, ...]:
+def shuffled(size: int, seed: str) -> tuple[int, ...]:
+    """Return the numbers below ``size`` in the order that a seed draws."""
     return tuple(Random(seed).sample(range(size), size))
 
 

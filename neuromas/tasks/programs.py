@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from random import Random
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
@@ -15,6 +14,7 @@ from pydantic import Field, model_validator
 from neuromas.errors import TaskError
 from neuromas.schema.bounds import Reference
 from neuromas.tasks.base import Example, Score, Split, Task
+from neuromas.tasks.file import shuffled
 from neuromas.tasks.rows import Row, read_rows
 from neuromas.tasks.sandbox.check import Limits, check, require
 from neuromas.tasks.spec import TaskSpec
@@ -120,7 +120,7 @@ class ProgramsTask(Task):
                 raise TaskError(f"programs: got test example {index}, the file has {len(pool)}")
             return pool[index]
         turn, place = divmod(index, len(pool))
-        example = pool[_shuffled(len(pool), f"programs/{self.seed}/{turn}")[place]]
+        example = pool[shuffled(len(pool), f"programs/{self.seed}/{turn}")[place]]
         return Example(f"{example.id}/{turn}", example.prompt, example.answer, None, example.info)
 
     def size(self, split: Split, level: int | None = None) -> int | None:
@@ -192,11 +192,6 @@ def program_in(text: str, question: str, function: str) -> str:
             break
         body.append(line)
     return question.rstrip("\n") + "\n" + "\n".join(body) + "\n"
-
-
-@lru_cache(maxsize=64)
-def _shuffled(size: int, seed: str) -> tuple[int, ...]:
-    return tuple(Random(seed).sample(range(size), size))
 
 
 def _read_file(split: Split, name: str) -> tuple[Example, ...]:
