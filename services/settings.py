@@ -89,6 +89,8 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     """Largest body of a request, bytes."""
+    max_upload_bytes: int = Field(default=2**28, ge=1024)
+    """Bytes that the uploaded files of one owner, a key or a project, take together."""
     max_spec_bytes: int = Field(default=2**20, ge=1024)
     """Largest run spec or topology as JSON, bytes."""
     max_graph_nodes: int = Field(default=1024, ge=1, le=MAX_NODES)

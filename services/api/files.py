@@ -19,8 +19,6 @@ from neuromas.services.records.key import Scope
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
 
-MAX_TOTAL_BYTES: Final = 2**30
-"""All files together."""
 _ID_LENGTH: Final = 24
 
 
@@ -38,17 +36,27 @@ def usable_folder(caller: Caller, settings: Settings) -> Path:
 def keep_file(wish: FileRequest, caller: Caller, settings: Settings) -> Document:
     """Write a file and return what is known of it; the same content under the same name is one file of the caller's.
 
+    Nothing else may add to the caller's files meanwhile.
+
     Raises:
-        ApiError: a line is no JSON object, or the files together take too much room.
+        ApiError: a line is no JSON object (422), or the caller's files would take more than ``max_upload_bytes`` (413).
     """
     content = wish.content.encode()
     examples = _count(wish.content)
-    folder = own_folder(caller, settings) / hashlib.sha256(content).hexdigest()[:_ID_LENGTH]
+    own = own_folder(caller, settings)
+    folder = own / hashlib.sha256(content).hexdigest()[:_ID_LENGTH]
     path = folder / wish.name
     if not path.exists():
-        taken = sum(file.stat().st_size for file in settings.uploads_dir.rglob("*") if file.is_file())
-        if taken + len(content) > MAX_TOTAL_BYTES:
-            message = f"the files take {taken} bytes; allowed are {MAX_TOTAL_BYTES} ({settings.uploads_dir})"
+        taken, allowed = (
+            sum(file.stat().st_size for file in own.rglob("*") if file.is_file()),
+            settings.max_upload_bytes,
+        )
+        if taken + len(content) > allowed:
+            whose = "this key" if caller.project is None else f"the project {caller.project}"
+            message = (
+                f"the files of {whose} take {taken} bytes and this one {len(content)}; allowed are {allowed} together "
+                "(max_upload_bytes in the settings)"
+            )
             raise ApiError(413, "too_much_kept", message, param="content")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         journal.write_whole(path, content)

@@ -58,25 +58,36 @@ async def room_for(quota: Quota, service: Service, caller: Caller, id: str) -> A
     if not allowed:
         yield
         return
-    store, lease = service.store, f"submit/{quota.kind.noun}/{caller.id}"
-    await _acquire(store, lease, id)
-    try:
-        found = await _unfinished(store, quota, caller, id)
+    async with alone(service.store, f"submit/{quota.kind.noun}/{caller.id}", id):
+        found = await _unfinished(service.store, quota, caller, id)
         if found >= allowed:
             what = f"{quota.kind.noun}s"
             message = f"{found} {what} are unfinished; this key may have {allowed} ({quota.name})"
             raise busy(f"too_many_{what}", message, _FULL_AGAIN_S)
         yield
-    finally:
-        await store.release(lease, id)
 
 
-async def _acquire(store: Store, lease: str, id: str) -> None:
+@asynccontextmanager
+async def alone(store: Store, lease: str, id: str) -> AsyncIterator[None]:
+    """Count and add inside the block, while nobody else who takes the lease does.
+
+    Args:
+        store: has the lease.
+        lease: what is counted, and whose.
+        id: of who holds the lease meanwhile.
+
+    Raises:
+        ApiError: others hold it for too long (429).
+    """
     deadline = asyncio.get_running_loop().time() + _COUNTING_S
     while not await store.acquire(lease, id, _COUNTING_S):
         if asyncio.get_running_loop().time() > deadline:
             raise busy("too_many_requests", "other submissions of this key are under way", 1)
         await asyncio.sleep(0.02)
+    try:
+        yield
+    finally:
+        await store.release(lease, id)
 
 
 async def _unfinished(store: Store, quota: Quota, caller: Caller, id: str) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from api_server import RUN, ApiServer, error_of, running_api
 
 import neuromas
-from neuromas.services.api import files
+from neuromas.services.keys import make_key
 from neuromas.services.settings import Settings
 
 ROOT = Path(neuromas.__file__).parents[1]
@@ -50,15 +52,39 @@ def test_a_file_that_is_no_examples_is_refused_with_the_line(api: ApiServer) -> 
     assert "line 4: got 'three'; expected one JSON object a line" in error_of(answer)["message"]
 
 
-def test_a_file_is_as_large_as_a_body_may_be_and_all_have_a_bound(
-    api: ApiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_as_large_as_a_body_may_be(api: ApiServer) -> None:
     large = {"name": "mine.jsonl", "content": LINES * (api.settings.max_body_bytes // len(LINES) + 1)}
     assert api.client.post("/v1/files", json=large).status_code == 413
-    monkeypatch.setattr(files, "MAX_TOTAL_BYTES", len(LINES))
-    assert api.client.post("/v1/files", json={"name": "one.jsonl", "content": LINES}).status_code == 201
-    again = api.client.post("/v1/files", json={"name": "two.jsonl", "content": LINES + LINES})
-    assert (again.status_code, error_of(again)["code"]) == (413, "too_much_kept")
+
+
+@pytest.mark.parametrize(("project", "whose"), [(None, "this key"), ("sums", "the project sums")])
+def test_the_files_of_one_owner_have_a_bound_that_others_do_not_share(
+    tmp_path: Path, project: str | None, whose: str
+) -> None:
+    content = '{"question": "1+1", "answer": "2"}\n' * 16  # 560 bytes
+    settings = Settings(data_dir=tmp_path / "data", port=0, auth="keys", max_upload_bytes=1200)
+    with running_api(settings) as api:
+
+        def uploader(project: str | None) -> Callable[[str], httpx.Response]:
+            _, text = api.store(lambda store: make_key(store, "test", ("train",), project=project))
+            headers = {"authorization": f"Bearer {text}"}
+            return lambda name: api.client.post("/v1/files", json={"name": name, "content": content}, headers=headers)
+
+        mine, others = uploader(project), uploader(None)
+        assert [mine(name).status_code for name in ("one.jsonl", "two.jsonl", "two.jsonl")] == [201, 201, 201]
+        refused = mine("three.jsonl")
+        message = f"the files of {whose} take 1120 bytes and this one 560; allowed are 1200 together"
+        assert (refused.status_code, error_of(refused)["code"]) == (413, "too_much_kept")
+        assert message in error_of(refused)["message"]
+        assert others("three.jsonl").status_code == 201
+
+
+def test_files_that_come_at_once_keep_the_bound(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", port=0, max_upload_bytes=1200)
+    bodies = [{"name": f"{place}.jsonl", "content": f'{{"a": {place}}}\n' * 50} for place in range(8)]  # 450 bytes
+    with running_api(settings) as api, ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda body: api.client.post("/v1/files", json=body).status_code, bodies))
+    assert sorted(statuses) == [201, 201, *[413] * 6]
 
 
 def test_what_may_not_be_named_says_which_setting_would_allow_it(api: ApiServer, tmp_path: Path) -> None:

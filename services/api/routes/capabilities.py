@@ -60,8 +60,9 @@ def _tasks(service: Service) -> list[str]:
 def _limits(service: Service) -> dict[str, Any]:
     settings = service.settings
     names = (
-        "max_body_bytes", "max_spec_bytes", "max_graph_nodes", "max_followers", "max_queued_runs",
-        "max_queued_evaluations", "requests_per_minute", "max_running", "serving_max_replicas", "chat_timeout_s",
+        "max_body_bytes", "max_upload_bytes", "max_spec_bytes", "max_graph_nodes", "max_followers",
+        "max_queued_runs", "max_queued_evaluations", "requests_per_minute", "max_running", "serving_max_replicas",
+        "chat_timeout_s",
     )  # fmt: skip
     own = {"max_graph_edges": MAX_EDGES, "max_page": MAX_PAGE, "max_wait_s": MAX_WAIT_S}
     return {name: getattr(settings, name) for name in names} | own

@@ -13,6 +13,7 @@ class Limits(View):
     """What a request may be at most."""
 
     max_body_bytes: int
+    max_upload_bytes: int
     max_spec_bytes: int
     max_graph_nodes: int
     max_graph_edges: int
