@@ -10,7 +10,6 @@ from typing import Any
 
 from neuromas.errors import BaseModelError
 
-SHIPPED = Path(__file__).parent / "tiny"
 CARD_FILE = "neuromas.json"
 WEIGHTS_FILE = "model.safetensors"
 

@@ -19,7 +19,6 @@ from neuromas.errors import BaseModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-SUFFIX = ".gguf"
 _TOKENIZERS = {"llama": {"default"}, "gpt2": {"default", "gpt-2", "smollm", "llama-bpe", "qwen2"}}
 """Kinds of tokenizers (tokenizer.ggml.model), and for each how it may cut text first (tokenizer.ggml.pre)."""
 _DIGIT_BY_DIGIT = {"smollm"}

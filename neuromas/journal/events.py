@@ -140,18 +140,6 @@ class StageEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grown(Event):
-    """The graph has changed between two stages; ``plan`` is the growth plan as a document."""
-
-    type: ClassVar[str] = "grown"
-    stage: int
-    plan: Mapping[str, Any]
-    parent_hash: str
-    child_hash: str
-    new_nodes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice(Event):
     """Something a person should know: a growth, a dead worker, an unusual metric.
 

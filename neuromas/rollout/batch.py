@@ -69,8 +69,3 @@ class RolloutBatch:
         for entry in self.substitutions:
             if entry.sender not in self.topology.predecessors(entry.reader):
                 raise RolloutError(f"a message is replaced on {entry.sender} -> {entry.reader}, which is not an edge")
-
-    @property
-    def num_calls(self) -> int:
-        """Engine calls when nothing fails."""
-        return len(self.examples) * self.group_size * len(self.topology.nodes)

@@ -42,15 +42,6 @@ def _hash63(*parts: int | str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") & _SEED_MASK
 
 
-def run_dataflow(engine: Engine, renderer: Renderer, task: Task, batch: RolloutBatch) -> list[Group]:
-    """Return the Groups of ``batch``, one per example, in the order of its examples.
-
-    A call that fails ends its rollout, which keeps the calls made so far, reward 0 and the reason. Whatever else
-    stops the work (an interrupt, a crash of the engine) takes the unfinished calls out of the engine again.
-    """
-    return Dataflow(engine, renderer).run(task, batch)
-
-
 class Dataflow:
     """Passes through graphs on one engine: added at any time, advanced one engine step at a time."""
 
@@ -85,7 +76,11 @@ class Dataflow:
         return bool(self._passes or self._scoring)
 
     def run(self, task: Task, batch: RolloutBatch) -> list[Group]:
-        """Return the Groups of ``batch``; see ``run_dataflow``. Nothing else may be under way."""
+        """Return the Groups of ``batch``, one per example, in the order of its examples. Nothing else may be under way.
+
+        A call that fails ends its rollout, which keeps the calls made so far, reward 0 and the reason. Whatever else
+        stops the work (an interrupt, a crash of the engine) takes the unfinished calls out of the engine again.
+        """
         first = self.add(task, batch)
         rollouts: dict[int, Rollout] = {}
         try:

@@ -49,11 +49,6 @@ class Scorer:
         """
         return self._threads.submit(self._score, task.scoring_timeout_s or LOADING_S, packed, example, text)
 
-    @property
-    def process_ids(self) -> list[int]:
-        """Ids of the processes that have started."""
-        return [child.pid for child in self._children if child.pid is not None]
-
     def close(self) -> None:
         """End the processes. Safe to call twice."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -94,10 +89,6 @@ class _Child:
         self._loaded = b""
         self._starting = Lock()
         self._is_closed = False
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
 
     def score(self, timeout_s: float, packed: bytes, example: Example, text: str) -> Score:
         if self._process is None or self._process.poll() is not None:

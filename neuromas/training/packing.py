@@ -168,12 +168,6 @@ def build_forest(sequences: Sequence[tuple[int, ...]], trees: Ints) -> Forest:
     )
 
 
-def attention_allowed(ends: Ints) -> NDArray[np.bool_]:
-    """Return which place may attend to which, shape (rows, places, places): itself and its ancestors."""
-    places = np.arange(ends.shape[1])
-    return np.asarray((places[None, None, :] <= places[None, :, None]) & (places[None, :, None] < ends[:, None, :]))
-
-
 def split_lengths(lengths: Ints, overhead: int = FORWARD_OVERHEAD_TOKENS, most: int = MAX_BUCKETS) -> list[Ints]:
     """Return the rows' indices in buckets that minimise padded tokens plus ``overhead`` per bucket.
 

@@ -51,13 +51,7 @@ async def read_document(request: Request) -> Document:
     return document
 
 
-async def read_optional_document(request: Request) -> Document:
-    """Return the JSON object in a body that may be left out; see ``read_document``."""
-    return await read_document(request) if await request.body() else {}
-
-
 Body = Annotated[Document, Depends(read_document)]
-OptionalBody = Annotated[Document, Depends(read_optional_document)]
 
 
 def parse_json(raw: bytes) -> object:

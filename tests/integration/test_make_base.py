@@ -9,17 +9,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from neuromas.base.card import SHIPPED, BaseCard
+from neuromas.base.card import BaseCard
 from neuromas.base.curriculum import draw_row
 from neuromas.base.pack import pack_rows
 from neuromas.base.pretrain import Progress, learning_rate, make_base, new_model, packed_loss
 from neuromas.base.recipe import Architecture, Recipe
+from neuromas.base.resolve import resolve_base
 from neuromas.base.skills import Probe, measure_endings, measure_skill
 from neuromas.base.symbols import build_tokenizer, symbols
 from neuromas.cli.main import main
 from neuromas.errors import BaseModelError
 from neuromas.tasks.chain import ChainTask
 from neuromas.tasks.tree import TreeTask
+
+SHIPPED = resolve_base("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +142,8 @@ def test_an_altered_base_is_refused(smoke: tuple[Path, BaseCard, list[Progress]]
 
 def test_reading_a_card_loads_no_torch() -> None:
     code = (
-        "import sys; from neuromas.base.card import SHIPPED, BaseCard; BaseCard.read(SHIPPED).verify(SHIPPED); "
+        "import sys; from neuromas.base.card import BaseCard; from neuromas.base.resolve import resolve_base; "
+        "folder = resolve_base('tiny'); BaseCard.read(folder).verify(folder); "
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=SHIPPED.parents[2])

@@ -18,7 +18,7 @@ from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.linears import linear_shapes
 from neuromas.rollout.batch import RolloutBatch
-from neuromas.rollout.dataflow import run_dataflow
+from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Provenance
 from neuromas.serving.app import make_app
@@ -94,7 +94,7 @@ def world(small_base: Path) -> Iterator[World]:
             engine.publish({refs[adapter]: lora for adapter, lora in loras.items()})
             where = Provenance("training", 0, 0)
             batch = RolloutBatch(topology, tuple(QUESTIONS), 1, refs, SAMPLING, True, 0, where)
-            groups = run_dataflow(engine, renderer, TASK, batch)
+            groups = Dataflow(engine, renderer).run(TASK, batch)
             expected[name].append({group.example.prompt: group.rollouts[0].answer for group in groups})
             engine.publish({}, retire=list(refs.values()))
     server = GraphServer(lambda: engine)

@@ -3,10 +3,10 @@ from random import Random
 
 import pytest
 
-from neuromas.base.card import SHIPPED
 from neuromas.base.curriculum import Branch, Lesson, Mixture, draw_row, prompt_symbols, question_symbols, surface
 from neuromas.base.practice import draw_practice
 from neuromas.base.recipe import Recipe
+from neuromas.base.resolve import resolve_base
 from neuromas.base.symbols import symbols
 from neuromas.rollout.prompt import make_renderer
 from neuromas.spec.parts import PromptSpec
@@ -23,7 +23,7 @@ def stated(branch: Branch) -> dict[str, int]:
 
 def test_practice_prompts_are_those_of_the_compact_renderer() -> None:
     example = ChainTask(5).example("train", 0)
-    rendered = make_renderer(PromptSpec(), SHIPPED).render(
+    rendered = make_renderer(PromptSpec(), resolve_base("tiny")).render(
         layered([2]), "n3", example, [("n1", "so A= 3 ."), ("n2", "B= 1")]
     )
     practised = question_symbols(example.prompt) + prompt_symbols((2, 1), [((1, 1), "so A= 3 ."), ((1, 2), "B= 1")])

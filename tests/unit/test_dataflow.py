@@ -11,7 +11,7 @@ from neuromas.base.symbols import symbols
 from neuromas.engines.scripted import ScriptedEngine
 from neuromas.errors import EngineError, RolloutError
 from neuromas.rollout.batch import Substitution
-from neuromas.rollout.dataflow import Dataflow, call_seed, rollout_seed, run_dataflow
+from neuromas.rollout.dataflow import Dataflow, call_seed, rollout_seed
 from neuromas.rollout.engine import EngineCall, EngineResult
 from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Provenance
@@ -43,7 +43,7 @@ def test_seeds_are_the_same_on_every_machine() -> None:
 def test_a_node_reads_the_messages_of_its_predecessors(renderer: Renderer) -> None:
     answers = {"slow": "1", "fast": "2", "next": "3", "out": "so 4"}
     engine = ScriptedEngine(lambda call: tokens(answers[node_of(call)]))
-    (group,) = run_dataflow(engine, renderer, TASK, make_batch(FORK))
+    (group,) = Dataflow(engine, renderer).run(TASK, make_batch(FORK))
     (rollout,) = group.rollouts
     out = rollout.calls[-1]
     read = " ".join(symbols()[token_id] for token_id in out.prompt_token_ids)
@@ -57,7 +57,7 @@ def test_a_node_reads_the_messages_of_its_predecessors(renderer: Renderer) -> No
 
 def test_a_fast_branch_runs_ahead_of_a_slow_one(renderer: Renderer) -> None:
     engine = ScriptedEngine(say("7"), delay=lambda call: 5 if node_of(call) == "slow" else 1)
-    run_dataflow(engine, renderer, TASK, make_batch(FORK))
+    Dataflow(engine, renderer).run(TASK, make_batch(FORK))
     assert [(step, node_of(call)) for step, call in engine.history] == [
         (0, "slow"),
         (0, "fast"),
@@ -68,14 +68,14 @@ def test_a_fast_branch_runs_ahead_of_a_slow_one(renderer: Renderer) -> None:
 
 def test_a_slow_rollout_holds_no_other_back(renderer: Renderer) -> None:
     engine = ScriptedEngine(say("7"), delay=lambda call: 9 if call.id == "0.n1" else 1)
-    run_dataflow(engine, renderer, TASK, make_batch(chain(3), group_size=2))
+    Dataflow(engine, renderer).run(TASK, make_batch(chain(3), group_size=2))
     submitted = {call.id: step for step, call in engine.history}
     assert submitted == {"0.n1": 0, "1.n1": 0, "1.n2": 1, "1.n3": 2, "0.n2": 9, "0.n3": 10}
 
 
 def test_calls_ready_together_enter_node_by_node(renderer: Renderer) -> None:
     engine = ScriptedEngine(say("7"))
-    run_dataflow(engine, renderer, TASK, make_batch(layered([2]), examples=2, group_size=2))
+    Dataflow(engine, renderer).run(TASK, make_batch(layered([2]), examples=2, group_size=2))
     assert [node_of(call) for _, call in engine.history] == ["n1"] * 4 + ["n2"] * 4 + ["n3"] * 4
 
 
@@ -83,7 +83,7 @@ def test_groups_are_complete_in_order_and_scored_once_each(renderer: Renderer) -
     batch = make_batch(chain(2), examples=3, group_size=4)
     right = batch.examples[1].answer
     engine = ScriptedEngine(say(right), delay=lambda call: 1 + hash(call.prompt_token_ids) % 3)
-    groups = run_dataflow(engine, renderer, TASK, batch)
+    groups = Dataflow(engine, renderer).run(TASK, batch)
     assert [group.example for group in groups] == list(batch.examples)
     for group in groups:
         assert [rollout.index for rollout in group.rollouts] == [0, 1, 2, 3]
@@ -96,11 +96,11 @@ def test_groups_are_complete_in_order_and_scored_once_each(renderer: Renderer) -
 def test_every_call_has_its_own_seed_whatever_shares_the_batch(renderer: Renderer) -> None:
     whole = ScriptedEngine(say("7"))
     batch = make_batch(layered([2]), examples=3, group_size=2)
-    run_dataflow(whole, renderer, TASK, batch)
+    Dataflow(whole, renderer).run(TASK, batch)
     seeds = [call.sampling.seed for _, call in whole.history]
-    assert len(set(seeds)) == len(seeds) == batch.num_calls == 18
+    assert len(set(seeds)) == len(seeds) == 18
     part = ScriptedEngine(say("7"))
-    run_dataflow(part, renderer, TASK, replace(batch, examples=batch.examples[2:]))
+    Dataflow(part, renderer).run(TASK, replace(batch, examples=batch.examples[2:]))
     assert {call.sampling.seed for _, call in part.history} == {
         call.sampling.seed for _, call in whole.history if call.id.startswith(("4.", "5."))
     }
@@ -112,9 +112,8 @@ def test_settings_of_a_node_override_those_of_the_run(renderer: Renderer) -> Non
     engine = ScriptedEngine(say("7"))
     engine.publish({ref: PlainLora(1, {})})
     sampling = SamplingSpec(max_tokens=6, temperature=1.5, top_p=0.9)
-    groups = run_dataflow(
-        engine, renderer, TASK, make_batch(topology, sampling=sampling, adapters={"shared": ref, "b": None})
-    )
+    batch = make_batch(topology, sampling=sampling, adapters={"shared": ref, "b": None})
+    groups = Dataflow(engine, renderer).run(TASK, batch)
     first, second = (call for _, call in engine.history)
     assert (first.sampling.max_tokens, first.sampling.temperature, first.sampling.top_p) == (2, 0.5, 0.9)
     assert (second.sampling.max_tokens, second.sampling.temperature, second.sampling.top_p) == (6, 1.5, 0.9)
@@ -124,14 +123,14 @@ def test_settings_of_a_node_override_those_of_the_run(renderer: Renderer) -> Non
 def test_greedy_overrides_all_temperatures(renderer: Renderer) -> None:
     topology = Topology((Node("a", temperature=0.5), Node("b")), (("a", "b"),), "b")
     engine = ScriptedEngine(say("7"))
-    run_dataflow(engine, renderer, TASK, make_batch(topology, greedy=True, sampling=SamplingSpec(top_p=0.5)))
+    Dataflow(engine, renderer).run(TASK, make_batch(topology, greedy=True, sampling=SamplingSpec(top_p=0.5)))
     assert {(call.sampling.temperature, call.sampling.top_p, call.sampling.seed) for _, call in engine.history} == {
         (0.0, 1.0, None)
     }
 
 
 def test_an_empty_message_keeps_its_end_token(renderer: Renderer) -> None:
-    (group,) = run_dataflow(ScriptedEngine(say("")), renderer, TASK, make_batch(chain(2)))
+    (group,) = Dataflow(ScriptedEngine(say("")), renderer).run(TASK, make_batch(chain(2)))
     assert [call.completion_token_ids for call in group.rollouts[0].calls] == [(PLACE["<eos>"],)] * 2
     assert [call.text for call in group.rollouts[0].calls] == ["", ""]
     assert group.rollouts[0].failure is None
@@ -175,10 +174,10 @@ def test_a_failed_call_ends_its_rollout_and_no_other(renderer: Renderer) -> None
 
 def test_an_over_long_prompt_and_an_unknown_adapter_are_data(renderer: Renderer) -> None:
     engine = ScriptedEngine(say("7"), max_model_len=30)
-    (group,) = run_dataflow(engine, renderer, TASK, make_batch(chain(3)))
+    (group,) = Dataflow(engine, renderer).run(TASK, make_batch(chain(3)))
     assert [call.finish_reason for call in group.rollouts[0].calls] == ["stop", "error"]
     unknown = {"n1": AdapterRef("n1", 0), "n2": None, "n3": None}
-    (group,) = run_dataflow(engine, renderer, TASK, make_batch(chain(3), adapters=unknown))
+    (group,) = Dataflow(engine, renderer).run(TASK, make_batch(chain(3), adapters=unknown))
     assert group.rollouts[0].failure == "node 'n1': adapter n1-v0 is not published"
 
 
@@ -193,10 +192,10 @@ def test_a_question_that_cannot_be_written_fails_alone_before_the_engine_is_aske
     engine = ScriptedEngine(say("7"))
     fine = TASK.example("train", 0)
     batch = make_batch(topology, group_size=2)
-    alone = run_dataflow(engine, renderer, TASK, replace(batch, examples=(NOT_TEXT,)))
+    alone = Dataflow(engine, renderer).run(TASK, replace(batch, examples=(NOT_TEXT,)))
     assert [rollout.reward for rollout in alone[0].rollouts] == [0.0, 0.0]
     assert engine.history == []
-    refused, answered = run_dataflow(engine, renderer, TASK, replace(batch, examples=(NOT_TEXT, fine)))
+    refused, answered = Dataflow(engine, renderer).run(TASK, replace(batch, examples=(NOT_TEXT, fine)))
     rollout = refused.rollouts[0]
     assert rollout.failure == (
         f"node {topology.order[0]!r}: its prompt cannot be written: TypeError: TextInputSequence must be str"
@@ -282,7 +281,7 @@ def test_every_call_waits_for_its_inputs_and_for_nothing_else(
     topology = random(nodes, density, seed)
     engine = Recorder(say("7"), delay=lambda call: delays[sum(call.id.encode()) % 7])
     engine.returned = {}
-    groups = run_dataflow(engine, renderer, TASK, make_batch(topology, examples=2, group_size=group_size))
+    groups = Dataflow(engine, renderer).run(TASK, make_batch(topology, examples=2, group_size=group_size))
     submitted = {call.id: step for step, call in engine.history}
     assert len(submitted) == len(engine.history) == 2 * group_size * nodes
     for key in range(2 * group_size):

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromas.errors import TrainingError
-from neuromas.training.packing import Bucket, attention_allowed, pack, split_lengths
+from neuromas.training.packing import Bucket, pack, split_lengths
+
+
+def allowed(ends: np.ndarray) -> np.ndarray:
+    """Which place may attend to which, (rows, places, places): itself and its ancestors."""
+    places = np.arange(ends.shape[1])
+    return (places[None, None, :] <= places[None, :, None]) & (places[None, :, None] < ends[:, None, :])
 
 
 def context(bucket: Bucket, target: int) -> tuple[int, list[int], list[int]]:
@@ -14,7 +20,7 @@ def context(bucket: Bucket, target: int) -> tuple[int, list[int], list[int]]:
     row, place = divmod(int(bucket.sources[target]), bucket.input_ids.shape[1])
     length = bucket.input_ids.shape[1]
     ends = np.full_like(bucket.input_ids, length) if bucket.ends is None else bucket.ends
-    seen = np.flatnonzero(attention_allowed(ends)[row, place])
+    seen = np.flatnonzero(allowed(ends)[row, place])
     return row, bucket.input_ids[row, seen].tolist(), bucket.position_ids[row, seen].tolist()
 
 
@@ -31,7 +37,7 @@ def test_a_branching_prompt_is_laid_out_depth_first():
     assert bucket.input_ids.tolist() == [[5, 6, 8, 9, 7, 8, 2]]
     assert bucket.position_ids.tolist() == [[0, 1, 2, 2, 1, 2, 3]]
     assert bucket.ends.tolist() == [[7, 4, 3, 4, 7, 7, 7]]
-    assert attention_allowed(bucket.ends)[0, 5].tolist() == [True, False, False, False, True, True, False]
+    assert allowed(bucket.ends)[0, 5].tolist() == [True, False, False, False, True, True, False]
     assert bucket.sources.tolist() == [2, 5, 6, 3]
     assert (bucket.call_rows.tolist(), bucket.steps.tolist()) == ([0, 1, 1, 2], [0, 0, 1, 0])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from neuromas.errors import SpecError
-from neuromas.journal.events import Evaluated, Event, Grown, Notice, RolloutsSampled, StageEnded, StageStarted, StepDone
+from neuromas.journal.events import Evaluated, Event, Notice, RolloutsSampled, StageEnded, StageStarted, StepDone
 from neuromas.journal.folder import RunFolder, RunWriter
 from neuromas.report.data import COMPARISON_FILE, RunData
 from neuromas.report.page import render, write_report
@@ -112,8 +112,7 @@ def test_what_models_write_stays_text(tmp_path: Path) -> None:
 
 
 def test_report_of_a_run_that_grew_shows_its_stages(tmp_path: Path) -> None:
-    grown = Grown(stage=1, plan={}, parent_hash="a", child_hash="b", new_nodes=("n3",))
-    page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), grown, *stage(1, 3, 4)]))
+    page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), *stage(1, 3, 4)]))
     assert "2 nodes, level 2" in page.drawn
     assert "3 nodes, grown from 2, on one frozen base" in page.text
     assert "trained jointly for 7 steps" in page.text
