@@ -76,20 +76,23 @@ class _Draft:
     fresh: frozenset[str] = frozenset()
 
 
-def apply_plan(topology: Topology, plan: PlanSpec, modules: Mapping[str, Topology] | None = None) -> Grown:
+def apply_plan(
+    topology: Topology, plan: PlanSpec, modules: Mapping[str, Topology] | None = None, examples_of: int | None = None
+) -> Grown:
     """Return the grown graph with its inheritance.
 
     Args:
         topology: the graph to grow.
         plan: edits in order, and what new nodes start from.
         modules: graphs of the checkpoints that the plan's grafts name.
+        examples_of: level whose worked examples its nodes have read, and go on reading; None = no level's own.
 
     Raises:
         GrowthError: an edit does not fit the graph as edited so far; the message starts with its path in the plan.
     """
     known = {} if modules is None else modules
     names = module_names([plan])
-    draft = _Draft(topology, {node: (0, node) for node in topology.order}, {})
+    draft = _Draft(_reading(topology, examples_of), {node: (0, node) for node in topology.order}, {})
     for index, edit in enumerate(plan.edits):
         try:
             draft = _apply_edit(draft, edit, names, known)
@@ -98,6 +101,18 @@ def apply_plan(topology: Topology, plan: PlanSpec, modules: Mapping[str, Topolog
     graphs = [topology, *(known[name] for name in names)]
     new = tuple(node for node in draft.graph.order if draft.origin[node] is None)
     return Grown(draft.graph, draft.origin, new, dict(_sources(draft, plan.inherit, graphs)))
+
+
+def _reading(graph: Topology, level: int | None) -> Topology:
+    """Return the graph with its nodes held to a level's worked examples; those that are held to one already stay."""
+    if level is None:
+        return graph
+    views = {node: graph.view(node) for node in graph.order}
+    held = (
+        replace(node, view=views[node.id] if views[node.id].level is not None else replace(views[node.id], level=level))
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(held))
 
 
 def module_names(plans: Sequence[PlanSpec]) -> tuple[str, ...]:

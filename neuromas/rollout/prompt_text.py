@@ -63,7 +63,8 @@ class PromptText:
         budget = "any number of" if max_tokens is None else max_tokens
         place = dict(zip(_PLACE_FIELDS, map(str, (layer, index, view.depth, view.width, budget)), strict=True))
         question = example.prompt if topology.node(node_id).reads_task else ""
-        examples = self._examples(example, self.cue(topology, node_id))
+        level = example.level if view.level is None else view.level
+        examples = self._examples(example, level, self.cue(topology, node_id))
         if self._template is not None:
             return self._fill(self._template, place | {_QUESTION: question, _EXAMPLES: examples}, topology, signals)
         instruction = self._output if view.role == "output" else self._inner
@@ -77,12 +78,12 @@ class PromptText:
         sections += [_message(topology, sender, text) for sender, text in signals]
         return "\n\n".join(sections)
 
-    def _examples(self, example: Example, cue: str) -> str:
-        """Return the worked examples of the question's level; the question itself is never shown with its answer."""
+    def _examples(self, example: Example, level: int | None, cue: str) -> str:
+        """Return the worked examples of a level; the question itself is never shown with its answer."""
         shown = (
             f"Task:\n{worked.question}\n\n{cue or _CUES['output']} {worked.answer}"
             for worked in self._spec.demonstrations
-            if worked.level in (None, example.level) and worked.question.strip() != example.prompt.strip()
+            if worked.level in (None, level) and worked.question.strip() != example.prompt.strip()
         )
         return "\n\n".join(shown)
 

@@ -105,14 +105,15 @@ class _Reader:
             expected = "expected a table such as {role = 'output', depth = 2, width = 1}"
             self.fault(prefix.removesuffix("."), f"got {_kind(entry)}; {expected}")
             return None
-        self.known_keys(entry, ("role", "depth", "width"), prefix)
+        self.known_keys(entry, ("role", "depth", "width", "level"), prefix)
         role = self.take(entry, "role", _role, "'inner' or 'output'", None, prefix)
         depth = self.take(entry, "depth", _integer, "an integer", None, prefix)
         width = self.take(entry, "width", _integer, "an integer", None, prefix)
+        level = self.take(entry, "level", _integer, "an integer", None, prefix)
         for key in ("role", "depth", "width"):
             if entry.get(key) is None:
                 self.fault(f"{prefix}{key}", "is missing; a view holds role, depth and width")
-        return None if role is None or depth is None or width is None else View(role, depth, width)
+        return None if role is None or depth is None or width is None else View(role, depth, width, level)
 
 
 def _read_explicit(reader: _Reader, document: Mapping[str, object], form: str) -> Topology | None:

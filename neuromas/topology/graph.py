@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from neuromas.errors import Fault, TopologyError
+from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.suggest import suggest
 from neuromas.topology.shape import Edge, find_cycles, layers_of, neighbours, reaching
 from neuromas.topology.view import ROLES, View
@@ -287,6 +288,8 @@ def _node_faults(node: Node, path: str) -> Iterator[Fault]:
     if node.view is not None and not all(1 <= size <= MAX_POSITION for size in (node.view.depth, node.view.width)):
         message = f"got depth {node.view.depth} and width {node.view.width}; both are 1 to {MAX_POSITION}"
         yield Fault(f"{path}.view", message)
+    if node.view is not None and node.view.level is not None and not 0 <= node.view.level <= MAX_STEPS:
+        yield Fault(f"{path}.view.level", f"got {node.view.level}; allowed are 0 to {MAX_STEPS}")
 
 
 def _group_faults(nodes: Sequence[Node]) -> Iterator[Fault]:

@@ -17,12 +17,15 @@ class View:
         role: "output" is asked for the answer, "inner" for a message.
         depth: layers of the graph, from 1.
         width: nodes of its largest layer, from 1.
+        level: of the worked examples that it reads, whatever the question's; None = the question's.
     """
 
     role: Role
     depth: int
     width: int
+    level: int | None = None
 
     def to_document(self) -> dict[str, object]:
         """Return the view as it is written in a topology document."""
-        return {"role": self.role, "depth": self.depth, "width": self.width}
+        document: dict[str, object] = {"role": self.role, "depth": self.depth, "width": self.width}
+        return document if self.level is None else document | {"level": self.level}

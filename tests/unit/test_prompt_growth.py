@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from letter_base import CHATML, CHATML_TOKENS, spelled, write_letter_base
 
 from neuromas.errors import GrowthError, TopologyError
+from neuromas.growth.plan import apply_plan
 from neuromas.rollout.prompt import Renderer, make_renderer
-from neuromas.spec.parts import PromptSpec
+from neuromas.spec.growth import AppendSpec, PlanSpec
+from neuromas.spec.parts import DemonstrationSpec, PromptSpec
 from neuromas.tasks.base import Example
 from neuromas.topology import builders, edits
 from neuromas.topology.graph import Topology
@@ -85,3 +87,24 @@ def test_an_appended_graph_asks_its_old_output_for_the_answer_as_before(tmp_path
     assert new.endswith("Message from layer 1, position 1:\n7\n\nMessage:")
     output = spelled(renderer.render(grown, "n3", EXAMPLE, [("n2", "7")], max_tokens=8))
     assert output.endswith("\n\nAnswer:")
+
+
+def test_an_old_node_goes_on_reading_the_worked_examples_of_the_level_it_was_trained_on(tmp_path: Path) -> None:
+    worked = tuple(DemonstrationSpec(question=f"q{level}", answer=f"a{level}", level=level) for level in (1, 2, 3))
+    renderer = make_renderer(
+        PromptSpec(renderer="plain", instruction="", demonstrations=worked), write_letter_base(tmp_path)
+    )
+    plan = PlanSpec(edits=(AppendSpec(edit="append", layers=(1,)),))
+
+    def text(graph: Topology, node: str, level: int) -> str:
+        example = Example("x", "q", "a", level)
+        return spelled(renderer.render(graph, node, example, [(sender, "m") for sender in graph.predecessors(node)], 8))
+
+    first = builders.chain(1)
+    second = apply_plan(first, plan, examples_of=1).topology
+    third = apply_plan(second, plan, examples_of=2).topology
+    assert text(first, "n1", 1) == "Task:\nq1\n\nAnswer: a1\n\nTask:\nq\n\nAnswer:"
+    assert text(second, "n1", 2) == text(third, "n1", 3) == text(first, "n1", 1)
+    assert "Answer: a2\n\nTask:\nq\n" in text(second, "n2", 2)
+    assert text(third, "n2", 3) == text(second, "n2", 2)
+    assert "Answer: a3\n\nTask:\nq\n" in text(third, "n3", 3)

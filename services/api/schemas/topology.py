@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from neuromas.schema.bounds import MAX_STEPS
 from neuromas.services.api.bounds import MAX_EDGES
 from neuromas.services.api.schemas.view import View
 from neuromas.topology.graph import MAX_NODES, MAX_POSITION, MAX_TEMPERATURE, MAX_TOKENS, MIN_TEMPERATURE, NAME
@@ -36,6 +37,7 @@ _FORMS: Final[dict[str, Any]] = {
                         "role": {"enum": list(ROLES)},
                         "depth": _PLACE,
                         "width": _PLACE,
+                        "level": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_STEPS},
                     },
                     "required": ["role", "depth", "width"],
                     "additionalProperties": False,
