@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from benchmarks.growth_arms import ARMS, FAMILIES, NEEDS_GROWN, Document, Grown, arm_spec
 from benchmarks.pages import replace_table
+from benchmarks.training_run import train
 from neuromas.report.numbers import count
 
 README = Path("README.md")
@@ -57,20 +57,10 @@ def run_arm(family: str, arm: str, seed: int, options: argparse.Namespace) -> bo
         print(f"skipped {family} {arm} seed {seed}: the grown arm of this seed has not finished", file=sys.stderr)
         return False
     spec = arm_spec(family, arm, seed, grown)
-    file = options.out / f"{spec['name']}.json"
-    file.write_text(json.dumps(spec, indent=1) + "\n")
-    runs = options.out / "runs"
-    started = (runs / spec["name"] / "spec.resolved.json").is_file()
-    command = [sys.executable, "-m", "neuromas", "train", str(file), "--out", str(runs)]
-    command += [argument for setting in options.set for argument in ("--set", setting)]
-    command += ["--resume"] if started else []
-    with (options.out / f"{spec['name']}.log").open("a") as log:
-        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
-    result = runs / spec["name"] / "result.json"
-    if done.returncode != 0 or not result.is_file():
-        print(f"failed {family} {arm} seed {seed}: exit code {done.returncode}, see {log.name}", file=sys.stderr)
+    result = train(spec, options.out, options.set)
+    if result is None:
         return False
-    record = {"family": family, "arm": arm, "seed": seed} | summarize(json.loads(result.read_text()))
+    record = {"family": family, "arm": arm, "seed": seed} | summarize(result)
     with (options.out / RECORDS_FILE).open("a") as records:
         records.write(json.dumps(record) + "\n")
     print(_progress(record), flush=True)

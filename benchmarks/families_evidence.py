@@ -1,0 +1,179 @@
+"""How well each family of adapters learns, by how many numbers it trains: `make evidence-families`.
+
+    python -m benchmarks.families_evidence --studies chain --seeds 0 1 2 --out runs/families
+
+Each arm is `neuromas train` on the shipped base. Its learning rate is swept on the first seed, by the sampled accuracy
+on validation questions, until the best one lies between two others; the other seeds take that rate. All figures are of
+test questions. Finished runs are lines of `<out>/records.jsonl` and are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.family_arms import ARMS, STUDIES, Document, arm_spec, best_rate, next_rate
+from benchmarks.family_figure import Series, draw
+from benchmarks.pages import replace_table
+from benchmarks.training_run import train
+
+PAGE = Path("docs/evidence/families.md")
+RECORDS_FILE = "records.jsonl"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, then print the tables; returns the exit code."""
+    options = _parser().parse_args(argv)
+    records, failed = options.out / RECORDS_FILE, 0
+    if not options.publish:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for first in (True, False):  # sweeps of all arms before further seeds of any
+            for study in options.studies:
+                for arm in options.arms:
+                    failed += not (_sweep if first else _repeat)(study, arm, options)
+    found = read_records(records)
+    print("\n\n".join(table(found, study) for study in options.studies))
+    if options.publish:
+        publish(found)
+    return 1 if failed else 0
+
+
+def publish(records: Sequence[Document]) -> None:
+    """Write the tables, the picture and the records into docs/."""
+    place = Path("docs/evidence/families.json")
+    place.write_text(json.dumps(list(records), indent=1) + "\n", encoding="utf-8")
+    for study in STUDIES:
+        if any(record["study"] == study for record in records):
+            replace_table(PAGE, f"families-{study}", table(records, study))
+            picture = Path(f"docs/assets/families-{study}.svg")
+            picture.write_text(draw(series(records, study)) + "\n", encoding="utf-8")
+
+
+def read_records(path: Path) -> list[Document]:
+    """Return the finished runs of a records file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _sweep(study: str, arm: str, options: argparse.Namespace) -> bool:
+    seed = options.seeds[0]
+    while (rate := next_rate(_tried(study, arm, seed, options))) is not None:
+        if not _run(study, arm, rate, seed, options):
+            return False
+    return True
+
+
+def _repeat(study: str, arm: str, options: argparse.Namespace) -> bool:
+    tried = _tried(study, arm, options.seeds[0], options)
+    if not tried:
+        return False
+    rate = best_rate(tried)
+    missing = [seed for seed in options.seeds if rate not in _tried(study, arm, seed, options)]
+    done = [_run(study, arm, rate, seed, options) for seed in missing]  # all of them, though one fails
+    return all(done)
+
+
+def _tried(study: str, arm: str, seed: int, options: argparse.Namespace) -> dict[float, float]:
+    own = (row for row in read_records(options.out / RECORDS_FILE) if (row["study"], row["arm"]) == (study, arm))
+    return {row["rate"]: row["validation"] for row in own if row["seed"] == seed}
+
+
+def _run(study: str, arm: str, rate: float, seed: int, options: argparse.Namespace) -> bool:
+    result = train(arm_spec(study, arm, rate, seed), options.out)
+    if result is None:
+        return False
+    record = {
+        "study": study,
+        "arm": arm,
+        "rate": rate,
+        "seed": seed,
+        "trained": result["trainable_parameters"],
+        "nodes": len(result["topology"]["nodes"]),
+        "validation": result["stages"][-1]["sampled_accuracy"],
+        "greedy": result["accuracy"]["greedy"]["value"],
+        "sampled": result["accuracy"]["sampled"]["value"],
+        "calls": result["spending"]["calls"],
+        "seconds": result["seconds"]["total"],
+        "versions": result["versions"],
+    }
+    with (options.out / RECORDS_FILE).open("a") as records:
+        records.write(json.dumps(record) + "\n")
+    print(f"{study} {arm} rate {rate:g} seed {seed}: sampled {record['sampled']:.3f}", flush=True)
+    return True
+
+
+def chosen(records: Sequence[Document], study: str, arm: str) -> list[Document]:
+    """Return an arm's runs at its best learning rate, one a seed; the first seed is the one that was swept."""
+    own = [row for row in records if (row["study"], row["arm"]) == (study, arm)]
+    if not own:
+        return []
+    swept = {row["rate"]: row["validation"] for row in own if row["seed"] == own[0]["seed"]}
+    rate = best_rate(swept)
+    return sorted((row for row in own if row["rate"] == rate), key=lambda row: int(row["seed"]))
+
+
+def table(records: Sequence[Document], study: str) -> str:
+    """Return a study as a Markdown table: an arm a row, means over seeds with the lowest and highest, in percent."""
+    lines = [
+        "| adapter | trained numbers, all nodes | rate | seeds | sampled | greedy |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm in ARMS:
+        if rows := chosen(records, study, arm):
+            seeds = ", ".join(str(row["seed"]) for row in rows)
+            cells = [arm, f"{rows[0]['trained']:,}", f"{rows[0]['rate']:g}", seeds]
+            lines.append(f"| {' | '.join([*cells, _spread(rows, 'sampled'), _spread(rows, 'greedy')])} |")
+    for name, family in (("graph of Uni-LoRA", "unilora"), ("one node of Uni-LoRA", "single")):
+        if fitted := slope(records, study, family):
+            lines += ["", f"{name}: error falls as numbers^{fitted[0]:.2f} (standard error {fitted[1]:.2f})."]
+    return "\n".join(lines)
+
+
+def slope(records: Sequence[Document], study: str, family: str) -> tuple[float, float] | None:
+    """Return the slope of log error against log trained numbers over all runs of a family, and its standard error.
+
+    Least squares; an error of 0 counts as half a question of 512. None with fewer than three runs or one size.
+    """
+    rows = [row for arm in ARMS if arm.startswith(f"{family}-") for row in chosen(records, study, arm)]
+    xs = [math.log(row["trained"]) for row in rows]
+    ys = [math.log(max(1 - row["sampled"], 0.5 / 512)) for row in rows]
+    if len(set(xs)) < 2 or len(rows) < 3:
+        return None
+    fit = statistics.linear_regression(xs, ys)
+    left = sum((y - fit.slope * x - fit.intercept) ** 2 for x, y in zip(xs, ys, strict=True))
+    spread = sum((x - statistics.mean(xs)) ** 2 for x in xs)
+    return fit.slope, math.sqrt(left / (len(rows) - 2) / spread)
+
+
+def series(records: Sequence[Document], study: str) -> Iterator[Series]:
+    """Yield a line for each family: trained numbers of all nodes against sampled accuracy."""
+    for family in dict.fromkeys(arm.partition("-")[0] for arm in ARMS):
+        points = []
+        for arm in ARMS:
+            if arm.startswith(f"{family}-") and (rows := chosen(records, study, arm)):
+                values = [row["sampled"] for row in rows]
+                points.append((rows[0]["trained"], statistics.mean(values), min(values), max(values)))
+        if points:
+            yield Series(family, tuple(sorted(points)))
+
+
+def _spread(rows: Sequence[Document], mode: str) -> str:
+    values = [100 * row[mode] for row in rows]
+    return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", nargs="+", choices=list(STUDIES), default=list(STUDIES), metavar="STUDY")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="the first one sweeps the rates")
+    parser.add_argument("--out", type=Path, default=Path("runs/families"), help="folder of runs and records")
+    parser.add_argument("--publish", action="store_true", help="run nothing; write docs/ from what has finished")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
