@@ -11,7 +11,7 @@ INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev venv-gpu demo real service test quick lint bench evidence docs lock clean distclean
+.PHONY: help venv venv-dev venv-gpu demo real service test quick lint bench evidence evidence-families docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ evidence: venv ## The README's tables: every arm for SEEDS (default "0 1 2"), wr
 	@$(BIN)/python -m benchmarks.evidence --seeds $(SEEDS) --out $(OUT)/evidence
 	@$(BIN)/python -m benchmarks.growth_evidence --families chain7 --seeds $(SEEDS) --out $(OUT)/growth
 	@$(BIN)/python -m benchmarks.growth_evidence --publish $(OUT)/growth
+
+evidence-families: venv ## Accuracy by trained numbers for every family of adapters, written to docs/evidence/ (hours)
+	@$(BIN)/python -m benchmarks.families_evidence --seeds $(SEEDS) --out $(OUT)/families
+	@$(BIN)/python -m benchmarks.families_evidence --publish --out $(OUT)/families
 
 docs: venv-dev ## Write docs/run-spec.md anew from the spec's docstrings
 	@$(BIN)/python scripts/spec_reference.py

@@ -55,7 +55,7 @@ ARMS: Final[Mapping[str, Document]] = {
     },
     **{f"single-{keys['dimension']}": keys for keys in _SINGLE},
 }
-"""Name -> ``adapter`` section. A "single" arm is one node that trains as many numbers as a whole graph of ``unilora``."""
+"""Name -> ``adapter`` section. "single": one node that trains as many numbers as a graph of ``unilora``."""
 
 
 def arm_spec(study: str, arm: str, rate: float, seed: int) -> Document:

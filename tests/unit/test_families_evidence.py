@@ -1,0 +1,66 @@
+"""The study of adapter families: arms that can run, a sweep that ends, figures that say what the runs said."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from benchmarks.families_evidence import chosen, slope, table
+from benchmarks.family_arms import ARMS, RATES, STUDIES, arm_spec, next_rate
+from benchmarks.family_figure import Series, draw
+from neuromas.spec.parse import parse_run_spec
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_is_a_spec_with_as_many_calls_a_step(study: str, arm: str) -> None:
+    spec = parse_run_spec(json.loads(json.dumps(arm_spec(study, arm, 1e-2, 0))))
+    assert len(spec.topology.nodes) * spec.training.prompts_per_step == 72
+
+
+def test_a_sweep_goes_on_until_the_best_rate_lies_between_two_others() -> None:
+    assert [next_rate({}), next_rate({3e-3: 0.1}), next_rate({3e-3: 0.1, 1e-2: 0.2})] == [3e-3, 1e-2, 3e-2]
+    assert next_rate({3e-3: 0.1, 1e-2: 0.3, 3e-2: 0.2}) is None
+    assert next_rate({3e-3: 0.1, 1e-2: 0.2, 3e-2: 0.3}) == 1e-1
+    assert next_rate({3e-3: 0.3, 1e-2: 0.2, 3e-2: 0.1}) == 1e-3
+    assert next_rate({rate: rate for rate in RATES}) is None
+    assert next_rate({3e-3: 0.0, 1e-2: 0.0, 3e-2: 0.0}) is None  # of equal ones the middle
+
+
+def rows(arm: str, trained: int, by_rate: dict[float, float], seeds: int) -> list[dict[str, object]]:
+    same = {"study": "chain", "arm": arm, "trained": trained}
+    swept = [{**same, "rate": r, "seed": 0, "validation": v, "sampled": v, "greedy": 1.0} for r, v in by_rate.items()]
+    best = max(by_rate, key=lambda rate: by_rate[rate])
+    more = [{**swept[0], "rate": best, "seed": seed, "sampled": by_rate[best]} for seed in range(1, seeds)]
+    return swept + more
+
+
+def test_the_table_has_each_arm_at_its_best_rate() -> None:
+    found = rows("unilora-16", 48, {3e-3: 0.5, 1e-2: 0.9, 3e-2: 0.8}, seeds=3)
+    assert [row["seed"] for row in chosen(found, "chain", "unilora-16")] == [0, 1, 2]
+    assert "| unilora-16 | 48 | 0.01 | 0, 1, 2 | 90.0 (90.0 to 90.0) | 100.0 (100.0 to 100.0) |" in table(
+        found, "chain"
+    )
+
+
+def test_the_slope_is_that_of_a_power_law() -> None:
+    found = [
+        row
+        for size, place in ((16, 48), (64, 192), (256, 768))
+        for row in rows(f"unilora-{size}", place, {1e-2: 1 - place**-0.5, 3e-2: 0.0, 3e-3: 0.0}, seeds=2)
+    ]
+    fitted = slope(found, "chain", "unilora")
+    assert fitted is not None
+    assert fitted == pytest.approx((-0.5, 0.0), abs=1e-9)
+    assert slope(found[:3], "chain", "unilora") is None
+
+
+def test_the_picture_draws_a_line_of_each_family_from_low_to_high() -> None:
+    picture = ElementTree.fromstring(draw([Series("lora", ((100, 0.5, 0.4, 0.6), (1000, 1.0, 1.0, 1.0)))]))
+    name = "{http://www.w3.org/2000/svg}"
+    line = picture.find(f"{name}g/{name}path")
+    assert line is not None
+    assert line.get("d") == "M56.0 176.0L590.0 16.0"
+    assert "lora" in [text.text for text in picture.iter(f"{name}text")]
+    with pytest.raises(ValueError, match="no line"):
+        draw([])
