@@ -15,6 +15,7 @@ from neuromas.schema.model import SpecModel
 from neuromas.schema.parse import parse_section
 from neuromas.tasks.base import Task
 from neuromas.tasks.chain import ChainSpec
+from neuromas.tasks.dynamics.task import DynamicsSpec
 from neuromas.tasks.file import FileSpec
 from neuromas.tasks.hidden_tree import HiddenTreeSpec
 from neuromas.tasks.programs import ProgramsSpec
@@ -27,6 +28,7 @@ FAMILIES: Final[Mapping[str, type[TaskSpec]]] = {
     "chain": ChainSpec,
     "tree": TreeSpec,
     "hidden_tree": HiddenTreeSpec,
+    "dynamics": DynamicsSpec,
     "file": FileSpec,
     "reasoning_gym": ReasoningGymSpec,
     "programs": ProgramsSpec,
