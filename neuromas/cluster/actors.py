@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.cluster.setup import WorkerSetup, set_threads
+from neuromas.cluster.setup import WorkerSetup
+from neuromas.cluster.threads import ThreadShare, set_threads
 from neuromas.errors import RuntimeStartError
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.record import Group
@@ -27,8 +28,9 @@ class WorkerNotStartedError(RuntimeStartError):
 class RolloutActor:
     """A process with a RolloutWorker. Its methods are called through ``apply``, as RLlib's actor manager does."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
-        set_threads(setup.engine.engine.threads)
+    def __init__(self, setup: WorkerSetup, threads: ThreadShare) -> None:
+        self._threads = threads.count()
+        set_threads(self._threads)
         self._setup = setup
         self._worker: RolloutWorker | None = None
         self._published: set[AdapterRef] = set()
@@ -50,7 +52,7 @@ class RolloutActor:
         """
         if self._worker is None:
             self._worker = self._setup.make()
-        return self._worker.info()
+        return {**self._worker.info(), "threads": self._threads}
 
     def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:
         """See ``RolloutWorker.publish``."""

@@ -26,6 +26,7 @@ from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.failure import first_line
 from neuromas.cluster.mailbox import Mailbox
 from neuromas.cluster.runtime import RuntimeSetup
+from neuromas.cluster.threads import ThreadShare, set_threads
 from neuromas.errors import RuntimeStartError
 from neuromas.journal.events import Event
 from neuromas.journal.folder import TRACKING_FOLDER, RunWriter
@@ -64,9 +65,10 @@ class DeskActor:
 
     # -- for the run
 
-    def start(self) -> None:
-        """Wait until all learners have imported what training needs."""
-        self._command(Command("start"))
+    def start(self) -> dict[str, int]:
+        """Wait until all learners have imported what training needs; returns the facts of the first."""
+        facts: dict[str, int] = self._command(Command("start"))
+        return facts
 
     def train_stage(self, plan: StagePlan) -> StageResult:
         """Train one stage with all learners."""
@@ -165,15 +167,16 @@ class DeskBoard:
 class Learners:
     """The learners under Ray Train: ``desk`` stands for them, and a thread of this process waits for their end."""
 
-    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any]) -> None:
-        """Start them; they load in the background."""
+    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any], threads: ThreadShare) -> None:
+        """Start them, each with its share of threads; they load in the background."""
         spec = setup.spec.runtime
         # Paths in the spec are relative to where the run was started, so the learners stay there.
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
         groups = {CONTROL: 3, LEARNERS: 4 * spec.learner_workers}
         self.desk = ray.remote(num_cpus=0, concurrency_groups=groups)(DeskActor).remote(spec.learner_workers)
         self._is_closing = threading.Event()
-        trainer = _trainer(setup, {"setup": setup, "workers": list(workers), "desk": self.desk})
+        config = {"setup": setup, "workers": list(workers), "desk": self.desk, "threads": threads}
+        trainer = _trainer(setup, config)
         self._thread = threading.Thread(target=self._fit, args=(trainer,), name="ray-train", daemon=True)
         self._thread.start()
 
@@ -202,6 +205,7 @@ def _trainer(setup: RuntimeSetup, config: dict[str, Any]) -> TorchTrainer:
         scaling_config=ScalingConfig(
             num_workers=spec.learner_workers,
             use_gpu=spec.gpus_per_learner > 0,
+            placement_strategy="SPREAD",
             resources_per_worker={"CPU": 1, **({"GPU": spec.gpus_per_learner} if spec.gpus_per_learner else {})},
         ),
         torch_config=TorchConfig(backend="nccl" if spec.gpus_per_learner else "gloo"),
@@ -216,7 +220,7 @@ def _trainer(setup: RuntimeSetup, config: dict[str, Any]) -> TorchTrainer:
 def _learn(config: dict[str, Any]) -> None:
     """What every process of Ray Train runs: one command after the other, until it is told to stop."""
     desk, rank = config["desk"], get_context().get_world_rank()
-    seat = _Seat(config["setup"], config["workers"], desk, rank)
+    seat = _Seat(config["setup"], config["workers"], desk, rank, config["threads"])
     while True:
         command: Command = ray.get(desk.next_command.remote(rank))
         if command.kind == "stop":
@@ -231,7 +235,9 @@ def _learn(config: dict[str, Any]) -> None:
 class _Seat:
     """One learner of several."""
 
-    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any], desk: Any, rank: int) -> None:
+    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any], desk: Any, rank: int, threads: ThreadShare) -> None:
+        self._threads = threads.count()
+        set_threads(self._threads)
         from neuromas.cluster.pool import RolloutPool
         from neuromas.training.learner import Learner
 
@@ -247,7 +253,7 @@ class _Seat:
             return self._learner.train_stage(command.argument)
         if isinstance(command.argument, EvaluationRequest) and self._rank == 0:
             return evaluate(self._learner, self._task, command.argument)
-        return None
+        return {"threads": self._threads}
 
     def _record(self, event: Event) -> None:
         if self._writer is None:

@@ -14,7 +14,7 @@ import ray
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.mailbox import Mailbox
 from neuromas.cluster.runtime import RuntimeSetup
-from neuromas.cluster.setup import set_threads
+from neuromas.cluster.threads import ThreadShare, set_threads
 from neuromas.journal.events import Event
 from neuromas.journal.folder import RunWriter
 from neuromas.tasks.registry import make_task
@@ -30,14 +30,16 @@ CONCURRENCY_GROUPS = {CONTROL: 2}
 class LearnerActor:
     """A process with a Learner; see ``Runtime`` for what its methods mean."""
 
-    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any]) -> None:
+    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any], threads: ThreadShare) -> None:
         """Prepare the process.
 
         Args:
             setup: of the run.
             workers: handles of the rollout actors.
+            threads: of the process.
         """
-        set_threads(setup.spec.runtime.learner_threads)
+        self._threads = threads.count()
+        set_threads(self._threads)
         self._setup = setup
         self._workers = workers
         self._events = Mailbox()
@@ -45,13 +47,14 @@ class LearnerActor:
         self._task = make_task(setup.spec.task, setup.spec.seed)
         self._learner: Learner | None = None
 
-    def start(self) -> None:
-        """Import what training needs; takes seconds, during which the rollout workers load their engines."""
+    def start(self) -> dict[str, int]:
+        """Import what training needs, while the rollout workers load their engines; returns the learner's facts."""
         from neuromas.cluster.pool import RolloutPool
         from neuromas.training.learner import Learner
 
         pool = RolloutPool(self._workers, self._setup.spec.runtime.rollout_timeout_s, self._record)
         self._learner = Learner(self._setup.spec, self._setup.folder, pool, self._record)
+        return {"threads": self._threads}
 
     def train_stage(self, plan: StagePlan) -> StageResult:
         """Train one stage."""

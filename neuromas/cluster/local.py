@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.runtime import RuntimeSetup
-from neuromas.journal.events import Event, Observer, Phase
+from neuromas.cluster.threads import set_threads, single_share
+from neuromas.journal.events import Event, Notice, Observer, Phase
 from neuromas.journal.folder import RunWriter
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.tasks.registry import make_task
@@ -18,6 +19,9 @@ class LocalRuntime:
     def __init__(self, setup: RuntimeSetup, on_event: Observer) -> None:
         """Load the engine and the learner, one after the other."""
         self._on_event = on_event
+        threads = single_share(setup.spec).count()
+        set_threads(threads)
+        on_event(Notice(message=f"CPU threads: {threads}", source="threads"))
         on_event(Phase(name="importing and starting the engine"))
         self._client = LocalRolloutClient(setup.worker.make())
         self._task = make_task(setup.spec.task, setup.spec.seed)

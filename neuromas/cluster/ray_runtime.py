@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Event as Flag
 from typing import Any
@@ -17,8 +17,9 @@ from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.failure import cause_of, first_line
 from neuromas.cluster.learner_actor import CONCURRENCY_GROUPS, LearnerActor
 from neuromas.cluster.runtime import RuntimeSetup
+from neuromas.cluster.threads import engine_share, learner_share
 from neuromas.errors import RuntimeStartError
-from neuromas.journal.events import Observer, Phase
+from neuromas.journal.events import Notice, Observer, Phase
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.training.plan import StagePlan, StageResult
 
@@ -45,6 +46,7 @@ class RayRuntime:
             self._learner, self._end_learner = start_learner(setup, self._workers)
             starting = [actor.start.remote() for actor in (*self._workers, self._learner)]
             wait_for_all(starting, spec.start_timeout_s, partial(self._tell_ready, len(starting)))
+            self._tell_threads([unwrapped(call) for call in starting], setup.spec.training.overlap)
         except BaseException:
             self._end_learner()
             self._connection.close()
@@ -53,6 +55,13 @@ class RayRuntime:
     def _tell_ready(self, processes: int, ready: int) -> None:
         done = f" ({ready} of {processes} processes ready)" if ready else ""
         self._on_event(Phase(name=f"importing libraries, loading base and engine{done}"))
+
+    def _tell_threads(self, facts: Sequence[Mapping[str, Any]], overlap: int) -> None:
+        *engines, learner = (fact["threads"] for fact in facts)
+        counts = ", ".join(map(str, sorted(set(engines))))
+        how = "at the same time" if overlap else "in turn"
+        message = f"CPU threads: {counts} to sample in each engine, {learner} to train in each learner, {how}"
+        self._on_event(Notice(message=message, source="threads"))
 
     def train_stage(self, plan: StagePlan) -> StageResult:
         """Train one stage and pass its events on."""
@@ -98,11 +107,15 @@ class RayRuntime:
 
 def start_workers(setup: RuntimeSetup) -> list[Any]:
     """Return handles of the run's rollout actors, whose engines have not been loaded."""
-    spec = setup.spec.runtime
+    spec, threads = setup.spec.runtime, engine_share(setup.spec, _machines())
     actor_class = ray.remote(
-        num_cpus=1, num_gpus=spec.gpus_per_rollout_worker, max_restarts=spec.max_restarts, max_task_retries=0
+        num_cpus=1,
+        num_gpus=spec.gpus_per_rollout_worker,
+        max_restarts=spec.max_restarts,
+        max_task_retries=0,
+        scheduling_strategy="SPREAD",
     )(RolloutActor)
-    return [actor_class.remote(setup.worker) for _ in range(spec.rollout_workers)]
+    return [actor_class.remote(setup.worker, threads) for _ in range(spec.rollout_workers)]
 
 
 def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> tuple[Any, Callable[[], None]]:
@@ -110,15 +123,16 @@ def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> tuple[Any, Cal
 
     Several learners look like one.
     """
+    threads = learner_share(setup.spec, _machines())
     if setup.spec.runtime.learner_workers > 1:
         from neuromas.cluster.data_parallel import Learners
 
-        learners = Learners(setup, workers)
+        learners = Learners(setup, workers, threads)
         return learners.desk, learners.close
     actor_class = ray.remote(
         num_cpus=1, num_gpus=setup.spec.runtime.gpus_per_learner, concurrency_groups=CONCURRENCY_GROUPS
     )(LearnerActor)
-    actor = actor_class.remote(setup, list(workers))
+    actor = actor_class.remote(setup, list(workers), threads)
     return actor, partial(ray.kill, actor)
 
 
@@ -156,6 +170,11 @@ def unwrapped(call: Any) -> Any:
         return ray.get(call)
     except RayTaskError as error:
         raise cause_of(error) from error
+
+
+def _machines() -> int:
+    """Return how many machines of the cluster can hold an actor."""
+    return max(1, len([node for node in ray.nodes() if node["Alive"] and "CPU" in node["Resources"]]))
 
 
 def _check(spec: RuntimeSpec) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from neuromas.engines.setup import EngineSetup
@@ -42,13 +41,3 @@ class WorkerSetup:
         renderer = make_renderer(self.prompt, self.engine.base_folder)
         task = make_task(self.task, _SCORING_SEED)
         return RolloutWorker(self.engine.start(self.slots), renderer, task)
-
-
-def set_threads(num_threads: int) -> None:
-    """Bound this process's CPU threads; acts only before torch is imported."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(num_threads)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # vLLM would bind this process to cores of its choice; the learner and other engines share them.
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

@@ -68,7 +68,7 @@ def start_vllm(
     on_cpu = current_platform.is_cpu()
     arguments = vllm_arguments(base, spec, max_adapters, max_rank, targets, on_cpu=on_cpu)
     grouped = on_cpu and spec.lora_kernel == "grouped"
-    with _kernel(current_platform, grouped), _threads(spec.threads), warnings.catch_warnings():
+    with _kernel(current_platform, grouped), _own_threads(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
             return LLMEngine.from_engine_args(EngineArgs(**arguments))
@@ -170,13 +170,13 @@ def _kernel(platform: Any, grouped: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Set the CPU threads of this process; ``torch.set_num_threads``, which vLLM replaces, works again afterwards."""
+def _own_threads() -> Iterator[None]:
+    """Keep the CPU threads of this process; ``torch.set_num_threads``, which vLLM replaces, works again afterwards."""
     import torch
 
-    set_num_threads = torch.set_num_threads
-    set_num_threads(count)
+    set_num_threads, count = torch.set_num_threads, torch.get_num_threads()
     try:
         yield
     finally:
         torch.set_num_threads = set_num_threads
+        set_num_threads(count)

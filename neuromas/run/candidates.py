@@ -9,7 +9,7 @@ from pathlib import Path
 from neuromas.checkpoints.location import read_topology, resolve_checkpoint
 from neuromas.cluster.connection import RayConnection
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
-from neuromas.cluster.setup import WorkerSetup, set_threads
+from neuromas.cluster.setup import WorkerSetup
 from neuromas.growth.plan import module_names
 from neuromas.journal.events import Event
 from neuromas.journal.folder import RunFolder
@@ -36,9 +36,10 @@ class LocalRunners:
 
     def __call__(self, name: str) -> StageRunner:
         """Return a runner whose engine and learner are loaded."""
-        set_threads(self.spec.runtime.learner_threads)
-        local = RuntimeSpec(type="local", learner_threads=self.spec.runtime.learner_threads)
-        spec = self.spec.model_copy(update={"runtime": local, "growth": None})
+        threads = _threads(self.spec)
+        local = RuntimeSpec(type="local", learner_threads=threads)
+        engine = self.spec.engine.model_copy(update={"threads": threads})
+        spec = self.spec.model_copy(update={"runtime": local, "engine": engine, "growth": None})
         folder = RunFolder(self.folder / name)
         folder.create(spec.model_dump(mode="json"), overwrite=True)
         runtime = open_runtime(RuntimeSetup(spec, folder.path, self.worker), _ignore)
@@ -77,7 +78,7 @@ def search_growth(
     slots = max(len(candidate.request.topology.adapters) for candidate in candidates)
     runners = LocalRunners(spec, replace(worker, slots=max(slots, worker.slots)), folder.resolve())
     runtime = spec.runtime
-    cpus = max(runtime.learner_threads, spec.engine.threads)
+    cpus = _threads(spec)
     connection = RayConnection(runtime.address, cpus)
     try:
         return search(
@@ -90,6 +91,12 @@ def search_growth(
         )
     finally:
         connection.close()
+
+
+def _threads(spec: RunSpec) -> int:
+    """Return the threads of a candidate's one process; "auto" is one, since as many candidates run as there is room."""
+    told = (spec.runtime.learner_threads, spec.engine.threads)
+    return max((threads for threads in told if threads != "auto"), default=1)
 
 
 def _ignore(event: Event) -> None:

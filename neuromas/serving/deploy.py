@@ -30,6 +30,7 @@ from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.group import EngineGroup, Opener, places
 from neuromas.serving.load import Limits
 from neuromas.serving.shelf import Shelf
+from neuromas.spec.machine import Threads
 
 _NAME = "graphs"
 _REPORT_S = 10.0
@@ -220,9 +221,11 @@ def application(group: EngineGroup, opener: Opener, token: str) -> Any:
     return deployment.options(version=version, _internal=True).bind(*arguments)
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """Return what a replica's process must have set before it loads anything."""
-    variables = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+def _environment(threads: Threads) -> dict[str, str]:
+    """Return what a replica's process must have set before it loads anything; "auto" is as many as it claims CPUs."""
+    variables = {"TOKENIZERS_PARALLELISM": "false"}
+    if threads != "auto":
+        variables["OMP_NUM_THREADS"] = str(threads)
     root = Path(neuromas.__file__).resolve().parents[1]
     if root.name != "site-packages":  # a checkout: the cluster's own path may not have it
         entries = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

@@ -10,7 +10,7 @@ from pathlib import Path
 from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
-from neuromas.cluster.setup import set_threads
+from neuromas.cluster.threads import serving_share, set_threads
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import AdapterError
 from neuromas.rollout.engine import Engine
@@ -69,7 +69,7 @@ def open_server(trained: Trained, name: str, *, slots: int | None = None, limits
     """
     check_run(trained.as_run(), read_topology, ())
     setup = engine_setup(trained)
-    set_threads(setup.engine.threads)
+    set_threads(serving_share(setup.engine.threads).count())
     slots = slots or trained.spec.engine.max_adapters or slots_for(len(trained.topology.adapters))
     server = GraphServer(partial(CheckpointOpener().start, setup, slots), limits)
     try:
@@ -86,7 +86,7 @@ class CheckpointOpener:
 
     def start(self, setup: EngineSetup, slots: int) -> Engine:
         """Return a running engine."""
-        set_threads(setup.engine.threads)
+        set_threads(serving_share(setup.engine.threads).count())
         return setup.start(slots)
 
     def load(self, setup: EngineSetup, place: GraphPlace) -> Graph:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from neuromas.schema.bounds import MAX_EXAMPLES, MAX_PATH, MAX_STEPS, MAX_WAIT_S
 from neuromas.schema.model import SpecModel
+
+Threads = Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
 
 
 class EngineSpec(SpecModel):
@@ -32,8 +34,9 @@ class EngineSpec(SpecModel):
     """Adapter slots; None = as many as the run's largest topology needs."""
     lora_kernel: Literal["grouped", "stock"] = "grouped"
     """CPU only: our grouped multi-LoRA kernel or vLLM's own."""
-    threads: int = Field(default=1, ge=1, le=1024)
-    """CPU threads of the engine's process. A "local" runtime trains with runtime.learner_threads for both."""
+    threads: Threads = "auto"
+    """CPU threads of each engine's process. "auto" is its share of the processors of its machine: rollouts and update
+    take turns and use all of them, with training.overlap = 1 they split them. OMP_NUM_THREADS bounds "auto"."""
 
     @model_validator(mode="after")
     def _settings_of_the_engine(self) -> EngineSpec:
@@ -53,7 +56,9 @@ class RuntimeSpec(SpecModel):
     """Engine processes that split the rollouts of a step."""
     learner_workers: int = Field(default=1, ge=1, le=1024)
     """Data-parallel learners (Ray Train)."""
-    learner_threads: int = Field(default=1, ge=1, le=1024)
+    learner_threads: Threads = "auto"
+    """CPU threads of each learner's process, as engine.threads. One process that does both (type = "local") has one
+    number of threads: set either."""
     gpus_per_rollout_worker: float = Field(default=0, ge=0, le=64)
     gpus_per_learner: float = Field(default=0, ge=0, le=64)
     max_restarts: int = Field(default=3, ge=0, le=MAX_STEPS)

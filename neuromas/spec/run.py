@@ -83,7 +83,15 @@ class RunSpec(SpecModel):
     def _sections_agree(self) -> RunSpec:
         if faults := list(group_faults(self.node_groups, self.topology)):
             raise SpecError("the node groups do not fit the topology", faults)
-        checks = (_budget_faults, _sampling_faults, _adapter_faults, _level_faults, _turn_faults, _device_faults)
+        checks = (
+            _budget_faults,
+            _sampling_faults,
+            _adapter_faults,
+            _level_faults,
+            _turn_faults,
+            _device_faults,
+            _thread_faults,
+        )
         if faults := [fault for check in checks for fault in check(self)]:
             raise SpecError("the sections of the run do not agree", faults)
         return self
@@ -173,6 +181,14 @@ def _turn_faults(spec: RunSpec) -> list[Fault]:
 def _level_faults(spec: RunSpec) -> list[Fault]:
     levels = () if spec.growth is None else spec.growth.levels
     return [Fault("growth.levels", message) for message in spec.task.level_faults(levels)]
+
+
+def _thread_faults(spec: RunSpec) -> list[Fault]:
+    engine, learner = spec.engine.threads, spec.runtime.learner_threads
+    if spec.runtime.type == "ray" or "auto" in (engine, learner) or engine == learner:
+        return []
+    message = f"got {engine}, and runtime.learner_threads is {learner}; one process does both: set one of them"
+    return [Fault("engine.threads", message)]
 
 
 def _device_faults(spec: RunSpec) -> list[Fault]:

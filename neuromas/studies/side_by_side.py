@@ -11,7 +11,7 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-from neuromas.cluster.setup import set_threads
+from neuromas.cluster.threads import set_threads
 from neuromas.errors import NeuroMASError, RuntimeStartError
 from neuromas.journal.events import Event, RolloutsSampled, RunEnded
 from neuromas.journal.folder import RESULT_FILE, SPEC_FILE, RunFolder

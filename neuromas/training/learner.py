@@ -50,7 +50,6 @@ class Learner:
             on_event: receives the events; in a data-parallel process other than the first, nothing.
             peers: the data-parallel processes; None finds them.
         """
-        torch.set_num_threads(spec.runtime.learner_threads)
         found = find_peers() if peers is None else peers
         emit = on_event if found.rank == 0 else _ignore
         self._place = Workplace(spec, folder, client, emit, found, Flag())

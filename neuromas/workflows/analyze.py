@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
-from neuromas.cluster.setup import set_threads
+from neuromas.cluster.threads import serving_share, set_threads
 from neuromas.display.training import shown
 from neuromas.journal.events import Observer, Phase
 from neuromas.journal.folder import ANALYSIS_FILE, RunFolder
@@ -112,7 +112,7 @@ def open_client(
     """
     spec = trained.as_run()
     setup = worker_setup(spec, check_run(spec, read_topology, ("test",)))
-    set_threads(spec.engine.threads)
+    set_threads(serving_share(spec.engine.threads).count())
     refs = {name: AdapterRef(name, 0, spec.name) for name in loras}
     client = LocalRolloutClient(setup.make())
     client.publish({refs[name]: lora for name, lora in loras.items()})

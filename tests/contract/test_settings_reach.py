@@ -26,6 +26,7 @@ from neuromas.checkpoints.location import ADAPTERS, read_topology
 from neuromas.checkpoints.trained import Trained
 from neuromas.cluster.actors import RolloutActor
 from neuromas.cluster.setup import WorkerSetup
+from neuromas.cluster.threads import engine_share
 from neuromas.errors import NeuroMASError
 from neuromas.journal.events import Event, StepDone
 from neuromas.rollout.client import LocalRolloutClient
@@ -72,14 +73,14 @@ ENGINE: dict[str, tuple[Any, Table]] = {
 """Field -> another value, and the settings that it needs."""
 
 
-def received(setup: WorkerSetup, monkeypatch: pytest.MonkeyPatch) -> Table:
+def received(spec: RunSpec, setup: WorkerSetup, monkeypatch: pytest.MonkeyPatch) -> Table:
     """Return what the process of a rollout worker gets: its threads, and the arguments of its engine."""
     from neuromas.engines.vllm_start import vllm_arguments
 
     with monkeypatch.context() as patched:
         environment: dict[str, str] = {}
         patched.setattr("os.environ", environment)
-        RolloutActor(setup)
+        RolloutActor(setup, engine_share(spec))
     engine = setup.engine
     arguments = vllm_arguments(
         read_base(engine.base_folder),
@@ -102,7 +103,7 @@ def test_a_setting_of_the_engine_reaches_it(name: str, monkeypatch: pytest.Monke
     found = []
     for changes in (needs, merged(needs, {"engine": {name: value}})):
         spec = parse_run_spec(run_document(changes))
-        found.append(received(worker_setup(spec, check_run(spec, read_topology)), monkeypatch))
+        found.append(received(spec, worker_setup(spec, check_run(spec, read_topology)), monkeypatch))
     assert found[0] != found[1]
 
 
