@@ -77,10 +77,7 @@ class StepDone(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutsSampled(Event):
-    """Some rollouts of a step with all their messages. Lines of rollouts.jsonl."""
-
-    type: ClassVar[str] = "rollouts"
+class _Rollouts(Event):
     stage: int
     step: int
     rollouts: tuple[Rollout, ...]
@@ -88,6 +85,20 @@ class RolloutsSampled(Event):
     def to_documents(self) -> list[dict[str, Any]]:
         """Return one flat object per rollout: question, every Node's message, answer and reward."""
         return [{"stage": self.stage, "step": self.step, **_rollout_document(rollout)} for rollout in self.rollouts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutsSampled(_Rollouts):
+    """Some rollouts of a step with all their messages. Lines of rollouts.jsonl."""
+
+    type: ClassVar[str] = "rollouts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionsAsked(_Rollouts):
+    """The validation questions that a stage asks again and again, answered greedily. Lines of questions.jsonl."""
+
+    type: ClassVar[str] = "questions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@
 - ``data.json``: the files of questions it began with, by content hash
 - ``metrics.jsonl``: one object per optimizer step
 - ``rollouts.jsonl``: sampled rollouts with every Node's message
+- ``questions.jsonl``: the same few held-out questions, as they were answered while the run went on
 - ``events.jsonl``: everything else that happened, in order
 - ``stages.jsonl``: outcomes of finished stages, read back on resume
 - ``checkpoints/``: one folder per checkpoint
@@ -30,13 +31,14 @@ from typing import Any
 
 from neuromas.errors import CheckpointError
 from neuromas.journal import lines as journal
-from neuromas.journal.events import Event, Phase, RolloutsSampled, StepDone
+from neuromas.journal.events import Event, Phase, QuestionsAsked, RolloutsSampled, StepDone
 
 SPEC_FILE = "spec.resolved.json"
 BASE_FILE = "base.json"
 DATA_FILE = "data.json"
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FILE = "rollouts.jsonl"
+QUESTIONS_FILE = "questions.jsonl"
 EVENTS_FILE = "events.jsonl"
 STAGES_FILE = "stages.jsonl"
 RESULT_FILE = "result.json"
@@ -47,8 +49,8 @@ CHECKPOINTS_FOLDER = "checkpoints"
 TRACKING_FOLDER = "tracking"
 LOCK_FILE = "run.lock"
 _OWN_FILES = (
-    SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, EVENTS_FILE, STAGES_FILE, RESULT_FILE, REWARDS_FILE,
-    ANALYSIS_FILE, REPORT_FILE, LOCK_FILE,
+    SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, QUESTIONS_FILE, EVENTS_FILE, STAGES_FILE,
+    RESULT_FILE, REWARDS_FILE, ANALYSIS_FILE, REPORT_FILE, LOCK_FILE,
 )  # fmt: skip
 
 
@@ -91,12 +93,12 @@ class RunFolder:
         self.write_json(SPEC_FILE, spec)
 
     def cut_back(self, stage: int, step: int) -> None:
-        """Drop metrics and rollouts after ``step`` steps of ``stage``: a resumed run writes them again."""
+        """Drop metrics, rollouts and answers after ``step`` steps of ``stage``: a resumed run writes them again."""
 
         def is_kept(document: dict[str, Any]) -> bool:
             return (document["stage"], document["step"]) <= (stage, step)
 
-        for name in (METRICS_FILE, ROLLOUTS_FILE):
+        for name in (METRICS_FILE, ROLLOUTS_FILE, QUESTIONS_FILE):
             journal.cut_back(self.path / name, is_kept)
 
     def read_json(self, name: str) -> Any:
@@ -138,6 +140,7 @@ class RunWriter:
         self._lock, self._token = folder / LOCK_FILE, token
         self._metrics = journal.Journal(folder / METRICS_FILE)
         self._rollouts = journal.Journal(folder / ROLLOUTS_FILE)
+        self._questions = journal.Journal(folder / QUESTIONS_FILE)
         self._events = journal.Journal(folder / EVENTS_FILE)
 
     def __call__(self, event: Event) -> None:
@@ -150,6 +153,8 @@ class RunWriter:
             raise CheckpointError(f"{self._lock.parent} was taken over by another process; this one stops writing")
         if isinstance(event, StepDone):
             self._metrics.append(event.to_document())
+        elif isinstance(event, QuestionsAsked):
+            self._questions.append(*event.to_documents())
         elif isinstance(event, RolloutsSampled):
             self._rollouts.append(*event.to_documents())
         elif not isinstance(event, Phase):
@@ -157,7 +162,7 @@ class RunWriter:
 
     def close(self) -> None:
         """Close the files. Safe to call twice."""
-        for file in (self._metrics, self._rollouts, self._events):
+        for file in (self._metrics, self._rollouts, self._questions, self._events):
             file.close()
 
 

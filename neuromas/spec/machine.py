@@ -108,3 +108,4 @@ class TrackingSpec(SpecModel):
     rollouts_every: int = Field(default=10, ge=1, le=MAX_STEPS)
     """Steps between samples written to rollouts.jsonl."""
     rollouts_per_sample: int = Field(default=2, ge=0, le=MAX_STEPS)
+    """0 = no messages are kept, of held-out questions neither."""

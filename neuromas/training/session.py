@@ -13,7 +13,7 @@ A step, in order:
  9. move the adapters that made a call                        NodeAdamW.step
 10. add the metrics up over the processes                     JointTrainer.log
 11. held-out check of the trigger, evaluation where due       StageSession.after_step
-12. report, and write a checkpoint where due                  StageSession.after_step
+12. report, ask the followed questions, write a checkpoint    StageSession.after_step
 
 With ``training.overlap`` the rollouts of 2 were submitted one step before, on the weights of then, and 1 follows them.
 With ``training.num_iterations`` above 1 only every so many steps begin with 1 to 5; the others use the same batch.
@@ -21,7 +21,7 @@ With ``training.num_iterations`` above 1 only every so many steps begin with 1 t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from neuromas.adapters.bank import AdapterBank
 from neuromas.checkpoints.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
 from neuromas.growth.ledger import Spending
 from neuromas.growth.triggers import Check, Trigger
-from neuromas.journal.events import CheckpointWritten, Evaluated, Phase, RolloutsSampled, StepDone
+from neuromas.journal.events import CheckpointWritten, Evaluated, Phase, QuestionsAsked, RolloutsSampled, StepDone
 from neuromas.rollout.record import Group, Provenance
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
@@ -49,6 +49,10 @@ from neuromas.training.workplace import Workplace
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+FOLLOWED = 3
+"""Validation questions, the first ones of the level, that a stage asks before it begins, with every checkpoint and with
+every evaluation: three lines of questions.jsonl each time."""
 
 
 @dataclass(slots=True)
@@ -124,6 +128,8 @@ class StageSession:
     def run(self) -> StageResult:
         """Train to the end, evaluate and write the last checkpoint."""
         if self._progress.step < self._plan.steps and not self._progress.is_over:
+            if not self._progress.step:
+                self._follow()
             self._trainer.train()
         self._progress.is_over = self._progress.reason != "interrupted"
         self._sampler.drain()
@@ -242,6 +248,8 @@ class StageSession:
         if reason is not None:
             progress.reason = reason
         elif step < self._plan.steps and self._is_checkpoint(step):
+            if "eval/accuracy_greedy" not in held:
+                self._follow()
             self._write(held.get("eval/accuracy_greedy"))
         return reason is not None
 
@@ -289,6 +297,8 @@ class StageSession:
         )
         if mode == "sampled":  # greedy logprobs are not those of a temperature
             self._trainer.check_published(groups, self._sampler.version)
+        elif purpose == "evaluation":
+            self._tell_answers(groups)
         found = accuracy(groups)
         self._place.emit(
             Evaluated(
@@ -304,6 +314,19 @@ class StageSession:
             )
         )
         return found
+
+    def _follow(self) -> None:
+        """Ask the followed questions, in the process that reports; all publish."""
+        self._sampler.publish(self._progress.step)
+        if self._place.peers.rank == 0 and self._place.spec.tracking.rollouts_per_sample:
+            questions = held_out(self._task, self._plan.level, FOLLOWED, "validation")
+            seed = self._place.spec.evaluation.seed
+            self._tell_answers(self._sampler.rollouts(questions, greedy=True, step=0, seed=seed))
+
+    def _tell_answers(self, groups: Sequence[Group]) -> None:
+        if self._place.spec.tracking.rollouts_per_sample:
+            rollouts = tuple(group.rollouts[0] for group in groups[:FOLLOWED])
+            self._place.emit(QuestionsAsked(stage=self._plan.index, step=self._progress.step, rollouts=rollouts))
 
     def _report(self, step: int, metrics: Mapping[str, float]) -> None:
         plan, tracking = self._plan, self._place.spec.tracking

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, ROLLOUTS_FILE
-from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
+from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, QUESTIONS_FILE, ROLLOUTS_FILE
+from neuromas.services.records.streams import events_stream, logs_stream, questions_stream, rollouts_stream
 from neuromas.services.store.base import Document, Store
 
 BATCH: Final = 200
@@ -68,7 +68,7 @@ class Tail:
 
 
 class Forwarder:
-    """Forwards the metrics, events, rollouts and log of one run. Used by one task."""
+    """Forwards the metrics, events, rollouts, answers and log of one run. Used by one task."""
 
     def __init__(self, store: Store, run_id: str, folder: Path, log: Path) -> None:
         """Prepare; nothing is read before ``forward``.
@@ -86,6 +86,7 @@ class Forwarder:
                 Tail(folder / EVENTS_FILE, _event),
             ),
             rollouts_stream(run_id): (Tail(folder / ROLLOUTS_FILE, _rollout),),
+            questions_stream(run_id): (Tail(folder / QUESTIONS_FILE, _rollout),),
             logs_stream(run_id): (Tail(log, lambda line, document: (f"log/{log.stem}/{line}", document)),),
         }
         self._sources = sources

@@ -15,7 +15,7 @@ from neuromas.services.records.checkpoint import CheckpointRecord
 from neuromas.services.records.endpoint import EndpointRecord
 from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
 from neuromas.services.records.run import RunRecord
-from neuromas.services.records.streams import AUDIT, events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.streams import AUDIT, streams_of
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
@@ -104,7 +104,7 @@ class Retention:
         for checkpoint in checkpoints:
             await self._store.delete(CheckpointRecord, checkpoint.id)
         await self._store.delete(RunRecord, run.id)
-        for stream in (events_stream(run.id), rollouts_stream(run.id), logs_stream(run.id)):
+        for stream in streams_of(run.id):
             await self._store.drop(stream)
         await asyncio.to_thread(shutil.rmtree, self._settings.runs_dir / run.id, ignore_errors=True)
 

@@ -11,7 +11,7 @@ import pytest
 
 from neuromas.errors import CheckpointError
 from neuromas.journal import lines as journal
-from neuromas.journal.events import CheckpointWritten, Notice, RolloutsSampled, StepDone
+from neuromas.journal.events import CheckpointWritten, Notice, QuestionsAsked, RolloutsSampled, StepDone
 from neuromas.journal.folder import LOCK_FILE, RunFolder, RunWriter, locked
 from neuromas.rollout.record import NodeCall, Provenance, Rollout
 from neuromas.tasks.base import Example
@@ -83,12 +83,14 @@ def test_cut_back_keeps_what_the_checkpoint_holds(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         writer(step(number, stage=1))
         writer(RolloutsSampled(stage=1, step=number, rollouts=(rollout(0.0),)))
+        writer(QuestionsAsked(stage=1, step=number, rollouts=(rollout(1.0),)))
     writer(Notice(message="kept: events are a history"))
     writer.close()
     RunFolder(tmp_path).cut_back(stage=1, step=2)
     kept = [(line["stage"], line["step"]) for line in journal.read(tmp_path / "metrics.jsonl")]
     assert kept == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
-    assert [line["step"] for line in journal.read(tmp_path / "rollouts.jsonl")] == [1, 2]
+    assert [(line["step"], line["reward"]) for line in journal.read(tmp_path / "rollouts.jsonl")] == [(1, 0), (2, 0)]
+    assert [(line["step"], line["reward"]) for line in journal.read(tmp_path / "questions.jsonl")] == [(1, 1), (2, 1)]
     assert len(list(journal.read(tmp_path / "events.jsonl"))) == 1
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuromas.journal import lines as journal
-from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.streams import events_stream, logs_stream, questions_stream, rollouts_stream
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.store.sqlite import SqliteStore
 
@@ -122,11 +122,13 @@ async def test_what_a_store_did_not_take_is_sent_again(
     await away.close()
 
 
-async def test_rollouts_and_log_lines_have_streams_of_their_own(store: SqliteStore, folder: Path) -> None:
+async def test_rollouts_answers_and_log_lines_have_streams_of_their_own(store: SqliteStore, folder: Path) -> None:
     rollout = {"stage": 0, "step": 1, "example": "train-3", "index": 0, "answer": "d4"}
     write(folder / "rollouts.jsonl", rollout, {**rollout, "index": 1})
+    write(folder / "questions.jsonl", {**rollout, "example": "test-0", "step": 0})
     write(folder / "job-0.log.jsonl", {"level": "INFO", "message": "driving"})
     for _ in range(2):
         await forwarder(store, folder).forward()
     assert [entry["index"] for entry in await told(store, rollouts_stream(RUN))] == [0, 1]
+    assert [entry["step"] for entry in await told(store, questions_stream(RUN))] == [0]
     assert [entry["message"] for entry in await told(store, logs_stream(RUN))] == ["driving"]

@@ -15,7 +15,7 @@ from neuromas.services.api.routes.runs import RunId
 from neuromas.services.api.schemas.artifact import MetricPage, StreamPage
 from neuromas.services.api.service import Service, Serviced
 from neuromas.services.records.run import RunRecord
-from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
+from neuromas.services.records.streams import events_stream, logs_stream, questions_stream, rollouts_stream
 from neuromas.services.store.base import Document
 
 routes = router("streams")
@@ -104,6 +104,25 @@ async def read_rollouts(
 ) -> Any:
     """Read or follow sampled rollouts, each with every node's message."""
     return await _read(service, request, caller, run_id, rollouts_stream(run_id), (after, limit, wait_s))
+
+
+@routes.get(
+    "/runs/{run_id}/questions",
+    response_model=StreamPage,
+    responses=errors(404) | _followed("EntryView"),
+    openapi_extra=_LAST_EVENT_ID,
+)
+async def read_questions(
+    caller: Reader,
+    service: Serviced,
+    request: Request,
+    run_id: RunId,
+    after: AfterEntry = 0,
+    limit: EntryLimit = 20,
+    wait_s: Wait = 0,
+) -> Any:
+    """Read or follow what every node said to the held-out questions that the run asks again and again."""
+    return await _read(service, request, caller, run_id, questions_stream(run_id), (after, limit, wait_s))
 
 
 @routes.get("/runs/{run_id}/metrics", response_model=MetricPage, responses=errors(404))
