@@ -13,6 +13,8 @@ from neuromas.serving.api_error import ApiError
 from neuromas.serving.question import Answered, Question
 from neuromas.serving.response_request import ResponseRequest
 
+RESPONSE_ENDS: Final = ("response.completed", "response.incomplete", "response.failed")
+"""One of these ends a stream."""
 RESPONSE_EVENTS: Final = (
     "response.created",
     "response.in_progress",
@@ -22,11 +24,9 @@ RESPONSE_EVENTS: Final = (
     "response.output_text.done",
     "response.content_part.done",
     "response.output_item.done",
-    "response.completed",
-    "response.incomplete",
-    "response.failed",
+    *RESPONSE_ENDS,
 )
-"""Names of the events of a stream, in their order; it ends with one of the last three."""
+"""Names of the events of a stream, in their order."""
 _PLACE: Final = {"output_index": 0, "content_index": 0}
 
 

@@ -10,8 +10,9 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -20,6 +21,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from neuromas.services.api.answer_stream import AnswerStream
 from neuromas.services.api.connections import capacity
 from neuromas.services.api.problems import RETRY_AFTER_S, ApiError
 from neuromas.services.api.references import MODEL_PREFIX, find_checkpoint
@@ -36,7 +38,6 @@ _PASSED_HEADERS: Final = ("retry-after", "x-should-retry")
 _CONNECT_S: Final = 5.0
 _GRACE_S: Final = 10.0
 _EVENTS: Final = "text/event-stream"
-_TAIL_BYTES: Final = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +92,14 @@ async def ask(
     """
     started, model = time.perf_counter(), asked.model
     body = json.dumps({**document, "model": target.name}).encode()
-    question = _Question(target, f"{target.url}{request.url.path}", body, asked.num_answers)
+    question = _Question(target, f"{target.url}{request.url.path}", model, body, asked.num_answers)
     async with AsyncExitStack() as stack:
         answer = await _while_client_waits(request, _begin(service, stack, owner, question))
+        if isinstance(answer, AnswerStream):
+            headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+            return _PassedOn(stack.pop_all(), _timed(service, target, answer, started), headers)
         if answer.status_code not in _PASSED:
             raise ApiError(502, "endpoint_failed", f"endpoint {target.name} answered with {answer.status_code}")
-        if _is_stream(answer):
-            headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-            return _PassedOn(stack.pop_all(), _parts(service, answer, target, model, started), headers)
         if answer.status_code != 200:
             raise _refusal(target, answer)
         service.instruments.chat_seconds.labels(target.name).observe(time.perf_counter() - started)
@@ -134,16 +135,19 @@ def _join(serve_url: str, url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A request to an endpoint, which stands for ``num_answers`` questions."""
+    """A request to an endpoint, which our client calls ``model``; it stands for ``num_answers`` questions."""
 
     target: Target
     url: str
+    model: str
     body: bytes
     num_answers: int
 
 
-async def _begin(service: Service, stack: AsyncExitStack, owner: str, question: _Question) -> httpx.Response:
-    """Return an endpoint's answer: the beginning of a stream, or else all of it."""
+async def _begin(
+    service: Service, stack: AsyncExitStack, owner: str, question: _Question
+) -> httpx.Response | AnswerStream:
+    """Return an endpoint's answer: a stream that has begun, or else all of it."""
     target = question.target
     # The endpoint keeps the deadline itself; this is for one that keeps silent.
     timeout = httpx.Timeout(service.settings.chat_timeout_s + _GRACE_S, connect=_CONNECT_S)
@@ -154,13 +158,12 @@ async def _begin(service: Service, stack: AsyncExitStack, owner: str, question: 
         client = await stack.enter_async_context(connection)
         stream = client.stream("POST", question.url, content=question.body, headers=headers, timeout=timeout)
         answer = await stack.enter_async_context(stream)
-        if not _is_stream(answer):
+        if answer.status_code != 200 or not answer.headers.get("content-type", "").startswith(_EVENTS):
             await answer.aread()
-        return answer
-
-
-def _is_stream(answer: httpx.Response) -> bool:
-    return answer.status_code == 200 and answer.headers.get("content-type", "").startswith(_EVENTS)
+            return answer
+        events = AnswerStream(answer, target.name, question.model, partial(_count_tokens, service, target))
+        await events.begin()
+        return events
 
 
 class _PassedOn(StreamingResponse):
@@ -176,38 +179,10 @@ class _PassedOn(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _parts(
-    service: Service, answer: httpx.Response, target: Target, model: str, started: float
-) -> AsyncIterator[bytes]:
-    tail = b""
-    try:
-        if model == target.name:
-            async for part in answer.aiter_raw():
-                tail = (tail + part)[-_TAIL_BYTES:]
-                yield part
-        else:
-            async for line in answer.aiter_lines():
-                tail = (tail + line.encode() + b"\n")[-_TAIL_BYTES:]
-                yield (_renamed_event(line, model) + "\n").encode()
-    except httpx.HTTPError as error:
-        # The status is out; OpenAI's clients raise what they find in an event of this shape.
-        problem = ApiError(502, "endpoint_failed", f"endpoint {target.name} broke off ({type(error).__name__})")
-        yield f"data: {json.dumps(problem.document)}\n\n".encode()
+async def _timed(service: Service, target: Target, stream: AnswerStream, started: float) -> AsyncIterator[bytes]:
+    async for events in stream.events():
+        yield events
     service.instruments.chat_seconds.labels(target.name).observe(time.perf_counter() - started)
-    for line in tail.decode(errors="replace").splitlines():
-        if line.startswith("data: {") and '"usage"' in line:
-            with suppress(ValueError):  # cut at its beginning
-                _count_tokens(service, target, json.loads(line.removeprefix("data: ")))
-
-
-def _renamed_event(line: str, model: str) -> str:
-    if not line.startswith("data: {"):
-        return line
-    chunk = json.loads(line.removeprefix("data: "))
-    named = chunk.get("response", chunk)
-    if "model" in named:
-        named["model"] = model
-    return f"data: {json.dumps(chunk, separators=(',', ':'))}"
 
 
 def _refusal(target: Target, answer: httpx.Response) -> ApiError:
