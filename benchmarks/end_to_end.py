@@ -106,9 +106,9 @@ def joint_turn(spec: RunSpec, rollouts: StepRollouts, folder: Path) -> Callable[
     tokenizer = AutoTokenizer.from_pretrained(base)
     training = spec.training.model_copy(update={"parity_tolerance": 1e9})  # the same rollouts at every step
     session: Any = SimpleNamespace(
-        sample=lambda step: rollouts,
+        sample=lambda _: rollouts,
         restraint=Restraint(bank, StagePlan("stage", 0, topology, STEPS)),
-        after_step=lambda step, metrics: False,
+        after_step=lambda *_: False,
     )
     trainer = JointTrainer(model, bank, tokenizer, training, settings, session)
     clock = StepClock()
@@ -129,7 +129,7 @@ def stock_turn(
     from peft import LoraConfig
     from trl import GRPOConfig, GRPOTrainer  # here, as the trainer's module has to be imported before
 
-    def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
+    def rollout(*_: Any) -> dict[str, Any]:
         return {
             "prompt_ids": [list(call.prompt_token_ids) for call in calls],
             "completion_ids": [list(call.completion_token_ids) for call in calls],
@@ -137,7 +137,7 @@ def stock_turn(
             "final": rewards,
         }
 
-    def terminal(prompts: list[str], completions: list[str], final: list[float], **_: Any) -> list[float]:
+    def terminal(final: list[float], **_: Any) -> list[float]:
         return final
 
     training = spec.training
@@ -192,7 +192,7 @@ def against_stock(nodes: int, repeats: int, prompts: int, folder: Path) -> list[
         Provenance("benchmark", 0, 0), "benchmark",
     )  # fmt: skip
     task = make_task(spec.task, 0)
-    rollouts = StepSampler(client, task, plan, bank.export_all, lambda group: True, Alone(), 0).sample(0)
+    rollouts = StepSampler(client, task, plan, bank.export_all, lambda _: True, Alone(), 0).sample(0)
     joint = joint_turn(spec, rollouts, folder)
     flat = [rollout for group in rollouts.groups for rollout in group.rollouts]
     rewards = [rollout.reward for rollout in flat]

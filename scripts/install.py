@@ -141,11 +141,13 @@ def install(venv: Path, extras: list[str]) -> None:
 def make_venv(venv: Path) -> None:
     """Create the environment unless a working one is there."""
     python = venv / "bin" / "python"
-    if python.exists() and subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+    asked = [python, "-m", "pip", "--version"]
+    if python.exists() and subprocess.run(asked, capture_output=True, check=False).returncode == 0:
         return
     if venv.exists() and any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
         raise InstallError(f"{venv} exists and is no virtual environment; name another folder with VENV=...")
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], capture_output=True, text=True)
+    command = [sys.executable, "-m", "venv", "--clear", str(venv)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise InstallError(
             f"{sys.executable} -m venv failed: {(made.stdout + made.stderr).strip()}\n"
@@ -181,7 +183,7 @@ def install_torch(progress: Progress, pip: list[str], pin: str) -> None:
 def install_missing(progress: Progress, python: str, pip: list[str], extras: list[str]) -> None:
     """Install what this Python or platform needs beyond the list, which was written on another."""
     closure = [python, str(ROOT / "scripts" / "closure.py"), "missing", *extras]
-    found = subprocess.run(closure, capture_output=True, text=True, cwd=ROOT)
+    found = subprocess.run(closure, capture_output=True, text=True, cwd=ROOT, check=False)
     if found.returncode != 0:
         raise InstallError(f"the installed packages cannot be read: {found.stderr.strip()}")
     missing = found.stdout.splitlines()
@@ -199,7 +201,7 @@ def install_resolved(progress: Progress, pip: list[str], extras: list[str]) -> N
 def remove_broken(progress: Progress, python: str) -> None:
     """Remove torchvision and its siblings where one does not import: it breaks transformers, and nothing needs it."""
     check = "import importlib.util as u\nfor n in {names!r}:\n    if u.find_spec(n): __import__(n)"
-    tried = subprocess.run([python, "-c", check.format(names=UNUSED)], capture_output=True, text=True)
+    tried = subprocess.run([python, "-c", check.format(names=UNUSED)], capture_output=True, text=True, check=False)
     if tried.returncode == 0:
         return
     progress.say("removing a torchvision or sibling of it that does not fit this torch (nothing here needs it)")
@@ -253,7 +255,7 @@ def _continue_with_newer_python() -> int:
     for minor in (13, 12, 11):
         newer = shutil.which(f"python3.{minor}")
         if newer:
-            return subprocess.run([newer, *sys.argv], env=os.environ).returncode
+            return subprocess.run([newer, *sys.argv], env=os.environ, check=False).returncode
     version = platform.python_version()
     sys.stderr.write(f"install: Python 3.11 or newer is needed, this is {version}; PYTHON=... names one\n")
     return 1

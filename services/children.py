@@ -89,7 +89,7 @@ class Children:
                 start_new_session=True,
                 pass_fds=tuple(descriptors),
                 umask=PRIVATE_UMASK,
-                preexec_fn=die_with_parent,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of the kernel, nothing that a thread may lock
             )
         child = Child(name, process, log)
         self._children.append(child)

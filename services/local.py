@@ -162,9 +162,9 @@ class LocalService:
 
     def _is_api_ready(self) -> bool:
         host, port = self._listener.getsockname()[:2]
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked, not bound
         try:
-            with urllib.request.urlopen(f"{_url(reachable, port)}/healthz", timeout=2):
+            with urllib.request.urlopen(f"{_url(reachable, port)}/healthz", timeout=2):  # noqa: S310 - our own
                 return True
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             return False

@@ -49,7 +49,7 @@ class Progress:
     cpu_s: float
 
 
-def make_base(recipe: Recipe, out: Path, on_progress: Callable[[Progress], None] = lambda progress: None) -> BaseCard:
+def make_base(recipe: Recipe, out: Path, on_progress: Callable[[Progress], None] = lambda _: None) -> BaseCard:
     """Make a base by a recipe and write it to a folder, its card last.
 
     One torch thread does the work. The recipe, the library versions and the processor's instruction set determine the
@@ -127,7 +127,7 @@ def new_model(architecture: Architecture, seed: int) -> Qwen3ForCausalLM:
 
 
 def practise(
-    model: Qwen3ForCausalLM, recipe: Recipe, on_progress: Callable[[Progress], None] = lambda progress: None
+    model: Qwen3ForCausalLM, recipe: Recipe, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> None:
     """Train a new model in place through all stages of a recipe; ``on_progress`` is called after every step."""
     ids = {symbol: place for place, symbol in enumerate(symbols())}

@@ -124,7 +124,7 @@ def check_resources(cpus: float, gpus: float) -> None:
 
 def _temporary_root() -> str:
     """Return where Ray itself would put its files; macOS's own temporary folder has too long a path for sockets."""
-    return os.environ.get("RAY_TMPDIR") or ("/tmp" if sys.platform == "darwin" else gettempdir())
+    return os.environ.get("RAY_TMPDIR") or ("/tmp" if sys.platform == "darwin" else gettempdir())  # noqa: S108 - Ray's
 
 
 def _environment() -> dict[str, dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -77,7 +78,7 @@ class RunsDisplay:
         self._began_s = time.monotonic()
         self._live = Live(self._draw(), console=console, refresh_per_second=4) if console.is_terminal else None
 
-    def __enter__(self) -> RunsDisplay:
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
         return self

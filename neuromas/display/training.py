@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Self
 
 from neuromas.display.console import Console
 from neuromas.display.status import StatusLine
@@ -54,7 +55,7 @@ class TrainingDisplay:
         self._nodes: tuple[str, ...] = ()
         self._printed_s = 0.0
 
-    def __enter__(self) -> TrainingDisplay:
+    def __enter__(self) -> Self:
         self.status.__enter__()
         return self
 

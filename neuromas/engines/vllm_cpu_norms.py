@@ -26,7 +26,12 @@ def norm_priority() -> dict[str, list[str]]:
     return {operator: [_PROVIDER, "native"] for operator in ("rms_norm", "fused_add_rms_norm")}
 
 
-def _takes(x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None) -> bool:
+def _takes(
+    x: Tensor,
+    weight: Tensor | None,
+    epsilon: float,  # noqa: ARG001 # vLLM compares the names with the operator's
+    variance_size: int | None = None,
+) -> bool:
     return (
         x.dtype is torch.float32
         and weight is not None
@@ -43,7 +48,12 @@ def _takes_sum(
 
 
 @ir.ops.rms_norm.register_impl(_PROVIDER, supported=_IS_BUILT, supports_args=_takes)  # type: ignore[untyped-decorator] # as vLLM is
-def _norm(x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None) -> Tensor:
+def _norm(
+    x: Tensor,
+    weight: Tensor | None,
+    epsilon: float,
+    variance_size: int | None = None,  # noqa: ARG001
+) -> Tensor:
     """Return ``weight x / sqrt(mean(x^2) + epsilon)``, means over the last dimension."""
     out = torch.empty(x.shape, dtype=x.dtype)
     # Heads are slices of a packed projection; the kernel takes rows that follow each other.
@@ -55,7 +65,11 @@ def _norm(x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int |
     _PROVIDER, supported=_IS_BUILT, supports_args=_takes_sum, inplace=True
 )
 def _add_and_norm(
-    x: Tensor, x_residual: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None
+    x: Tensor,
+    x_residual: Tensor,
+    weight: Tensor | None,
+    epsilon: float,
+    variance_size: int | None = None,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor]:
     """Put ``x + x_residual`` into ``x_residual`` and its norm into ``x``; returns both."""
     torch.ops._C.fused_add_rms_norm(x, x_residual, weight, epsilon)

@@ -38,7 +38,7 @@ def sapo(tokens: Tokens, ratio: Tensor) -> Tensor:
     return -(temperature * (ratio - 1)).sigmoid() * 4 / temperature * tokens.advantages
 
 
-def vespo(tokens: Tokens, ratio: Tensor) -> Tensor:
+def vespo(tokens: Tokens, _ratio: Tensor) -> Tensor:
     """-sg(w^k exp(d (1 - w))) A pi; w is the call's probability over the sampler's. Source: arXiv:2602.10693.
 
     k = 2 and d = 3 for A >= 0, else k = 3 and d = 2; log w is kept within [log 1e-8, 20].
@@ -54,17 +54,17 @@ def vespo(tokens: Tokens, ratio: Tensor) -> Tensor:
     return -weight * tokens.advantages * tokens.logprobs
 
 
-def sum_over_rollout(lengths: Tensor, totals: Totals) -> float:
+def sum_over_rollout(_lengths: Tensor, totals: Totals) -> float:
     """1 / N: sum over the tokens of a rollout's calls, mean over rollouts."""
     return 1 / totals.rollouts
 
 
-def sum_over_budget(lengths: Tensor, totals: Totals) -> float:
+def sum_over_budget(_lengths: Tensor, totals: Totals) -> float:
     """1 / (C B): sum over tokens, by calls and a constant. Source: arXiv:2503.20783 (Dr. GRPO)."""
     return 1 / (totals.calls * totals.max_tokens)
 
 
-def sum_over_call(lengths: Tensor, totals: Totals) -> float:
+def sum_over_call(_lengths: Tensor, totals: Totals) -> float:
     """1 / C: sum over the tokens of a call, mean over calls. Source: arXiv:2602.05261 (LUSPO)."""
     return 1 / totals.calls
 
@@ -74,7 +74,7 @@ def mean_over_call(lengths: Tensor, totals: Totals) -> Tensor:
     return 1 / (totals.calls * lengths)
 
 
-def mean_over_tokens(lengths: Tensor, totals: Totals) -> float:
+def mean_over_tokens(_lengths: Tensor, totals: Totals) -> float:
     """1 / T: mean over the tokens of the step. Source: arXiv:2503.14476 (DAPO)."""
     return 1 / totals.tokens
 

@@ -280,13 +280,13 @@ class Dataflow:
         for flight, result, _ in landed:
             flight.rollout.in_engine.discard(result.id)
         touched: dict[int, Pass] = {}
-        for flight, result, text in landed:
+        for flight, sampled, decoded in landed:
             rollout, seat = flight.rollout, flight.seat
             if rollout.failure is not None:  # failed in this very step: what came with it is not recorded
                 continue
             touched[rollout.key] = rollout
-            if rollout.plan.renderer.stops.is_met(result.token_ids):
-                result = replace(result, finish_reason="stop")
+            is_stopped = rollout.plan.renderer.stops.is_met(sampled.token_ids)
+            result, text = replace(sampled, finish_reason="stop") if is_stopped else sampled, decoded
             if flight.answer is not None:
                 result, text = self._end_answer(rollout, flight.answer, result, text)
             rollout.calls[seat.id] = _node_call(flight, result, text, now)

@@ -27,10 +27,10 @@ def main() -> None:
         os.dup2(2, 1)
         task: Task | None = None
         while head := sys.stdin.buffer.read(8):
-            kind, *arguments = pickle.loads(sys.stdin.buffer.read(int.from_bytes(head, "big")))  # from the parent alone
+            kind, *arguments = pickle.loads(sys.stdin.buffer.read(int.from_bytes(head, "big")))  # noqa: S301 - the parent's
             try:
                 if kind == "load":
-                    task = pickle.loads(arguments[0])
+                    task = pickle.loads(arguments[0])  # noqa: S301
                     answer: dict[str, object] = {}
                 else:
                     assert task is not None

@@ -14,7 +14,7 @@ class Stops:
     def __init__(
         self,
         texts: Sequence[str] = (),
-        decode: Callable[[Sequence[int]], str] = lambda token_ids: "",
+        decode: Callable[[Sequence[int]], str] = lambda _: "",
         vocab_size: int = 0,
     ) -> None:
         """Take the texts.

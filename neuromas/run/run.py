@@ -241,7 +241,7 @@ def stopped_by_signal(request_stop: Callable[[], None]) -> Iterator[None]:
 
     seen: list[int] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         seen.append(number)
         # A thread that was busy for long handles both at once, and SIGINT first, whichever was sent first.
         if len(seen) > 1 and (number == signal.SIGINT or seen[:-1] == [signal.SIGINT]):

@@ -34,7 +34,7 @@ def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bo
         app.router.routes.append(Route(path, AskRoute(door, dialect), methods=["POST"]))
 
     @app.exception_handler(ApiError)
-    async def _api_error(request: Request, error: ApiError) -> JSONResponse:
+    async def _api_error(_: Request, error: ApiError) -> JSONResponse:
         return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
     @app.exception_handler(HTTPException)
@@ -43,7 +43,7 @@ def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bo
         return JSONResponse(refusal.body, status_code=error.status_code, headers=error.headers)
 
     @app.exception_handler(Exception)
-    async def _crash(request: Request, error: Exception) -> JSONResponse:
+    async def _crash(*_: object) -> JSONResponse:
         refusal = ApiError(500, "server_error", "something broke here; the server's log has it", code="internal")
         return JSONResponse(refusal.body, status_code=refusal.status)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from types import TracebackType
+from typing import Self
 
 from neuromas.errors import NeuroMASError, RolloutError
 from neuromas.rollout.record import Rollout
@@ -72,7 +73,7 @@ class Conversation:
         self._has_ended = False
         self._request: Request = door.server.begin(question, self)
 
-    async def __aenter__(self) -> Conversation:
+    async def __aenter__(self) -> Self:
         """Return itself."""
         return self
 

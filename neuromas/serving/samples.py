@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
+from typing import Self
 
 from neuromas.serving.door import Conversation, Door
 from neuromas.serving.question import Answered, Question
@@ -28,7 +29,7 @@ class Samples:
             self.leave()
             raise
 
-    def __enter__(self) -> Samples:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

@@ -108,14 +108,14 @@ def _grouped(document: Mapping[str, object]) -> dict[str, object]:
     targets = adapter.get("targets") if isinstance(adapter, Mapping) else None
     filled, listed = {}, {}
     for name, group in groups.items():
+        filled[name] = group
         if isinstance(group, Mapping):
             own = group.get("adapter")
             if targets is not None and isinstance(own, Mapping):
-                group = {**group, "adapter": {"targets": targets, **own}}
+                filled[name] = {**group, "adapter": {"targets": targets, **own}}
             nodes = group.get("nodes")
             ids = nodes if isinstance(nodes, list | tuple) else ()
             listed.update({node: name for node in ids if isinstance(node, str) and node not in listed})
-        filled[name] = group
     changed["node_groups"] = filled
     try:
         changed["topology"] = marked(_topology(document.get("topology")), listed)

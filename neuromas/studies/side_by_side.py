@@ -94,7 +94,7 @@ _EVENTS: SimpleQueue[tuple[str, Event]]
 
 
 def _begin(events: SimpleQueue[tuple[str, Event]]) -> None:
-    global _EVENTS
+    global _EVENTS  # noqa: PLW0603 - a pool has no other way to its processes
     _EVENTS = events
     set_threads(1)
 

@@ -56,16 +56,16 @@ _LATEX_TEXT: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\s?\{")
 class Reader(Protocol):
     """Reads the answer that a text gives; ``choices`` are the row's, read by ``label`` only."""
 
-    def __call__(self, text: str, choices: Sequence[str] = ()) -> str | None:
+    def __call__(self, text: str, choices: Sequence[str] = (), /) -> str | None:
         """Return the answer in its canonical form; None where the text gives none."""
 
 
-def read_exact(text: str, choices: Sequence[str] = ()) -> str | None:
+def read_exact(text: str, _choices: Sequence[str] = ()) -> str | None:
     """Return what the text announces, or all of it, in its normal form; None when nothing is left of it."""
     return _normal(_answer_in(text) or text)
 
 
-def read_number(text: str, choices: Sequence[str] = ()) -> str | None:
+def read_number(text: str, _choices: Sequence[str] = ()) -> str | None:
     """Return the number that a text gives as an exact fraction such as "-3/2" or "1000"; None without one."""
     box = last_box(text)
     if box is not None:
@@ -79,7 +79,7 @@ def read_number(text: str, choices: Sequence[str] = ()) -> str | None:
     return last
 
 
-def read_choice(text: str, choices: Sequence[str] = ()) -> str | None:
+def read_choice(text: str, _choices: Sequence[str] = ()) -> str | None:
     """Return the letter, A to Z, of the choice that a text makes; None without one."""
     box = last_box(text)
     if box is not None:
@@ -108,17 +108,17 @@ def read_label(text: str, choices: Sequence[str] = ()) -> str | None:
     return _last_name(names, text)
 
 
-def gold_exact(text: str, choices: Sequence[str] = ()) -> str | None:
+def gold_exact(text: str, _choices: Sequence[str] = ()) -> str | None:
     """Return a right answer in its normal form, all of what it announces."""
     return _normal(_all_announced(text))
 
 
-def gold_number(text: str, choices: Sequence[str] = ()) -> str | None:
+def gold_number(text: str, _choices: Sequence[str] = ()) -> str | None:
     """Return a right answer that is one number and nothing else (after ``####`` or in a box); else None."""
     return _whole_number(_all_announced(text), with_unit=False)
 
 
-def gold_choice(text: str, choices: Sequence[str] = ()) -> str | None:
+def gold_choice(text: str, _choices: Sequence[str] = ()) -> str | None:
     """Return a right answer that is one letter and nothing else (after ``####`` or in a box); else None."""
     return _lone_letter(_all_announced(text))
 

@@ -51,7 +51,7 @@ def score_grams(
     def watch(layer: NodeAdapterLinear) -> Any:
         a, scaled_b = pairs[layer.path]
 
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             into = inputs[0].detach().float()
 
             def take(back: Tensor) -> None:

@@ -381,7 +381,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         return list(total.tolist())
 
 
-def _terminal_reward(prompts: list[str], completions: list[str], final: list[float], **_: Any) -> list[float]:
+def _terminal_reward(final: list[float], **_: Any) -> list[float]:
     """TRL's reward function: the task has scored every rollout once, all its calls share the reward."""
     return final
 

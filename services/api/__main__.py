@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-from types import FrameType
 
 from neuromas.services.api.server import serve
 from neuromas.services.children import PRIVATE_UMASK
@@ -34,7 +33,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _stop(*_: object) -> None:
     raise SystemExit(0)
 
 

@@ -188,7 +188,7 @@ class _Utf8Response(JSONResponse):
         return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()
 
 
-async def _tell(request: Request, error: Exception) -> JSONResponse:
+async def _tell(_: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error)
     if problem is None:
         raise error

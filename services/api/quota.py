@@ -31,7 +31,7 @@ class Quota:
     """
 
     name: str
-    kind: type[RunRecord] | type[EvaluationRecord]
+    kind: type[RunRecord | EvaluationRecord]
     unfinished: tuple[str, ...]
 
 

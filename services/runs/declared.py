@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 
-TOKEN: Final = "NEUROMAS_SERVE_TOKEN"
+TOKEN_VARIABLE: Final = "NEUROMAS_SERVE_TOKEN"  # noqa: S105 - its name
 """Variable with what clients must bring as ``Authorization: Bearer``."""
 _MIN_TOKEN: Final = 16
 
@@ -57,10 +57,10 @@ def build(arguments: Mapping[str, Any]) -> Application:
     from neuromas.serving.deploy import application
     from neuromas.serving.endpoint import CheckpointOpener, group_graphs
 
-    declared, token = parse(arguments), os.environ.get(TOKEN, "")
+    declared, token = parse(arguments), os.environ.get(TOKEN_VARIABLE, "")
     if len(token) < _MIN_TOKEN:
         message = f"got {len(token)} characters; Serve's port answers whoever reaches it, so set {_MIN_TOKEN} or more"
-        raise SpecError("the application has no token", [Fault(TOKEN, message)])
+        raise SpecError("the application has no token", [Fault(TOKEN_VARIABLE, message)])
     bounds = (declared.replicas, declared.max_replicas or declared.replicas)
     groups = group_graphs(
         [GraphPlace(name, checkpoint) for name, checkpoint in declared.graphs.items()],

@@ -253,7 +253,7 @@ def main(arguments: list[str]) -> int:
     try:
         place = urlsplit(settings.serve_url)
         is_loopback = place.hostname in ("127.0.0.1", "localhost", "::1")
-        address = ServeAddress("127.0.0.1" if is_loopback else "0.0.0.0", place.port or 80)
+        address = ServeAddress("127.0.0.1" if is_loopback else "0.0.0.0", place.port or 80)  # noqa: S104
         return asyncio.run(_run(settings, partial(ServeDoor, address, CheckpointOpener()), group_graphs, job))
     finally:
         connection.close()

@@ -137,7 +137,7 @@ def _train(
 def _succeeded(result: Document) -> Outcome:
     accuracy = result["accuracy"]["greedy"]["value"]
     update: RunUpdate = {"state": RunState.SUCCEEDED, "result": result, "accuracy": accuracy, "ended": time.time()}
-    return Outcome(lambda record: update)
+    return Outcome(lambda _: update)
 
 
 def _lost(error: RuntimeStartError) -> Outcome:
@@ -147,7 +147,7 @@ def _lost(error: RuntimeStartError) -> Outcome:
 
 def _failed(code: str, message: str, param: str | None) -> Outcome:
     error = Failure(code=code, message=message, param=param)
-    return Outcome(lambda record: {"state": RunState.FAILED, "error": error, "ended": time.time()}, message)
+    return Outcome(lambda _: {"state": RunState.FAILED, "error": error, "ended": time.time()}, message)
 
 
 def _path(error: NeuroMASError) -> str | None:

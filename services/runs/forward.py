@@ -107,12 +107,12 @@ class Forwarder:
         return total
 
 
-def _rollout(line: int, document: Document) -> Keyed:
+def _rollout(_line: int, document: Document) -> Keyed:
     step = f"{document['stage']}/{document['step']}"
     return f"rollout/{step}/{document['example']}/{document['index']}", document
 
 
-def _step(line: int, document: Document) -> Keyed:
+def _step(_line: int, document: Document) -> Keyed:
     metrics = {name: value for name, value in document.items() if name not in _OWN_FIELDS}
     own = {name: document[name] for name in _OWN_FIELDS}
     return f"step/{document['stage']}/{document['step']}", {"type": "step", **own, "metrics": metrics}

@@ -78,9 +78,10 @@ class Head:
     def is_ready(self) -> bool:
         """Whether the dashboard answers."""
         token = self.token_file.read_text(encoding="ascii").strip()
-        request = urllib.request.Request(f"{self.address}/api/version", headers={"Authorization": f"Bearer {token}"})
+        headers = {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"{self.address}/api/version", headers=headers)  # noqa: S310 - Ray's own
         try:
-            with urllib.request.urlopen(request, timeout=2):
+            with urllib.request.urlopen(request, timeout=2):  # noqa: S310
                 return True
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             return False

@@ -256,14 +256,14 @@ def _list(
             raise MissingError(f"there is no {kind} {after!r}")
         tests.append("(created, sequence) < (?, ?)")
         values += last
-    statement = f"SELECT body FROM documents WHERE {' AND '.join(tests)} ORDER BY created DESC, sequence DESC LIMIT ?"
+    statement = f"SELECT body FROM documents WHERE {' AND '.join(tests)} ORDER BY created DESC, sequence DESC LIMIT ?"  # noqa: S608
     return [row[0] for row in connection.execute(statement, (*values, limit + 1))]
 
 
 def _tally(connection: sqlite3.Connection, kind: str, states: Sequence[str]) -> Mapping[str, int]:
     # As the index has it: the documents themselves are not read.
     state = "json_extract(body, '$.state')"
-    statement = f"SELECT {state}, COUNT(*) FROM documents WHERE kind = ? GROUP BY {state}"
+    statement = f"SELECT {state}, COUNT(*) FROM documents WHERE kind = ? GROUP BY {state}"  # noqa: S608 - a constant
     found = dict(connection.execute(statement, (kind,)))
     return {state: found.get(state, 0) for state in states}
 

@@ -30,7 +30,7 @@ def next_version(stored: R, change: Mapping[str, object], states: Collection[str
     noun = f"{stored.noun} {stored.id}"
     if forbidden := change.keys() - stored.updatable:
         allowed = ", ".join(sorted(stored.updatable)) or "none"
-        raise ValueError(f"an update of {noun} cannot set {', '.join(sorted(forbidden))}; allowed are {allowed}")
+        raise ValueError(f"{', '.join(sorted(forbidden))} of {noun} cannot be changed; allowed are {allowed}")
     if states is not None and stored.state not in states:
         raise ConflictError(f"{noun} is {stored.state}; this needs it to be {' or '.join(states) or 'no state at all'}")
     if version is not None and stored.version != version:

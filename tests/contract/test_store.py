@@ -118,7 +118,7 @@ async def test_a_change_meant_for_another_version_is_refused(store: Store) -> No
 @pytest.mark.parametrize("key", ["id", "version", "created", "sequence", "owner", "spec", "colour"])
 async def test_what_does_not_change_cannot_be_changed(store: Store, key: str) -> None:
     await make_runs(store, "run_1")
-    with pytest.raises(ValueError, match=f"cannot set {key}"):
+    with pytest.raises(ValueError, match=f"^{key} of .* cannot be changed"):
         await store.update(RunRecord, "run_1", {key: 5})
 
 

@@ -47,7 +47,7 @@ def trained_bank(base: Path, graph: Topology, seed: int) -> AdapterBank:
     generator = torch.Generator().manual_seed(seed)
     for name in bank.names:
         for tensor in bank.node_parameters(name).values():
-            tensor += 0.3 * torch.randn(tensor.shape, generator=generator)
+            tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
     return bank
 
 

@@ -96,13 +96,7 @@ def test_an_edge_over_several_layers_has_a_lane() -> None:
     graph = Topology(
         (Node("a"), Node("critic"), Node("out")), (("a", "critic"), ("critic", "out"), ("a", "out")), "out"
     )
-    assert draw_text(graph) == "\n".join(
-        (
-            "   ┌─▶ critic ─┐",
-            "a ─┤           ├─▶ out",
-            "   └───────────┘",
-        )
-    )
+    assert draw_text(graph) == "   ┌─▶ critic ─┐\na ─┤           ├─▶ out\n   └───────────┘"
 
 
 def test_what_lines_cannot_show_is_a_list() -> None:

@@ -68,7 +68,7 @@ def _answers(whole: str, *events: dict[str, Any]) -> dict[int | str, dict[str, A
 
 
 @routes.get("/models", response_model=ModelList, responses=errors())
-async def list_models(caller: ReaderOrServer, service: Serviced) -> Document:
+async def list_models(_: ReaderOrServer, service: Serviced) -> Document:
     """List the models that answer now."""
     page = await service.store.list(EndpointRecord, where={"state": EndpointState.READY}, limit=_MAX_MODELS)
     return {"object": "list", "data": [_card(endpoint) for endpoint in page.items]}
@@ -76,7 +76,7 @@ async def list_models(caller: ReaderOrServer, service: Serviced) -> Document:
 
 @routes.get("/models/{model:path}", response_model=ModelCard, responses=errors(404))
 async def read_model(
-    caller: ReaderOrServer,
+    _: ReaderOrServer,
     service: Serviced,
     model: Annotated[str, Path(description="Name of an endpoint.", max_length=MAX_ID, examples=["solver"])],
 ) -> Document:

@@ -29,7 +29,7 @@ routes: APIRouter = router("service")
 
 
 @routes.get("/capabilities", response_model=Capabilities, responses=errors())
-async def read_capabilities(caller: ReaderOrServer, service: Serviced) -> Document:
+async def read_capabilities(_: ReaderOrServer, service: Serviced) -> Document:
     """Read what runs may ask for: tasks, bases, adapters, losses, engines, limits, and the spec's JSON schema."""
     settings = service.settings
     schema, parts = run_schema("#/$defs/{model}")

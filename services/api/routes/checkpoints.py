@@ -49,7 +49,7 @@ _ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
 
 @routes.get("/runs/{run_id}/checkpoints", response_model=Listing[CheckpointView], responses=errors(400, 404))
 async def list_checkpoints(
-    caller: Reader, service: Serviced, run_id: RunId, after: After = None, limit: Limit = 20
+    _: Reader, service: Serviced, run_id: RunId, after: After = None, limit: Limit = 20
 ) -> Document:
     """List a run's checkpoints, newest first."""
     await service.store.get(RunRecord, run_id)
@@ -61,7 +61,7 @@ async def list_checkpoints(
 
 @routes.get("/runs/{run_id}/checkpoints/{name}", response_model=CheckpointView, responses=errors(404))
 async def read_checkpoint_of_run(
-    caller: Reader,
+    _: Reader,
     service: Serviced,
     run_id: RunId,
     name: Annotated[
@@ -77,7 +77,7 @@ async def read_checkpoint_of_run(
 
 
 @routes.get("/checkpoints/{checkpoint_id}", response_model=CheckpointView, responses=errors(404))
-async def read_checkpoint(caller: Reader, service: Serviced, checkpoint_id: CheckpointId) -> Document:
+async def read_checkpoint(_: Reader, service: Serviced, checkpoint_id: CheckpointId) -> Document:
     """Read a checkpoint."""
     checkpoint = await present_checkpoint(service.store, checkpoint_id)
     return with_aliases([checkpoint], aliases(await checkpoints_of(service.store, checkpoint.run)))[0]

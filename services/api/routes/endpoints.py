@@ -83,7 +83,7 @@ async def deploy(caller: Server, service: Serviced, document: Body, response: Re
 
 @routes.get("/endpoints", response_model=Listing[EndpointView], responses=errors(400))
 async def list_endpoints(
-    caller: ReaderOrServer,
+    _: ReaderOrServer,
     service: Serviced,
     after: After = None,
     limit: Limit = 20,
@@ -97,7 +97,7 @@ async def list_endpoints(
 
 
 @routes.get("/endpoints/{endpoint_id}", response_model=EndpointView, responses=errors(404))
-async def read_endpoint(caller: ReaderOrServer, service: Serviced, endpoint_id: EndpointId) -> EndpointRecord:
+async def read_endpoint(_: ReaderOrServer, service: Serviced, endpoint_id: EndpointId) -> EndpointRecord:
     """Read an endpoint, by its id or its name."""
     return await _find(service.store, endpoint_id)
 

@@ -54,7 +54,7 @@ async def evaluate(caller: Trainer, service: Serviced, request: Request, documen
 
 @routes.get("/evaluations", response_model=Listing[EvaluationView], responses=errors(400))
 async def list_evaluations(
-    caller: Reader,
+    _: Reader,
     service: Serviced,
     after: After = None,
     limit: Limit = 20,
@@ -68,6 +68,6 @@ async def list_evaluations(
 
 
 @routes.get("/evaluations/{evaluation_id}", response_model=EvaluationView, responses=errors(404))
-async def read_evaluation(caller: Reader, service: Serviced, evaluation_id: EvaluationId) -> EvaluationRecord:
+async def read_evaluation(_: Reader, service: Serviced, evaluation_id: EvaluationId) -> EvaluationRecord:
     """Read an evaluation, with its figures once it has succeeded."""
     return await service.store.get(EvaluationRecord, evaluation_id)

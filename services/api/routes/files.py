@@ -37,7 +37,7 @@ async def create_file(caller: Trainer, service: Serviced, document: Body) -> Doc
 
 
 @routes.post("/specs:read", response_model=TomlView, responses=errors(body=True), openapi_extra=takes("TomlRequest"))
-async def read_toml(caller: Reader, document: Body) -> Document:
+async def read_toml(_: Reader, document: Body) -> Document:
     """Read a TOML text as the document that it stands for. Nothing is checked, and nothing kept."""
     wish = parse_body(TomlRequest, document, "the text")
     try:

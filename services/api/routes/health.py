@@ -47,6 +47,6 @@ async def is_ready(service: Serviced, response: Response) -> Document:
         503: {"model": ErrorBody, "description": "The store cannot be reached."},
     },
 )
-async def tell_metrics(caller: Reader, service: Serviced) -> Response:
+async def tell_metrics(_: Reader, service: Serviced) -> Response:
     """Tell Prometheus about requests, runs by state, queue wait, step time, tokens, endpoint latency."""
     return Response(await service.instruments.exposition(service.store), media_type=_EXPOSITION)

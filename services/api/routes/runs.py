@@ -59,7 +59,7 @@ async def submit_run(caller: Trainer, service: Serviced, request: Request, docum
 
 @routes.get("/runs", response_model=Listing[RunView], responses=errors(400))
 async def list_runs(
-    caller: Reader,
+    _: Reader,
     service: Serviced,
     after: After = None,
     limit: Limit = 20,
@@ -75,7 +75,7 @@ async def list_runs(
 
 
 @routes.get("/runs/{run_id}", response_model=RunView, responses=errors(404))
-async def read_run(caller: Reader, service: Serviced, run_id: RunId) -> RunRecord:
+async def read_run(_: Reader, service: Serviced, run_id: RunId) -> RunRecord:
     """Read a run: its state, progress, last metrics, and where it was grown from."""
     return await service.store.get(RunRecord, run_id)
 
@@ -128,6 +128,6 @@ async def validate_growth(caller: Reader, service: Serviced, run_id: RunId, docu
 
 
 @routes.get("/runs/{run_id}/lineage", response_model=Lineage, responses=errors(404))
-async def read_lineage(caller: Reader, service: Serviced, run_id: RunId) -> Document:
+async def read_lineage(_: Reader, service: Serviced, run_id: RunId) -> Document:
     """Read the family tree that a run belongs to, from its first ancestor down."""
     return await family_tree(service.store, run_id)

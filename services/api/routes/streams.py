@@ -127,7 +127,7 @@ async def read_questions(
 
 @routes.get("/runs/{run_id}/metrics", response_model=MetricPage, responses=errors(404))
 async def read_metrics(
-    caller: Reader,
+    _: Reader,
     service: Serviced,
     run_id: RunId,
     after: AfterEntry = 0,

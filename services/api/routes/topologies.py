@@ -45,7 +45,7 @@ _IMAGES: Final[dict[str, Any]] = {
     responses=errors(body=True) | {200: {"model": TopologyView, "description": "It was there already."}},
     openapi_extra=takes("Topology", TOPOLOGY_EXAMPLES),
 )
-async def create_topology(caller: Trainer, service: Serviced, document: Body, response: Response) -> TopologyRecord:
+async def create_topology(_: Trainer, service: Serviced, document: Body, response: Response) -> TopologyRecord:
     """Keep a graph. The same content, whatever its form or name, is one topology."""
     topology = await _read(service, document)
     stored, is_new = await service.store.create(topology_record(topology))
@@ -70,7 +70,7 @@ async def validate_topology(caller: Reader, service: Serviced, document: Body) -
 
 @routes.get("/topologies", response_model=Listing[TopologyView], responses=errors(400))
 async def list_topologies(
-    caller: Reader, service: Serviced, after: After = None, limit: Limit = 20, name: Text = None
+    _: Reader, service: Serviced, after: After = None, limit: Limit = 20, name: Text = None
 ) -> Document:
     """List topologies, newest first."""
     return await listing(service.store, TopologyRecord, {"name": name}, after, limit)
@@ -78,7 +78,7 @@ async def list_topologies(
 
 @routes.get("/topologies/{topology_id}", response_model=TopologyView, responses=errors(404) | {200: _IMAGES})
 async def read_topology(
-    caller: Reader,
+    _: Reader,
     service: Serviced,
     topology_id: TopologyId,
     format: Annotated[Literal["json", "mermaid", "svg"], Query(description="As data, or drawn.")] = "json",
