@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 
-TOKEN_VARIABLE: Final = "NEUROMAS_SERVE_TOKEN"  # noqa: S105 - its name
+TOKEN_VARIABLE: Final = "NEUROMAS_SERVE_TOKEN"
 """Variable with what clients must bring as ``Authorization: Bearer``."""
 _MIN_TOKEN: Final = 16
 
