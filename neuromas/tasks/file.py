@@ -17,6 +17,7 @@ from neuromas.errors import TaskError
 from neuromas.schema.bounds import MAX_KEY, MAX_TEXT, Key, Reference
 from neuromas.tasks.base import Description, Example, Score, Split, Task
 from neuromas.tasks.code import CODE, load_code
+from neuromas.tasks.expression import are_equal, require
 from neuromas.tasks.row import Layout, read_example
 from neuromas.tasks.rows import read_rows
 from neuromas.tasks.spec import TaskSpec
@@ -25,6 +26,7 @@ from neuromas.tasks.verify import READERS
 
 # Level of all examples of a file without levels.
 _NO_LEVEL = 0
+_COMPARING_S = 600.0  # a comparison keeps its own time; an answer may have many right ones
 
 
 def _template(text: str) -> str:
@@ -67,9 +69,9 @@ class FileSpec(TaskSpec):
     choice's text."""
     verifier: Annotated[str, Field(max_length=MAX_KEY), AfterValidator(_verifier), WithJsonSchema(_VERIFIERS)] = "exact"
     """How an answer is checked: "exact" the normalised text, "number" a number, "choice" a letter, "label" one of the
-    row's choices by its text. What is boxed or announced ("the answer is") comes first, else the last one in the text;
-    a right answer must be readable as a whole. Or a function of yours as "package.module:function", see
-    docs/extending.md."""
+    row's choices by its text, "math" an expression in LaTeX (needs neuromas[math]). What is boxed or announced ("the
+    answer is") comes first, else the last one in the text; a right answer must be readable as a whole. Or a function of
+    yours as "package.module:function", see docs/extending.md."""
     verifier_timeout_s: float = Field(default=10.0, ge=0, le=3600)
     """Seconds that a function of yours may take for one answer, in a process of its own; 0 = no limit, and in the
     engine's process: for functions that are quick and cannot crash."""
@@ -88,7 +90,13 @@ class FileSpec(TaskSpec):
         return self
 
     def make(self, seed: int) -> FileTask:
-        """Return the task; its files are read when they are needed."""
+        """Return the task; its files are read when they are needed.
+
+        Raises:
+            TaskError: the verifier needs a package that is missing.
+        """
+        if self.verifier == "math":
+            require()
         return FileTask(self, seed)
 
     def levels(self) -> tuple[int, ...] | None:
@@ -155,7 +163,9 @@ class FileTask(Task):
 
     @property
     def scoring_timeout_s(self) -> float | None:
-        """Seconds for one answer where the verifier is the user's code, else None: scoring is quick."""
+        """Seconds for one answer where the verifier is the user's code or computes, else None: scoring is quick."""
+        if self.spec.verifier == "math":
+            return _COMPARING_S
         return self.spec.verifier_timeout_s or None if self.spec.code() else None
 
     def example(self, split: Split, index: int, level: int | None = None) -> Example:
@@ -223,7 +233,10 @@ class FileTask(Task):
         return READERS[self.spec.verifier](text, _listed(example, "choices"))
 
     def _is_right(self, example: Example, answer: str | None) -> bool:
-        return answer == example.answer or answer in _listed(example, "answers")
+        right = (example.answer, *_listed(example, "answers"))
+        if answer in right or self.spec.verifier != "math":
+            return answer in right
+        return answer is not None and any(are_equal(one, answer) for one in right)
 
     def _pool(self, split: Split, level: int | None) -> tuple[Example, ...]:
         if level is not None and level not in self.levels:

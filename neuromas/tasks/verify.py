@@ -4,9 +4,12 @@ r"""Answer checkers: each reads the answer that a text gives into one canonical 
 - number: a number as an exact fraction; ``1,000`` is 1000, ``0.50`` is ``1/2``, see ``neuromas.tasks.number``.
 - choice: a letter; "choice" and "option" name one too.
 - label: one of the row's choices, by its text.
+- math: an expression in LaTeX; those that are written alike are equal, others are compared by
+  ``neuromas.tasks.expression``.
 
 What a text puts into ``\boxed{...}`` is its answer; else what it announces by ``####`` or "the answer is", the last
-time; else, for ``exact`` the whole text, for the others the last number, letter or choice in it. Every reader takes
+time; else, for ``exact`` the whole text, for the others the last number, letter, choice, or formula between dollars (or
+the last line) in it. Every reader takes
 time in proportion to the text: patterns have bounded repeats, or one unbounded repeat at their end.
 """
 
@@ -51,6 +54,12 @@ _NAMED_LETTER: Final = re.compile(r"(?:(?i:choice|option)) (?:(?i:is) )?[:=]? ?[
 # "A dog" and "I think" choose nothing; "A is right" does.
 _LONE_CAPITAL: Final = re.compile(r"(?<![\w'])([A-Z])(?![\w'])(?!(?<=[AI]) (?!is\b)[a-z])")
 _LATEX_TEXT: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\s?\{")
+_DELIMITER: Final = re.compile(r"\$\$?|\\[()\[\]]")
+_CLOSES: Final = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
+_LAYOUT: Final = re.compile(
+    r"(\\\\)|\\(?:left|right|displaystyle)(?![A-Za-z]) ?|(\\[A-Za-z]{1,30}) (?=[A-Za-z])|\\[!,;: ]|[ $]"
+)
+_LARGE_FRACTION: Final = re.compile(r"\\[dt]frac(?![A-Za-z])")
 
 
 class Reader(Protocol):
@@ -108,6 +117,19 @@ def read_label(text: str, choices: Sequence[str] = ()) -> str | None:
     return _last_name(names, text)
 
 
+def read_math(text: str, _choices: Sequence[str] = ()) -> str | None:
+    """Return the expression that a text gives, without its layout; None when nothing is left of it."""
+    box = last_box(text)
+    if box is not None:
+        return _unlaid(box)
+    announced = _last_announcement(text)
+    said = text if announced is None else announced.sentence
+    if formulas := _formulas(said):
+        return _unlaid(formulas[-1] if announced is None else formulas[0])
+    lines = said.split("\n") if announced is None else [said]
+    return next((found for line in reversed(lines) if (found := _unlaid(line))), None)
+
+
 def gold_exact(text: str, _choices: Sequence[str] = ()) -> str | None:
     """Return a right answer in its normal form, all of what it announces."""
     return _normal(_all_announced(text))
@@ -129,11 +151,17 @@ def gold_label(text: str, choices: Sequence[str] = ()) -> str | None:
     return answer if answer in set(map(_normal, choices)) else None
 
 
+def gold_math(text: str, _choices: Sequence[str] = ()) -> str | None:
+    """Return a right answer without its layout: the box of a worked solution, else all of what it announces."""
+    return _unlaid(_all_announced(text))
+
+
 READERS: Final[Mapping[str, Reader]] = {
     "exact": read_exact,
     "number": read_number,
     "choice": read_choice,
     "label": read_label,
+    "math": read_math,
 }
 """By the verifier's name: what a text answers."""
 
@@ -142,6 +170,7 @@ GOLD_READERS: Final[Mapping[str, Reader]] = {
     "number": gold_number,
     "choice": gold_choice,
     "label": gold_label,
+    "math": gold_math,
 }
 """By the verifier's name: a right answer of a data set, read whole or not at all (None)."""
 
@@ -212,6 +241,25 @@ def _folded(text: str) -> str:
 
 def _normal(text: str) -> str | None:
     return _folded(text).strip(_SURROUNDING) or None
+
+
+def _formulas(text: str) -> list[str]:
+    """Return what stands between dollars or their like."""
+    found, opened = [], None
+    for mark in _DELIMITER.finditer(text):
+        if opened is None:
+            opened = mark if mark[0] in _CLOSES else None
+        elif mark[0] == _CLOSES[opened[0]]:
+            found.append(text[opened.end() : mark.start()])
+            opened = None
+    return found
+
+
+def _unlaid(text: str) -> str | None:
+    """Return an expression without spaces, sizes of brackets and fractions, and what surrounds it in a sentence."""
+    plainer = _LARGE_FRACTION.sub(r"\\frac", _LATEX_TEXT.sub(r"\\text{", text))
+    laid = _LAYOUT.sub(lambda found: found[1] or (f"{found[2]} " if found[2] else ""), " ".join(plainer.split()))
+    return laid.strip("\t\n.,;:!?\"'`*") or None
 
 
 def _whole_number(text: str, *, with_unit: bool) -> str | None:

@@ -384,7 +384,7 @@ def test_readers_never_fail(verifier: str) -> None:
     for _ in range(2000):
         text = "".join(random.choices(pieces, k=random.randrange(12)))
         answer = READERS[verifier](text, ("true", "false"))
-        if verifier == "exact":  # of a box may hold an announcement
+        if verifier in ("exact", "math"):  # of a box may hold an announcement
             continue
         assert answer is None or READERS[verifier](answer, ("true", "false")) == answer
         gold = GOLD_READERS[verifier](text, ("true", "false"))
