@@ -100,6 +100,12 @@ def test_weights_are_those_of_one_process(observed: Observed, local: Observed) -
         assert (tensor - local.weights[key]).abs().max().item() <= TOLERANCE[observed.name], key
 
 
+def test_groups_without_a_gradient_are_left_out_and_learners_hold_unequal_shares(observed: Observed) -> None:
+    kept = [line["train/groups_kept"] for line in observed.metrics]
+    assert len(kept) == STEPS
+    assert min(kept) < 4
+
+
 def test_rewards_are_those_of_one_process(observed: Observed, local: Observed) -> None:
     rewards = [line["rollout/reward_mean"] for line in observed.metrics]
     assert rewards == pytest.approx([line["rollout/reward_mean"] for line in local.metrics])

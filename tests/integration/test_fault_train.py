@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from neuromas.journal import lines as journal
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[2]
 STEPS = 6
 SPEC = f"""
@@ -102,17 +102,3 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed_up(spec: Path, uninter
     assert other.returncode == 2
     assert "differs from the spec" in stderr
     assert (uninterrupted / "result.json").read_bytes() == before
-
-
-def test_two_learners_train_by_default_settings_as_one_does(spec: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    """The default run on Ray but for a second learner, and an engine that is quick to start."""
-    two = [f"--set=runtime.{setting}" for setting in ("type=ray", "learner_workers=2", "start_timeout_s=900")]
-    process = start(spec, tmp_path, *two)
-    stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    assert json.loads(stdout)["steps"] == STEPS
-    mine, theirs = weights(tmp_path / "run"), weights(uninterrupted)
-    assert max(float((mine[key] - theirs[key]).abs().max()) for key in theirs) < 1e-4
-    kept = [line["train/groups_kept"] for line in journal.read(tmp_path / "run" / "metrics.jsonl")]
-    assert len(kept) == STEPS
-    assert min(kept) < 4  # of four groups a step: the learners hold unequal shares

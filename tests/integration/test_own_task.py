@@ -63,48 +63,72 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def neuromas(package: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def python(package: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run Python where the package is installed, in the folder around it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), *sys.path])}
-    command = [sys.executable, "-m", "neuromas", *map(str, arguments)]
+    command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=package.parent)
 
 
-@pytest.mark.parametrize(
-    ("task", "rewards"),
-    [
-        ('{ type = "echo", symbols = "123" }', {0.0, 0.5, 1.0}),
-        ('{ type = "python", factory = "echo_task:make", options = { symbols = "123" } }', {0.0, 0.5, 1.0}),
-        ('{ type = "file", train = "train.jsonl", test = "test.jsonl", verifier = "echo_task:nearly" }', {0.25, 1.0}),
-    ],
-    ids=["entry point", "factory", "verifier"],
-)  # fmt: skip
-def test_two_steps_on_a_task_of_ones_own(package: Path, task: str, rewards: set[float]) -> None:
-    spec = package.parent / "run.toml"
-    spec.write_text(COMMON + f"task = {task}\n")
-    done = neuromas(package, "train", spec, "--out", package.parent / "runs")
+TASKS = {
+    "entry": '{ type = "echo", symbols = "123" }',
+    "factory": '{ type = "python", factory = "echo_task:make", options = { symbols = "123" } }',
+    "verifier": '{ type = "file", train = "train.jsonl", test = "test.jsonl", verifier = "echo_task:nearly" }',
+}
+REWARDS = {"entry": {0.0, 0.5, 1.0}, "factory": {0.0, 0.5, 1.0}, "verifier": {0.25, 1.0}}
+# In one process: imports are paid once.
+TRAIN = """
+import sys
+from neuromas.cli.main import main
+sys.exit(max(main(["train", f"{name}.toml", "--out", "runs"]) for name in sys.argv[1:]))
+"""
+VALIDATE = """
+import sys
+from neuromas.cli.main import main
+sys.exit(min(main(["validate", spec]) for spec in sys.argv[1:]))
+"""
+WRONG = {
+    '{ type = "echo", symbol = "1" }': "task.symbol: unknown key; did you mean 'symbols'?",
+    '{ type = "python", factory = "echo_task:made" }': "task.factory: echo_task has no function made",
+    '{ type = "python", factory = "echo_task:make", options = { size = 3 } }': (
+        "making the task of echo_task:make failed: TypeError"
+    ),
+}
+
+
+def test_two_steps_on_tasks_of_ones_own(package: Path) -> None:
+    for name, task in TASKS.items():
+        spec = COMMON.replace('"own"', f'"{name}"') + f"task = {task}\n"
+        (package.parent / f"{name}.toml").write_text(spec)
+    done = python(package, "-c", TRAIN, *TASKS)
     assert done.returncode == 0, done.stderr
-    folder = package.parent / "runs" / "own"
-    lines = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
-    assert {line["reward"] for line in lines} <= rewards
-    assert {line["failure"] for line in lines} == {None}
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert len(steps) == 2
-    if len(rewards) == 3:
-        assert all(0 <= step["reward/right"] <= 1 for step in steps)
-    accuracy = json.loads((folder / "result.json").read_text())["accuracy"]["greedy"]
-    assert accuracy["interval"] == "bootstrap"
-    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    for name, rewards in REWARDS.items():
+        folder = package.parent / "runs" / name
+        lines = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
+        assert {line["reward"] for line in lines} <= rewards
+        assert {line["failure"] for line in lines} == {None}
+        steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert len(steps) == 2
+        if name != "verifier":
+            assert all(0 <= step["reward/right"] <= 1 for step in steps)
+        accuracy = json.loads((folder / "result.json").read_text())["accuracy"]["greedy"]
+        assert accuracy["interval"] == "bootstrap"
+        assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
 
 
-def test_a_task_that_is_not_installed_is_unknown_and_one_that_fails_says_why(package: Path) -> None:
+def test_a_task_that_is_not_installed_is_unknown(package: Path) -> None:
     spec = package.parent / "run.toml"
     spec.write_text(COMMON + 'task = { type = "echo" }\n')
-    elsewhere = package.parent / "nothing"
-    elsewhere.mkdir()
-    assert "task: got type = 'echo'" in neuromas(elsewhere, "validate", spec).stderr
-    spec.write_text(COMMON + 'task = { type = "echo", symbol = "1" }\n')
-    assert "task.symbol: unknown key; did you mean 'symbols'?" in neuromas(package, "validate", spec).stderr
-    spec.write_text(COMMON + 'task = { type = "python", factory = "echo_task:made" }\n')
-    assert "task.factory: echo_task has no function made" in neuromas(package, "validate", spec).stderr
-    spec.write_text(COMMON + 'task = { type = "python", factory = "echo_task:make", options = { size = 3 } }\n')
-    assert "making the task of echo_task:make failed: TypeError" in neuromas(package, "validate", spec).stderr
+    done = python(package.parent / "nothing", "-m", "neuromas", "validate", spec)
+    assert done.returncode == 2
+    assert "task: got type = 'echo'" in done.stderr
+
+
+def test_a_task_that_cannot_be_made_says_why(package: Path) -> None:
+    specs = [package.parent / f"wrong-{number}.toml" for number in range(len(WRONG))]
+    for spec, task in zip(specs, WRONG, strict=True):
+        spec.write_text(COMMON + f"task = {task}\n")
+    done = python(package, "-c", VALIDATE, *specs)
+    assert done.returncode == 2
+    places = [done.stderr.index(reason) for reason in WRONG.values()]
+    assert places == sorted(places)

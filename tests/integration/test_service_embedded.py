@@ -16,7 +16,7 @@ from service_process import ROOT, ServiceProcess, command, descendants, is_alive
 from neuromas.journal import lines as journal
 
 pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
-STEPS = 40
+STEPS = 20
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,14 @@
-"""What is made of a trained run on the service: an endpoint that answers, swaps and stops, and an evaluation."""
+"""What is made of a trained run on the service: an endpoint that answers, swaps and stops, an evaluation."""
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -19,8 +23,16 @@ pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with running_service(tmp_path_factory.mktemp("endpoints") / "data") as service:
-        yield service
+    """A service whose user lets everybody read and write, as far as it is not told otherwise."""
+    data = tmp_path_factory.mktemp("endpoints") / "data"
+    data.mkdir()
+    data.chmod(0o777)
+    umask = os.umask(0)
+    try:
+        with running_service(data) as service:
+            yield service
+    finally:
+        os.umask(umask)
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +129,24 @@ def test_a_checkpoint_is_evaluated_beside_the_untrained_graph(service: ServicePr
     assert accuracy["greedy"]["examples"] == 8
     assert accuracy["greedy"]["value"] == run["result"]["accuracy"]["greedy"]["value"]
     assert [role["node"] for role in found["result"]["roles"]] == ["n1", "n2"]
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """Return what others could read, write or enter."""
+    found = [folder, *folder.rglob("*")]
+    return [str(path) for path in found if not path.is_symlink() and path.lstat().st_mode & 0o077]
+
+
+def ray_folder(service: ServiceProcess) -> Path:
+    command = Path(f"/proc/{service.find('gcs_server')[0]}/cmdline").read_bytes().decode()
+    match = re.search(r"(/[^\0=]*/nm-ray-[^/\0]+)/", command)
+    assert match, command
+    return Path(match[1])
+
+
+def test_nobody_else_reads_the_service_or_enters_its_cluster(service: ServiceProcess, run: Document) -> None:
+    assert (service.data / "runs" / run["id"]).is_dir()
+    assert service.get("/readyz")["checks"] == {"store": "ok", "ray": "ok"}
+    assert stat.S_IMODE(service.data.stat().st_mode) == 0o700
+    assert open_to_others(service.data) == []
+    assert stat.S_IMODE(ray_folder(service).stat().st_mode) == 0o700

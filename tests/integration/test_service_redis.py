@@ -18,7 +18,7 @@ from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 
 pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
-STEPS = 40
+STEPS = 24
 PARTS = (
     "neuromas.services.api",
     "ray::ServeReplica",
@@ -66,7 +66,7 @@ def is_told(service: ServiceProcess, run_id: str, words: str) -> bool:
 
 def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServer) -> None:
     run_id = str(service.post("/v1/runs", slow(steps=STEPS, checkpoint={"every": 5}))["id"])
-    for step in (3, 12):
+    for step in (3, 8):
         service.wait_for_step(run_id, step)
         redis.kill()
         answer = httpx.get(f"{service.url}/v1/runs/{run_id}", timeout=30)

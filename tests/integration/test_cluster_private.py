@@ -1,0 +1,37 @@
+"""The cluster that a command of ours starts is for its user alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parents[2]
+_CONNECT = """
+from pathlib import Path
+import ray
+from neuromas.cluster.connection import RayConnection
+connection = RayConnection(None, 1)
+session = Path(ray._private.worker._global_node.get_session_dir_path())
+print(session)
+print(oct(session.parents[1].stat().st_mode & 0o777))
+connection.close()
+print(session.parents[1].exists())
+"""
+
+
+def test_nobody_else_enters_a_cluster_of_the_command_line() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", _CONNECT]
+    environment |= {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=280, umask=0, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    session, mode, is_left = done.stdout.splitlines()[-3:]
+    assert "/nm-ray-" in session
+    assert (mode, is_left) == ("0o700", "False")
