@@ -18,7 +18,7 @@ from resumed_stage import make_client, stage_spec, train
 from neuromas.checkpoints.checkpoint import read_checkpoint
 from neuromas.checkpoints.location import FOLDER, read_state, resolve_checkpoint
 from neuromas.errors import CheckpointError
-from neuromas.growth.triggers import Steps
+from neuromas.growth.triggers import Plateau, Steps
 from neuromas.journal.events import Event, StepDone
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.topology.graph import Topology
@@ -115,6 +115,23 @@ def test_a_stage_that_a_trigger_ended_is_over_when_it_is_resumed(client: LocalRo
     resumed = train(stage_spec(), tmp_path, client, trigger=trigger, resume=ended.checkpoint, attempt=next(attempts))
     assert (resumed.steps, resumed.reason, resumed.correct) == (2, "steps", ended.correct)
     assert_same(resumed.checkpoint, ended.checkpoint)
+
+
+def test_checks_from_before_a_crash_count_after_it(client: LocalRolloutClient, tmp_path: Path) -> None:
+    """No check can beat the first one by as much as all there is, so the fourth after it ends the stage."""
+    trigger = Plateau(patience=4, min_improvement=1.0, every=1, examples=4)
+
+    def crash(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 3:
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        train(stage_spec(), tmp_path, client, trigger=trigger, on_event=crash, attempt=next(attempts))
+    saved = resolve_checkpoint(tmp_path)
+    resumed = train(stage_spec(), tmp_path, client, trigger=trigger, resume=saved, attempt=next(attempts))
+    assert (resumed.steps, resumed.reason) == (5, "plateau")
+    assert [check.step for check in resumed.checks] == [1, 2, 3, 4, 5]
+    assert resumed.spending.check_calls == 5 * 4 * 2
 
 
 def test_a_stage_is_not_resumed_from_another_one(client: LocalRolloutClient, whole: Path, tmp_path: Path) -> None:
