@@ -26,6 +26,8 @@ class RuleClient:
     """Rollouts of examples whose number is odd all get reward 1, the others alternate 0 and 1."""
 
     failure: str | None = None
+    failing: int = 1_000_000
+    """How many rollouts of a batch fail, where there is a failure."""
     log: list[tuple[str, Any]] = field(default_factory=list)
     batches: list[Any] = field(default_factory=list)
     held: set[AdapterRef] = field(default_factory=set)
@@ -45,22 +47,28 @@ class RuleClient:
         assert set(batch.adapters.values()) <= self.held, "a lost part could not be rolled out again"
         self.log.append(("collect", batch.provenance.step))
         self.last_stats = RolloutStats(rollouts=len(batch.examples) * batch.group_size)
-        return [Group(example, tuple(self._rollouts(batch, example))) for example in batch.examples]
-
-    def _rollouts(self, batch: Any, example: Any) -> list[Rollout]:
-        odd = int(example.id.rsplit("-", 1)[-1].rsplit("/", 1)[-1]) % 2
         return [
-            Rollout("hash", batch.provenance, example, k, 0, (), "", 1.0 if odd else float(k % 2), self.failure)
-            for k in range(batch.group_size)
+            Group(example, tuple(self._rollouts(batch, example, self.failing - place * batch.group_size)))
+            for place, example in enumerate(batch.examples)
+        ]
+
+    def _rollouts(self, batch: Any, example: Any, failing: int) -> list[Rollout]:
+        odd = int(example.id.rsplit("-", 1)[-1].rsplit("/", 1)[-1]) % 2
+        failures = [self.failure if k < failing else None for k in range(batch.group_size)]
+        return [
+            Rollout("hash", batch.provenance, example, k, 0, (), "", 1.0 if odd else float(k % 2), failure)
+            for k, failure in enumerate(failures)
         ]
 
     def close(self) -> None:
         pass
 
 
-def make(client: RuleClient, peers: Peers = ALONE, prompts: int = 4, **plan: Any) -> StepSampler:
+def make(
+    client: RuleClient, peers: Peers = ALONE, prompts: int = 4, level: int | None = None, **plan: Any
+) -> StepSampler:
     settings = {"max_failed_fraction": 0.5} | plan
-    sample = SamplePlan(GRAPH, None, prompts, 2, SamplingSpec(), 0, Provenance("run", 0, 0), "run/main", **settings)
+    sample = SamplePlan(GRAPH, level, prompts, 2, SamplingSpec(), 7, Provenance("run", 0, 0), "run/main", **settings)
     useful = lambda group: len({rollout.reward for rollout in group.rollouts}) > 1  # noqa: E731
     weights = dict.fromkeys(GRAPH.adapters)
     return StepSampler(client, ChainTask(hops=3, seed=0), sample, lambda: weights, useful, peers, cursor=0)
@@ -157,6 +165,32 @@ def test_useless_groups_are_replaced_by_further_examples():
     assert step.stats.rollouts == 2 * (4 + 2 + 1)
 
 
+def test_training_samples_groups_of_the_stage_s_level_and_an_evaluation_asks_each_question_once() -> None:
+    client, task = RuleClient(), ChainTask(hops=3, seed=0)
+    sampler = make(client, level=2)
+    sampler.sample(0)
+    question = task.example("test", 0, 2)
+    sampler.rollouts([question], greedy=True, step=0, seed=5)
+    training, evaluation = client.batches
+    assert training.examples == tuple(task.example("train", index, 2) for index in range(4))
+    assert (training.group_size, training.greedy, training.seed) == (2, False, 7)
+    assert evaluation.examples == (question,)
+    assert (evaluation.group_size, evaluation.greedy, evaluation.seed) == (1, True, 5)
+
+
+def test_rollouts_of_another_step_are_never_taken_for_this_one_s() -> None:
+    sampler = make(RuleClient())
+    sampler.sample(0, ahead=True)
+    with pytest.raises(RolloutError, match="ahead for step 1, but step 2"):
+        sampler.sample(2)
+
+
 def test_too_many_failures_stop_the_run():
     with pytest.raises(RolloutError, match=r"8 of 8.*engine on fire"):
         make(RuleClient(failure="engine on fire")).sample(0)
+
+
+def test_as_many_failures_as_are_allowed_pass_and_one_more_does_not() -> None:
+    assert len(make(RuleClient("engine on fire", failing=4)).sample(0).groups) == 4
+    with pytest.raises(RolloutError, match=r"5 of 8 rollouts failed, allowed is a share of 0\.5 "):
+        make(RuleClient("engine on fire", failing=5)).sample(0)
