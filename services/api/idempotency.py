@@ -72,6 +72,7 @@ class _Attempt:
     store: Store
     name: str
     keep_s: float
+    working_s: float = _WORKING_S
 
     async def answer(self, request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
         """Return the answer that is kept, or else the one that ``work`` makes."""
@@ -86,7 +87,7 @@ class _Attempt:
             raise ApiError(409, "idempotency_key_reused", message, param=HEADER)
         request.state.idempotency_seed = claim["seed"]
         deadline, pause_s = time.monotonic() + _WAIT_S, _POLL_S
-        while not await self.store.acquire(self.name, mine, _WORKING_S):
+        while not await self.store.acquire(self.name, mine, self.working_s):
             if time.monotonic() > deadline:
                 message = f"the first request with this {HEADER} is still being answered"
                 raise ApiError(409, "idempotency_in_progress", message, param=HEADER, headers={"Retry-After": "5"})
@@ -110,9 +111,9 @@ class _Attempt:
 
         async def renew() -> None:
             while True:
-                await asyncio.sleep(_WORKING_S / 3)
+                await asyncio.sleep(self.working_s / 3)
                 with suppress(StoreUnavailableError):
-                    await self.store.acquire(self.name, owner, _WORKING_S)
+                    await self.store.acquire(self.name, owner, self.working_s)
 
         renewing = asyncio.create_task(renew())
         try:

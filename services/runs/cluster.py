@@ -22,8 +22,8 @@ UNCONFIRMED_S: Final = 30.0
 class ClusterWatch:
     """One supervisor's eye on the cluster as a whole."""
 
-    def __init__(self, store: Store, jobs: Jobs) -> None:
-        self._store, self._jobs = store, jobs
+    def __init__(self, store: Store, jobs: Jobs, unconfirmed_s: float = UNCONFIRMED_S) -> None:
+        self._store, self._jobs, self._unconfirmed_s = store, jobs, unconfirmed_s
         self._told: tuple[str, float] = ("", 0.0)
         self._good_s = time.monotonic()
 
@@ -43,7 +43,7 @@ class ClusterWatch:
         if fault != self._told[0] or now - self._told[1] > TELL_S:
             await tell_cluster(self._store, fault)
             self._told = fault, now
-        if now - self._good_s > UNCONFIRMED_S:
+        if now - self._good_s > self._unconfirmed_s:
             await unconfirm(self._store)
 
 

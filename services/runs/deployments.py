@@ -79,9 +79,16 @@ class _Plan:
 class Deployments:
     """One round after the other over all endpoints. Used by one task."""
 
-    def __init__(self, store: Store, settings: Settings, door: Door, grouping: Grouping) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        door: Door,
+        grouping: Grouping,
+        unconfirmed_s: float = UNCONFIRMED_S,
+    ) -> None:
         self._store, self._settings = store, settings
-        self._door, self._grouping = door, grouping
+        self._door, self._grouping, self._unconfirmed_s = door, grouping, unconfirmed_s
         self._plan = _Plan()
         self._good_s: dict[str, float] = {}
 
@@ -180,7 +187,7 @@ class Deployments:
         requests to the others, and to this one when it is ready.
         """
         good_s = self._good_s.setdefault(endpoint.id, time.monotonic())
-        return endpoint.state == EndpointState.READY and time.monotonic() - good_s < UNCONFIRMED_S
+        return endpoint.state == EndpointState.READY and time.monotonic() - good_s < self._unconfirmed_s
 
     async def _tell_stopped(self, endpoint: EndpointRecord, status: Mapping[str, GroupStatus]) -> None:
         if not any(endpoint.name in found.graphs for found in status.values() if found.state != "deleting"):

@@ -49,7 +49,8 @@ _PASSING: Final = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "LOADING", "OO
 class RedisStore:
     """Store over a Redis server of version 6.2 or later; connects at the first call."""
 
-    def __init__(self, url: str, password: str | None = None) -> None:
+    def __init__(self, url: str, password: str | None = None, answer_s: float = ANSWER_S) -> None:
+        self._answer_s = answer_s
         self._redis = redis.asyncio.Redis.from_url(
             url,
             password=password,  # one in the address comes first
@@ -63,7 +64,7 @@ class RedisStore:
 
     async def check(self) -> Sequence[str]:
         """Compare versions, and look whether the server keeps what it is told; see Store."""
-        async with _reaching():
+        async with self._reaching():
             await self._redis.set(keys.VERSION_KEY, keys.VERSION, nx=True)
             found = await self._redis.get(keys.VERSION_KEY)
         if found is None or not found.isdigit() or int(found) != keys.VERSION:
@@ -76,7 +77,7 @@ class RedisStore:
     async def _lossy_settings(self) -> Sequence[str]:
         """Return what of the server's settings loses state, in words; none where it does not say."""
         try:
-            async with _reaching():
+            async with self._reaching():
                 found = await self._redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
         except exceptions.ResponseError:  # CONFIG is often forbidden; whoever runs such a server knows its settings
             return ()
@@ -94,12 +95,12 @@ class RedisStore:
 
     async def ping(self) -> None:
         """Return when the store answers."""
-        async with _reaching():
+        async with self._reaching():
             await self._redis.ping()
 
     async def close(self) -> None:
         """Close connections. Safe to call twice."""
-        async with _reaching():
+        async with self._reaching():
             await self._redis.aclose()
 
     async def create(self, record: R) -> tuple[R, bool]:
@@ -139,7 +140,7 @@ class RedisStore:
 
     async def tally(self, kind: type[Record], states: Sequence[str]) -> Mapping[str, int]:
         """Return how many records are in each of these states; see Store."""
-        async with _reaching(), self._redis.pipeline(transaction=True) as pipeline:
+        async with self._reaching(), self._redis.pipeline(transaction=True) as pipeline:
             for state in states:
                 pipeline.zcard(keys.index(kind.noun, "state", state))
             return dict(zip(states, await pipeline.execute(), strict=True))
@@ -188,7 +189,7 @@ class RedisStore:
             left_s = deadline_s - time.monotonic()
             # Shorter than the time for an answer, or a silent server could not be told from a silent stream.
             block = max(1, round(1000 * min(left_s, _BLOCK_S))) if left_s > 0 else None
-            async with _reaching():
+            async with self._reaching():
                 answer: Any = await self._redis.xread(position, count=limit, block=block)
             if answer:
                 return [Entry(int(id.partition(b"-")[0]), decode(fields[b"d"])) for id, fields in answer[0][1]]
@@ -201,7 +202,7 @@ class RedisStore:
 
     async def drop(self, stream: str) -> None:
         """Forget a stream."""
-        async with _reaching():
+        async with self._reaching():
             await self._redis.unlink(keys.stream(stream), keys.seen(stream))
 
     async def acquire(self, lease: str, owner: str, ttl_s: float) -> bool:
@@ -222,11 +223,11 @@ class RedisStore:
         return int(await self._run(scripts.COUNT, [keys.counter(key)], amount, _milliseconds(window_s)))
 
     async def _run(self, script: str, names: Sequence[str], *arguments: str | bytes | int) -> Any:
-        async with _reaching():
+        async with self._reaching():
             return await self._redis.register_script(script)(names, arguments)
 
     async def _text(self, kind: type[Record], id: str) -> str | bytes:
-        async with _reaching():
+        async with self._reaching():
             text = await self._redis.get(keys.document(kind.noun, id))
         if text is None:
             raise MissingError(f"there is no {kind.noun} {id!r}")
@@ -246,27 +247,27 @@ class RedisStore:
         sources = [keys.index(kind.noun, key, value) for key, value in where.items() if key in LISTED_BY]
         if len(sources) < 2:
             return sources[0] if sources else keys.listing(kind.noun)
-        async with _reaching(), self._redis.pipeline(transaction=False) as pipeline:
+        async with self._reaching(), self._redis.pipeline(transaction=False) as pipeline:
             for name in sources:
                 pipeline.zcard(name)
             sizes = await pipeline.execute()
         return min(zip(sizes, sources, strict=True))[1]
 
-
-@asynccontextmanager
-async def _reaching() -> AsyncIterator[None]:
-    """Turn what the client raises when the server is away, or refuses everybody, into our error."""
-    try:
-        # Not the client's own timeout: it rests on asyncio.wait_for, which before Python 3.12 may lose a cancellation.
-        async with asyncio.timeout(ANSWER_S):
-            yield
-    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-        raise StoreUnavailableError(f"Redis does not answer ({type(error).__name__}); try again") from error
-    except exceptions.ResponseError as error:
-        word = str(error).partition(" ")[0]
-        if word in _PASSING or isinstance(error, exceptions.OutOfMemoryError | exceptions.ReadOnlyError):
-            raise StoreUnavailableError(f"Redis refuses commands now ({error})") from error
-        raise
+    @asynccontextmanager
+    async def _reaching(self) -> AsyncIterator[None]:
+        """Turn what the client raises when the server is away, or refuses everybody, into our error."""
+        try:
+            # Not the client's own timeout: it rests on asyncio.wait_for, which before Python 3.12 may lose a
+            # cancellation.
+            async with asyncio.timeout(self._answer_s):
+                yield
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            raise StoreUnavailableError(f"Redis does not answer ({type(error).__name__}); try again") from error
+        except exceptions.ResponseError as error:
+            word = str(error).partition(" ")[0]
+            if word in _PASSING or isinstance(error, exceptions.OutOfMemoryError | exceptions.ReadOnlyError):
+                raise StoreUnavailableError(f"Redis refuses commands now ({error})") from error
+            raise
 
 
 def _lists(record: Record) -> list[str]:

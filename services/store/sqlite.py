@@ -43,10 +43,10 @@ Work = Callable[Concatenate[sqlite3.Connection, P], T]
 class SqliteStore:
     """Store over one file; it is made, with its folder, at the first call."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_s: float = BUSY_S) -> None:
         self._path = path
-        self._writer = _Worker(path, "store-write")
-        self._reader = _Worker(path, "store-read")
+        self._writer = _Worker(path, "store-write", busy_s)
+        self._reader = _Worker(path, "store-read", busy_s)
         self._watch = Watch(self._newest)
 
     async def check(self) -> Sequence[str]:
@@ -161,8 +161,8 @@ class SqliteStore:
 class _Worker:
     """One thread with one connection, opened at the first call."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._path = path
+    def __init__(self, path: Path, name: str, busy_s: float) -> None:
+        self._path, self._busy_s = path, busy_s
         self._thread = ThreadPoolExecutor(1, name)
         self._connection: sqlite3.Connection | None = None
 
@@ -214,7 +214,7 @@ class _Worker:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = prepare(self._path, BUSY_S)
+            self._connection = prepare(self._path, self._busy_s)
         return self._connection
 
 

@@ -17,10 +17,10 @@ from stored import a_run
 
 from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import Settings
-from neuromas.services.store import redis as redis_store
-from neuromas.services.store import sqlite as sqlite_store
 from neuromas.services.store.base import Entry, Store, StoreUnavailableError, StoreUnusableError
 from neuromas.services.store.open import open_store
+from neuromas.services.store.redis import RedisStore
+from neuromas.services.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 Calls = dict[str, Callable[[], Awaitable[Any]]]
@@ -125,16 +125,15 @@ async def test_a_stream_goes_on_over_outages_without_gap_or_double(server: Redis
     assert len(await store.read("s", limit=1000)) == total
 
 
-async def test_a_redis_that_hangs_counts_as_gone(
-    server: RedisServer, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_store, "ANSWER_S", 0.3)
+async def test_a_redis_that_hangs_counts_as_gone(server: RedisServer) -> None:
+    store = RedisStore(server.url, answer_s=0.3)
     await store.ping()
     server.signal(signal.SIGSTOP)
     with pytest.raises(StoreUnavailableError, match="TimeoutError"):
         await store.count("c", 1, 60)
     server.signal(signal.SIGCONT)
     await until(lambda: _is_reached(store))
+    await store.close()
 
 
 async def test_a_full_redis_refuses_changes_and_answers_questions(server: RedisServer, store: Store) -> None:
@@ -172,11 +171,8 @@ async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_file_that_another_process_holds_is_unavailable_for_changes_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite_store, "BUSY_S", 0.1)
-    store = open_store(Settings(data_dir=tmp_path))
+async def test_a_file_that_another_process_holds_is_unavailable_for_changes_only(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.db", busy_s=0.1)
     await store.create(a_run())
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

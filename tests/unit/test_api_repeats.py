@@ -7,12 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import override
 
-from neuromas.services.api import idempotency
 from neuromas.services.api.idempotency import _Attempt
 from neuromas.services.store.sqlite import SqliteStore
 
@@ -37,14 +35,13 @@ async def stored(store: SqliteStore) -> AsyncIterator[SqliteStore]:
         await store.close()
 
 
-def attempt(store: SqliteStore, work: Callable[[], Awaitable[Response]]) -> Awaitable[Response]:
-    return _Attempt(store, "idempotency/a", 60).answer(request(), work)
+def attempt(
+    store: SqliteStore, work: Callable[[], Awaitable[Response]], working_s: float = 60.0
+) -> Awaitable[Response]:
+    return _Attempt(store, "idempotency/a", 60, working_s).answer(request(), work)
 
 
-def test_work_that_takes_longer_than_the_lease_is_not_done_beside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(idempotency, "_WORKING_S", 0.3)
+def test_work_that_takes_longer_than_the_lease_is_not_done_beside(tmp_path: Path) -> None:
     done: list[str] = []
 
     async def work() -> Response:
@@ -54,7 +51,8 @@ def test_work_that_takes_longer_than_the_lease_is_not_done_beside(
 
     async def run() -> list[bytes]:
         async with stored(SqliteStore(tmp_path / "store.db")) as store:
-            return [bytes(answer.body) for answer in await asyncio.gather(*(attempt(store, work) for _ in range(3)))]
+            answers = await asyncio.gather(*(attempt(store, work, working_s=0.3) for _ in range(3)))
+            return [bytes(answer.body) for answer in answers]
 
     assert asyncio.run(run()) == [b"answer 1"] * 3
 

@@ -190,15 +190,16 @@ async def test_a_checkpoint_that_is_being_deleted_goes_with_its_files(
 
 
 async def test_a_running_run_keeps_its_checkpoints_and_pruned_ones_for_a_while(
-    store: SqliteStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, folder: Path, tmp_path: Path
 ) -> None:
     await add_run(store, state="running", ended=None)
     await add_checkpoints(store, folder, tmp_path, s1=None, s2=None)
     shutil.rmtree(folder / "checkpoints" / "stage-0-000001")
     await retention(store, tmp_path, retain_checkpoints=1).round()
     assert sorted(await known(store)) == [1, 2]
-    monkeypatch.setattr("neuromas.services.runs.retention.PRUNED_GRACE_S", -1.0)
-    assert PRUNED_GRACE_S > 60
+    pruned = (await known(store))[1]
+    await store.delete(CheckpointRecord, pruned.id)
+    await store.create(pruned.model_copy(update={"created": pruned.created - int(PRUNED_GRACE_S) - 1}))
     await retention(store, tmp_path, retain_checkpoints=1).round()
     assert sorted(await known(store)) == [2]
     assert not (folder / "kept" / "stage-0-000001").exists()

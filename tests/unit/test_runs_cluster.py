@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +11,10 @@ from pathlib import Path
 import pytest
 from stored import an_endpoint
 
-from neuromas.services.api.readiness import Readiness
+from neuromas.services.api.readiness import SILENCE_S, Readiness
+from neuromas.services.records.cluster import CLUSTER_ID, ClusterRecord
 from neuromas.services.records.endpoint import EndpointRecord
-from neuromas.services.runs import cluster
-from neuromas.services.runs.cluster import ClusterWatch, tell_cluster
+from neuromas.services.runs.cluster import ClusterWatch
 from neuromas.services.runs.jobs import Job, RayUnavailableError
 from neuromas.services.store.sqlite import SqliteStore
 
@@ -62,21 +64,18 @@ async def test_readiness_says_what_the_supervisor_last_saw(tmp_path: Path) -> No
     await store.close()
 
 
-async def test_a_supervisor_that_says_no_more_is_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_supervisor_that_says_no_more_is_no_proof(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store.db")
-    monkeypatch.setattr("time.time", lambda: 1000.0)
-    await tell_cluster(store, "")
-    monkeypatch.setattr("time.time", lambda: 1030.0)
+    await store.create(ClusterRecord(fault="", seen=time.time() - SILENCE_S + 20))
     assert (await checks(store))["ray"] == "ok"
-    monkeypatch.setattr("time.time", lambda: 1031.0)
-    assert (await checks(store))["ray"] == "unknown: no supervisor has looked at it for 31 s"
+    await store.update(ClusterRecord, CLUSTER_ID, {"seen": time.time() - 1000})
+    found = (await checks(store))["ray"]
+    assert re.fullmatch(r"unknown: no supervisor has looked at it for 10\d\d s", found), found
     await store.close()
 
 
 @pytest.mark.parametrize("nodes", [None, 0])
-async def test_endpoints_of_a_cluster_that_is_gone_are_not_ready(
-    tmp_path: Path, nodes: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_endpoints_of_a_cluster_that_is_gone_are_not_ready(tmp_path: Path, nodes: int | None) -> None:
     store, ray = SqliteStore(tmp_path / "store.db"), Ray()
     for name, state in (("a", "ready"), ("b", "stopped")):
         await store.create(an_endpoint(name, name=name, state=state, served=1))
@@ -84,12 +83,10 @@ async def test_endpoints_of_a_cluster_that_is_gone_are_not_ready(
     async def states() -> dict[str, str]:
         return {one.name: one.state for one in (await store.list(EndpointRecord)).items}
 
-    watch = ClusterWatch(store, ray)
     ray.nodes = nodes
-    await watch.round()
+    await ClusterWatch(store, ray).round()
     assert await states() == {"a": "ready", "b": "stopped"}  # a moment may be a restart of the dashboard
-    monkeypatch.setattr(cluster, "UNCONFIRMED_S", 0.0)
-    await watch.round()
+    await ClusterWatch(store, ray, unconfirmed_s=0.0).round()
     assert await states() == {"a": "deploying", "b": "stopped"}
     assert (await store.get(EndpointRecord, "a")).served is None
     await store.close()

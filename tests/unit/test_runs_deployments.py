@@ -102,6 +102,10 @@ class World:
         self.serve.settle()
         await self.deployments.round()
 
+    def later(self, **limits: float) -> Deployments:
+        """Return what another process does with the same records and the same Serve."""
+        return Deployments(self.store, Settings(data_dir=self.data), self.serve, grouping, **limits)
+
     async def change(self, name: str, **change: Any) -> None:
         await self.store.update(EndpointRecord, f"ep_{name}", change)
 
@@ -152,16 +156,13 @@ async def test_a_swap_keeps_the_endpoint_ready(world: World) -> None:
     assert (await world.read("a")).served == 2
 
 
-async def test_an_endpoint_stays_ready_while_its_replicas_say_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_endpoint_stays_ready_while_its_replicas_say_nothing(world: World) -> None:
     await world.add_served("a")
     world.serve.served.clear()
     await world.add("ab")
     await world.deployments.round()
     assert await world.states() == {"a": "ready", "ab": "deploying"}
-    monkeypatch.setattr("neuromas.services.runs.deployments.UNCONFIRMED_S", 0.0)
-    await world.deployments.round()
+    await world.later(unconfirmed_s=0.0).round()
     assert await world.states() == {"a": "deploying", "ab": "deploying"}
 
 
@@ -191,11 +192,10 @@ async def test_a_swap_is_not_blamed_for_what_replicas_say_of_an_earlier_one(worl
     assert (endpoint.state, endpoint.served, endpoint.error) == ("ready", 1, None)
 
 
-async def test_an_endpoint_that_nobody_serves_any_more_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endpoint_that_nobody_serves_any_more_says_so(world: World) -> None:
     await world.add_served("a")
     world.serve.served.clear()
-    monkeypatch.setattr("neuromas.services.runs.deployments.UNCONFIRMED_S", 0.0)
-    await world.deployments.round()
+    await world.later(unconfirmed_s=0.0).round()
     endpoint = await world.read("a")
     assert (endpoint.state, endpoint.served) == ("deploying", None)
 
@@ -254,6 +254,6 @@ async def test_what_serve_has_lost_is_deployed_again(world: World) -> None:
 async def test_another_process_goes_on(world: World) -> None:
     await world.add_served("a")
     before = await world.read("a")
-    again = Deployments(world.store, Settings(data_dir=world.data), world.serve, grouping)
+    again = world.later()
     await again.round()
     assert await world.read("a") == before
