@@ -16,32 +16,32 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-venv: ## Make .venv with the CPU profile: real vLLM, Ray, TRL, PEFT, torch for CPU
+venv: ## Make .venv: vLLM, Ray, TRL, PEFT and torch for CPU
 	@$(INSTALL) cpu
 
 venv-dev:
 	@$(INSTALL) cpu dev service
 
-venv-gpu: ## Make .venv with the GPU profile instead (use VENV=... to keep both)
+venv-gpu: ## Make .venv for GPUs instead (VENV=... keeps both)
 	@$(INSTALL) gpu dev service
 
-demo: venv ## Train the quickstart graph, grow it, compare it with its baselines, write a report (about 4 minutes)
+demo: venv ## Train a graph, grow it, compare with baselines (4 minutes)
 	@$(BIN)/neuromas demo --out $(OUT)
 
-real: venv ## Get a real model, SmolLM2-135M (93 MB), and train it on sums (half an hour on two busy cores)
+real: venv ## Get SmolLM2-135M (93 MB), train it on sums (12 minutes)
 	@$(BIN)/neuromas base get smollm2-135m
 	@$(BIN)/neuromas train examples/real-sums.toml --out $(OUT)
 
-service: venv-dev ## The whole service on this machine; ARGS="--tasks DIR --bases DIR" opens folders to runs; Ctrl-C stops it
+service: venv-dev ## The whole service on this machine; Ctrl-C stops it
 	@$(BIN)/neuromas service $(ARGS)
 
-test: venv-dev ## Everything that CI runs: style, types, import contracts, all tests
+test: venv-dev ## What CI runs: style, types, import contracts, all tests
 	@status=0; \
 	$(MAKE) --no-print-directory lint || status=1; \
 	$(BIN)/python $(PYTEST) --durations=25 $(PYTEST_ARGS) || status=1; \
 	exit $$status
 
-quick: venv-dev ## Style, types, import contracts and unit tests; use it while you work
+quick: venv-dev ## Style, types, import contracts and unit tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python $(PYTEST) tests/unit tests/architecture -q $(PYTEST_ARGS)
 
@@ -50,7 +50,7 @@ lint: venv-dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: venv ## The benchmarks: ratios measured in turns in one process, text and JSON
+bench: venv ## Benchmarks: ratios measured in turns in one process
 	@mkdir -p $(OUT)/bench
 	@$(BIN)/python -m benchmarks.joint_step --json $(OUT)/bench/joint_step.json
 	@$(BIN)/python -m benchmarks.rollouts --json $(OUT)/bench
@@ -59,19 +59,19 @@ bench: venv ## The benchmarks: ratios measured in turns in one process, text and
 	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
 	@$(BIN)/python -m benchmarks.overlap --json $(OUT)/bench
 
-evidence: venv ## The README's tables: every arm for SEEDS (default "0 1 2"), written to docs/evidence/ (an hour)
+evidence: venv ## The README's tables, for SEEDS="0 1 2" (an hour)
 	@$(BIN)/python -m benchmarks.evidence --seeds $(SEEDS) --out $(OUT)/evidence
 	@$(BIN)/python -m benchmarks.growth_evidence --families chain7 --seeds $(SEEDS) --out $(OUT)/growth
 	@$(BIN)/python -m benchmarks.growth_evidence --publish $(OUT)/growth
 
-evidence-families: venv ## Accuracy by trained numbers for every family of adapters, written to docs/evidence/ (hours)
+evidence-families: venv ## Accuracy by size for each family of adapters (hours)
 	@$(BIN)/python -m benchmarks.families_evidence --seeds $(SEEDS) --out $(OUT)/families
 	@$(BIN)/python -m benchmarks.families_evidence --publish --out $(OUT)/families
 
-docs: venv-dev ## Write docs/run-spec.md anew from the spec's docstrings
+docs: venv-dev ## Write docs/run-spec.md from the spec's docstrings
 	@$(BIN)/python scripts/spec_reference.py
 
-lock: venv-dev ## Write constraints.txt anew from .venv, and the images' lists with hashes
+lock: venv-dev ## Write constraints.txt and the images' lists from .venv
 	@$(BIN)/python scripts/closure.py lock > constraints.new && mv constraints.new constraints.txt
 	@$(BIN)/python scripts/hashes.py
 

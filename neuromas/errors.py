@@ -21,6 +21,11 @@ class Fault:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
+def reason(error: Exception) -> str:
+    """Return what an error says, without the path that the system's errors repeat behind it."""
+    return str(error) if not isinstance(error, OSError) or error.strerror is None else error.strerror
+
+
 class NeuroMASError(Exception):
     """Root of all errors that NeuroMAS raises on purpose."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from neuromas.errors import CheckpointError, TaskError
+from neuromas.errors import CheckpointError, TaskError, reason
 from neuromas.journal.folder import DATA_FILE, RunFolder
 from neuromas.tasks.spec import TaskSpec
 
@@ -45,5 +45,5 @@ def _hashes(task: TaskSpec) -> dict[str, str]:
             with Path(path).open("rb") as stream:
                 hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
-            raise TaskError(f"task.{name}: {path} cannot be read: {error}") from error
+            raise TaskError(f"task.{name}: {path} cannot be read: {reason(error)}") from error
     return hashes

@@ -28,6 +28,11 @@ def change(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
+def chance(p_value: float) -> str:
+    """Return a p-value with two digits: 0.013; below a millionth it is only said to be so."""
+    return "<1e-6" if p_value < 1e-6 else f"{p_value:.2g}"
+
+
 def share(figure: Mapping[str, Any]) -> str:
     """Return a figure of ``result.json``: 97.7 % (95 % interval 96.0 % to 98.7 %, 512 questions)."""
     method = "95 % bootstrap interval" if figure.get("interval") == "bootstrap" else "95 % interval"

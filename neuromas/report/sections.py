@@ -11,7 +11,7 @@ from neuromas.journal.folder import REPORT_FILE
 from neuromas.report.data import Document, RunData
 from neuromas.report.figures import arms_figure, node_figures, reward_figure, time_figure
 from neuromas.report.markup import Child, Markup, element, join
-from neuromas.report.numbers import change, count, duration, percent, proportion
+from neuromas.report.numbers import chance, change, count, duration, percent, proportion
 
 _COSTS = ("nodes", "calls_per_answer", "trainable_parameters", "rollouts", "calls", "tokens")
 _CHANGES = {"cut": "cut off", "shuffled": "of another question", "untrained": "by the bare base"}
@@ -178,7 +178,7 @@ def worth(data: RunData) -> Markup:
             percent(entry["accuracy"]),
             change(entry["effect"]["gain"]),
             f"{change(entry['effect']['low'])} to {change(entry['effect']['high'])}",
-            f"{entry['effect']['p_value']:.2g}",
+            chance(entry["effect"]["p_value"]),
         )
         for where, what, entry in changes
     ]
@@ -306,7 +306,7 @@ def _change(test: Document | None) -> Child:
     """Return a paired test against the first system: points with their 95 % interval, and the p-value."""
     if test is None:
         return "-"
-    interval = f"{change(test['low'])} to {change(test['high'])}, p {test['p_value']:.2g}"
+    interval = f"{change(test['low'])} to {change(test['high'])}, p {chance(test['p_value'])}"
     return join([change(test["gain"]), element("small", interval)])
 
 

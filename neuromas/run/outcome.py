@@ -37,7 +37,7 @@ class RunResult:
         document = self.document
         follow = f"neuromas serve {self.folder}" if gain(document) == 1 else f"neuromas analyze {self.folder}"
         size = len(document["topology"]["nodes"])
-        lines = [verdict(document), "", f"{document['name']}: {size} nodes, {document['steps']} steps"]
+        lines = [verdict(document), "", f"{document['name']}: {size} node{'s' * (size > 1)}, {document['steps']} steps"]
         figures = {**dict(self._figures()), "report": str(self.folder / REPORT_FILE), "next": follow}
         return "\n".join([*lines, *(f"  {name:<22}{value}" for name, value in figures.items())])
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from neuromas.errors import SpecError
+from neuromas.errors import SpecError, reason
 from neuromas.spec.overrides import apply_overrides
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
@@ -36,7 +36,7 @@ def load_document(path: Path) -> Document:
     except FileNotFoundError as error:
         raise SpecError(f"{path} does not exist; name a spec file (.toml or .json)") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} cannot be read: {error}") from error
+        raise SpecError(f"{path} cannot be read: {reason(error)}") from error
     if path.suffix not in _READERS:
         raise SpecError(f"{path}: got suffix {path.suffix!r}, allowed are {' and '.join(_READERS)}")
     try:

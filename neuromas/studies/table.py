@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from neuromas.report.numbers import change, count, duration, percent
+from neuromas.report.numbers import chance, change, count, duration, percent
 
 Document = Mapping[str, Any]
 
 
-def comparison_text(document: Document, width: int = 100) -> str:
+def comparison_text(document: Document, width: int = 80) -> str:
     """Return the tables of all groups as plain text of at most ``width`` columns."""
     buffer = StringIO()
     console = Console(file=buffer, width=width)
@@ -26,13 +27,19 @@ def comparison_text(document: Document, width: int = 100) -> str:
 def comparison_table(group: Document) -> Table:
     """Return one group of arms as a table; several seeds as mean and range.
 
-    "change" is that of the sampled accuracy against the first arm, in points, with the p-value of the paired test.
+    "change" is that of the sampled accuracy against the first arm, in points, with the p-value of the paired test;
+    "trained" counts parameters.
     """
     seeds = group["seeds"]
     suffix = f", seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f", seed {seeds[0]}"
-    table = Table(title=f"{group['title']}{suffix}", title_justify="left", title_style="bold")
+    title = f"{group['title']}{suffix}"
+    # Narrow, so that eight columns fit a terminal of 80.
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False,
+        show_edge=False, collapse_padding=True,
+    )  # fmt: skip
     table.add_column("system")
-    for name in ("greedy", "sampled", "change, p", "parameters", "calls", "tokens", "time"):
+    for name in ("greedy", "sampled", "change, p", "trained", "calls", "tokens", "time"):
         table.add_column(name, justify="right")
     for entry in group["arms"]:
         table.add_row(
@@ -48,7 +55,7 @@ def comparison_table(group: Document) -> Table:
 
 def _change(entry: Document) -> str:
     found = entry["against"].get("sampled")
-    return "-" if found is None else f"{change(found['gain'])}, {found['p_value']:.1g}"
+    return "-" if found is None else f"{change(found['gain'])}, {chance(found['p_value'])}"
 
 
 def spread(entry: Document, mode: str) -> str:

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from neuromas.errors import TaskError
+from neuromas.errors import TaskError, reason
 
 Row = Mapping[str, Any]
 """Values are JSON's, but for numbers with a point or an exponent, which are decimals: as they were written."""
@@ -27,7 +27,7 @@ def read_rows(path: Path) -> Rows:
     try:
         yield from READERS.get(path.suffix.lower(), _json_lines)(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TaskError(f"{path} cannot be read: {error}") from error
+        raise TaskError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def shown(value: object) -> str:
@@ -106,9 +106,10 @@ def _parquet(path: Path) -> Rows:
     except ImportError as error:
         raise TaskError(f"{path}: Parquet needs the package pyarrow (it comes with neuromas[cpu])") from error
     try:
-        table = parquet.read_table(path)
+        with path.open("rb") as stream:
+            table = parquet.read_table(stream)
     except (OSError, ValueError) as error:
-        raise TaskError(f"{path} cannot be read: {error}") from error
+        raise TaskError(f"{path} cannot be read: {reason(error)}") from error
     for number, row in enumerate(table.to_pylist(), start=1):
         yield f"row {number}", {key: _plain(value) for key, value in row.items()}
 

@@ -15,7 +15,7 @@ from neuromas.display.training import shown
 from neuromas.journal.events import Observer, Phase
 from neuromas.journal.folder import ANALYSIS_FILE, RunFolder
 from neuromas.report.markup import element
-from neuromas.report.numbers import change, percent
+from neuromas.report.numbers import chance, change, percent
 from neuromas.report.page import write_report
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
@@ -160,7 +160,7 @@ def _progress(tell: Observer, batch: RolloutBatch) -> Callable[[str], None]:
 def _line(label: str, entry: Mapping[str, Any]) -> str:
     effect = entry["effect"]
     gain, low, high, p = (effect[key] for key in ("gain", "low", "high", "p_value"))
-    return f"  {label:<30}{change(gain):>6}  [{change(low)}, {change(high)}]  p {p:.2g}"
+    return f"  {label:<30}{change(gain):>6}  [{change(low)}, {change(high)}]  p {chance(p)}"
 
 
 def _said(node: Mapping[str, Any]) -> str:

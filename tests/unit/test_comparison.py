@@ -2,10 +2,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from neuromas.display.runs import RunsDisplay
 from neuromas.journal.events import Evaluated, RunEnded, RunStarted, StageStarted, StepDone
+from neuromas.report.numbers import chance
 from neuromas.studies.compare import make_group, write_comparison
 from neuromas.studies.demo import example
 from neuromas.studies.table import comparison_text
@@ -81,6 +83,21 @@ def test_table_gives_mean_and_range_over_seeds(tmp_path: Path) -> None:
     text = comparison_text(write(tmp_path, (0, 2)), width=140)
     assert "Chains, seeds 0, 2" in text
     assert "95.0 % (90.0 to 100.0)" in text
+
+
+def test_table_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    document = write(tmp_path, (0,))
+    document["groups"][0]["arms"][1]["against"] = {"sampled": {"gain": -0.988, "p_value": 3.2e-152}}
+    text = comparison_text(document)
+    assert max(map(len, text.splitlines())) <= 80
+    row = next(line.split() for line in text.splitlines() if "<1e-6" in line)
+    assert row[row.index("-98.8,") :][:2] == ["-98.8,", "<1e-6"]
+    assert "…" not in text, "no figure is cut"
+
+
+@pytest.mark.parametrize(("p_value", "text"), [(1.0, "1"), (0.0132, "0.013"), (1e-6, "1e-06"), (9e-7, "<1e-6")])
+def test_p_values_are_not_more_exact_than_they_mean(p_value: float, text: str) -> None:
+    assert chance(p_value) == text
 
 
 def test_display_tells_a_log_what_happens() -> None:

@@ -13,6 +13,7 @@ from neuromas.errors import TaskError
 from neuromas.tasks.base import Example, Score
 from neuromas.tasks.file import FileSpec, FileTask
 from neuromas.tasks.judge import judge
+from neuromas.tasks.rows import read_rows
 from neuromas.tasks.template import names_in
 
 
@@ -120,6 +121,13 @@ def test_csv_tsv_and_parquet(tmp_path: Path) -> None:
         one(tmp_path, "question,answer\nx\n", "b.csv")
     with pytest.raises(TaskError, match="cannot be read"):
         one(tmp_path, b"PAR1 but no more", "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["gone.jsonl", "gone.csv", "gone.parquet"])
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TaskError) as raised:
+        list(read_rows(tmp_path / name))
+    assert str(raised.value) == f"{tmp_path / name} cannot be read: No such file or directory"
 
 
 def test_parquet_holds_the_same_rows(tmp_path: Path) -> None:
