@@ -42,8 +42,17 @@ def _hashes(task: TaskSpec) -> dict[str, str]:
     hashes = {}
     for name, path in task.files().items():
         try:
-            with Path(path).open("rb") as stream:
-                hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+            hashes[name] = _digest(Path(path))
         except OSError as error:
             raise TaskError(f"task.{name}: {path} cannot be read: {reason(error)}") from error
     return hashes
+
+
+def _digest(path: Path) -> str:
+    """Return the content hash of a file, or of a folder's files with their names."""
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    listed = "".join(f"{file.relative_to(path).as_posix()}\0{_digest(file)}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()

@@ -19,7 +19,7 @@ from neuromas.tasks.base import Description, Example, Score, Split, Task
 from neuromas.tasks.code import CODE, load_code
 from neuromas.tasks.expression import are_equal, require
 from neuromas.tasks.row import Layout, read_example
-from neuromas.tasks.rows import read_rows
+from neuromas.tasks.rows import Rows, read_rows
 from neuromas.tasks.spec import TaskSpec
 from neuromas.tasks.template import names_in
 from neuromas.tasks.verify import READERS
@@ -111,6 +111,18 @@ class FileSpec(TaskSpec):
         """Return the verifier where it is a function of the user's."""
         return {} if self.verifier in READERS else {"verifier": self.verifier}
 
+    def place(self, split: Split) -> str:
+        """Return the name of a split's source for messages."""
+        return self.train if split == "train" else self.test
+
+    def rows(self, split: Split) -> Rows:
+        """Yield the rows of a split, each after its place.
+
+        Raises:
+            TaskError: the source cannot be read.
+        """
+        return read_rows(Path(self.place(split)))
+
     @property
     def layout(self) -> Layout:
         """Where in a row question, answer, choices and level are."""
@@ -131,13 +143,13 @@ Pools = Mapping[int, tuple[Example, ...]]
 
 @dataclass(frozen=True)
 class FileTask(Task):
-    """Questions from files. The training split is an endless stream that passes over its file in ever new orders.
+    """Questions from rows. The training split is an endless stream that passes over its rows in ever new orders.
 
-    Each file is read when its first example is asked for; scoring reads none.
+    Each split is read when its first example is asked for; scoring reads none.
 
     Attributes:
-        spec: which files, and what is where in them.
-        seed: selects the orders in which the training file is passed over.
+        spec: which rows, and what is where in them.
+        seed: selects the orders in which the training split is passed over.
     """
 
     spec: FileSpec
@@ -150,7 +162,7 @@ class FileTask(Task):
     @property
     def name(self) -> str:
         """Registry name of the family."""
-        return "file"
+        return str(self.spec.type)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -178,7 +190,7 @@ class FileTask(Task):
         pool = self._pool(split, level)
         if split == "test":
             if index >= len(pool):
-                raise TaskError(f"file task: got test example {index}, the file has {len(pool)} at this level")
+                raise TaskError(f"{self.name} task: got test example {index}, the split has {len(pool)} at this level")
             return pool[index]
         turn, place = divmod(index, len(pool))
         chosen = max(self._train) if level is None else level
@@ -240,22 +252,23 @@ class FileTask(Task):
 
     def _pool(self, split: Split, level: int | None) -> tuple[Example, ...]:
         if level is not None and level not in self.levels:
-            raise TaskError(f"file task: got level {level}, allowed are {self.levels or 'none without task.level_key'}")
+            allowed = self.levels or "none without task.level_key"
+            raise TaskError(f"{self.name} task: got level {level}, allowed are {allowed}")
         pools = self._train if split == "train" else self._test
         return pools[max(pools) if level is None else level]
 
     @cached_property
     def _train(self) -> Pools:
-        pools = _read_file(self.spec, "train", self.spec.train)
+        pools = _read_rows(self.spec, "train")
         if lacking := sorted(set(pools) ^ set(self._test)):
             raise TaskError(
-                f"{self.spec.train} and {self.spec.test}: levels {lacking} have examples in one of the files only"
+                f"{self.spec.train} and {self.spec.test}: levels {lacking} have examples in one of the two only"
             )
         return pools
 
     @cached_property
     def _test(self) -> Pools:
-        return _read_file(self.spec, "test", self.spec.test)
+        return _read_rows(self.spec, "test")
 
 
 def _listed(example: Example, key: str) -> tuple[str, ...]:
@@ -270,15 +283,15 @@ def shuffled(size: int, seed: str) -> tuple[int, ...]:
     return tuple(Random(seed).sample(range(size), size))
 
 
-def _read_file(spec: FileSpec, split: Split, name: str) -> Pools:
+def _read_rows(spec: FileSpec, split: Split) -> Pools:
     by_level: dict[int, list[Example]] = {}
-    path, layout = Path(name), spec.layout
+    place, layout = spec.place(split), spec.layout
     try:
-        for number, (place, row) in enumerate(read_rows(path), start=1):
-            example = read_example(layout, f"{split}/{number}", row, f"{path}, {place}")
+        for number, (row_place, row) in enumerate(spec.rows(split), start=1):
+            example = read_example(layout, f"{split}/{number}", row, f"{place}, {row_place}")
             by_level.setdefault(_NO_LEVEL if example.level is None else example.level, []).append(example)
     except TaskError as error:
         raise TaskError(f"task.{split}: {error}") from error
     if not by_level:
-        raise TaskError(f"task.{split}: {path} holds no example; expected one row for each question")
+        raise TaskError(f"task.{split}: {place} holds no example; expected one row for each question")
     return {level: tuple(examples) for level, examples in by_level.items()}

@@ -18,6 +18,7 @@ from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.dynamics.task import DynamicsSpec
 from neuromas.tasks.file import FileSpec
 from neuromas.tasks.hidden_tree import HiddenTreeSpec
+from neuromas.tasks.hub import HubSpec
 from neuromas.tasks.programs import ProgramsSpec
 from neuromas.tasks.python import PythonSpec
 from neuromas.tasks.reasoning_gym import ReasoningGymSpec
@@ -30,6 +31,7 @@ FAMILIES: Final[Mapping[str, type[TaskSpec]]] = {
     "hidden_tree": HiddenTreeSpec,
     "dynamics": DynamicsSpec,
     "file": FileSpec,
+    "hub": HubSpec,
     "reasoning_gym": ReasoningGymSpec,
     "programs": ProgramsSpec,
     "python": PythonSpec,

@@ -111,17 +111,17 @@ def _parquet(path: Path) -> Rows:
     except (OSError, ValueError) as error:
         raise TaskError(f"{path} cannot be read: {reason(error)}") from error
     for number, row in enumerate(table.to_pylist(), start=1):
-        yield f"row {number}", {key: _plain(value) for key, value in row.items()}
+        yield f"row {number}", {key: plain_value(value) for key, value in row.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a value of a table as JSON's kinds, floats as decimals; dates and the like as text."""
     if isinstance(value, float):
         return Decimal(repr(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(item) for item in value]
+        return [plain_value(item) for item in value]
     return value if value is None or isinstance(value, str | int | Decimal) else str(value)
 
 

@@ -155,7 +155,7 @@ def test_a_verifier_of_the_users_reads_the_whole_row(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"verifier": "nubmer"}, "allowed are exact, number, choice, label, or code as package.module:function"),
+        ({"verifier": "nubmer"}, "allowed are exact, number, choice, label, math, or code as package.module:function"),
         ({"verifier": "os:system.x"}, "allowed are exact"),
         ({"verifier_timeout_s": 3.0}, "needs a verifier of yours"),
         ({"question_key": "q", "question_template": "{a}"}, "does nothing beside question_template"),

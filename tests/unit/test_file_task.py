@@ -33,7 +33,7 @@ def test_test_examples_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     task = load(spec(tmp_path))
     assert task.example("test", 2) == Example("test/3", "2+1?", "3")
     assert (task.size("test"), task.size("train"), task.levels) == (6, None, ())
-    with pytest.raises(TaskError, match="got test example 6, the file has 6"):
+    with pytest.raises(TaskError, match="got test example 6, the split has 6"):
         task.example("test", 6)
 
 
@@ -140,7 +140,7 @@ def test_a_fault_names_the_file_and_the_line(tmp_path: Path, text: str, message:
 def test_levels_must_be_integers_and_in_both_files(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"line 1: got 'x' for the key 'level' \(task.level_key\)"):
         load(spec(tmp_path, train=[{**SUMS[0], "level": "x"}], level_key="level"))
-    with pytest.raises(TaskError, match=r"levels \[2\] have examples in one of the files only"):
+    with pytest.raises(TaskError, match=r"levels \[2\] have examples in one of the two only"):
         load(spec(tmp_path, train=SUMS[:1], level_key="level"))
 
 
