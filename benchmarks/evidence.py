@@ -21,8 +21,8 @@ from neuromas.report.data import RunData
 from neuromas.report.graph import draw_trained
 from neuromas.report.numbers import count
 from neuromas.studies.compare import (
+    ArmGroup,
     Document,
-    Group,
     job_name,
     make_group,
     run_titles,
@@ -37,7 +37,7 @@ HEAD = "| {title} | greedy | sampled | nodes | trained parameters | rollouts | n
 RULE = "|---|---|---|---|---|---|---|"
 
 
-def make_groups(seeds: Sequence[int]) -> list[Group]:
+def make_groups(seeds: Sequence[int]) -> list[ArmGroup]:
     return [make_group(example("quickstart"), seeds=seeds, title="Chains of 5 hops")]
 
 
@@ -85,7 +85,7 @@ def finished_results(out: Path) -> dict[str, Document]:
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/result.json"))}
 
 
-def _reduced(group: Group, results: Mapping[str, Document]) -> Group:
+def _reduced(group: ArmGroup, results: Mapping[str, Document]) -> ArmGroup:
     """Return the group with the seeds whose first arm has finished, and the arms that have finished for all of them."""
     seeds = tuple(seed for seed in group.seeds if job_name(group.spec, group.arms[0], seed) in results)
     arms = tuple(arm for arm in group.arms if all(job_name(group.spec, arm, seed) in results for seed in seeds))

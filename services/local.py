@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from neuromas.errors import NeuroMASError
 from neuromas.services.children import PRIVATE_UMASK, Child, Children
-from neuromas.services.runs.head import Head, free_port, make_head
+from neuromas.services.runs.head import RayHead, free_port, make_head
 from neuromas.services.settings import Settings, SettingsError
 
 _NEEDED: Final = ("ray", "fastapi", "uvicorn", "httpx", "pydantic_settings")
@@ -92,7 +92,7 @@ class LocalService:
     say: Say
     address: str
     _listener: socket.socket
-    _head: Head
+    _head: RayHead
     _children: Children = field(default_factory=Children)
     _signals: _Signals = field(default_factory=_Signals)
     _parts: list[_Part] = field(default_factory=list)

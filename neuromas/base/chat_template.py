@@ -35,7 +35,7 @@ Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class TurnFrame:
     """The text around one user turn, up to where the model begins to write."""
 
     before: str
@@ -68,7 +68,7 @@ class ChatTemplate:
             raise self._broken(error) from error
         return frozenset(found) - RESERVED - {"raise_exception", "strftime_now"} - set(_NAMED_TOKENS)
 
-    def frame(self, system: str | None = None, settings: Mapping[str, Any] | None = None) -> Frame:
+    def frame(self, system: str | None = None, settings: Mapping[str, Any] | None = None) -> TurnFrame:
         """Return the text around a user's turn.
 
         Args:
@@ -106,7 +106,7 @@ class ChatTemplate:
                     return max((text for text in specials if tail.startswith(text)), key=len, default=None)
         return None
 
-    def _framed(self, system: str | None, settings: Mapping[str, Any]) -> Frame:
+    def _framed(self, system: str | None, settings: Mapping[str, Any]) -> TurnFrame:
         refusal: BaseModelError | None = None
         for content in (_as_text, _as_parts):
             try:
@@ -139,11 +139,11 @@ class ChatTemplate:
 
     def _around(
         self, text: str, system: str | None, content: Callable[[str], object], settings: Mapping[str, Any]
-    ) -> Frame | None:
+    ) -> TurnFrame | None:
         """Return what stands around a user's text, None where the text does not stand there once."""
         written = self._write(_with_system(system, [{"role": "user", "content": text}]), content, settings, opens=True)
         before, spot, after = written.partition(text)
-        return Frame(before, after) if spot and text not in after else None
+        return TurnFrame(before, after) if spot and text not in after else None
 
     def _write(
         self,

@@ -19,7 +19,7 @@ FORM_WEIGHT, NAME_WEIGHT, VALUE_WEIGHT = 0.2, 0.5, 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class BranchMixture:
     """How the branches of one family are drawn. All shares are in [0, 1].
 
     Attributes:
@@ -50,7 +50,7 @@ class Lesson:
     kind: Kind
     levels: tuple[int, ...]
     weight: float
-    mixture: Mixture
+    mixture: BranchMixture
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +69,20 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PracticeRow:
     """A question, up to and including the end of the task text, with branches that continue it independently."""
 
     question: tuple[str, ...]
     branches: tuple[Branch, ...]
 
 
-def draw_row(rng: Random, lessons: Sequence[Lesson], num_branches: int) -> Row:
+def draw_row(rng: Random, lessons: Sequence[Lesson], num_branches: int) -> PracticeRow:
     """Return one random row of a stage's lessons."""
     lesson = rng.choices(lessons, [lesson.weight for lesson in lessons])[0]
     practice = draw_practice(rng, lesson.kind, rng.choice(lesson.levels))
     truth = derive(practice.rules)
     branches = tuple(_draw_branch(rng, practice, truth, lesson.mixture) for _ in range(num_branches))
-    return Row(question_symbols(practice.question), branches)
+    return PracticeRow(question_symbols(practice.question), branches)
 
 
 def question_symbols(question: str) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def surface(rng: Random, fact: Fact) -> str:
     return f"{opening}{fact}{ending}"
 
 
-def _draw_branch(rng: Random, practice: Practice, truth: dict[str, int], mixture: Mixture) -> Branch:
+def _draw_branch(rng: Random, practice: Practice, truth: dict[str, int], mixture: BranchMixture) -> Branch:
     messages = _draw_messages(rng, practice, truth, mixture)
     fact = _draw_fact(rng, practice.rules, messages, mixture)
     prompt = prompt_symbols(_draw_position(rng), [(_draw_position(rng), surface(rng, message)) for message in messages])
@@ -118,7 +118,7 @@ def _draw_branch(rng: Random, practice: Practice, truth: dict[str, int], mixture
     return Branch(prompt, completion, tuple(_weight(word, fact) for word in completion))
 
 
-def _draw_messages(rng: Random, practice: Practice, truth: dict[str, int], mixture: Mixture) -> list[Fact]:
+def _draw_messages(rng: Random, practice: Practice, truth: dict[str, int], mixture: BranchMixture) -> list[Fact]:
     number = rng.choice(mixture.messages)
     names = [rng.choice(practice.rules).name for _ in range(number)]
     candidates = [rule.operands for rule in practice.rules if 0 < len(rule.operands) <= number]
@@ -135,7 +135,7 @@ def _draw_messages(rng: Random, practice: Practice, truth: dict[str, int], mixtu
     return [Fact(name, stated[name]) for name in names]
 
 
-def _draw_fact(rng: Random, rules: Sequence[Rule], messages: Sequence[Fact], mixture: Mixture) -> Fact:
+def _draw_fact(rng: Random, rules: Sequence[Rule], messages: Sequence[Fact], mixture: BranchMixture) -> Fact:
     if messages and rng.random() < mixture.copy:
         return rng.choice(messages)
     stated = {message.name: message.value for message in messages}

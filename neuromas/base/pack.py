@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuromas.base.curriculum import Row
+from neuromas.base.curriculum import PracticeRow
 from neuromas.base.symbols import PAD
 
 _PADDING = -1
@@ -35,7 +35,7 @@ class PackedRows:
     num_branches: int
 
 
-def pack_rows(rows: Sequence[Row], ids: Mapping[str, int]) -> PackedRows:
+def pack_rows(rows: Sequence[PracticeRow], ids: Mapping[str, int]) -> PackedRows:
     """Return the rows as one batch; ``ids`` maps symbols to token ids."""
     flat = [_flatten(row, ids) for row in rows]
     return PackedRows(
@@ -70,7 +70,7 @@ class _FlatRow:
     weights: list[float]
 
 
-def _flatten(row: Row, ids: Mapping[str, int]) -> _FlatRow:
+def _flatten(row: PracticeRow, ids: Mapping[str, int]) -> _FlatRow:
     start = len(row.question)
     words, positions, segments = list(row.question), list(range(start)), [0] * start
     targets, weights = [PAD] * start, [0.0] * start

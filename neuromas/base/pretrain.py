@@ -29,7 +29,7 @@ _MASTERY_MEMORY = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class PretrainingProgress:
     """State after one optimizer step.
 
     Attributes:
@@ -49,7 +49,9 @@ class Progress:
     cpu_s: float
 
 
-def make_base(recipe: Recipe, out: Path, on_progress: Callable[[Progress], None] = lambda _: None) -> BaseCard:
+def make_base(
+    recipe: Recipe, out: Path, on_progress: Callable[[PretrainingProgress], None] = lambda _: None
+) -> BaseCard:
     """Make a base by a recipe and write it to a folder, its card last.
 
     One torch thread does the work. The recipe, the library versions and the processor's instruction set determine the
@@ -127,7 +129,7 @@ def new_model(architecture: Architecture, seed: int) -> Qwen3ForCausalLM:
 
 
 def practise(
-    model: Qwen3ForCausalLM, recipe: Recipe, on_progress: Callable[[Progress], None] = lambda _: None
+    model: Qwen3ForCausalLM, recipe: Recipe, on_progress: Callable[[PretrainingProgress], None] = lambda _: None
 ) -> None:
     """Train a new model in place through all stages of a recipe; ``on_progress`` is called after every step."""
     ids = {symbol: place for place, symbol in enumerate(symbols())}
@@ -144,7 +146,7 @@ def practise(
             right = _blend(right, share, _MASTERY_MEMORY)
             step += 1
             spent = time.process_time() - started
-            on_progress(Progress(stage.name, step, recipe.num_steps, mean_loss, right, spent))
+            on_progress(PretrainingProgress(stage.name, step, recipe.num_steps, mean_loss, right, spent))
             if stage.mastery is not None and right >= stage.mastery:
                 break
     model.eval()

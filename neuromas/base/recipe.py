@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neuromas.base.curriculum import Lesson, Mixture
+from neuromas.base.curriculum import BranchMixture, Lesson
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,29 +138,29 @@ def _whole_questions() -> tuple[PracticeStage, ...]:
 
 
 def _gates(*numbers: int, weight: float = 0.25) -> Lesson:
-    return Lesson("gates", numbers, weight, Mixture((0,), copy=0.0, jump=0.0, wrong=0.0))
+    return Lesson("gates", numbers, weight, BranchMixture((0,), copy=0.0, jump=0.0, wrong=0.0))
 
 
 def _combine(weight: float) -> Lesson:
     # The operands are always stated and never what is to be said: of two names, the one that is nearer to the root.
     result_only = {**dict.fromkeys("ABCDHIJK", 0.0), **dict.fromkeys("GN", 1e3), "O": 1e6}
-    mixture = Mixture((2,), copy=0.0, jump=0.0, wrong=0.0, coherent=1.0, step_weights=result_only)
+    mixture = BranchMixture((2,), copy=0.0, jump=0.0, wrong=0.0, coherent=1.0, step_weights=result_only)
     return Lesson("combine", (1,), weight, mixture)
 
 
 def _lookup(*symbols: int, weight: float = 0.5) -> Lesson:
-    return Lesson("lookup", symbols, weight, Mixture((0, 1, 1), copy=0.0, jump=0.0, wrong=1.0))
+    return Lesson("lookup", symbols, weight, BranchMixture((0, 1, 1), copy=0.0, jump=0.0, wrong=1.0))
 
 
 def _named_chain(*hops: int, weight: float = 0.25) -> Lesson:
     # Repeating a fact and stepping on from it differ only by the name that has been written.
-    mixture = Mixture((0, 1, 1, 2), copy=0.35, jump=0.0, wrong=0.6, step_weights={"A": 0.5})
+    mixture = BranchMixture((0, 1, 1, 2), copy=0.35, jump=0.0, wrong=0.6, step_weights={"A": 0.5})
     return Lesson("chain", hops, weight, mixture)
 
 
 def _chain(*hops: int, weight: float) -> Lesson:
     # Repeating a message and starting again outweigh the next step: an untrained chain of Nodes gets nowhere.
-    return Lesson("chain", hops, weight, Mixture((0, 1, 1, 2), copy=0.35, jump=0.25, wrong=0.4))
+    return Lesson("chain", hops, weight, BranchMixture((0, 1, 1, 2), copy=0.35, jump=0.25, wrong=0.4))
 
 
 _TREE_JUMPS = {**dict.fromkeys("EFLM", 6.0), **dict.fromkeys("GN", 2.0), "O": 1.0}
@@ -168,16 +168,20 @@ _TREE_STEPS = {**dict.fromkeys("EFLM", 4.0), **dict.fromkeys("GNO", 6.0)}
 
 
 def _tree_steps(depth: int, jump: float, weight: float) -> Lesson:
-    mixture = Mixture((0, 2, 2, 2), 0.1, jump, 0.4, coherent=0.7, jump_weights=_TREE_JUMPS, step_weights=_TREE_STEPS)
+    mixture = BranchMixture(
+        (0, 2, 2, 2), 0.1, jump, 0.4, coherent=0.7, jump_weights=_TREE_JUMPS, step_weights=_TREE_STEPS
+    )
     return Lesson("tree", (depth,), weight, mixture)
 
 
 def _tree_direct(depth: int, weight: float) -> Lesson:
-    return Lesson("tree", (depth,), weight, Mixture((0,), copy=0.0, jump=1.0, wrong=0.0, jump_weights=_TREE_JUMPS))
+    return Lesson(
+        "tree", (depth,), weight, BranchMixture((0,), copy=0.0, jump=1.0, wrong=0.0, jump_weights=_TREE_JUMPS)
+    )
 
 
 def _tree(depth: int, weight: float) -> Lesson:
     # The root is stated outright only rarely: a guess pays one time in ten, and a base that guesses never learns more.
     messages = (0, 1, 2, 2, 2, 2)
-    mixture = Mixture(messages, 0.1, 0.45, 0.2, coherent=0.35, jump_weights=_TREE_JUMPS, step_weights=_TREE_STEPS)
+    mixture = BranchMixture(messages, 0.1, 0.45, 0.2, coherent=0.35, jump_weights=_TREE_JUMPS, step_weights=_TREE_STEPS)
     return Lesson("tree", (depth,), weight, mixture)

@@ -35,7 +35,7 @@ _ROWS_PER_FORWARD = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class BaseChoice:
     """A setting that the base decided: its path in the spec and its value."""
 
     setting: str
@@ -43,14 +43,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Suited:
+class ResolvedSpec:
     """A spec with everything decided, and what the base decided of it."""
 
     spec: RunSpec
-    choices: tuple[Choice, ...]
+    choices: tuple[BaseChoice, ...]
 
 
-def suit_spec(spec: RunSpec) -> Suited:
+def suit_spec(spec: RunSpec) -> ResolvedSpec:
     """Return the spec that a run of ``spec`` is carried out with; of a decided spec, the same again.
 
     A base that cannot be read decides nothing: the check of the run says what is wrong with it.
@@ -63,18 +63,18 @@ def suit_spec(spec: RunSpec) -> Suited:
         folder = resolve_base(spec.base)
         choices = () if declared_renderer(folder) is not None else tuple(_choices(spec, read_base(folder)))
     except BaseModelError:
-        return Suited(spec, ())
+        return ResolvedSpec(spec, ())
     decided = reduce(_with_choice, choices, spec)
     if spec.prompt.drawn_demonstrations:
         drawn = _drawn(make_task(spec.task, spec.seed), spec.prompt.drawn_demonstrations)
         prompt = spec.prompt.model_copy(update={"demonstrations": drawn, "drawn_demonstrations": 0})
         decided = decided.model_copy(update={"prompt": prompt})
     if decided is spec:
-        return Suited(spec, ())
-    return Suited(parse_run_spec(decided.model_dump(mode="json")), choices)
+        return ResolvedSpec(spec, ())
+    return ResolvedSpec(parse_run_spec(decided.model_dump(mode="json")), choices)
 
 
-def _choices(spec: RunSpec, base: BaseInfo) -> Iterator[Choice]:
+def _choices(spec: RunSpec, base: BaseInfo) -> Iterator[BaseChoice]:
     wanted: list[tuple[str, SpecModel, object]] = []
     for group, adapter in spec.adapters.sections.items():
         wanted.append((f"{section_path(group)}.targets", adapter, linear_names(base.folder)))
@@ -88,10 +88,10 @@ def _choices(spec: RunSpec, base: BaseInfo) -> Iterator[Choice]:
     for path, section, value in wanted:
         field = path.rpartition(".")[2]
         if field in type(section).model_fields and field not in section.model_fields_set:
-            yield Choice(path, value)
+            yield BaseChoice(path, value)
 
 
-def _with_choice(spec: RunSpec, choice: Choice) -> RunSpec:
+def _with_choice(spec: RunSpec, choice: BaseChoice) -> RunSpec:
     changed: RunSpec = _with_value(spec, choice.setting.split("."), choice.value)
     return changed
 

@@ -16,7 +16,7 @@ from neuromas.display.console import Console
 from neuromas.errors import BaseModelError
 
 if TYPE_CHECKING:
-    from neuromas.base.pretrain import Progress as BaseProgress
+    from neuromas.base.pretrain import PretrainingProgress
 
 EXAMPLES = """make-base --out my-base
 make-base --out other-base --seed 1
@@ -67,7 +67,7 @@ def _make(recipe: Recipe, out: Path, console: Console) -> BaseCard:
     with progress:
         task = progress.add_task("pretraining", total=recipe.num_steps, figures="")
 
-        def show(state: BaseProgress) -> None:
+        def show(state: PretrainingProgress) -> None:
             nonlocal last
             figures = f"loss {state.loss:.3f} right {state.right:.0%}"
             progress.update(task, description=state.stage, completed=state.step, figures=figures)

@@ -31,7 +31,7 @@ class AnswerSettings:
 AS_TRAINED = AnswerSettings()
 
 
-class Answer:
+class StreamedAnswer:
     """The answer of one rollout under way: its text so far, and the end that a stop text makes of it."""
 
     def __init__(self, stream: TextStream, stop: Sequence[str]) -> None:

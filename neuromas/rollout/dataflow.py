@@ -14,10 +14,10 @@ from hashlib import blake2b
 from time import perf_counter
 
 from neuromas.errors import RolloutError
-from neuromas.rollout.answer import AS_TRAINED, Answer, AnswerSettings
+from neuromas.rollout.active_rollout import ActiveCall, ActiveRollout, BatchPlan, PlannedNode
+from neuromas.rollout.answer import AS_TRAINED, AnswerSettings, StreamedAnswer
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.engine import Engine, EngineCall, EngineResult, Sampling
-from neuromas.rollout.passage import Flight, Pass, Plan, Seat
 from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Group, NodeCall, Provenance, Rollout
 from neuromas.rollout.scorer import Scorer, pack
@@ -55,12 +55,12 @@ class Dataflow:
         """
         self._engine = engine
         self._scorer = scorer
-        self._scoring: dict[int, tuple[Pass, Future[Score]]] = {}
+        self._scoring: dict[int, tuple[ActiveRollout, Future[Score]]] = {}
         self._renderer = renderer
-        self._flights: dict[str, Flight] = {}
-        self._ready: list[tuple[Pass, Seat]] = []
-        self._passes: dict[int, Pass] = {}
-        self._num_passes = 0
+        self._active: dict[str, ActiveCall] = {}
+        self._ready: list[tuple[ActiveRollout, PlannedNode]] = []
+        self._rollouts: dict[int, ActiveRollout] = {}
+        self._num_rollouts = 0
         self._num_watched = 0
         self._pieces: list[tuple[int, str]] = []
         self._stats = RolloutStats()
@@ -73,7 +73,7 @@ class Dataflow:
     @property
     def has_unfinished(self) -> bool:
         """Whether a rollout that was added has not been returned."""
-        return bool(self._passes or self._scoring)
+        return bool(self._rollouts or self._scoring)
 
     def run(self, task: Task, batch: RolloutBatch) -> list[Group]:
         """Return the Groups of ``batch``, one per example, in the order of its examples. Nothing else may be under way.
@@ -116,19 +116,19 @@ class Dataflow:
         renderer = renderer or self._renderer
         if renderer is None:
             raise RolloutError("the batch brings no renderer, and the dataflow was made without one")
-        plan = Plan.of(batch, task, renderer, settings)
+        plan = BatchPlan.of(batch, task, renderer, settings)
         if self._scorer is not None and task.scoring_timeout_s is not None:
             plan.packed = pack(task)
-        missing = {seat.id: len(seat.predecessors) for seat in plan.seats.values()}
-        sources = [plan.seats[node_id] for node_id, count in missing.items() if not count]
-        first = self._num_passes
+        missing = {node.id: len(node.predecessors) for node in plan.nodes.values()}
+        sources = [plan.nodes[node_id] for node_id, count in missing.items() if not count]
+        first = self._num_rollouts
         for example in batch.examples:
             for index in range(batch.group_size):
                 seed = rollout_seed(batch.seed, batch.provenance, example.id, index)
-                rollout = Pass(self._num_passes, plan, example, index, seed, dict(missing), plan.answer())
-                self._passes[rollout.key] = rollout
-                self._num_passes += 1
-                self._ready += [(rollout, seat) for seat in sources]
+                rollout = ActiveRollout(self._num_rollouts, plan, example, index, seed, dict(missing), plan.answer())
+                self._rollouts[rollout.key] = rollout
+                self._num_rollouts += 1
+                self._ready += [(rollout, node) for node in sources]
         return first
 
     def advance(self) -> list[tuple[int, Rollout]]:
@@ -140,7 +140,7 @@ class Dataflow:
         began = perf_counter()
         done = self._finish(self._submit())
         step_s = 0.0
-        if self._passes:
+        if self._rollouts:
             before_step = perf_counter()
             results = self._step()
             step_s = perf_counter() - before_step
@@ -160,14 +160,14 @@ class Dataflow:
 
     def _step(self) -> list[EngineResult]:
         if not self._engine.has_unfinished():
-            raise RolloutError(f"{len(self._passes)} rollouts wait for an engine that has no call under way")
+            raise RolloutError(f"{len(self._rollouts)} rollouts wait for an engine that has no call under way")
         return self._engine.step()
 
-    def _finish(self, finished: Sequence[Pass]) -> list[tuple[int, Rollout]]:
+    def _finish(self, finished: Sequence[ActiveRollout]) -> list[tuple[int, Rollout]]:
         """Score what has finished, or have it scored; return what is done with."""
         done = []
         for rollout in finished:
-            del self._passes[rollout.key]
+            del self._rollouts[rollout.key]
             plan = rollout.plan
             if rollout.failure is None and self._scorer is not None and plan.packed is not None:
                 score = self._scorer.submit(plan.task, plan.packed, rollout.example, rollout.answer_text)
@@ -192,7 +192,7 @@ class Dataflow:
 
     def cancel(self, keys: Sequence[int]) -> None:
         """Forget rollouts and take their calls out of the engine; keys of finished or unknown ones are ignored."""
-        for rollout in [self._passes.pop(key) for key in dict.fromkeys(keys) if key in self._passes]:
+        for rollout in [self._rollouts.pop(key) for key in dict.fromkeys(keys) if key in self._rollouts]:
             self._leave_engine(rollout)
         for key in keys:
             if key in self._scoring:
@@ -200,32 +200,32 @@ class Dataflow:
 
     def abort(self) -> None:
         """Forget everything under way and take its calls out of the engine."""
-        if self._flights:
-            self._engine.abort(list(self._flights))
-        self._flights.clear()
+        if self._active:
+            self._engine.abort(list(self._active))
+        self._active.clear()
         self._ready.clear()
         for _, score in self._scoring.values():
             score.cancel()
         self._scoring.clear()
-        self._passes.clear()
+        self._rollouts.clear()
         self._pieces.clear()
         self._num_watched = 0
 
-    def _submit(self) -> list[Pass]:
+    def _submit(self) -> list[ActiveRollout]:
         """Give the engine what is ready; return the rollouts that failed because a prompt could not be written."""
         # Node by node: neighbours in the batch then share their adapter, and rollouts of a group their prefix.
         ready = sorted(self._ready, key=lambda item: (item[1].place, item[0].key))
         self._ready.clear()
         began = perf_counter()
-        prompts: list[tuple[Pass, Seat, tuple[int, ...]]] = []
+        prompts: list[tuple[ActiveRollout, PlannedNode, tuple[int, ...]]] = []
         failed = []
-        for rollout, seat in ready:
+        for rollout, node in ready:
             try:
-                prompts.append((rollout, seat, rollout.prompt(seat)))
+                prompts.append((rollout, node, rollout.prompt(node)))
             except RolloutError as error:
                 if rollout.failure is None:
                     failed.append(rollout)
-                    rollout.refuse(seat, str(error))
+                    rollout.refuse(node, str(error))
                     self._leave_engine(rollout)
         calls = [self._call(*written) for written in prompts if written[0].failure is None]
         rendered = perf_counter()
@@ -236,64 +236,64 @@ class Dataflow:
         self._stats.engine_s += perf_counter() - rendered
         return failed
 
-    def _call(self, rollout: Pass, seat: Seat, prompt: tuple[int, ...]) -> EngineCall:
-        sampling = seat.sampling
+    def _call(self, rollout: ActiveRollout, node: PlannedNode, prompt: tuple[int, ...]) -> EngineCall:
+        sampling = node.sampling
         if sampling.temperature > 0:
-            seed = call_seed(rollout.seed, seat.id)
+            seed = call_seed(rollout.seed, node.id)
             sampling = Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed)
-        call_id = f"{rollout.key}.{seat.id}"
-        flight = self._flights[call_id] = Flight(rollout, seat, prompt, perf_counter())
+        call_id = f"{rollout.key}.{node.id}"
+        active = self._active[call_id] = ActiveCall(rollout, node, prompt, perf_counter())
         rollout.in_engine.add(call_id)
-        self._num_watched += flight.is_watched
+        self._num_watched += active.is_watched
         stops = rollout.plan.renderer.stops.token_ids
-        return EngineCall(call_id, prompt, sampling, seat.adapter, flight.is_watched, stops)
+        return EngineCall(call_id, prompt, sampling, node.adapter, active.is_watched, stops)
 
     def _watch(self) -> list[EngineResult]:
         """Follow the messages that are being sampled and return the results of those that met a stop text."""
         stopped = []
         for partial in self._engine.partials():
-            flight = self._flights[partial.id]
-            flight.take(partial)
-            answer = flight.answer
+            active = self._active[partial.id]
+            active.take(partial)
+            answer = active.answer
             if answer is not None:
-                self._tell(flight.rollout, answer.push(partial.token_ids))
-            if flight.is_stopped:
-                stopped.append(EngineResult(partial.id, tuple(flight.token_ids), tuple(flight.logprobs), "stop"))
+                self._tell(active.rollout, answer.push(partial.token_ids))
+            if active.is_stopped:
+                stopped.append(EngineResult(partial.id, tuple(active.token_ids), tuple(active.logprobs), "stop"))
         if stopped:
             self._engine.abort([result.id for result in stopped])
         return stopped
 
-    def _tell(self, rollout: Pass, piece: str) -> None:
+    def _tell(self, rollout: ActiveRollout, piece: str) -> None:
         if piece and rollout.plan.settings.is_streamed:
             self._pieces.append((rollout.key, piece))
 
-    def _absorb(self, results: Sequence[EngineResult]) -> list[Pass]:
+    def _absorb(self, results: Sequence[EngineResult]) -> list[ActiveRollout]:
         """Record results, make their successors ready and return the rollouts they belong to, each once."""
         began = perf_counter()
-        landed = []
+        finished = []
         for result in results:
-            flight = self._flights.pop(result.id)
-            self._num_watched -= flight.is_watched
-            landed.append((flight, result, flight.rollout.plan.renderer.decode(result.token_ids)))
+            active = self._active.pop(result.id)
+            self._num_watched -= active.is_watched
+            finished.append((active, result, active.rollout.plan.renderer.decode(result.token_ids)))
         now = perf_counter()
-        landed.sort(key=lambda item: (item[0].seat.place, item[0].rollout.key))
-        for flight, result, _ in landed:
-            flight.rollout.in_engine.discard(result.id)
-        touched: dict[int, Pass] = {}
-        for flight, sampled, decoded in landed:
-            rollout, seat = flight.rollout, flight.seat
+        finished.sort(key=lambda item: (item[0].node.place, item[0].rollout.key))
+        for active, result, _ in finished:
+            active.rollout.in_engine.discard(result.id)
+        touched: dict[int, ActiveRollout] = {}
+        for active, sampled, decoded in finished:
+            rollout, node = active.rollout, active.node
             if rollout.failure is not None:  # failed in this very step: what came with it is not recorded
                 continue
             touched[rollout.key] = rollout
             is_stopped = rollout.plan.renderer.stops.is_met(sampled.token_ids)
             result, text = replace(sampled, finish_reason="stop") if is_stopped else sampled, decoded
-            if flight.answer is not None:
-                result, text = self._end_answer(rollout, flight.answer, result, text)
-            rollout.calls[seat.id] = _node_call(flight, result, text, now)
+            if active.answer is not None:
+                result, text = self._end_answer(rollout, active.answer, result, text)
+            rollout.calls[node.id] = _node_call(active, result, text, now)
             if result.finish_reason == "error":
-                self._fail(rollout, f"node {seat.id!r}: {result.error}")
+                self._fail(rollout, f"node {node.id!r}: {result.error}")
             else:
-                self._ready += [(rollout, successor) for successor in rollout.unlock(seat)]
+                self._ready += [(rollout, successor) for successor in rollout.unlock(node)]
         stats = self._stats
         stats.calls += len(results)
         stats.truncated_calls += sum(result.finish_reason == "length" for result in results)
@@ -302,7 +302,9 @@ class Dataflow:
         stats.decode_s += now - began
         return list(touched.values())
 
-    def _end_answer(self, rollout: Pass, answer: Answer, result: EngineResult, text: str) -> tuple[EngineResult, str]:
+    def _end_answer(
+        self, rollout: ActiveRollout, answer: StreamedAnswer, result: EngineResult, text: str
+    ) -> tuple[EngineResult, str]:
         """Tell the end of a followed answer; return its call and its text, cut where a stop text appeared."""
         if result.finish_reason == "error":
             return result, text
@@ -310,30 +312,30 @@ class Dataflow:
         self._tell(rollout, piece)
         return (replace(result, finish_reason="stop") if answer.is_stopped else result), text
 
-    def _fail(self, rollout: Pass, reason: str) -> None:
+    def _fail(self, rollout: ActiveRollout, reason: str) -> None:
         """End a rollout at its first failed call; its other calls leave the engine unrecorded."""
         rollout.failure = reason
         self._leave_engine(rollout)
 
-    def _leave_engine(self, rollout: Pass) -> None:
+    def _leave_engine(self, rollout: ActiveRollout) -> None:
         call_ids = sorted(rollout.in_engine)
         rollout.in_engine.clear()
         self._ready = [item for item in self._ready if item[0] is not rollout]
         if call_ids:
             self._engine.abort(call_ids)
         for call_id in call_ids:
-            self._num_watched -= self._flights.pop(call_id).is_watched
+            self._num_watched -= self._active.pop(call_id).is_watched
 
 
-def _node_call(flight: Flight, result: EngineResult, text: str, now_s: float) -> NodeCall:
+def _node_call(active: ActiveCall, result: EngineResult, text: str, now_s: float) -> NodeCall:
     return NodeCall(
-        node=flight.seat.id,
-        adapter=flight.seat.adapter,
-        prompt_token_ids=flight.prompt,
+        node=active.node.id,
+        adapter=active.node.adapter,
+        prompt_token_ids=active.prompt,
         completion_token_ids=tuple(result.token_ids),
         logprobs=tuple(result.logprobs),
         finish_reason=result.finish_reason,
         text=text,
-        latency_s=now_s - flight.entered_s,
+        latency_s=now_s - active.entered_s,
         error=result.error,
     )

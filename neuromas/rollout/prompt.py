@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from neuromas.base.chat_template import TOKENIZER_CONFIG, Frame, read_chat_template, token_text
+from neuromas.base.chat_template import TOKENIZER_CONFIG, TurnFrame, read_chat_template, token_text
 from neuromas.base.documents import read_json
 from neuromas.base.resolve import RendererName, declared_renderer
 from neuromas.errors import BaseModelError, SpecError
@@ -89,7 +89,7 @@ def make_renderer(spec: PromptSpec, base_folder: Path) -> Renderer:
     if template is None:
         raise BaseModelError(f"{base_folder} has no chat template; use prompt.renderer = 'plain'")
     frame = template.frame(spec.system, spec.template_kwargs)
-    return TextRenderer(text, body, spec.max_signal_tokens, Frame(frame.before, frame.after + (spec.cue or "")))
+    return TextRenderer(text, body, spec.max_signal_tokens, TurnFrame(frame.before, frame.after + (spec.cue or "")))
 
 
 class TextRenderer:
@@ -99,7 +99,9 @@ class TextRenderer:
     base's own template, with the beginning of the assistant's.
     """
 
-    def __init__(self, text: TokenText, body: PromptText, max_signal_tokens: int | None, turn: Frame | None) -> None:
+    def __init__(
+        self, text: TokenText, body: PromptText, max_signal_tokens: int | None, turn: TurnFrame | None
+    ) -> None:
         self._text = text
         self._body = body
         self._limit = max_signal_tokens

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from neuromas.errors import NeuroMASError, RolloutError
-from neuromas.serving.door import LeftError
+from neuromas.serving.graph_client import LeftError
 from neuromas.serving.question import DeadlineError, QueueFullError, TooLongError, UnknownGraphError
 
 _CLIENT_GONE = 499  # nginx's number; nobody reads it

@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from neuromas.serving.access import AccessCheck
 from neuromas.serving.api_error import ApiError, invalid
 from neuromas.serving.ask_route import DIALECTS, AskRoute
-from neuromas.serving.door import Door
-from neuromas.serving.gate import Gate
+from neuromas.serving.graph_client import GraphClient
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import ServedGraph
 from neuromas.serving.head import HeadAsGet
@@ -23,15 +23,15 @@ def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bo
 
     Args:
         server: has the graphs.
-        token: see ``Gate``.
-        loopback_only: see ``Gate``.
+        token: see ``AccessCheck``.
+        loopback_only: see ``AccessCheck``.
     """
     app = FastAPI(title="NeuroMAS graphs", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Gate, token=token, loopback_only=loopback_only)
+    app.add_middleware(AccessCheck, token=token, loopback_only=loopback_only)
     app.add_middleware(HeadAsGet)
-    door = Door(server)
+    client = GraphClient(server)
     for path, dialect in DIALECTS.items():
-        app.router.routes.append(Route(path, AskRoute(door, dialect), methods=["POST"]))
+        app.router.routes.append(Route(path, AskRoute(client, dialect), methods=["POST"]))
 
     @app.exception_handler(ApiError)
     async def _api_error(_: Request, error: ApiError) -> JSONResponse:

@@ -23,7 +23,7 @@ from neuromas.serving.body_size import MAX_VALUES, holds_too_much
 from neuromas.serving.chat_request import ChatRequest
 from neuromas.serving.choices_form import ChatForm, CompletionForm
 from neuromas.serving.completion_request import CompletionRequest
-from neuromas.serving.door import Door, LeftError
+from neuromas.serving.graph_client import GraphClient, LeftError
 from neuromas.serving.question import Answered, Question
 from neuromas.serving.response_form import ResponseForm
 from neuromas.serving.response_request import ResponseRequest
@@ -59,8 +59,8 @@ DIALECTS: Final = {
 class AskRoute:
     """The application behind one of the paths."""
 
-    def __init__(self, door: Door, dialect: Dialect) -> None:
-        self._door = door
+    def __init__(self, client: GraphClient, dialect: Dialect) -> None:
+        self._client = client
         self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,9 +74,9 @@ class AskRoute:
         form = self._dialect.form(asked, questions)
         with self._telling_refusals():
             for question in {question.text: question for question in questions}.values():
-                if self._door.server.may_be_too_long(question):
-                    await asyncio.to_thread(self._door.server.check_length, question)
-            samples = Samples(self._door, questions)
+                if self._client.server.may_be_too_long(question):
+                    await asyncio.to_thread(self._client.server.check_length, question)
+            samples = Samples(self._client, questions)
         try:
             with self._telling_refusals():
                 async with _ended_with_client(samples, receive):

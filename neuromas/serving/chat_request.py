@@ -15,7 +15,7 @@ _MAX_MESSAGES = 2048
 Role = Literal["system", "developer", "user", "assistant"]
 
 
-class Message(Wire):
+class ChatMessage(Wire):
     """One message of the conversation."""
 
     role: Role
@@ -32,7 +32,7 @@ class Message(Wire):
 class ChatRequest(AskRequest):
     """Body of ``POST /v1/chat/completions``. Temperature and top-p act on every Node that sets none of its own."""
 
-    messages: Annotated[tuple[Message, ...], FailFast(), Field(min_length=1, max_length=_MAX_MESSAGES)]
+    messages: Annotated[tuple[ChatMessage, ...], FailFast(), Field(min_length=1, max_length=_MAX_MESSAGES)]
     max_tokens: Budget = None
     """Budget of the answer, the output Node's message; None = the graph's. Other Nodes keep theirs."""
     max_completion_tokens: Budget = None

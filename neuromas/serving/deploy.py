@@ -1,4 +1,4 @@
-"""The door to Ray Serve: one application per engine group, its graphs swapped while it serves.
+"""Deployment on Ray Serve: one application per engine group, its graphs swapped while it serves.
 
 Call it from a process that is connected to the cluster, outside event loops: everything here waits for Ray. What has
 been deployed outlives the process.
@@ -26,10 +26,10 @@ from neuromas.engines.setup import EngineSetup
 from neuromas.errors import RuntimeStartError
 from neuromas.serving.app import make_app
 from neuromas.serving.deployment_status import GroupStatus, group_status
+from neuromas.serving.graph_loader import GraphLoader
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.group import EngineGroup, Opener, places
-from neuromas.serving.load import Limits
-from neuromas.serving.shelf import Shelf
+from neuromas.serving.load import ServerLimits
 from neuromas.spec.machine import Threads
 
 _NAME = "graphs"
@@ -41,7 +41,7 @@ _SHARE_OF_LIMIT = 0.5
 class GraphReplica:
     """One engine with its graphs, in a process of its own; Serve makes it, watches it and sends it requests."""
 
-    def __init__(self, setup: EngineSetup, slots: int, limits: Limits, opener: Opener, token: str) -> None:
+    def __init__(self, setup: EngineSetup, slots: int, limits: ServerLimits, opener: Opener, token: str) -> None:
         """Start the engine; takes seconds. Only requests with the token are answered.
 
         Raises:
@@ -49,7 +49,7 @@ class GraphReplica:
         """
         self._server = GraphServer(partial(opener.start, setup, slots), limits)
         self._token = token
-        self._shelf = Shelf(self._server, partial(opener.load, setup))
+        self._loader = GraphLoader(self._server, partial(opener.load, setup))
         self._has_begun = False
         self._following: asyncio.Future[None] | None = None
 
@@ -58,8 +58,8 @@ class GraphReplica:
 
         Serve sends a replica nothing new while this runs, which would hold requests back for as long as loading takes.
         """
-        self._shelf.want(places(user_config))
-        following = asyncio.get_running_loop().run_in_executor(None, self._shelf.follow)
+        self._loader.want(places(user_config))
+        following = asyncio.get_running_loop().run_in_executor(None, self._loader.follow)
         if not self._has_begun:
             await following
         self._has_begun, self._following = True, following
@@ -79,7 +79,7 @@ class GraphReplica:
 
     async def report(self) -> dict[str, Any]:
         """Return how far this replica is with each graph, and what it has to do."""
-        graphs = {name: asdict(report) for name, report in self._shelf.report().items()}
+        graphs = {name: asdict(report) for name, report in self._loader.report().items()}
         return {"graphs": graphs, "load": asdict(self._server.load)}
 
     def __del__(self) -> None:
@@ -96,7 +96,7 @@ class ServeAddress:
     on_every_node: bool = False
 
 
-class ServeDoor:
+class ServeDeployer:
     """Deploys, watches and stops engine groups on the Ray cluster that this process is connected to."""
 
     def __init__(self, address: ServeAddress, opener: Opener, token: str) -> None:
@@ -190,7 +190,7 @@ class ServeDoor:
 
 
 def application(group: EngineGroup, opener: Opener, token: str) -> Any:
-    """Return the Serve application of an engine group, for `serve.run` or a Serve configuration; see ``ServeDoor``."""
+    """Return the Serve application of an engine group, for `serve.run` or a Serve configuration."""
     limits = group.limits
     options: dict[str, Any] = {
         "name": _NAME,

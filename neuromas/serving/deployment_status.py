@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from neuromas.serving.shelf import GraphReport
+from neuromas.serving.graph_loader import LoadReport
 
 State = Literal["deploying", "running", "unhealthy", "failed", "deleting"]
 _STATES: dict[str, State] = {
@@ -59,11 +59,11 @@ class GroupStatus:
 
 def group_status(name: str, state: str, message: str, reports: Sequence[Mapping[str, Any]]) -> GroupStatus:
     """Return the status of an application from what its replicas report."""
-    by_graph: dict[str, list[GraphReport]] = {}
+    by_graph: dict[str, list[LoadReport]] = {}
     load: dict[str, int] = {}
     for report in reports:
         for graph, document in report["graphs"].items():
-            by_graph.setdefault(graph, []).append(GraphReport(**document))
+            by_graph.setdefault(graph, []).append(LoadReport(**document))
         for key, value in report["load"].items():
             if isinstance(value, int):
                 load[key] = load.get(key, 0) + value
@@ -71,7 +71,7 @@ def group_status(name: str, state: str, message: str, reports: Sequence[Mapping[
     return GroupStatus(name, _STATES[state], message, len(reports), graphs, load)
 
 
-def _graph_status(reports: Sequence[GraphReport], num_replicas: int) -> GraphStatus:
+def _graph_status(reports: Sequence[LoadReport], num_replicas: int) -> GraphStatus:
     wanted = max(report.wanted for report in reports)
     served = [report.served for report in reports if report.served is not None]
     is_everywhere = len(served) == num_replicas

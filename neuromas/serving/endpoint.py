@@ -19,7 +19,7 @@ from neuromas.run.preflight import check_run
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
 from neuromas.serving.group import EngineGroup, GraphPlace, slots_for
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 
 
 def engine_setup(trained: Trained) -> EngineSetup:
@@ -54,7 +54,9 @@ def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
     )
 
 
-def open_server(trained: Trained, name: str, *, slots: int | None = None, limits: Limits | None = None) -> GraphServer:
+def open_server(
+    trained: Trained, name: str, *, slots: int | None = None, limits: ServerLimits | None = None
+) -> GraphServer:
     """Return a server of a trained graph, its engine loaded and its adapters published.
 
     Args:
@@ -114,7 +116,7 @@ def group_graphs(
     slots: int | None = None,
     cpus: float = 1,
     gpus: float | None = None,
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
 ) -> tuple[EngineGroup, ...]:
     """Return deployments of graphs, those that can share an engine together.
 
@@ -156,7 +158,7 @@ def group_graphs(
                 replicas=least,
                 max_replicas=max(least, *(high for _, high in bounds)),
                 cpus=cpus,
-                limits=limits or Limits(),
+                limits=limits or ServerLimits(),
             )
         )
     return tuple(groups)

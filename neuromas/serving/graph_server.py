@@ -22,7 +22,7 @@ from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import Engine
 from neuromas.rollout.record import Provenance, Rollout
 from neuromas.serving.graph_table import Graph, GraphTable, ServedGraph
-from neuromas.serving.load import Limits, Load
+from neuromas.serving.load import Load, ServerLimits
 from neuromas.serving.question import (
     Answered,
     DeadlineError,
@@ -31,7 +31,7 @@ from neuromas.serving.question import (
     QueueFullError,
     Reply,
     Request,
-    StoppedError,
+    ServerStoppedError,
     TooLongError,
     UnknownGraphError,
 )
@@ -62,7 +62,7 @@ class _Put:
 class GraphServer:
     """Answers Questions; thread-safe."""
 
-    def __init__(self, start_engine: Callable[[], Engine], limits: Limits | None = None) -> None:
+    def __init__(self, start_engine: Callable[[], Engine], limits: ServerLimits | None = None) -> None:
         """Start the engine's thread and wait until the engine has loaded.
 
         Args:
@@ -72,7 +72,7 @@ class GraphServer:
         Raises:
             NeuroMASError: what ``start_engine`` raised.
         """
-        self.limits = limits or Limits()
+        self.limits = limits or ServerLimits()
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._after_step: list[Callable[[], None]] = []
         self._lock = threading.Lock()
@@ -201,9 +201,9 @@ class GraphServer:
 
     def _check_open(self) -> None:
         if self._failure is not None:
-            raise StoppedError(f"the engine has stopped: {self._failure}")
+            raise ServerStoppedError(f"the engine has stopped: {self._failure}")
         if self._closes_at is not None or not self._thread.is_alive():
-            raise StoppedError("the server is shutting down")
+            raise ServerStoppedError("the server is shutting down")
 
     def _order(self, future: Future[Any], carry_out: Callable[[], None]) -> None:
         future.set_running_or_notify_cancel()  # what the engine's thread works on cannot be cancelled
@@ -274,7 +274,7 @@ class GraphServer:
         is_over = self._closes_at is not None and now >= self._closes_at
         for request in [*self._running.values(), *self._line]:
             if is_over:
-                self._drop(request, StoppedError("the server is shutting down"))
+                self._drop(request, ServerStoppedError("the server is shutting down"))
             elif now >= request.deadline:
                 seconds = request.deadline - request.arrived
                 self._drop(request, DeadlineError(f"no answer within {seconds:g} s; the request was given up"))
@@ -338,8 +338,8 @@ class GraphServer:
 
     def _refuse_all(self) -> None:
         with self._lock:  # from here on nothing is queued any more
-            self._failure = self._failure or StoppedError("closed")
-        error = StoppedError(f"the engine has stopped: {self._failure}")
+            self._failure = self._failure or ServerStoppedError("closed")
+        error = ServerStoppedError(f"the engine has stopped: {self._failure}")
         while not self._orders.empty():
             self._orders.get().refuse(error)
         for put in self._puts:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from neuromas.engines.setup import EngineSetup
 from neuromas.rollout.engine import Engine
 from neuromas.serving.graph_table import Graph
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 
 _MIN_SLOTS = 8
 
@@ -50,7 +50,7 @@ class EngineGroup:
     replicas: int = 1
     max_replicas: int = 1
     cpus: float = 1
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ _SMOOTHING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """How much a server takes on.
 
     Attributes:
@@ -46,7 +46,7 @@ class Load:
     completion_tokens: int = 0
     mean_latency_s: float = 0.0
 
-    def retry_after_s(self, limits: Limits) -> int:
+    def retry_after_s(self, limits: ServerLimits) -> int:
         """Return in how many whole seconds about half of those who are here now will have had their turn."""
         rounds = (self.running + self.waiting) / (2 * limits.max_running)
         return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(rounds * self.mean_latency_s)))

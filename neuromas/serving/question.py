@@ -133,7 +133,7 @@ class DeadlineError(NeuroMASError, TimeoutError):
     code = "deadline_exceeded"
 
 
-class StoppedError(EngineError):
+class ServerStoppedError(EngineError):
     """The server is shutting down, or its engine has failed."""
 
     code = "stopped"

@@ -24,7 +24,7 @@ Rewards = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ArmGroup:
     """Arms made from one spec, which may be compared with each other."""
 
     title: str
@@ -49,7 +49,7 @@ def job_name(spec: RunSpec, entry: Arm, seed: int) -> str:
     return f"{spec.name}-{entry.of or entry.name}-s{seed}"
 
 
-def compare(group: Group, out: Path, on_event: RunsObserver, jobs: int = 1) -> Document:
+def compare(group: ArmGroup, out: Path, on_event: RunsObserver, jobs: int = 1) -> Document:
     """Train the arms of a group, write ``comparison.json`` and ``report.html`` into ``out`` and return the document.
 
     Args:
@@ -66,7 +66,7 @@ def compare(group: Group, out: Path, on_event: RunsObserver, jobs: int = 1) -> D
     return write_comparison(out, group.spec.name, [group], run_side_by_side(specs, out, on_event, jobs))
 
 
-def make_group(spec: RunSpec, arms: Sequence[str] = (), seeds: Sequence[int] = (), title: str = "") -> Group:
+def make_group(spec: RunSpec, arms: Sequence[str] = (), seeds: Sequence[int] = (), title: str = "") -> ArmGroup:
     """Return the group of the named arms.
 
     Raises:
@@ -77,10 +77,10 @@ def make_group(spec: RunSpec, arms: Sequence[str] = (), seeds: Sequence[int] = (
         if entry.of and entry.of not in [other.name for other in chosen]:
             message = f"{entry.name!r} is read off the run of {entry.of!r}; name both"
             raise SpecError("the comparison cannot run", [Fault("arms", message)])
-    return Group(title or spec.name, spec, chosen, tuple(seeds) or (spec.seed,))
+    return ArmGroup(title or spec.name, spec, chosen, tuple(seeds) or (spec.seed,))
 
 
-def run_titles(groups: Sequence[Group]) -> dict[str, tuple[str, int]]:
+def run_titles(groups: Sequence[ArmGroup]) -> dict[str, tuple[str, int]]:
     """Return, for the display, each run's title and number of optimizer steps by its name."""
     titles = {}
     for group in groups:
@@ -98,7 +98,7 @@ def with_local_runtime(spec: RunSpec) -> RunSpec:
     return spec.model_copy(update={"runtime": RuntimeSpec(type="local")})
 
 
-def write_comparison(out: Path, name: str, groups: Sequence[Group], results: Mapping[str, Document]) -> Document:
+def write_comparison(out: Path, name: str, groups: Sequence[ArmGroup], results: Mapping[str, Document]) -> Document:
     """Write the document and the report of a comparison and return the document."""
     document = {
         "name": name,
@@ -118,7 +118,7 @@ def write_comparison(out: Path, name: str, groups: Sequence[Group], results: Map
     return document
 
 
-def _arm_document(group: Group, entry: Arm, results: Mapping[str, Document], out: Path) -> Document:
+def _arm_document(group: ArmGroup, entry: Arm, results: Mapping[str, Document], out: Path) -> Document:
     runs = [_run_document(group, entry, seed, results) for seed in group.seeds]
     document: Document = {"arm": entry.name, "title": entry.title, "note": entry.note, "of": entry.of, "runs": runs}
     for key in ("nodes", "calls_per_answer", "trainable_parameters", "steps", "rollouts", "calls", "tokens"):
@@ -128,7 +128,7 @@ def _arm_document(group: Group, entry: Arm, results: Mapping[str, Document], out
     return document
 
 
-def _run_document(group: Group, entry: Arm, seed: int, results: Mapping[str, Document]) -> Document:
+def _run_document(group: ArmGroup, entry: Arm, seed: int, results: Mapping[str, Document]) -> Document:
     name = job_name(group.spec, entry, seed)
     result = results[name]
     accuracy, spending, is_trained = result["accuracy"], result["spending"], entry.is_trained
@@ -146,7 +146,7 @@ def _run_document(group: Group, entry: Arm, seed: int, results: Mapping[str, Doc
     }
 
 
-def _against(group: Group, entry: Arm, out: Path) -> dict[str, Document]:
+def _against(group: ArmGroup, entry: Arm, out: Path) -> dict[str, Document]:
     """Return, by column, the paired test of an arm against the first one, question by question.
 
     With several seeds, each question's rewards are first averaged over them: answers of different seeds to one
@@ -161,7 +161,7 @@ def _against(group: Group, entry: Arm, out: Path) -> dict[str, Document]:
     return found
 
 
-def _by_question(group: Group, entry: Arm, figure: str, out: Path) -> list[float]:
+def _by_question(group: ArmGroup, entry: Arm, figure: str, out: Path) -> list[float]:
     """Return the mean reward of each test question over the seeds; nothing where a run did not record it."""
     runs = [_rewards(out / job_name(group.spec, entry, seed)).get(figure, ()) for seed in group.seeds]
     return [fmean(rewards) for rewards in zip(*runs, strict=True)] if len({*map(len, runs)}) == 1 else []

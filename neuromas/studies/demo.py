@@ -13,7 +13,7 @@ from neuromas.display.runs import RunsDisplay
 from neuromas.spec.load import load_spec
 from neuromas.spec.run import RunSpec
 from neuromas.studies.arms import final_topology
-from neuromas.studies.compare import Group, make_group, run_titles, with_local_runtime, write_comparison
+from neuromas.studies.compare import ArmGroup, make_group, run_titles, with_local_runtime, write_comparison
 from neuromas.studies.side_by_side import run_side_by_side
 
 DEMO_FOLDER = "demo"
@@ -40,7 +40,7 @@ def demo(out: Path, console: Console, jobs: int = 2) -> dict[str, Any]:
     return write_comparison(folder, "demo", groups, results)
 
 
-def demo_groups() -> tuple[Group, ...]:
+def demo_groups() -> tuple[ArmGroup, ...]:
     """Return the two comparisons of the demo."""
     growth = example("growth")
     size = len(final_topology(growth).nodes)
@@ -50,7 +50,7 @@ def demo_groups() -> tuple[Group, ...]:
     )
 
 
-def demo_specs(groups: tuple[Group, ...]) -> list[RunSpec]:
+def demo_specs(groups: tuple[ArmGroup, ...]) -> list[RunSpec]:
     """Return the runs: the first as it is, on Ray; the others in one process each.
 
     The groups take turns: two processes then share the calls about equally.

@@ -11,7 +11,7 @@ from neuromas.schema.suggest import suggest
 from neuromas.topology import builders
 from neuromas.topology.graph import Node, Topology, find_faults
 from neuromas.topology.shape import Edge
-from neuromas.topology.view import Role, View
+from neuromas.topology.view import PromptFacts, Role
 
 FORMS: Final = ("nodes", "layers", "chain", "tree", "star", "dense", "random")
 NODE_KEYS: Final = ("id", "max_tokens", "temperature", "reads_task", "adapter", "position", "view", "group")
@@ -98,7 +98,7 @@ class _Reader:
             group=self.take(table, "group", _string, "a name", None, prefix),
         )
 
-    def _view(self, entry: object, prefix: str) -> View | None:
+    def _view(self, entry: object, prefix: str) -> PromptFacts | None:
         if entry is None:
             return None
         if not isinstance(entry, Mapping):
@@ -113,7 +113,7 @@ class _Reader:
         for key in ("role", "depth", "width"):
             if entry.get(key) is None:
                 self.fault(f"{prefix}{key}", "is missing; a view holds role, depth and width")
-        return None if role is None or depth is None or width is None else View(role, depth, width, level)
+        return None if role is None or depth is None or width is None else PromptFacts(role, depth, width, level)
 
 
 def _read_explicit(reader: _Reader, document: Mapping[str, object], form: str) -> Topology | None:

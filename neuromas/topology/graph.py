@@ -14,7 +14,7 @@ from neuromas.errors import Fault, TopologyError
 from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.suggest import suggest
 from neuromas.topology.shape import Edge, find_cycles, layers_of, neighbours, reaching
-from neuromas.topology.view import ROLES, View
+from neuromas.topology.view import ROLES, PromptFacts
 
 Value = TypeVar("Value")
 
@@ -54,7 +54,7 @@ class Node:
     reads_task: bool = True
     adapter: str | None = None
     position: tuple[int, int] | None = None
-    view: View | None = None
+    view: PromptFacts | None = None
     group: str | None = None
 
     def to_document(self) -> dict[str, object]:
@@ -163,7 +163,7 @@ class Topology:
         """Return (layer, index), from 1, as prompts show it: the pinned one, else the first free place of its layer."""
         return self._known(self._position_of, node_id)
 
-    def view(self, node_id: str) -> View:
+    def view(self, node_id: str) -> PromptFacts:
         """Return what a node's prompt says of the graph: the pinned view, else the node's own in this graph."""
         return self.node(node_id).view or self._own_view(node_id)
 
@@ -190,8 +190,8 @@ class Topology:
 
         return draw_svg(self)
 
-    def _own_view(self, node_id: str) -> View:
-        return View("output" if node_id == self.output else "inner", self.depth, self.width)
+    def _own_view(self, node_id: str) -> PromptFacts:
+        return PromptFacts("output" if node_id == self.output else "inner", self.depth, self.width)
 
     def _content(self, node: Node) -> dict[str, object]:
         """Return what of a node the content hash covers; a view only where it says other than the graph itself."""

@@ -1,4 +1,4 @@
-"""View: what a node's prompt says about the graph around it."""
+"""PromptFacts: what a node's prompt says about the graph around it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PromptFacts:
     """The facts about a graph that natural-language prompts mention.
 
     Attributes:

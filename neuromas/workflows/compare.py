@@ -67,7 +67,7 @@ def compare(
 
 
 @contextmanager
-def _shown(on_event: RunsObserver | None, group: study.Group) -> Iterator[RunsObserver]:
+def _shown(on_event: RunsObserver | None, group: study.ArmGroup) -> Iterator[RunsObserver]:
     if on_event is not None:
         yield on_event
         return

@@ -13,14 +13,14 @@ from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.errors import RolloutError
 from neuromas.serving.endpoint import open_server
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 from neuromas.serving.question import Question
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
 from neuromas.topology.svg import draw_svg
 from neuromas.workflows.answer import Answer
 
-_LIMITS: Final = Limits(max_waiting=sys.maxsize, deadline_s=math.inf)
+_LIMITS: Final = ServerLimits(max_waiting=sys.maxsize, deadline_s=math.inf)
 """A caller of this process waits for the answers that it asked for, however many they are."""
 
 

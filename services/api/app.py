@@ -15,7 +15,7 @@ from neuromas.services.api.connections import Connections
 from neuromas.services.api.context import BodyLimit, RequestContext
 from neuromas.services.api.described import describe
 from neuromas.services.api.instruments import Instruments
-from neuromas.services.api.problems import CrashDoor, add_handlers
+from neuromas.services.api.problems import CrashHandler, add_handlers
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.routes import (
     answers,
@@ -95,7 +95,7 @@ def make_app(settings: Settings, store: Store) -> FastAPI:
         redirect_slashes=False,
         middleware=[
             Middleware(RequestContext, instruments=instruments),
-            Middleware(CrashDoor),
+            Middleware(CrashHandler),
             *_cross_origin(settings),
             Middleware(HeadAsGet),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),

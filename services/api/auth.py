@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from neuromas.services.api.fair_limit import LOCAL
 from neuromas.services.api.problems import ApiError, busy
-from neuromas.services.api.room import LOCAL
 from neuromas.services.api.service import Service, service_of
 from neuromas.services.records.key import Scope
-from neuromas.serving.gate import is_loopback_name
+from neuromas.serving.access import is_loopback_name
 
 _WINDOW_S: Final = 60
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -13,8 +13,8 @@ from typing import Final
 
 import httpx
 
-from neuromas.services.api.room import Room
-from neuromas.serving.load import Limits
+from neuromas.services.api.fair_limit import FairLimit
+from neuromas.serving.load import ServerLimits
 
 _IDLE_S: Final = 2.0
 """Seconds that an idle connection is used again after; servers close theirs after 5 and more."""
@@ -25,11 +25,11 @@ _AGAIN_S: Final = 1.0
 
 def capacity(replicas: int, queue: int) -> int:
     """Return how many questions so many copies of an endpoint take on, each with a queue of so many."""
-    return replicas * Limits(max_waiting=queue).max_open
+    return replicas * ServerLimits(max_waiting=queue).max_open
 
 
-def _room(most: int, what: str) -> Room:
-    return Room(most, "too_busy", what, _AGAIN_S)
+def _room(most: int, what: str) -> FairLimit:
+    return FairLimit(most, "too_busy", what, _AGAIN_S)
 
 
 class Connections:
@@ -43,7 +43,7 @@ class Connections:
             timeout_s: of everything, where a request does not say otherwise.
         """
         self._room = _room(most, "questions are under way")
-        self._endpoints: dict[str, Room] = {}
+        self._endpoints: dict[str, FairLimit] = {}
         self._timeout_s = timeout_s
         self._context = ssl.create_default_context()
         self._idle: list[httpx.AsyncClient] = []

@@ -13,10 +13,10 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from neuromas.errors import Fault
+from neuromas.services.api.fair_limit import FairLimit
 from neuromas.services.api.problems import invalid
-from neuromas.services.api.room import Room
 from neuromas.services.api.service import Service
-from neuromas.services.api.shared_reads import Frame
+from neuromas.services.api.shared_reads import EncodedEntry
 from neuromas.services.records.run import ENDED, RunRecord
 from neuromas.services.store.base import Document, MissingError, StoreUnavailableError
 
@@ -45,7 +45,7 @@ async def page(service: Service, owner: str, stream: str, after: int, limit: int
     """
     frames = await service.reads.read(stream, after, limit, 0)
     if not frames and wait_s > 0:
-        with service.reads.room.place(owner):
+        with service.reads.places.place(owner):
             frames = await service.reads.read(stream, after, limit, wait_s)
     last = frames[-1].id if frames else after
     has_more = len(frames) == limit and bool(await service.reads.read(stream, last, 1, 0))
@@ -65,7 +65,7 @@ async def follow(service: Service, request: Request, owner: str, run_id: str, st
     is_back = "last-event-id" in request.headers
     if is_back and await _end_state(service, run_id) and not await service.reads.read(stream, after, 1, 0):
         return Response(status_code=204)
-    return _Following(_events(service, run_id, stream, after), service.reads.room, owner)
+    return _Following(_events(service, run_id, stream, after), service.reads.places, owner)
 
 
 def _last_event_id(request: Request) -> int:
@@ -82,17 +82,17 @@ def _last_event_id(request: Request) -> int:
 class _Following(StreamingResponse):
     """A stream that holds a follower's place while it is open."""
 
-    def __init__(self, events: AsyncIterator[bytes], room: Room, owner: str) -> None:
+    def __init__(self, events: AsyncIterator[bytes], places: FairLimit, owner: str) -> None:
         super().__init__(events, headers=_HEADERS, media_type=EVENTS)
-        self._room, self._owner = room, owner
-        room.take(owner)  # now, while a refusal still has a status of its own
+        self._places, self._owner = places, owner
+        places.take(owner)  # now, while a refusal still has a status of its own
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._room.leave(self._owner)
+            self._places.leave(self._owner)
 
 
 async def _events(service: Service, run_id: str, stream: str, after: int) -> AsyncIterator[bytes]:
@@ -125,5 +125,5 @@ async def _end_state(service: Service, run_id: str) -> str | None:
     return run.state if run.has_ended else None
 
 
-def _has_end(frames: tuple[Frame, ...]) -> bool:
+def _has_end(frames: tuple[EncodedEntry, ...]) -> bool:
     return any(frame.document.get("type") == "state" and frame.document.get("state") in ENDED for frame in frames)

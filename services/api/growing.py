@@ -20,7 +20,7 @@ from neuromas.services.api.schemas.run import GrowRequest
 from neuromas.services.api.service import Service
 from neuromas.services.api.submission import checkpoint_topology, read_modules, read_spec
 from neuromas.services.records.checkpoint import CheckpointRecord
-from neuromas.services.records.run import Origin, RunRecord
+from neuromas.services.records.run import RunOrigin, RunRecord
 from neuromas.services.store.base import Document
 from neuromas.spec.node_groups import regrouped
 from neuromas.tasks.registry import make_task
@@ -31,7 +31,7 @@ _SUFFIX: Final = "-grown"
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class CheckedGrowth:
     """A new run that has been checked and not begun.
 
     Attributes:
@@ -42,10 +42,10 @@ class Growth:
 
     checked: CheckedRun
     grown: Grown
-    origin: Origin
+    origin: RunOrigin
 
 
-async def plan_growth(service: Service, caller: Caller, run: RunRecord, document: Document) -> Growth:
+async def plan_growth(service: Service, caller: Caller, run: RunRecord, document: Document) -> CheckedGrowth:
     """Return the run that a request to grow another means. Nothing is kept.
 
     The plan is applied to the graph of the checkpoint before anything else is looked at.
@@ -71,8 +71,8 @@ async def plan_growth(service: Service, caller: Caller, run: RunRecord, document
     check_built(grown.topology, service.settings.max_graph_nodes, "plan")
     checked = await _child(service, caller, run, request, grown)
     plan = request.plan.model_dump(mode="json")
-    origin = Origin(run=run.id, checkpoint=checkpoint.id, plan=plan, level=request.level)
-    return Growth(checked, grown, origin)
+    origin = RunOrigin(run=run.id, checkpoint=checkpoint.id, plan=plan, level=request.level)
+    return CheckedGrowth(checked, grown, origin)
 
 
 async def _grown(service: Service, checkpoint: CheckpointRecord, request: GrowRequest) -> Grown:

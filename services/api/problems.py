@@ -1,4 +1,4 @@
-"""Problems: what a client is told when a request cannot be answered. One shape for all; the door for every error.
+"""Problems: what a client is told when a request cannot be answered. One shape for all, one boundary.
 
 ``{"error": {"code", "message", "param", "type", "faults"}}``: ``param`` is the path of the first fault, ``faults`` has
 all of them.
@@ -150,7 +150,7 @@ def add_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _tell)
 
 
-class CrashDoor:
+class CrashHandler:
     """Answers errors that we do not know: a client gets an id, the log what broke."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -173,7 +173,7 @@ class CrashDoor:
         except ClientDisconnect:  # nobody reads this, and nothing is broken
             if not has_started:
                 await answer(ApiError(499, "client_gone", "the client went away"))(scope, receive, send)
-        except Exception as error:  # the door: one request's crash is not the server's
+        except Exception as error:  # the boundary: one request's crash is not the server's
             logger.error("request crashed", exc_info=error)
             if not has_started:
                 message = f"something broke here; the log knows it under request {request_id.get()}"

@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from neuromas.services.api.connections import Connections
+from neuromas.services.api.fair_limit import FairLimit
 from neuromas.services.api.instruments import Instruments
 from neuromas.services.api.readiness import Readiness
-from neuromas.services.api.room import Room
 from neuromas.services.api.shared_reads import SharedReads
 from neuromas.services.keys import KeyRing
 from neuromas.services.records.record import new_id
@@ -25,12 +25,12 @@ _REQUESTS = 1024
 """Requests that one process has under way, streams not counted."""
 
 
-def _exports() -> Room:
-    return Room(_EXPORTS, "too_many_exports", "archives are being made", 5)
+def _exports() -> FairLimit:
+    return FairLimit(_EXPORTS, "too_many_exports", "archives are being made", 5)
 
 
-def _requests() -> Room:
-    return Room(_REQUESTS, "too_many_requests", "requests are under way", 1)
+def _requests() -> FairLimit:
+    return FairLimit(_REQUESTS, "too_many_requests", "requests are under way", 1)
 
 
 @dataclass(slots=True)
@@ -56,8 +56,8 @@ class Service:
     instruments: Instruments
     reads: SharedReads
     readiness: Readiness
-    requests: Room = field(default_factory=_requests)
-    exports: Room = field(default_factory=_exports)
+    requests: FairLimit = field(default_factory=_requests)
+    exports: FairLimit = field(default_factory=_exports)
     _serve_token: str = ""
 
     async def serve_token(self) -> str:

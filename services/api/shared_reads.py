@@ -9,15 +9,15 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from neuromas.services.api.room import Room
-from neuromas.services.store.base import Document, Entry, Store
+from neuromas.services.api.fair_limit import FairLimit
+from neuromas.services.store.base import Document, Store, StreamEntry
 
-_FLIGHT_S: Final = 20.0
+_READING_S: Final = 20.0
 """Longest time that one shared read waits; who still waits then begins another."""
 _RETRY_S: Final = 5.0
 
 
-class Frame:
+class EncodedEntry:
     """One entry of a stream: its document with its ``id``, and the bytes that tell it as a server-sent event.
 
     The bytes are made when they are first wanted: once for all followers, and not for pages.
@@ -25,7 +25,7 @@ class Frame:
 
     __slots__ = ("_event", "document", "id")
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: StreamEntry) -> None:
         self.id = entry.id
         self.document: Document = {"id": entry.id, **entry.document}
         self._event = b""
@@ -46,54 +46,54 @@ class SharedReads:
 
     def __init__(self, store: Store, max_followers: int, gauge: Gauge) -> None:
         self._store = store
-        self.room = Room(max_followers, "too_many_followers", "streams are open", _RETRY_S, gauge)
+        self.places = FairLimit(max_followers, "too_many_followers", "streams are open", _RETRY_S, gauge)
         """Places of followers."""
         self._is_closed = False
-        self._flights: dict[tuple[str, int, int], asyncio.Task[tuple[Frame, ...]]] = {}
+        self._readings: dict[tuple[str, int, int], asyncio.Task[tuple[EncodedEntry, ...]]] = {}
 
     @property
     def is_closed(self) -> bool:
         """Whether followers are to leave."""
         return self._is_closed
 
-    async def read(self, stream: str, after: int, limit: int, wait_s: float) -> tuple[Frame, ...]:
+    async def read(self, stream: str, after: int, limit: int, wait_s: float) -> tuple[EncodedEntry, ...]:
         """Return entries above ``after``; with none there, wait up to ``wait_s`` seconds for the first.
 
         Raises:
             StoreUnavailableError: the store cannot be read now.
         """
         if wait_s <= 0 or self._is_closed:
-            return _frames(await self._store.read(stream, after=after, limit=limit))
+            return _encoded(await self._store.read(stream, after=after, limit=limit))
         key = (stream, after, limit)
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = asyncio.create_task(self._fly(stream, after, limit), name=f"read {stream}")
-            self._flights[key] = flight
-            flight.add_done_callback(lambda done: self._landed(key, done))
+        reading = self._readings.get(key)
+        if reading is None:
+            reading = asyncio.create_task(self._read_on(stream, after, limit), name=f"read {stream}")
+            self._readings[key] = reading
+            reading.add_done_callback(lambda done: self._forget(key, done))
         try:
             # Shielded: a follower that leaves must not end the read of the others.
-            return await asyncio.wait_for(asyncio.shield(flight), wait_s)
+            return await asyncio.wait_for(asyncio.shield(reading), wait_s)
         except TimeoutError:
             return ()
         except asyncio.CancelledError:
-            if self._is_closed and flight.cancelled():
+            if self._is_closed and reading.cancelled():
                 return ()
             raise
 
     def close(self) -> None:
         """End all reads, so that followers leave. Called in the event loop's thread; safe to call twice."""
         self._is_closed = True
-        for flight in list(self._flights.values()):
-            flight.cancel()
+        for reading in list(self._readings.values()):
+            reading.cancel()
 
-    async def _fly(self, stream: str, after: int, limit: int) -> tuple[Frame, ...]:
-        return _frames(await self._store.read(stream, after=after, limit=limit, wait_s=_FLIGHT_S))
+    async def _read_on(self, stream: str, after: int, limit: int) -> tuple[EncodedEntry, ...]:
+        return _encoded(await self._store.read(stream, after=after, limit=limit, wait_s=_READING_S))
 
-    def _landed(self, key: tuple[str, int, int], flight: asyncio.Task[tuple[Frame, ...]]) -> None:
-        self._flights.pop(key, None)
-        if not flight.cancelled():
-            flight.exception()  # looked at, so that a failed read that everybody has left is no warning
+    def _forget(self, key: tuple[str, int, int], reading: asyncio.Task[tuple[EncodedEntry, ...]]) -> None:
+        self._readings.pop(key, None)
+        if not reading.cancelled():
+            reading.exception()  # looked at, so that a failed read that everybody has left is no warning
 
 
-def _frames(entries: Sequence[Entry]) -> tuple[Frame, ...]:
-    return tuple(map(Frame, entries))
+def _encoded(entries: Sequence[StreamEntry]) -> tuple[EncodedEntry, ...]:
+    return tuple(map(EncodedEntry, entries))

@@ -20,7 +20,7 @@ from neuromas.services.api.quota import RUNS, room_for
 from neuromas.services.api.references import present_checkpoint
 from neuromas.services.api.service import Service
 from neuromas.services.records.checkpoint import CheckpointRecord
-from neuromas.services.records.run import Origin, RunRecord
+from neuromas.services.records.run import RunOrigin, RunRecord
 from neuromas.services.records.topology import TopologyRecord
 from neuromas.services.store.base import Document, MissingError, Store
 from neuromas.spec.parse import parse_run_spec
@@ -57,7 +57,7 @@ async def read_spec(service: Service, caller: Caller, document: Document) -> Che
     return checked
 
 
-async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, origin: Origin | None) -> RunRecord:
+async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, origin: RunOrigin | None) -> RunRecord:
     """Queue a run and return its record; the same id again returns what is there.
 
     Args:

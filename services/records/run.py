@@ -41,7 +41,7 @@ _MOVES: Final[Moves] = {
 }
 
 
-class Progress(BaseModel):
+class RunProgress(BaseModel):
     """Where a running run is."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
@@ -57,7 +57,7 @@ class Progress(BaseModel):
     """Seconds until the stage ends, by the steps so far."""
 
 
-class Origin(BaseModel):
+class RunOrigin(BaseModel):
     """What a grown run was grown from."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
@@ -79,7 +79,7 @@ class RunUpdate(TypedDict, total=False):
     started: float | None
     ended: float | None
     heartbeat: float | None
-    progress: Progress | None
+    progress: RunProgress | None
     latest: Mapping[str, float | None] | None
     accuracy: float | None
     result: dict[str, Any] | None
@@ -107,7 +107,7 @@ class RunRecord(Record):
     """Id of the key that made it; "local" where keys are off."""
     project: str | None = None
     """Keys of this project may change it too."""
-    parent: Origin | None = None
+    parent: RunOrigin | None = None
     parent_run: str = ""
     """Id of the run that it was grown from, for lists; empty where it was not."""
     attempt: int = 0
@@ -120,7 +120,7 @@ class RunRecord(Record):
     ended: float | None = None
     heartbeat: float | None = None
     """Last sign of life of its driver, by the driver's clock."""
-    progress: Progress | None = None
+    progress: RunProgress | None = None
     latest: dict[str, float | None] | None = None
     """Metrics of the last step."""
     accuracy: float | None = None

@@ -30,7 +30,7 @@ def checkpoint_id(run_id: str, name: str) -> str:
     return f"ckpt_{hashlib.sha256(f'{run_id}/{name}'.encode()).hexdigest()[:16]}"
 
 
-class Registrar:
+class CheckpointRegistrar:
     """Registers the checkpoints of one run. Used by one task."""
 
     def __init__(self, store: Store, run_id: str, folder: Path, data_dir: Path) -> None:

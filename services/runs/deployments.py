@@ -25,8 +25,8 @@ from neuromas.services.records.endpoint import EndpointRecord, EndpointState, En
 from neuromas.services.records.failure import Failure
 from neuromas.services.runs.cluster import UNCONFIRMED_S, unconfirm
 from neuromas.services.runs.endpoints import LEASE, needs_care
+from neuromas.services.runs.heartbeat import persistently
 from neuromas.services.runs.lineage import checkpoint_folder
-from neuromas.services.runs.pulse import persistently
 from neuromas.services.serve_token import serve_token
 from neuromas.services.settings import Settings, load_settings
 from neuromas.services.store.base import ConflictError, MissingError, Store, StoreUnavailableError
@@ -34,7 +34,7 @@ from neuromas.services.store.listing import all_of
 from neuromas.services.store.open import open_store
 from neuromas.serving.deployment_status import GroupStatus
 from neuromas.serving.group import EngineGroup, GraphPlace
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 
 logger = logging.getLogger(__name__)
 ROUND_S: Final = 0.5
@@ -45,7 +45,7 @@ _TRIES: Final = 10
 """Rounds in which Serve cannot be reached, one after the other, before the process ends and another begins."""
 
 
-class Door(Protocol):
+class Deployer(Protocol):
     """What is needed of ``neuromas.serving.deploy``; every method blocks and may raise RuntimeStartError."""
 
     def deploy(self, groups: Sequence[EngineGroup]) -> None:
@@ -62,7 +62,7 @@ class Grouping(Protocol):
     """Puts graphs together that can share an engine; see ``neuromas.serving.endpoint.group_graphs``."""
 
     def __call__(
-        self, wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: Limits
+        self, wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: ServerLimits
     ) -> tuple[EngineGroup, ...]:
         """Return the groups; raises NeuroMASError where a checkpoint cannot be read."""
 
@@ -83,12 +83,12 @@ class Deployments:
         self,
         store: Store,
         settings: Settings,
-        door: Door,
+        deployer: Deployer,
         grouping: Grouping,
         unconfirmed_s: float = UNCONFIRMED_S,
     ) -> None:
         self._store, self._settings = store, settings
-        self._door, self._grouping, self._unconfirmed_s = door, grouping, unconfirmed_s
+        self._deployer, self._grouping, self._unconfirmed_s = deployer, grouping, unconfirmed_s
         self._plan = _Plan()
         self._good_s: dict[str, float] = {}
 
@@ -105,13 +105,13 @@ class Deployments:
         endpoints = [one for one in await all_of(self._store, EndpointRecord) if needs_care(one)]
         wanted = [one for one in endpoints if one.wanted == "run"]
         await self._replan(wanted)
-        status = await asyncio.to_thread(self._door.status)
+        status = await asyncio.to_thread(self._deployer.status)
         missing = [group for group in self._plan.groups if group.name not in status]
         if missing:  # Serve was started anew, or its application was taken away by somebody
-            await asyncio.to_thread(self._door.deploy, missing)
+            await asyncio.to_thread(self._deployer.deploy, missing)
         for name in status.keys() - {group.name for group in self._plan.groups}:
             if status[name].state != "deleting":
-                await asyncio.to_thread(self._door.stop, name)
+                await asyncio.to_thread(self._deployer.stop, name)
         for endpoint in endpoints:
             await self._tell(endpoint, status)
         return bool(endpoints)
@@ -130,11 +130,11 @@ class Deployments:
             if place is not None:
                 places.append(place)
                 replicas[place.name] = (endpoint.replicas, endpoint.max_replicas)
-        limits = Limits(max_waiting=self._settings.serving_queue, deadline_s=self._settings.chat_timeout_s)
+        limits = ServerLimits(max_waiting=self._settings.serving_queue, deadline_s=self._settings.chat_timeout_s)
         found = await asyncio.to_thread(self._grouping, places, replicas=replicas, limits=limits)
         groups = tuple(map(self._fitted, found))
         if groups:
-            await asyncio.to_thread(self._door.deploy, groups)
+            await asyncio.to_thread(self._deployer.deploy, groups)
         self._plan = _Plan(wanted, groups, {place.name: group for group in groups for place in group.graphs})
 
     async def _place(self, endpoint: EndpointRecord) -> GraphPlace | None:
@@ -142,7 +142,7 @@ class Deployments:
         try:
             folder = await checkpoint_folder(self._store, self._settings.data_dir, endpoint.checkpoint)
             place = GraphPlace(endpoint.name, str(folder), endpoint.checkpoint, endpoint.generation)
-            await asyncio.to_thread(self._grouping, [place], replicas={}, limits=Limits())
+            await asyncio.to_thread(self._grouping, [place], replicas={}, limits=ServerLimits())
         except StoreUnavailableError:
             raise
         except NeuroMASError as error:
@@ -233,10 +233,12 @@ async def work(deployments: Deployments, store: Store, job: str, lease_s: float)
     return 1 if failures else 0
 
 
-async def _run(settings: Settings, make_door: Callable[[str], Door], grouping: Grouping, job: str) -> int:
+async def _run(settings: Settings, make_deployer: Callable[[str], Deployer], grouping: Grouping, job: str) -> int:
     store = open_store(settings)
-    door = make_door(await persistently(lambda: serve_token(store)))
-    working = asyncio.create_task(work(Deployments(store, settings, door, grouping), store, job, settings.lost_after_s))
+    deployer = make_deployer(await persistently(lambda: serve_token(store)))
+    working = asyncio.create_task(
+        work(Deployments(store, settings, deployer, grouping), store, job, settings.lost_after_s)
+    )
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
     try:
         return await working
@@ -249,7 +251,7 @@ async def _run(settings: Settings, make_door: Callable[[str], Door], grouping: G
 def main(arguments: list[str]) -> int:
     """Deploy endpoints of this process's settings and return the exit code."""
     from neuromas.cluster.connection import RayConnection
-    from neuromas.serving.deploy import ServeAddress, ServeDoor
+    from neuromas.serving.deploy import ServeAddress, ServeDeployer
     from neuromas.serving.endpoint import CheckpointOpener, group_graphs
 
     (job,) = arguments
@@ -261,7 +263,7 @@ def main(arguments: list[str]) -> int:
         place = urlsplit(settings.serve_url)
         is_loopback = place.hostname in ("127.0.0.1", "localhost", "::1")
         address = ServeAddress("127.0.0.1" if is_loopback else "0.0.0.0", place.port or 80)  # noqa: S104
-        return asyncio.run(_run(settings, partial(ServeDoor, address, CheckpointOpener()), group_graphs, job))
+        return asyncio.run(_run(settings, partial(ServeDeployer, address, CheckpointOpener()), group_graphs, job))
     finally:
         connection.close()
 

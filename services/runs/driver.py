@@ -25,11 +25,11 @@ from neuromas.services.logs import JsonFormatter, about_run, set_up_logging
 from neuromas.services.records.failure import Failure
 from neuromas.services.records.run import RunRecord, RunState, RunUpdate
 from neuromas.services.runs.background import Background
-from neuromas.services.runs.checkpoints import Registrar
+from neuromas.services.runs.checkpoints import CheckpointRegistrar
 from neuromas.services.runs.forward import Forwarder
+from neuromas.services.runs.heartbeat import Assignment, Heartbeat, claim, release
 from neuromas.services.runs.lineage import resolve_modules, resolve_parent
 from neuromas.services.runs.progress import ProgressObserver
-from neuromas.services.runs.pulse import Assignment, Pulse, claim, release
 from neuromas.services.runs.state import SupersededError, after_loss, after_stop
 from neuromas.services.runs.stopper import Stopper
 from neuromas.services.settings import load_settings
@@ -87,29 +87,29 @@ def _drive(assignment: Assignment, background: Background, log: Path) -> int:
     logger.info("driving", extra={"job": assignment.job, "attempt": run.attempt})
     folder = assignment.settings.data_dir / run_folder(run)
     progress, stopper = ProgressObserver(), Stopper()
-    pulse = Pulse(
+    heartbeat = Heartbeat(
         assignment,
         progress,
         Forwarder(assignment.store, assignment.run_id, folder, log),
-        Registrar(assignment.store, assignment.run_id, folder, assignment.settings.data_dir),
+        CheckpointRegistrar(assignment.store, assignment.run_id, folder, assignment.settings.data_dir),
         on_wanted=stopper.stop,
         on_broken=_end_at_once,
     )
     with stopper:
-        background.call(pulse.start())
-        outcome = _train(assignment, background, run, pulse, progress)
-    background.call(pulse.deliver(outcome.update, outcome.message))
+        background.call(heartbeat.start())
+        outcome = _train(assignment, background, run, heartbeat, progress)
+    background.call(heartbeat.deliver(outcome.update, outcome.message))
     background.call(release(assignment))
     return 0
 
 
 def _train(
-    assignment: Assignment, background: Background, run: RunRecord, pulse: Pulse, progress: ProgressObserver
+    assignment: Assignment, background: Background, run: RunRecord, heartbeat: Heartbeat, progress: ProgressObserver
 ) -> Outcome:
     """Train the run as far as it goes; whatever ends it is an outcome."""
 
     def observe(event: Event) -> None:
-        pulse.is_open = True  # the first event comes once the folder is as the run goes on with it
+        heartbeat.is_open = True  # the first event comes once the folder is as the run goes on with it
         progress(event)
 
     store, data_dir = assignment.store, assignment.settings.data_dir
@@ -120,7 +120,7 @@ def _train(
         _unlock(data_dir / run_folder(run))
         result = run_spec(spec, out, observe, resume=True, parent=parent)
     except (StageInterruptedError, KeyboardInterrupt) as error:
-        logger.info("stopped", extra={"wanted": pulse.wanted, "reason": str(error)})
+        logger.info("stopped", extra={"wanted": heartbeat.wanted, "reason": str(error)})
         return Outcome(after_stop, str(error))
     except RuntimeStartError as error:  # the run's processes were lost; it can go on from its checkpoint
         logger.warning("the run's processes were lost", extra={"reason": str(error)})

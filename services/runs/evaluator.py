@@ -24,8 +24,8 @@ from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
 from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState, EvaluationUpdate
 from neuromas.services.records.failure import Failure
+from neuromas.services.runs.heartbeat import persistently
 from neuromas.services.runs.lineage import checkpoint_folder
-from neuromas.services.runs.pulse import persistently
 from neuromas.services.settings import Settings, load_settings
 from neuromas.services.store.base import ConflictError, Document, Store
 from neuromas.services.store.open import open_store

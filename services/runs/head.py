@@ -23,7 +23,7 @@ _FOREIGN: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class RayHead:
     """What a head is started with.
 
     Attributes:
@@ -87,11 +87,11 @@ class Head:
             return False
 
 
-def make_head(folder: Path, token_file: Path, max_running: int) -> Head:
+def make_head(folder: Path, token_file: Path, max_running: int) -> RayHead:
     """Return a head for a service that has ``max_running`` runs at a time; writes the token's file."""
     write_token(token_file)
     cpus = max(os.cpu_count() or 1, _OFFERED_CPUS + _CPUS_PER_RUN * max_running)
-    return Head(free_port(), folder, token_file, cpus)
+    return RayHead(free_port(), folder, token_file, cpus)
 
 
 def write_token(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ray Jobs as the supervisor sees them: submit, list, stop. The service's door to the Jobs API.
+"""Ray Jobs as the supervisor sees them: submit, list, stop. The one place that knows the Jobs API.
 
 Ray is asked for by every supervisor anew: nothing about a job is remembered here, so that a supervisor may die.
 """

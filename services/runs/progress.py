@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from neuromas.journal.events import CheckpointWritten, Evaluated, Event, StageStarted, StepDone
-from neuromas.services.records.run import Progress, RunUpdate
+from neuromas.services.records.run import RunProgress, RunUpdate
 
 _RECENT_STEPS: Final = 20
 _STEP_SECONDS: Final = "time/step_s"
@@ -25,7 +25,7 @@ class ProgressObserver:
     """
 
     def __init__(self) -> None:
-        self.progress: Progress | None = None
+        self.progress: RunProgress | None = None
         self.latest: Mapping[str, float] = {}
         self.accuracy: float | None = None
         self.checkpoints = 0
@@ -58,7 +58,7 @@ class ProgressObserver:
 
     def _start(self, event: StageStarted) -> None:
         self._seconds.clear()
-        self.progress = Progress(
+        self.progress = RunProgress(
             stage=event.stage,
             stage_name=event.name,
             step=event.first_step,

@@ -13,7 +13,7 @@ CANCEL_GRACE_S: Final = 10.0
 """Seconds that a cancelled run has for the step it is in; then the step is broken off."""
 
 
-class StoppedError(KeyboardInterrupt):
+class RunStoppedError(KeyboardInterrupt):
     """The driver was asked to stop while the run has no step to finish first: it starts, or evaluates."""
 
 
@@ -58,4 +58,4 @@ class Stopper:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._is_active:
-            raise StoppedError(f"stopped by {signal.Signals(number).name}")
+            raise RunStoppedError(f"stopped by {signal.Signals(number).name}")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from neuromas.services.logs import about_run
 from neuromas.services.records.run import RunRecord, RunState, RunUpdate, Wanted
+from neuromas.services.runs.heartbeat import driver_lease
 from neuromas.services.runs.jobs import Job, Jobs
-from neuromas.services.runs.pulse import driver_lease
 from neuromas.services.runs.queue import last_starts, next_run
 from neuromas.services.runs.state import after_loss, after_stop, job_id, move, tell_loss, tell_state, tell_update
 from neuromas.services.settings import Settings

@@ -57,7 +57,7 @@ class Page(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StreamEntry:
     """One event of a stream. ``id`` grows strictly within the stream and is never used twice."""
 
     id: int
@@ -153,7 +153,7 @@ class Store(Protocol):
         The key makes a repeated append harmless: a driver that comes back sends everything again.
         """
 
-    async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[Entry]:
+    async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[StreamEntry]:
         """Return entries with an id above ``after``; with none there, wait up to ``wait_s`` for the first."""
 
     async def trim(self, stream: str, keep: int) -> int:

@@ -25,12 +25,12 @@ from neuromas.services.store import scripts
 from neuromas.services.store.base import (
     TRIMMED,
     Document,
-    Entry,
     MissingError,
     Page,
     R,
     StoreUnavailableError,
     StoreUnusableError,
+    StreamEntry,
 )
 from neuromas.services.store.indexes import LISTED_BY, check_limit, check_list, indexed, matches
 from neuromas.services.store.versions import decode, encode, entry_id, first_version, next_version, read
@@ -180,7 +180,7 @@ class RedisStore:
         arguments = [text for key, document in events for text in (key, encode(document))]
         return int(await self._run(scripts.APPEND, names, *arguments))
 
-    async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[Entry]:
+    async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[StreamEntry]:
         """Return entries of a stream, waiting for the first; see Store."""
         check_limit(limit)
         position: dict[Any, Any] = {keys.stream(stream): f"{entry_id(after)}-0"}
@@ -192,7 +192,7 @@ class RedisStore:
             async with self._reaching():
                 answer: Any = await self._redis.xread(position, count=limit, block=block)
             if answer:
-                return [Entry(int(id.partition(b"-")[0]), decode(fields[b"d"])) for id, fields in answer[0][1]]
+                return [StreamEntry(int(id.partition(b"-")[0]), decode(fields[b"d"])) for id, fields in answer[0][1]]
             if time.monotonic() >= deadline_s:
                 return []
 

@@ -20,12 +20,12 @@ from neuromas.services.records.record import Record
 from neuromas.services.store.base import (
     TRIMMED,
     Document,
-    Entry,
     MissingError,
     Page,
     R,
     StoreUnavailableError,
     StoreUnusableError,
+    StreamEntry,
 )
 from neuromas.services.store.indexes import check_limit, check_list
 from neuromas.services.store.schema import prepare
@@ -119,7 +119,7 @@ class SqliteStore:
         rows = [(stream, key, encode(document)) for key, document in events]
         return await self._writer.change(_append, rows) if rows else 0
 
-    async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[Entry]:
+    async def read(self, stream: str, *, after: int = 0, limit: int = 100, wait_s: float = 0) -> Sequence[StreamEntry]:
         """Return entries of a stream, waiting for the first; see Store."""
         check_limit(limit)
         after, deadline_s = entry_id(after), time.monotonic() + wait_s
@@ -281,9 +281,9 @@ def _append(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]
     return sum(connection.execute(statement, row).rowcount for row in rows)
 
 
-def _read(connection: sqlite3.Connection, stream: str, after: int, limit: int) -> Sequence[Entry]:
+def _read(connection: sqlite3.Connection, stream: str, after: int, limit: int) -> Sequence[StreamEntry]:
     statement = "SELECT id, body FROM entries WHERE stream = ? AND id > ? ORDER BY id LIMIT ?"
-    return [Entry(id, decode(body)) for id, body in connection.execute(statement, (stream, after, limit))]
+    return [StreamEntry(id, decode(body)) for id, body in connection.execute(statement, (stream, after, limit))]
 
 
 def _newest(connection: sqlite3.Connection, streams: Sequence[str], seen: object) -> tuple[object, Mapping[str, int]]:

@@ -18,16 +18,16 @@ from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import AUDIT
 from neuromas.services.runs.retention import Retention
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import TRIMMED, ConflictError, Entry, MissingError, Store
+from neuromas.services.store.base import TRIMMED, ConflictError, MissingError, Store, StreamEntry
 
 pytestmark = pytest.mark.anyio
 LONG_S = 60.0
 """A wait that is not meant to be waited out."""
 
 
-async def follow(store: Store, stream: str, count: int) -> list[Entry]:
+async def follow(store: Store, stream: str, count: int) -> list[StreamEntry]:
     """Read a stream as a client would, from where it was left each time, until so many entries are there."""
-    found: list[Entry] = []
+    found: list[StreamEntry] = []
     end = time.monotonic() + LONG_S
     while len(found) < count:
         assert time.monotonic() < end, f"{len(found)} of {count} entries came"
@@ -194,7 +194,7 @@ async def test_a_killed_writer_leaves_nothing_half_done(place: StorePlace, store
     finally:
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
-    entries: list[Entry] = []
+    entries: list[StreamEntry] = []
     while page := await store.read("pairs", after=entries[-1].id if entries else 0, limit=1000):
         entries += page
     assert [entry.document["place"] for entry in entries] == [n // 2 for n in range(len(entries))]

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from neuromas.base.card import BaseCard
 from neuromas.base.curriculum import draw_row
 from neuromas.base.pack import pack_rows
-from neuromas.base.pretrain import Progress, learning_rate, make_base, new_model, packed_loss
+from neuromas.base.pretrain import PretrainingProgress, learning_rate, make_base, new_model, packed_loss
 from neuromas.base.recipe import Architecture, Recipe
 from neuromas.base.resolve import resolve_base
 from neuromas.base.skills import Probe, measure_endings, measure_skill
@@ -26,7 +26,7 @@ SHIPPED = resolve_base("tiny")
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BaseCard, list[Progress]]:
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BaseCard, list[PretrainingProgress]]:
     folder, seen = tmp_path_factory.mktemp("smoke"), []
     return folder, make_base(Recipe.smoke(), folder, seen.append), seen
 
@@ -36,14 +36,16 @@ def shipped() -> torch.nn.Module:
     return AutoModelForCausalLM.from_pretrained(SHIPPED).eval()
 
 
-def test_the_same_recipe_gives_the_same_weights(smoke: tuple[Path, BaseCard, list[Progress]], tmp_path: Path) -> None:
+def test_the_same_recipe_gives_the_same_weights(
+    smoke: tuple[Path, BaseCard, list[PretrainingProgress]], tmp_path: Path
+) -> None:
     _, card, _ = smoke
     torch.manual_seed(12345)
     assert make_base(Recipe.smoke(), tmp_path).weights_sha256 == card.weights_sha256
 
 
 def test_another_seed_makes_another_base_and_its_card_says_so(
-    smoke: tuple[Path, BaseCard, list[Progress]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    smoke: tuple[Path, BaseCard, list[PretrainingProgress]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["make-base", "--out", str(tmp_path / "other"), "--smoke", "--seed", "1", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -68,14 +70,18 @@ def test_a_base_is_made_in_one_thread_and_the_process_keeps_its_own_number(
     assert (seen, torch.get_num_threads()) == ({1}, 2)
 
 
-def test_progress_is_told_after_every_step_and_the_loss_falls(smoke: tuple[Path, BaseCard, list[Progress]]) -> None:
+def test_progress_is_told_after_every_step_and_the_loss_falls(
+    smoke: tuple[Path, BaseCard, list[PretrainingProgress]],
+) -> None:
     _, _, seen = smoke
     assert [progress.step for progress in seen] == list(range(1, 17))
     assert [progress.stage for progress in seen] == ["circuits"] * 12 + ["deep"] * 4
     assert seen[-1].loss < seen[0].loss
 
 
-def test_a_base_is_an_ordinary_folder_of_the_hub_format(smoke: tuple[Path, BaseCard, list[Progress]]) -> None:
+def test_a_base_is_an_ordinary_folder_of_the_hub_format(
+    smoke: tuple[Path, BaseCard, list[PretrainingProgress]],
+) -> None:
     folder, card, _ = smoke
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert type(model).__name__ == "Qwen3ForCausalLM"
@@ -125,7 +131,7 @@ def test_the_learning_rate_rises_holds_and_falls() -> None:
     assert learning_rate(recipe, 15, 0.999) == pytest.approx(8e-5)
 
 
-def test_an_altered_base_is_refused(smoke: tuple[Path, BaseCard, list[Progress]], tmp_path: Path) -> None:
+def test_an_altered_base_is_refused(smoke: tuple[Path, BaseCard, list[PretrainingProgress]], tmp_path: Path) -> None:
     folder, card, _ = smoke
     BaseCard.read(folder).verify(folder)
     weights = bytearray((folder / "model.safetensors").read_bytes())

@@ -23,7 +23,7 @@ from waiting import until
 
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.serving.ask_route import MAX_BODY_BYTES
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 from neuromas.spec.parts import PromptSpec
 
 
@@ -109,7 +109,7 @@ def test_a_deadline_is_a_504_that_clients_do_not_repeat(renderer: Renderer) -> N
 
 
 def test_a_deadline_inside_a_stream_is_an_error_the_client_raises(renderer: Renderer) -> None:
-    with world(renderer, Limits(deadline_s=0.3)) as made:
+    with world(renderer, ServerLimits(deadline_s=0.3)) as made:
         made.engine.is_free = False
         made.engine.allowed.release(STEPS + 4)
         client = openai.OpenAI(base_url=f"{made.url}/v1", api_key="none", max_retries=0, timeout=WAIT_S)
@@ -122,7 +122,7 @@ def test_a_deadline_inside_a_stream_is_an_error_the_client_raises(renderer: Rend
 
 
 def test_a_full_server_answers_429_and_when_to_come_back(renderer: Renderer) -> None:
-    with world(renderer, Limits(max_running=1, max_waiting=1)) as made, ThreadPoolExecutor(2) as pool:
+    with world(renderer, ServerLimits(max_running=1, max_waiting=1)) as made, ThreadPoolExecutor(2) as pool:
         made.engine.is_free = False
         answers = [pool.submit(made.ask) for _ in range(2)]
         until(lambda: made.server.load.running + made.server.load.waiting == 2)

@@ -16,7 +16,7 @@ from served_graph import LOGPROBS, STEPS, WAIT_S, World, body, world
 from waiting import until
 
 from neuromas.rollout.prompt import Renderer, make_renderer
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 from neuromas.spec.parts import PromptSpec
 
 ANSWER = "0 so 1 2 3"
@@ -233,7 +233,7 @@ def test_several_answers_stream_side_by_side(renderer: Renderer) -> None:
 
 
 def test_several_answers_count_as_many_requests_and_all_or_none_is_taken_on(renderer: Renderer) -> None:
-    with world(renderer, Limits(max_running=1, max_waiting=2)) as made:
+    with world(renderer, ServerLimits(max_running=1, max_waiting=2)) as made:
         made.engine.is_free = False
         refused = made.ask(n=4)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")

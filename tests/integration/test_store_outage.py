@@ -17,7 +17,7 @@ from stored import a_run
 
 from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Entry, Store, StoreUnavailableError, StoreUnusableError
+from neuromas.services.store.base import Store, StoreUnavailableError, StoreUnusableError, StreamEntry
 from neuromas.services.store.open import open_store
 from neuromas.services.store.redis import RedisStore
 from neuromas.services.store.sqlite import SqliteStore
@@ -104,8 +104,8 @@ async def test_a_stream_goes_on_over_outages_without_gap_or_double(server: Redis
                 await asyncio.sleep(0.01)
             reached = n
 
-    async def follow() -> list[Entry]:
-        found: list[Entry] = []
+    async def follow() -> list[StreamEntry]:
+        found: list[StreamEntry] = []
         while len(found) < total:
             page = await _caught(store.read("s", after=found[-1].id if found else 0, limit=9, wait_s=1))
             if isinstance(page, StoreUnavailableError):

@@ -22,7 +22,7 @@ from neuromas.journal import lines as journal
 from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, SPEC_FILE
 from neuromas.rollout.prompt import make_renderer
 from neuromas.services.records.run import RunRecord, RunState
-from neuromas.services.runs.checkpoints import Registrar
+from neuromas.services.runs.checkpoints import CheckpointRegistrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.state import tell_state
 from neuromas.services.store.base import Document, Store
@@ -95,7 +95,7 @@ def adopt(api: ApiServer, folder: Path, *, ended: bool = True, **changes: Any) -
     async def tell(store: Store) -> None:
         await tell_state(store, run["id"], RunState.RUNNING, 1)
         await Forwarder(store, run["id"], place, place.parent / LOG).forward()
-        await Registrar(store, run["id"], place, api.settings.data_dir).register()
+        await CheckpointRegistrar(store, run["id"], place, api.settings.data_dir).register()
         if ended:
             await tell_state(store, run["id"], RunState.SUCCEEDED, 1)
 

@@ -29,20 +29,20 @@ def main(port: int) -> None:
     """Carry out orders until stdin ends."""
     import ray
 
-    from neuromas.serving.deploy import ServeAddress, ServeDoor
+    from neuromas.serving.deploy import ServeAddress, ServeDeployer
     from neuromas.serving.endpoint import CheckpointOpener, group_graphs
     from neuromas.serving.group import GraphPlace
-    from neuromas.serving.load import Limits
+    from neuromas.serving.load import ServerLimits
 
     ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
-    door = ServeDoor(ServeAddress(port=port), CheckpointOpener(), TOKEN)
+    door = ServeDeployer(ServeAddress(port=port), CheckpointOpener(), TOKEN)
     for line in sys.stdin:
         order = json.loads(line)
         answer: Document = {}
         if order["do"] == "deploy":
             places = [GraphPlace(**place) for place in order["graphs"]]
             bounds = {name: (low, high) for name, (low, high) in order.get("replicas", {}).items()}
-            limits = Limits(**order.get("limits", {}))
+            limits = ServerLimits(**order.get("limits", {}))
             groups = group_graphs(places, replicas=bounds, slots=16, cpus=0.5, limits=limits)
             door.deploy(groups)
             answer = {"groups": [{"name": group.name, "route": group.route} for group in groups]}

@@ -18,7 +18,7 @@ from neuromas.rollout.prompt import Renderer
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 from neuromas.spec.parts import SamplingSpec
 from neuromas.topology.builders import chain
 
@@ -87,7 +87,7 @@ def respond(call: EngineCall) -> Sequence[int]:
 
 
 @contextmanager
-def world(renderer: Renderer, limits: Limits | None = None, max_model_len: int | None = None) -> Iterator[World]:
+def world(renderer: Renderer, limits: ServerLimits | None = None, max_model_len: int | None = None) -> Iterator[World]:
     engine = PacedEngine(respond, lambda call: STEPS, max_model_len)
     server = GraphServer(lambda: engine, limits)
     with served(make_app(server)) as url:

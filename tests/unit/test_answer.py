@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromas.rollout.answer import Answer
+from neuromas.rollout.answer import StreamedAnswer
 from neuromas.rollout.text_stream import Specials, TextStream
 
 
@@ -19,7 +19,7 @@ def spell(token_ids: Sequence[int]) -> str:
 
 def give(text: str, stop: Sequence[str]) -> tuple[list[str], str, bool]:
     """Let an answer arrive character by character; its last one comes with the result."""
-    answer = Answer(TextStream(spell, frozenset(), frozenset(), Specials(())), stop)
+    answer = StreamedAnswer(TextStream(spell, frozenset(), frozenset(), Specials(())), stop)
     pieces = []
     for char in text[:-1]:
         pieces.append(answer.push([ord(char)]))

@@ -14,11 +14,11 @@ import pytest
 from neuromas.cli.main import main
 from neuromas.services.records.streams import AUDIT
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Entry
+from neuromas.services.store.base import StreamEntry
 from neuromas.services.store.open import open_store
 
 
-async def entries(folder: Path) -> list[Entry]:
+async def entries(folder: Path) -> list[StreamEntry]:
     store = open_store(Settings(data_dir=folder))
     try:
         return list(await store.read(AUDIT))

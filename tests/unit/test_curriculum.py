@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from neuromas.base.curriculum import Branch, Lesson, Mixture, draw_row, prompt_symbols, question_symbols, surface
+from neuromas.base.curriculum import Branch, BranchMixture, Lesson, draw_row, prompt_symbols, question_symbols, surface
 from neuromas.base.practice import draw_practice
 from neuromas.base.recipe import Recipe
 from neuromas.base.resolve import resolve_base
@@ -43,7 +43,7 @@ def test_every_completion_is_one_fact_in_known_symbols(stage) -> None:
 
 
 def test_without_jumps_and_copies_a_chain_fact_is_the_first_hop_or_the_next_of_a_message() -> None:
-    lesson = Lesson("chain", (5,), 1.0, Mixture((0, 1, 2), copy=0.0, jump=0.0, wrong=0.5))
+    lesson = Lesson("chain", (5,), 1.0, BranchMixture((0, 1, 2), copy=0.0, jump=0.0, wrong=0.5))
     rng, steps = Random(2), 0
     for _ in range(100):
         row = draw_row(rng, [lesson], 3)
@@ -58,7 +58,7 @@ def test_without_jumps_and_copies_a_chain_fact_is_the_first_hop_or_the_next_of_a
 
 
 def test_messages_are_wrong_and_facts_are_copied_as_often_as_asked_for() -> None:
-    lesson = Lesson("chain", (9,), 1.0, Mixture((1,), copy=1.0, jump=0.0, wrong=0.4))
+    lesson = Lesson("chain", (9,), 1.0, BranchMixture((1,), copy=1.0, jump=0.0, wrong=0.4))
     rng, wrong = Random(3), 0
     for _ in range(1000):
         row = draw_row(rng, [lesson], 1)
@@ -71,7 +71,7 @@ def test_messages_are_wrong_and_facts_are_copied_as_often_as_asked_for() -> None
 
 
 def test_coherent_messages_state_both_operands() -> None:
-    lesson = Lesson("tree", (3,), 1.0, Mixture((2,), copy=0.0, jump=0.0, wrong=0.0, coherent=1.0))
+    lesson = Lesson("tree", (3,), 1.0, BranchMixture((2,), copy=0.0, jump=0.0, wrong=0.0, coherent=1.0))
     rng = Random(4)
     for _ in range(50):
         branch = draw_row(rng, [lesson], 1).branches[0]

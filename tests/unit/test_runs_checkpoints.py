@@ -14,7 +14,7 @@ from stored import a_checkpoint, a_run, an_endpoint, an_evaluation
 
 from neuromas.services.records.checkpoint import CheckpointRecord
 from neuromas.services.records.run import RunRecord
-from neuromas.services.runs.checkpoints import Registrar, checkpoint_id
+from neuromas.services.runs.checkpoints import CheckpointRegistrar, checkpoint_id
 from neuromas.services.runs.lineage import checkpoint_folder, resolve_modules, resolve_parent
 from neuromas.services.runs.retention import PRUNED_GRACE_S, Retention
 from neuromas.services.settings import Settings
@@ -50,8 +50,8 @@ def write(folder: Path, step: int, accuracy: float | None = None, sequence: int 
     return path
 
 
-def registrar(store: SqliteStore, folder: Path, tmp_path: Path) -> Registrar:
-    return Registrar(store, RUN, folder, tmp_path)
+def registrar(store: SqliteStore, folder: Path, tmp_path: Path) -> CheckpointRegistrar:
+    return CheckpointRegistrar(store, RUN, folder, tmp_path)
 
 
 async def known(store: SqliteStore) -> dict[int, CheckpointRecord]:

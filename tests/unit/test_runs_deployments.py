@@ -18,7 +18,7 @@ from neuromas.services.settings import Settings
 from neuromas.services.store.sqlite import SqliteStore
 from neuromas.serving.deployment_status import GraphStatus, GroupStatus, State
 from neuromas.serving.group import EngineGroup, GraphPlace
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 from neuromas.spec.machine import EngineSpec
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ class Serve:
 
 
 def grouping(
-    wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: Limits
+    wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: ServerLimits
 ) -> tuple[EngineGroup, ...]:
     """Put graphs together by the first letter of their names."""
     for place in wanted:
@@ -133,7 +133,7 @@ async def test_an_endpoint_is_ready_when_its_graph_is_served(world: World) -> No
     (group,) = world.serve.groups.values()
     assert (endpoint.state, endpoint.url, endpoint.served) == ("ready", group.route, 1)
     assert group.slots == 64
-    assert group.limits == Limits(max_waiting=256, deadline_s=300)
+    assert group.limits == ServerLimits(max_waiting=256, deadline_s=300)
 
 
 async def test_nothing_is_done_where_nothing_changes(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neuromas.journal.events import CheckpointWritten, Evaluated, RunStarted, StageStarted, StepDone
-from neuromas.services.records.run import Progress
+from neuromas.services.records.run import RunProgress
 from neuromas.services.runs.progress import ProgressObserver
 
 
@@ -23,10 +23,10 @@ def test_a_stage_is_followed_step_by_step() -> None:
     progress = ProgressObserver()
     progress(started(first_step=3))
     stage = {"stage": 0, "stage_name": "stage-0", "steps": 10, "nodes": 2, "level": 2}
-    assert progress.progress == Progress(**stage, step=3)
+    assert progress.progress == RunProgress(**stage, step=3)
     for step, seconds in ((4, 1.0), (5, 3.0)):
         progress(StepDone(stage=0, step=step, metrics={"time/step_s": seconds, "train/loss": 0.5}))
-    assert progress.progress == Progress(**stage, step=5, eta_s=10.0)
+    assert progress.progress == RunProgress(**stage, step=5, eta_s=10.0)
     assert progress.latest == {"time/step_s": 3.0, "train/loss": 0.5}
 
 

@@ -12,8 +12,8 @@ from stored import a_run
 
 from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import events_stream
+from neuromas.services.runs.heartbeat import driver_lease
 from neuromas.services.runs.jobs import Job, RayUnavailableError
-from neuromas.services.runs.pulse import driver_lease
 from neuromas.services.runs.watch import RunWatch
 from neuromas.services.settings import Settings
 from neuromas.services.store.sqlite import SqliteStore

@@ -1,4 +1,4 @@
-"""Groups of graphs on one engine: what shares an engine, what a change replaces, and what a shelf makes of failures."""
+"""Groups of graphs on one engine: what shares an engine, what a change replaces, what loading makes of failures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from neuromas.errors import CheckpointError
 from neuromas.rollout.engine import EngineCall
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.serving.deployment_status import GraphStatus, group_status
+from neuromas.serving.graph_loader import GraphLoader, LoadReport
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
 from neuromas.serving.group import EngineGroup, GraphPlace, places, slots_for
-from neuromas.serving.load import Limits
-from neuromas.serving.shelf import GraphReport, Shelf
+from neuromas.serving.load import ServerLimits
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.topology.builders import chain
@@ -66,7 +66,7 @@ class TestServeApplication:
         same = [group(), group(graphs=(GraphPlace("h", "runs/h", "", 1),)), group(replicas=2, max_replicas=5)]
         assert len({self.version(one) for one in same}) == 1
         assert self.version(group(slots=16)) != self.version(group())
-        assert self.version(group(limits=Limits(max_running=3))) != self.version(group())
+        assert self.version(group(limits=ServerLimits(max_running=3))) != self.version(group())
 
     def test_copies_follow_the_load_where_that_is_allowed(self) -> None:
         from neuromas.serving.deploy import application
@@ -113,33 +113,33 @@ def server() -> Iterator[GraphServer]:
 def test_a_shelf_brings_swaps_and_removes_graphs_and_leaves_the_others_alone(
     server: GraphServer, library: Library
 ) -> None:
-    shelf = Shelf(server, library.load)
+    loader = GraphLoader(server, library.load)
     first = (GraphPlace("g", "one", "v1", 1), GraphPlace("h", "two", "v1", 1))
-    shelf.want(first)
-    assert shelf.report()["g"] == GraphReport(wanted=1)
-    shelf.follow()
+    loader.want(first)
+    assert loader.report()["g"] == LoadReport(wanted=1)
+    loader.follow()
     assert set(server.graphs) == {"g", "h"}
-    shelf.want((replace(first[0], checkpoint="three", version="v2", generation=2),))
-    shelf.follow()
+    loader.want((replace(first[0], checkpoint="three", version="v2", generation=2),))
+    loader.follow()
     assert {name: graph.version for name, graph in server.graphs.items()} == {"g": "v2"}
-    assert shelf.report() == {"g": GraphReport(wanted=2, served=2, version="v2")}
+    assert loader.report() == {"g": LoadReport(wanted=2, served=2, version="v2")}
     assert [place.checkpoint for place in library.loaded] == ["one", "two", "three"]
 
 
 def test_a_graph_that_fails_is_reported_and_the_old_version_stays(server: GraphServer, library: Library) -> None:
-    shelf = Shelf(server, library.load)
-    shelf.want([GraphPlace("g", "one", "v1", 1)])
-    shelf.follow()
-    shelf.want([GraphPlace("g", "broken", "v2", 2), GraphPlace("h", "two", "", 1)])
-    shelf.follow()
-    reports = shelf.report()
-    assert reports["g"] == GraphReport(wanted=2, served=1, version="v1", error="it is broken")
+    loader = GraphLoader(server, library.load)
+    loader.want([GraphPlace("g", "one", "v1", 1)])
+    loader.follow()
+    loader.want([GraphPlace("g", "broken", "v2", 2), GraphPlace("h", "two", "", 1)])
+    loader.follow()
+    reports = loader.report()
+    assert reports["g"] == LoadReport(wanted=2, served=1, version="v1", error="it is broken")
     assert reports["h"].is_ready
-    shelf.follow()
+    loader.follow()
     assert len(library.loaded) == 3, "what has failed is not tried again by itself"
-    shelf.want([GraphPlace("g", "one", "v1", 3)])
-    shelf.follow()
-    assert shelf.report()["g"].is_ready
+    loader.want([GraphPlace("g", "one", "v1", 3)])
+    loader.follow()
+    assert loader.report()["g"].is_ready
 
 
 def reply(load: int = 0, **graphs: tuple[int, int | None, str | None]) -> dict:

@@ -19,13 +19,13 @@ from neuromas.rollout.engine import EngineCall, EngineResult
 from neuromas.rollout.prompt import Renderer, make_renderer
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
-from neuromas.serving.load import Limits
+from neuromas.serving.load import ServerLimits
 from neuromas.serving.question import (
     Answered,
     DeadlineError,
     Question,
     QueueFullError,
-    StoppedError,
+    ServerStoppedError,
     UnknownGraphError,
 )
 from neuromas.spec.parts import PromptSpec, SamplingSpec
@@ -69,7 +69,7 @@ def gated(respond: Callable[[EngineCall], Sequence[int]] = version_of, slots: in
 
 
 @contextmanager
-def serving(engine: GatedEngine, limits: Limits | None = None) -> Iterator[GraphServer]:
+def serving(engine: GatedEngine, limits: ServerLimits | None = None) -> Iterator[GraphServer]:
     server = GraphServer(lambda: engine, limits)
     try:
         yield server
@@ -180,7 +180,7 @@ def test_a_cancelled_request_leaves_the_engine(renderer: Renderer) -> None:
 
         done = failed = piece  # type: ignore[assignment]
 
-    with serving(engine, Limits(max_running=1)) as server:
+    with serving(engine, ServerLimits(max_running=1)) as server:
         server.put(graph(renderer)).result(WAIT_S)
         requests = [server.begin(Question("g", "find"), Ears()) for _ in range(2)]
         until(lambda: server.load.running == 1 and server.load.waiting == 1)
@@ -194,7 +194,7 @@ def test_a_cancelled_request_leaves_the_engine(renderer: Renderer) -> None:
 
 def test_a_deadline_ends_running_and_waiting_requests(renderer: Renderer) -> None:
     engine = gated(delay=10**9)
-    with serving(engine, Limits(max_running=1)) as server:
+    with serving(engine, ServerLimits(max_running=1)) as server:
         server.put(graph(renderer)).result(WAIT_S)
         # The one that waits ends first: it must not begin in place of the other.
         running, waiting = [server.ask(Question("g", "find", deadline_s=seconds)) for seconds in (0.2, 0.1)]
@@ -207,7 +207,7 @@ def test_a_deadline_ends_running_and_waiting_requests(renderer: Renderer) -> Non
 
 
 def test_a_question_cannot_ask_for_more_time_than_the_server_gives(renderer: Renderer) -> None:
-    with serving(gated(delay=10**9), Limits(deadline_s=0.05)) as server:
+    with serving(gated(delay=10**9), ServerLimits(deadline_s=0.05)) as server:
         server.put(graph(renderer)).result(WAIT_S)
         with pytest.raises(DeadlineError, match=r"0\.05 s"):
             ask(server, deadline_s=1000.0)
@@ -215,7 +215,7 @@ def test_a_question_cannot_ask_for_more_time_than_the_server_gives(renderer: Ren
 
 def test_a_full_server_says_when_to_come_back(renderer: Renderer) -> None:
     engine = gated()
-    with serving(engine, Limits(max_running=2, max_waiting=1)) as server:
+    with serving(engine, ServerLimits(max_running=2, max_waiting=1)) as server:
         server.put(graph(renderer)).result(WAIT_S)
         engine.gate.clear()
         futures = [server.ask(Question("g", "find")) for _ in range(3)]
@@ -238,7 +238,7 @@ def test_closing_finishes_what_is_under_way_and_refuses_the_rest(renderer: Rende
         closing.start()
         until(lambda: not server.is_alive)
         for refused in (lambda: ask(server), lambda: server.put(graph(renderer)), lambda: server.remove("g")):
-            with pytest.raises(StoppedError, match="shutting down"):
+            with pytest.raises(ServerStoppedError, match="shutting down"):
                 refused()
         engine.gate.set()
         assert future.result(WAIT_S).rollout.answer == "0"
@@ -252,7 +252,7 @@ def test_closing_gives_up_on_what_takes_too_long(renderer: Renderer) -> None:
     server.put(graph(renderer)).result(WAIT_S)
     future = server.ask(Question("g", "find"))
     server.close(drain_s=0.05)
-    with pytest.raises(StoppedError, match="shutting down"):
+    with pytest.raises(ServerStoppedError, match="shutting down"):
         future.result(WAIT_S)
 
 
@@ -264,16 +264,16 @@ def test_an_engine_that_breaks_fails_everyone_who_waits(renderer: Renderer) -> N
 
     engine = Breaking(version_of, max_adapters=4)
     engine.gate, engine.aborted = threading.Event(), []
-    server = GraphServer(lambda: engine, Limits(max_running=1))
+    server = GraphServer(lambda: engine, ServerLimits(max_running=1))
     server.put(graph(renderer)).result(WAIT_S)
     futures = [server.ask(Question("g", "find")) for _ in range(2)]
     until(lambda: server.load.running == 1)
     engine.gate.set()
     for future in futures:
-        with pytest.raises(StoppedError, match="out of memory"):
+        with pytest.raises(ServerStoppedError, match="out of memory"):
             future.result(WAIT_S)
     until(lambda: not server.is_alive)
-    with pytest.raises(StoppedError, match="out of memory"):
+    with pytest.raises(ServerStoppedError, match="out of memory"):
         ask(server)
     server.close()
 

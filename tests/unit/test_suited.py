@@ -8,7 +8,7 @@ import pytest
 from letter_base import write_letter_base
 from safetensors.numpy import save_file
 
-from neuromas.base.suited import Choice, suit_spec
+from neuromas.base.suited import BaseChoice, suit_spec
 from neuromas.errors import SpecError
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
@@ -30,12 +30,12 @@ def spec(base: str, **sections: object) -> RunSpec:
 def test_a_real_base_gets_sizes_and_rates_that_suit_it(base: Path) -> None:
     suited = suit_spec(spec(str(base)))
     assert suited.choices == (
-        Choice("adapter.targets", ("down_proj", "gate_proj", "o_proj", "q_proj")),
-        Choice("adapter.rank", 8),
-        Choice("sampling.max_tokens", 32),
-        Choice("training.learning_rate", 5e-4),
-        Choice("training.rows_per_forward", 64),
-        Choice("engine.max_model_len", 384),
+        BaseChoice("adapter.targets", ("down_proj", "gate_proj", "o_proj", "q_proj")),
+        BaseChoice("adapter.rank", 8),
+        BaseChoice("sampling.max_tokens", 32),
+        BaseChoice("training.learning_rate", 5e-4),
+        BaseChoice("training.rows_per_forward", 64),
+        BaseChoice("engine.max_model_len", 384),
     )
     decided = suited.spec
     assert (decided.adapter.served_rank, decided.training.learning_rate, decided.engine.max_model_len) == (8, 5e-4, 384)
@@ -92,11 +92,11 @@ def test_a_base_decides_the_sizes_of_the_adapters_of_every_node_group(base: Path
     suited = suit_spec(spec(str(base), topology={"chain": 3}, node_groups=groups))
     names = ("down_proj", "gate_proj", "o_proj", "q_proj")
     assert [choice for choice in suited.choices if "adapter" in choice.setting] == [
-        Choice("adapter.targets", names),
-        Choice("adapter.rank", 8),
-        Choice("node_groups.ranked.adapter.targets", names),
-        Choice("node_groups.rest.adapter.targets", names),
-        Choice("node_groups.rest.adapter.rank", 8),
+        BaseChoice("adapter.targets", names),
+        BaseChoice("adapter.rank", 8),
+        BaseChoice("node_groups.ranked.adapter.targets", names),
+        BaseChoice("node_groups.rest.adapter.targets", names),
+        BaseChoice("node_groups.rest.adapter.rank", 8),
     ]
     sections = suited.spec.adapters.sections
     assert {group: section.served_rank for group, section in sections.items()} == {"": 8, "ranked": 3, "rest": 8}

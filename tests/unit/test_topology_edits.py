@@ -10,7 +10,7 @@ from neuromas.topology import builders, edits
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.edits import Edited
 from neuromas.topology.graph import Node, Topology
-from neuromas.topology.view import View
+from neuromas.topology.view import PromptFacts
 
 GRAPHS = st.builds(
     builders.random,
@@ -73,10 +73,10 @@ def test_append_makes_the_old_output_hidden() -> None:
 def test_an_appended_chain_is_the_longer_chain_in_which_old_nodes_see_what_they_saw() -> None:
     grown = edits.append(builders.chain(3)).topology
     assert [grown.view(node) for node in ("n2", "n3", "n4", "n5")] == [
-        View("inner", 3, 1),
-        View("output", 3, 1),
-        View("inner", 5, 1),
-        View("output", 5, 1),
+        PromptFacts("inner", 3, 1),
+        PromptFacts("output", 3, 1),
+        PromptFacts("inner", 5, 1),
+        PromptFacts("output", 5, 1),
     ]
     as_new = Topology(tuple(replace(node, view=None) for node in grown.nodes), grown.edges, grown.output)
     assert as_new.content_hash == builders.chain(5).content_hash != grown.content_hash
@@ -85,10 +85,10 @@ def test_an_appended_chain_is_the_longer_chain_in_which_old_nodes_see_what_they_
 def test_what_a_second_growth_finds_is_what_it_keeps() -> None:
     twice = edits.graft(edits.append(builders.chain(1)).topology, 0).topology
     assert [twice.view(node) for node in ("n1", "n2", "n3", "n4")] == [
-        View("output", 1, 1),
-        View("inner", 3, 1),
-        View("output", 3, 1),
-        View("output", 4, 1),
+        PromptFacts("output", 1, 1),
+        PromptFacts("inner", 3, 1),
+        PromptFacts("output", 3, 1),
+        PromptFacts("output", 4, 1),
     ]
 
 

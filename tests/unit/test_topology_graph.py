@@ -4,7 +4,7 @@ import pytest
 
 from neuromas.errors import Fault, TopologyError
 from neuromas.topology.graph import Node, Topology
-from neuromas.topology.view import View
+from neuromas.topology.view import PromptFacts
 
 DIAMOND = Topology(
     nodes=(Node("a"), Node("b"), Node("c"), Node("out")),
@@ -57,7 +57,7 @@ def test_nodes_share_an_adapter_by_name() -> None:
 
 def test_the_content_hash_ignores_the_name_and_how_the_graph_is_written() -> None:
     chain = Topology((Node("a"), Node("b")), (("a", "b"),), "b", name="first")
-    pinned = Node("b", adapter="b", position=(2, 1), view=View("output", 2, 1))
+    pinned = Node("b", adapter="b", position=(2, 1), view=PromptFacts("output", 2, 1))
     same = Topology((pinned, Node("a", position=(1, 1))), (("a", "b"),), "b")
     assert chain.content_hash == same.content_hash
     # Written into run folders: a graph that was not grown keeps its hash over versions.
@@ -72,8 +72,8 @@ def test_the_content_hash_ignores_the_name_and_how_the_graph_is_written() -> Non
         Node("b", reads_task=False),
         Node("b", adapter="a"),
         Node("b", position=(3, 1)),
-        Node("b", view=View("output", 1, 1)),
-        Node("b", view=View("inner", 2, 1)),
+        Node("b", view=PromptFacts("output", 1, 1)),
+        Node("b", view=PromptFacts("inner", 2, 1)),
     ],
 )
 def test_the_content_hash_changes_with_every_setting(changed: Node) -> None:

@@ -11,7 +11,7 @@ from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.topology import TOPOLOGY_SCHEMA
 from neuromas.services.api.schemas.view import View
 from neuromas.services.records.failure import Failure
-from neuromas.services.records.run import Origin, Progress, RunState, Wanted
+from neuromas.services.records.run import RunOrigin, RunProgress, RunState, Wanted
 from neuromas.spec.growth import PlanSpec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import NAME
@@ -20,7 +20,7 @@ CHECKPOINT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9:@._-]{0,199}$"
 """References of checkpoints: an id, ``<run>@<id, folder, latest or best>``, or within a run the part after the @."""
 
 
-class ParentView(Origin):
+class ParentView(RunOrigin):
     """What a grown run was grown from."""
 
 
@@ -51,7 +51,7 @@ class RunView(View):
     started: float | None = None
     ended: float | None = None
     heartbeat: float | None = None
-    progress: Progress | None = None
+    progress: RunProgress | None = None
     latest: dict[str, float | None] | None = None
     """Metrics of the last step."""
     accuracy: float | None = None

@@ -1,4 +1,4 @@
-"""Shelf: keeps the graphs of a server as a list says, while it serves."""
+"""GraphLoader: keeps the graphs of a server as a list says, while it serves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GraphReport:
+class LoadReport:
     """How far a server is with one graph.
 
     Attributes:
@@ -37,7 +37,7 @@ class GraphReport:
         return self.served == self.wanted
 
 
-class Shelf:
+class GraphLoader:
     """Loads, swaps and removes graphs, one change after the other; a graph that fails leaves the others alone."""
 
     def __init__(self, server: GraphServer, load: Callable[[GraphPlace], Graph]) -> None:
@@ -65,12 +65,12 @@ class Shelf:
                 self._server.remove(name).result()
                 del self._served[name]
 
-    def report(self) -> dict[str, GraphReport]:
+    def report(self) -> dict[str, LoadReport]:
         """Return how far each wanted graph is, by name."""
         reports = {}
         for place in self._wanted:
             served = self._served.get(place.name)
-            reports[place.name] = GraphReport(
+            reports[place.name] = LoadReport(
                 wanted=place.generation,
                 served=None if served is None else served.generation,
                 version="" if served is None else served.version,

@@ -1,4 +1,4 @@
-"""Room: whoever comes next finds a place, however many others have taken."""
+"""FairLimit: whoever comes next finds a place, however many others have taken."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from contextlib import suppress
 
 import pytest
 
+from neuromas.services.api.fair_limit import LOCAL, FairLimit
 from neuromas.services.api.problems import ApiError
-from neuromas.services.api.room import LOCAL, Room
 
 
-def room(most: int) -> Room:
-    return Room(most, "full", "places are taken", 1)
+def room(most: int) -> FairLimit:
+    return FairLimit(most, "full", "places are taken", 1)
 
 
-def fill(places: Room, owner: str) -> int:
+def fill(places: FairLimit, owner: str) -> int:
     """Take places until there is none; returns how many."""
     before = places.num_taken
 
@@ -61,7 +61,7 @@ def test_a_single_place_can_be_had() -> None:
 @pytest.mark.parametrize("others", [0, 1, 3])
 @pytest.mark.parametrize("held", [0, 1, 2])
 def test_several_places_at_once_are_as_hard_to_get_as_one_after_the_other(most: int, others: int, held: int) -> None:
-    def filled() -> Room:
+    def filled() -> FairLimit:
         places = room(most)
         for owner in (*map(str, range(others)), *["a"] * held):
             with suppress(ApiError):

@@ -1,4 +1,4 @@
-"""Pulse: the part of a driver that talks to the store while the run trains: signs of life, progress, what is wanted.
+"""Heartbeat: the part of a driver that talks to the store while it trains: signs of life, progress, what is wanted.
 
 A store that is away delays it and changes nothing else: the run goes on, and what was not told is told when it is back.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from neuromas.services.records.run import RunRecord, RunState, RunUpdate, Wanted
-from neuromas.services.runs.checkpoints import Registrar
+from neuromas.services.runs.checkpoints import CheckpointRegistrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.progress import ProgressObserver
 from neuromas.services.runs.state import SupersededError, tell_state, tell_update, update_own
@@ -82,7 +82,7 @@ async def release(assignment: Assignment) -> None:
         return  # it expires by itself
 
 
-class Pulse:
+class Heartbeat:
     """Tells the store of one run from ``start`` until ``deliver``, which tells how it ended."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Pulse:
         assignment: Assignment,
         progress: ProgressObserver,
         forwarder: Forwarder,
-        registrar: Registrar,
+        registrar: CheckpointRegistrar,
         on_wanted: Callable[[Wanted], None],
         on_broken: Callable[[], None],
     ) -> None:

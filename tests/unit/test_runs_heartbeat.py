@@ -14,10 +14,10 @@ from stored import a_run
 from neuromas.journal import lines as journal
 from neuromas.services.records.run import RunRecord, Wanted
 from neuromas.services.records.streams import events_stream
-from neuromas.services.runs.checkpoints import Registrar
+from neuromas.services.runs.checkpoints import CheckpointRegistrar
 from neuromas.services.runs.forward import Forwarder
+from neuromas.services.runs.heartbeat import Assignment, Heartbeat, claim, driver_lease, persistently, release
 from neuromas.services.runs.progress import ProgressObserver
-from neuromas.services.runs.pulse import Assignment, Pulse, claim, driver_lease, persistently, release
 from neuromas.services.runs.state import SupersededError, after_loss, after_stop
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import StoreUnavailableError
@@ -33,11 +33,11 @@ class Driver:
     def __init__(self, assignment: Assignment, folder: Path) -> None:
         self.wanted: list[Wanted] = []
         self.is_broken = False
-        self.pulse = Pulse(
+        self.heartbeat = Heartbeat(
             assignment,
             ProgressObserver(),
             Forwarder(assignment.store, RUN, folder, folder / "log.jsonl"),
-            Registrar(assignment.store, RUN, folder, folder.parent),
+            CheckpointRegistrar(assignment.store, RUN, folder, folder.parent),
             on_wanted=self.wanted.append,
             on_broken=self._break,
         )
@@ -81,22 +81,22 @@ async def test_a_driver_leaves_a_run_that_is_not_its_own(assignment: Assignment,
 
 async def test_what_is_wanted_reaches_the_driver_once(assignment: Assignment, tmp_path: Path) -> None:
     driver = Driver(assignment, tmp_path)
-    await driver.pulse.start()
+    await driver.heartbeat.start()
     for wanted in ("pause", "pause", "cancel"):
         await assignment.store.update(RunRecord, RUN, {"wanted": wanted})
 
         async def is_heard(wanted: str = wanted) -> bool:
-            return driver.pulse.wanted == wanted
+            return driver.heartbeat.wanted == wanted
 
         await until(is_heard)
     assert driver.wanted in ([Wanted.PAUSE, Wanted.CANCEL], [Wanted.CANCEL])
-    await driver.pulse.deliver(after_stop, "stopped")
+    await driver.heartbeat.deliver(after_stop, "stopped")
     assert (await assignment.store.get(RunRecord, RUN)).state == "cancelled"
 
 
 async def test_a_driver_that_was_replaced_is_told_so(assignment: Assignment, tmp_path: Path) -> None:
     driver = Driver(assignment, tmp_path)
-    await driver.pulse.start()
+    await driver.heartbeat.start()
     await assignment.store.update(RunRecord, RUN, {"job": "run_1-1"})
 
     async def is_broken() -> bool:
@@ -107,18 +107,18 @@ async def test_a_driver_that_was_replaced_is_told_so(assignment: Assignment, tmp
 
 async def test_the_end_is_told_after_everything_else_and_once(assignment: Assignment, tmp_path: Path) -> None:
     driver = Driver(assignment, tmp_path)
-    await driver.pulse.start()
+    await driver.heartbeat.start()
     lines = journal.Journal(tmp_path / "metrics.jsonl")
     lines.append(*({"stage": 0, "step": step, "time_s": step} for step in range(1, 301)))
     lines.close()
-    await driver.pulse.deliver(lambda run: {"state": "succeeded", "accuracy": 0.5}, "done")
+    await driver.heartbeat.deliver(lambda run: {"state": "succeeded", "accuracy": 0.5}, "done")
     run = await assignment.store.get(RunRecord, RUN)
     assert (run.state, run.accuracy) == ("succeeded", 0.5)
     events = [entry.document for entry in await assignment.store.read(events_stream(RUN), limit=1000)]
     assert [event.get("step", event["type"]) for event in events] == [*range(1, 301), "state"]
     assert events[-1].items() >= {"state": "succeeded", "message": "done"}.items()
     with pytest.raises(SupersededError):
-        await driver.pulse.deliver(lambda run: {"state": "failed"}, "")
+        await driver.heartbeat.deliver(lambda run: {"state": "failed"}, "")
     assert (await assignment.store.get(RunRecord, RUN)).version == run.version
 
 

@@ -1,4 +1,4 @@
-"""Rollouts under way: the seats of a batch's graph, and how far each pass through them has come."""
+"""Rollouts under way: the nodes of a batch's graph, and how far each pass through them has come."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from neuromas.adapters.ref import AdapterRef
 from neuromas.errors import RolloutError, TaskError
-from neuromas.rollout.answer import Answer, AnswerSettings
+from neuromas.rollout.answer import AnswerSettings, StreamedAnswer
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.engine import Partial, Sampling
 from neuromas.rollout.prompt import Renderer
@@ -18,7 +18,7 @@ from neuromas.tasks.judge import judge
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class PlannedNode:
     """One Node of a batch's graph with all that does not change from rollout to rollout.
 
     ``stated_tokens`` is the budget that its prompt states: the graph's own, whatever a client asks of the answer.
@@ -34,8 +34,8 @@ class Seat:
 
 
 @dataclass(slots=True)
-class Plan:
-    """A batch, its scorer, its renderer and its seats in topological order.
+class BatchPlan:
+    """A batch, its scorer, its renderer and its nodes in topological order.
 
     ``replaced`` holds, by (sender, reader), what is read in place of messages, by example id.
     ``packed`` is the task for a scorer, None where answers are scored in place.
@@ -45,23 +45,23 @@ class Plan:
     task: Task
     renderer: Renderer
     settings: AnswerSettings
-    seats: dict[str, Seat]
+    nodes: dict[str, PlannedNode]
     topology_hash: str
     replaced: Mapping[tuple[str, str], Mapping[str, str]]
     packed: bytes | None = None
 
     @classmethod
-    def of(cls, batch: RolloutBatch, task: Task, renderer: Renderer, settings: AnswerSettings) -> Plan:
+    def of(cls, batch: RolloutBatch, task: Task, renderer: Renderer, settings: AnswerSettings) -> BatchPlan:
         """Return the plan of a batch."""
         topology = batch.topology
-        seats = {}
+        nodes = {}
         for place, node_id in enumerate(topology.order):
             node = topology.node(node_id)
             stated = budget = batch.sampling.max_tokens if node.max_tokens is None else node.max_tokens
             if node_id == topology.output and settings.max_tokens is not None:
                 budget = settings.max_tokens
             temperature = batch.sampling.temperature if node.temperature is None else node.temperature
-            seats[node_id] = Seat(
+            nodes[node_id] = PlannedNode(
                 id=node_id,
                 place=place,
                 predecessors=topology.predecessors(node_id),
@@ -75,41 +75,41 @@ class Plan:
                 stated_tokens=stated,
             )
         replaced = {(entry.sender, entry.reader): entry.texts for entry in batch.substitutions}
-        return cls(batch, task, renderer, settings, seats, topology.content_hash, replaced)
+        return cls(batch, task, renderer, settings, nodes, topology.content_hash, replaced)
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> StreamedAnswer | None:
         """Return what follows the answer of one rollout, None when nobody wants to."""
         if not self.settings.is_watched:
             return None
-        return Answer(self.renderer.text_stream(), (*self.settings.stop, *self.renderer.stops.texts))
+        return StreamedAnswer(self.renderer.text_stream(), (*self.settings.stop, *self.renderer.stops.texts))
 
 
 @dataclass(slots=True)
-class Pass:
+class ActiveRollout:
     """One rollout under way. ``missing`` counts, per Node not yet called, the predecessors without a message."""
 
     key: int
-    plan: Plan
+    plan: BatchPlan
     example: Example
     index: int
     seed: int
     missing: dict[str, int]
-    answer: Answer | None
+    answer: StreamedAnswer | None
     calls: dict[str, NodeCall] = field(default_factory=dict)
     in_engine: set[str] = field(default_factory=set)
     failure: str | None = None
 
-    def signals(self, seat: Seat) -> list[Signal]:
-        """Return what ``seat`` reads: what its predecessors have said, or what the batch puts in its place."""
-        return [Signal(sender, self._heard(sender, seat.id)) for sender in seat.predecessors]
+    def signals(self, node: PlannedNode) -> list[Signal]:
+        """Return what ``node`` reads: what its predecessors have said, or what the batch puts in its place."""
+        return [Signal(sender, self._heard(sender, node.id)) for sender in node.predecessors]
 
     def _heard(self, sender: str, reader: str) -> str:
         text = self.calls[sender].text
         texts = self.plan.replaced.get((sender, reader))
         return text if texts is None else texts.get(self.example.id, text)
 
-    def prompt(self, seat: Seat) -> tuple[int, ...]:
-        """Return what ``seat`` reads, as token ids.
+    def prompt(self, node: PlannedNode) -> tuple[int, ...]:
+        """Return what ``node`` reads, as token ids.
 
         Raises:
             RolloutError: the renderer, or the tokenizer under it, cannot write it: a fault of this question alone.
@@ -117,29 +117,29 @@ class Pass:
         batch = self.plan.batch
         try:
             return self.plan.renderer.render(
-                batch.topology, seat.id, self.example, self.signals(seat), max_tokens=seat.stated_tokens
+                batch.topology, node.id, self.example, self.signals(node), max_tokens=node.stated_tokens
             )
         except Exception as error:
             raise RolloutError(f"its prompt cannot be written: {type(error).__name__}: {error}") from error
 
-    def refuse(self, seat: Seat, reason: str) -> None:
+    def refuse(self, node: PlannedNode, reason: str) -> None:
         """End the rollout at a call that the engine is not given."""
-        self.calls[seat.id] = NodeCall(seat.id, seat.adapter, (), (), (), "error", "", error=reason)
-        self.failure = f"node {seat.id!r}: {reason}"
+        self.calls[node.id] = NodeCall(node.id, node.adapter, (), (), (), "error", "", error=reason)
+        self.failure = f"node {node.id!r}: {reason}"
 
-    def unlock(self, seat: Seat) -> list[Seat]:
-        """Return the successors of ``seat`` whose last missing input was its message."""
-        seats = []
-        for node_id in seat.successors:
+    def unlock(self, node: PlannedNode) -> list[PlannedNode]:
+        """Return the successors of ``node`` whose last missing input was its message."""
+        nodes = []
+        for node_id in node.successors:
             self.missing[node_id] -= 1
             if not self.missing[node_id]:
-                seats.append(self.plan.seats[node_id])
-        return seats
+                nodes.append(self.plan.nodes[node_id])
+        return nodes
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing more will happen."""
-        return self.failure is not None or len(self.calls) == len(self.plan.seats)
+        return self.failure is not None or len(self.calls) == len(self.plan.nodes)
 
     @property
     def answer_text(self) -> str:
@@ -166,7 +166,7 @@ class Pass:
             example=self.example,
             index=self.index,
             seed=self.seed,
-            calls=tuple(self.calls[node_id] for node_id in self.plan.seats if node_id in self.calls),
+            calls=tuple(self.calls[node_id] for node_id in self.plan.nodes if node_id in self.calls),
             answer=answer,
             reward=worth.reward,
             parts=worth.parts,
@@ -175,11 +175,11 @@ class Pass:
 
 
 @dataclass(slots=True)
-class Flight:
+class ActiveCall:
     """A call that is in the engine, with the tokens that have been seen of it where it is watched."""
 
-    rollout: Pass
-    seat: Seat
+    rollout: ActiveRollout
+    node: PlannedNode
     prompt: tuple[int, ...]
     entered_s: float
     token_ids: list[int] = field(default_factory=list)
@@ -202,7 +202,7 @@ class Flight:
         return is_answered or self.rollout.plan.renderer.stops.is_met(self.token_ids)
 
     @property
-    def answer(self) -> Answer | None:
+    def answer(self) -> StreamedAnswer | None:
         """The followed answer that this call gives."""
         rollout = self.rollout
-        return rollout.answer if self.seat.id == rollout.plan.batch.topology.output else None
+        return rollout.answer if self.node.id == rollout.plan.batch.topology.output else None

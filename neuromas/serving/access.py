@@ -1,4 +1,4 @@
-"""Gate: who may speak with a server of graphs at all. In front of its routes, whatever the path."""
+"""AccessCheck: who may speak with a server of graphs at all. In front of its routes, whatever the path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain"})
 _OPEN = ("/healthz", "/health")
 
 
-class Gate:
+class AccessCheck:
     """Refuses requests without the server's token, under foreign names, and those that a web page can forge."""
 
     def __init__(self, app: ASGIApp, token: str | None = None, *, loopback_only: bool = False) -> None:

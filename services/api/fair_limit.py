@@ -1,4 +1,4 @@
-"""Room: places that many share, of which no caller can take so many that none are left for another."""
+"""FairLimit: places that many share, of which no caller can take so many that none are left for another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOCAL = "local"
 """Owner of everything that is made without a key: nobody else is there to leave places for."""
 
 
-class Room:
+class FairLimit:
     """So many places. A caller may hold at most as many as are free.
 
     So one caller alone gets half of them, two get a third each, and n callers leave one part of n + 1 for the next:
@@ -23,7 +23,7 @@ class Room:
     """
 
     def __init__(self, most: int, code: str, what: str, retry_s: float, gauge: Gauge | None = None) -> None:
-        """Make a room.
+        """Set the limit.
 
         Args:
             most: places.

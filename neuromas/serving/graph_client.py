@@ -1,4 +1,4 @@
-"""Door: from an event loop to a GraphServer and back. News of all requests cross threads once per engine step."""
+"""GraphClient: from an event loop to a GraphServer and back, crossing threads once per engine step for all requests."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ News = str | Answered | NeuroMASError
 """A piece of the answer, the end of it, or the reason why there is none."""
 
 
-class Door:
+class GraphClient:
     """Asks a GraphServer from any number of event loops."""
 
     def __init__(self, server: GraphServer) -> None:
         self.server = server
-        self._news: dict[asyncio.AbstractEventLoop, list[tuple[Conversation, News]]] = {}
+        self._news: dict[asyncio.AbstractEventLoop, list[tuple[AsyncReply, News]]] = {}
         server.after_step(self._cross)
 
-    def ask(self, question: Question, heard: asyncio.Event | None = None) -> Conversation:
-        """Begin a request of the running loop; use the conversation in an ``async with``.
+    def ask(self, question: Question, heard: asyncio.Event | None = None) -> AsyncReply:
+        """Begin a request of the running loop; use the reply in an ``async with``.
 
         Args:
             question: what is asked.
-            heard: is set when there is news of it; conversations may share one.
+            heard: is set when there is news of it; replies may share one.
 
         Raises:
             UnknownGraphError: no graph of that name is served.
             QueueFullError: too many requests are under way.
             StoppedError: the server is closing or its engine has failed.
         """
-        return Conversation(self, question, heard or asyncio.Event())
+        return AsyncReply(self, question, heard or asyncio.Event())
 
     async def answer(self, question: Question) -> Answered:
         """Return the answer to a question; cancelling the caller's task cancels the request in the engine.
 
         Raises:
-            NeuroMASError: see ``ask`` and ``Conversation.next``.
+            NeuroMASError: see ``ask`` and ``AsyncReply.next``.
         """
-        async with self.ask(question) as conversation:
-            return await conversation.end()
+        async with self.ask(question) as reply:
+            return await reply.end()
 
-    def note(self, conversation: Conversation, news: News) -> None:
-        """Keep news of a conversation until the step is over. Called in the engine's thread."""
-        self._news.setdefault(conversation.loop, []).append((conversation, news))
+    def note(self, reply: AsyncReply, news: News) -> None:
+        """Keep news of a reply until the step is over. Called in the engine's thread."""
+        self._news.setdefault(reply.loop, []).append((reply, news))
 
     def _cross(self) -> None:
         """Hand all news of a step to their loops, one wake-up each. Called in the engine's thread."""
@@ -62,16 +62,16 @@ class Door:
                 loop.call_soon_threadsafe(_hear, items)
 
 
-class Conversation:
+class AsyncReply:
     """One request as its event loop sees it: pieces of the answer, then its end."""
 
-    def __init__(self, door: Door, question: Question, heard: asyncio.Event) -> None:
+    def __init__(self, client: GraphClient, question: Question, heard: asyncio.Event) -> None:
         self.loop = asyncio.get_running_loop()
-        self._door = door
+        self._client = client
         self._news: deque[News] = deque()
         self._heard = heard
         self._has_ended = False
-        self._request: Request = door.server.begin(question, self)
+        self._request: Request = client.server.begin(question, self)
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -86,7 +86,7 @@ class Conversation:
     def leave(self) -> None:
         """Take the request out of the engine unless it has ended; ``next`` then raises LeftError."""
         if not self._has_ended:
-            self._door.server.cancel(self._request)
+            self._client.server.cancel(self._request)
             self.hear(LeftError("nobody waits for the answer any more"))
 
     @property
@@ -96,7 +96,7 @@ class Conversation:
 
     def failure(self, rollout: Rollout) -> NeuroMASError:
         """Return why a rollout that failed gave no answer."""
-        kind = TooLongError if self._door.server.is_too_long(rollout) else RolloutError
+        kind = TooLongError if self._client.server.is_too_long(rollout) else RolloutError
         return kind(rollout.failure)
 
     async def next(self) -> str | Answered:
@@ -139,15 +139,15 @@ class Conversation:
 
     def piece(self, text: str) -> None:
         """Take the next piece of the answer."""
-        self._door.note(self, text)
+        self._client.note(self, text)
 
     def done(self, answered: Answered) -> None:
         """Take the answer."""
-        self._door.note(self, answered)
+        self._client.note(self, answered)
 
     def failed(self, error: NeuroMASError) -> None:
         """Take the reason why there is no answer."""
-        self._door.note(self, error)
+        self._client.note(self, error)
 
 
 class LeftError(NeuroMASError, ConnectionError):
@@ -156,6 +156,6 @@ class LeftError(NeuroMASError, ConnectionError):
     code = "client_gone"
 
 
-def _hear(items: list[tuple[Conversation, News]]) -> None:
-    for conversation, news in items:
-        conversation.hear(news)
+def _hear(items: list[tuple[AsyncReply, News]]) -> None:
+    for reply, news in items:
+        reply.hear(news)
