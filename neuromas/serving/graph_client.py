@@ -35,7 +35,7 @@ class GraphClient:
         Raises:
             UnknownGraphError: no graph of that name is served.
             QueueFullError: too many requests are under way.
-            StoppedError: the server is closing or its engine has failed.
+            ServerStoppedError: the server is closing or its engine has failed.
         """
         return AsyncReply(self, question, heard or asyncio.Event())
 
@@ -105,7 +105,7 @@ class AsyncReply:
         Raises:
             UnknownGraphError: the graph was removed before the request had its turn.
             DeadlineError: the answer was not there in time.
-            StoppedError: the server has stopped.
+            ServerStoppedError: the server has stopped.
             LeftError: ``leave`` was called.
         """
         while not self._news:

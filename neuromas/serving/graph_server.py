@@ -134,7 +134,7 @@ class GraphServer:
         Raises (through the future):
             AdapterError: the adapters do not fit, or there are no slots for them.
         Raises (at once):
-            StoppedError: the server has stopped.
+            ServerStoppedError: the server has stopped.
         """
         put = _Put(graph)
         self._order(put.future, lambda: self._puts.append(put))
@@ -144,7 +144,7 @@ class GraphServer:
         """Serve a graph no longer; requests under way are finished. The result is False where there is none.
 
         Raises:
-            StoppedError: the server has stopped.
+            ServerStoppedError: the server has stopped.
         """
         removed: Future[bool] = Future()
         self._order(removed, lambda: removed.set_result(self._table.remove(name)))
@@ -162,7 +162,7 @@ class GraphServer:
         Raises:
             UnknownGraphError: no graph of that name is served.
             QueueFullError: too many requests are under way.
-            StoppedError: the server is closing or its engine has failed.
+            ServerStoppedError: the server is closing or its engine has failed.
         """
         if question.graph not in self._table.current:
             names = ", ".join(map(repr, self._table.current)) or "none"

@@ -21,7 +21,7 @@ class Stopper:
     """Context of the main thread in which ``stop``, SIGTERM and SIGINT end the work.
 
     While a stage trains, ``run`` catches the first signal itself and writes a checkpoint after the current step; at
-    any other time the signal raises StoppedError, and nothing is lost by that. A second one breaks a step off.
+    any other time the signal raises RunStoppedError, and nothing is lost by that. A second one breaks a step off.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import os, signal, threading, time
 from neuromas.run.run import stopped_by_signal
 from neuromas.services.records.run import Wanted
 from neuromas.services.runs import stopper as module
-from neuromas.services.runs.stopper import StoppedError, Stopper
+from neuromas.services.runs.stopper import RunStoppedError, Stopper
 
 module.CANCEL_GRACE_S = {grace_s}
 stopper, asked = Stopper(), threading.Event()
@@ -45,7 +45,7 @@ def outcome(*body: str, grace_s: float = 60) -> list[str]:
 
 
 def test_outside_of_training_the_work_is_broken_off() -> None:
-    assert outcome("ask('pause')", "rest()") == ["StoppedError", "end"]
+    assert outcome("ask('pause')", "rest()") == ["RunStoppedError", "end"]
 
 
 def test_a_stage_is_asked_and_ends_by_itself() -> None:
