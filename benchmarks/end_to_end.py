@@ -31,13 +31,13 @@ from neuromas.adapters.frozen_base import load_base
 from neuromas.base.resolve import resolve_base
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
+from neuromas.growth.stage import Stage
 from neuromas.journal.events import StepDone
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import NodeCall, Provenance
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.training.learner import Learner
-from neuromas.training.plan import StagePlan
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
 from neuromas.training.stage_settings import StageSettings
@@ -107,7 +107,7 @@ def joint_turn(spec: RunSpec, rollouts: StepRollouts, folder: Path) -> Callable[
     training = spec.training.model_copy(update={"parity_tolerance": 1e9})  # the same rollouts at every step
     session: Any = SimpleNamespace(
         sample=lambda _: rollouts,
-        restraint=Restraint(bank, StagePlan("stage", 0, topology, STEPS)),
+        restraint=Restraint(bank, Stage("stage", 0, topology, STEPS)),
         after_step=lambda *_: False,
     )
     trainer = JointTrainer(model, bank, tokenizer, training, settings, session)
@@ -238,7 +238,7 @@ def split(nodes: int, steps: int, engine: str, folder: Path) -> list[dict[str, C
                 found.append(dict(event.metrics))
 
         learner = Learner(spec, folder / f"overlap{overlap}", make_client(spec), note)
-        learner.train_stage(StagePlan("main", 0, spec.topology, steps))
+        learner.train_stage(Stage("main", 0, spec.topology, steps))
         measured = found[min(3, steps - 1) :]
         middle = {
             name: statistics.median(step[f"time/{name}"] for step in measured)

@@ -24,12 +24,12 @@ from benchmarks.measure import Cell, ratio, report
 from neuromas.checkpoints.location import read_topology
 from neuromas.cluster.connection import RayConnection
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Event, StepDone
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
 from neuromas.spec.run import RunSpec
 from neuromas.studies.demo import example
-from neuromas.training.plan import StagePlan, StageResult
 
 MODES = {"in sequence": 0, "overlapped": 1}
 WARMUP = 3  # steps of a stage that are not measured
@@ -50,10 +50,10 @@ class Lane:
         self._runtime: Runtime = open_runtime(setup, self._note)
         self._stages = 0
 
-    def train(self) -> StageResult:
+    def train(self) -> StageOutcome:
         """Train a stage from new adapters; its steps replace those of the stage before."""
         self.steps.clear()
-        plan = StagePlan(f"turn{self._stages}", self._stages, self.spec.topology, self.spec.training.steps)
+        plan = Stage(f"turn{self._stages}", self._stages, self.spec.topology, self.spec.training.steps)
         self._stages += 1
         return self._runtime.train_stage(plan)
 
@@ -130,7 +130,7 @@ def learning(seeds: Sequence[int], steps: int, examples: int, folder: Path) -> l
     return sorted(rows, key=lambda row: (row["mode"], row["seed"]))
 
 
-def _learning_row(mode: str, seed: int, result: StageResult, steps: Sequence[StepDone]) -> dict[str, Cell]:
+def _learning_row(mode: str, seed: int, result: StageOutcome, steps: Sequence[StepDone]) -> dict[str, Cell]:
     rewards = [step.metrics["rollout/reward_mean"] for step in steps]
     bounds = [len(rewards) * part // CURVE_PARTS for part in range(CURVE_PARTS + 1)]
     curve: dict[str, Cell] = {

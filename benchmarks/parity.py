@@ -21,13 +21,13 @@ from typing import Any, Final
 from benchmarks.measure import Cell, report
 from neuromas.checkpoints.location import read_topology
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
+from neuromas.growth.stage import Stage
 from neuromas.journal.events import Event, StepDone
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
 from neuromas.spec.run import RunSpec
 from neuromas.studies.demo import example
 from neuromas.training import trainer
-from neuromas.training.plan import StagePlan
 
 CHECKS: Final = (
     "measure_parity",
@@ -116,7 +116,7 @@ def measure(turns: int, steps: int, folder: Path) -> list[dict[str, Cell]]:
         for turn in range(turns):
             for mode in MODES if turn % 2 == 0 else reversed(MODES):
                 spec, runtime = lanes[mode]
-                runtime.train_stage(StagePlan(f"turn{turn}", turn, spec.topology, steps))
+                runtime.train_stage(Stage(f"turn{turn}", turn, spec.topology, steps))
                 shares[mode] += seen.take()
     for _, runtime in lanes.values():
         runtime.close()

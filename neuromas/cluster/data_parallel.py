@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -22,16 +23,15 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.failure import first_line
 from neuromas.cluster.mailbox import Mailbox
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.threads import ThreadShare, set_threads
 from neuromas.errors import RuntimeStartError
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Event
 from neuromas.journal.folder import TRACKING_FOLDER, RunWriter
-from neuromas.tasks.registry import make_task
-from neuromas.training.plan import StagePlan, StageResult
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 CONTROL, LEARNERS = "control", "learners"
 _END_S = 15.0
@@ -42,7 +42,8 @@ class Command:
     """One thing that all learners do together."""
 
     kind: Literal["start", "train", "evaluate", "stop"]
-    argument: StagePlan | EvaluationRequest | None = None
+    argument: Stage | EvaluationRequest | None = None
+    resume: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,12 @@ class DeskActor:
         facts: dict[str, int] = self._command(Command("start"))
         return facts
 
-    def train_stage(self, plan: StagePlan) -> StageResult:
+    def train_stage(self, stage: Stage, resume: Path | None = None) -> StageOutcome:
         """Train one stage with all learners."""
         self._stop.clear()
         try:
-            result: StageResult = self._command(Command("train", plan))
-            return result
+            outcome: StageOutcome = self._command(Command("train", stage, resume))
+            return outcome
         finally:
             self._events.put(None)
 
@@ -243,16 +244,15 @@ class _Seat:
 
         self._desk, self._rank = desk, rank
         self._writer = RunWriter(setup.folder, setup.lock) if rank == 0 else None
-        self._task = make_task(setup.spec.task, setup.spec.seed)
         pool = RolloutPool(workers, setup.spec.runtime.rollout_timeout_s, self._record, DeskBoard(desk))
         self._learner = Learner(setup.spec, setup.folder, pool, self._record)
 
     def run(self, command: Command) -> Any:
         """Carry out one command and return what it gives."""
-        if isinstance(command.argument, StagePlan):
-            return self._learner.train_stage(command.argument)
+        if isinstance(command.argument, Stage):
+            return self._learner.train_stage(command.argument, command.resume)
         if isinstance(command.argument, EvaluationRequest) and self._rank == 0:
-            return evaluate(self._learner, self._task, command.argument)
+            return self._learner.evaluate(command.argument)
         return {"threads": self._threads}
 
     def _record(self, event: Event) -> None:

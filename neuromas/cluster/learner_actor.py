@@ -7,18 +7,18 @@ takes the request to stop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
 from neuromas.cluster.mailbox import Mailbox
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.threads import ThreadShare, set_threads
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Event
 from neuromas.journal.folder import RunWriter
-from neuromas.tasks.registry import make_task
-from neuromas.training.plan import StagePlan, StageResult
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 if TYPE_CHECKING:
     from neuromas.training.learner import Learner
@@ -44,7 +44,6 @@ class LearnerActor:
         self._workers = workers
         self._events = Mailbox()
         self._writer = RunWriter(setup.folder, setup.lock)
-        self._task = make_task(setup.spec.task, setup.spec.seed)
         self._learner: Learner | None = None
 
     def start(self) -> dict[str, int]:
@@ -56,17 +55,17 @@ class LearnerActor:
         self._learner = Learner(self._setup.spec, self._setup.folder, pool, self._record)
         return {"threads": self._threads}
 
-    def train_stage(self, plan: StagePlan) -> StageResult:
+    def train_stage(self, stage: Stage, resume: Path | None = None) -> StageOutcome:
         """Train one stage."""
         try:
-            return self._started().train_stage(plan)
+            return self._started().train_stage(stage, resume)
         finally:
             self._events.put(None)
 
     def evaluate(self, request: EvaluationRequest) -> Evaluation:
         """Evaluate a checkpoint or an untrained graph."""
         try:
-            return evaluate(self._started(), self._task, request)
+            return self._started().evaluate(request)
         finally:
             self._events.put(None)
 

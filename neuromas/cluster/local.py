@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest, evaluate
+from pathlib import Path
+
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.threads import set_threads, single_share
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Event, Notice, Observer, Phase
 from neuromas.journal.folder import RunWriter
 from neuromas.rollout.client import LocalRolloutClient
-from neuromas.tasks.registry import make_task
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 from neuromas.training.learner import Learner
-from neuromas.training.plan import StagePlan, StageResult
 
 
 class LocalRuntime:
@@ -24,18 +25,17 @@ class LocalRuntime:
         on_event(Notice(message=f"CPU threads: {threads}", source="threads"))
         on_event(Phase(name="importing and starting the engine"))
         self._client = LocalRolloutClient(setup.worker.make())
-        self._task = make_task(setup.spec.task, setup.spec.seed)
         self._writer = RunWriter(setup.folder, setup.lock)
         on_event(Phase(name="loading the base for training"))
         self._learner = Learner(setup.spec, setup.folder, self._client, self._record)
 
-    def train_stage(self, plan: StagePlan) -> StageResult:
+    def train_stage(self, stage: Stage, resume: Path | None = None) -> StageOutcome:
         """Train one stage."""
-        return self._learner.train_stage(plan)
+        return self._learner.train_stage(stage, resume)
 
     def evaluate(self, request: EvaluationRequest) -> Evaluation:
         """Evaluate a checkpoint or an untrained graph."""
-        return evaluate(self._learner, self._task, request)
+        return self._learner.evaluate(request)
 
     def request_stop(self) -> None:
         """Ask the stage under way to end."""

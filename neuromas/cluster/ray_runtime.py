@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
@@ -13,15 +14,15 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from neuromas.cluster.actors import RolloutActor
 from neuromas.cluster.connection import RayConnection, check_resources
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.failure import cause_of, first_line
 from neuromas.cluster.learner_actor import CONCURRENCY_GROUPS, LearnerActor
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.threads import engine_share, learner_share
 from neuromas.errors import RuntimeStartError
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Notice, Observer, Phase
 from neuromas.spec.machine import RuntimeSpec
-from neuromas.training.plan import StagePlan, StageResult
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 _EVENTS_TIMEOUT_S = 2.0
 
@@ -63,10 +64,10 @@ class RayRuntime:
         message = f"CPU threads: {counts} to sample in each engine, {learner} to train in each learner, {how}"
         self._on_event(Notice(message=message, source="threads"))
 
-    def train_stage(self, plan: StagePlan) -> StageResult:
+    def train_stage(self, stage: Stage, resume: Path | None = None) -> StageOutcome:
         """Train one stage and pass its events on."""
-        result: StageResult = self._follow(self._learner.train_stage.remote(plan))
-        return result
+        outcome: StageOutcome = self._follow(self._learner.train_stage.remote(stage, resume))
+        return outcome
 
     def evaluate(self, request: EvaluationRequest) -> Evaluation:
         """Evaluate a checkpoint or an untrained graph."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.setup import WorkerSetup
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Observer, Phase
 from neuromas.spec.run import RunSpec
-from neuromas.training.plan import StagePlan, StageResult
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RuntimeSetup:
 class Runtime(Protocol):
     """Rollout workers and a learner, ready to train. All methods but ``request_stop`` belong to one thread."""
 
-    def train_stage(self, plan: StagePlan) -> StageResult:
+    def train_stage(self, stage: Stage, resume: Path | None = None) -> StageOutcome:
         """Train one stage; events reach the observer as they happen.
 
         Raises:

@@ -7,68 +7,37 @@ plateau below the threshold, since a graph that settled on a shortcut keeps it w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from neuromas.errors import GrowthError
-from neuromas.growth.request import Notice
-from neuromas.growth.triggers import Reason, Trigger, make_trigger
+from neuromas.growth.stage import Notice, StageOutcome
+from neuromas.growth.triggers import Trigger, make_trigger
 from neuromas.spec.growth import GrowthSpec, PlanSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What the controller reads of a finished stage.
+class Train:
+    """Train one more stage.
 
     Attributes:
-        steps: optimizer steps charged to it, those of all arms of its trial included.
-        reason: what ended it.
-        accuracy: greedy held-out accuracy on its level at its end.
-        rolled_back: True where it was opened by a trial in which no growth beat the parent.
-        sampled_accuracy: that of sampled answers.
+        number: of the scheduled stage, from 0; the arms of a trial open the stage that they are for.
+        level: task level; None = the task's target.
+        steps: upper bound of optimizer steps.
+        is_last: whether the schedule ends with it; then the learning rate falls towards its end.
+        trigger: rule that may end it earlier.
+        plans: how the graph is grown before; several are candidates for a trial, in order. Empty = not at all.
+        is_scratch: apply all ``plans`` to the first graph and train the result from new adapters.
+        notices: what the user should read.
     """
 
-    steps: int
-    reason: Reason
-    accuracy: float
-    rolled_back: bool = False
-    sampled_accuracy: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Length and level of the next stage; see ``StageRequest`` for the fields."""
-
-    index: int
+    number: int
     level: int | None
     steps: int
-    decay: bool
+    is_last: bool
     trigger: Trigger | None
-
-
-@dataclass(frozen=True, slots=True)
-class Continue:
-    """Train the same graph for one more stage."""
-
-    budget: Budget
-    notices: tuple[Notice, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Grow:
-    """Grow the graph, then train the stage. Several ``plans`` are candidates for a trial, in order."""
-
-    plans: tuple[PlanSpec, ...]
-    budget: Budget
-    notices: tuple[Notice, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """Apply all ``plans`` to the first graph and train the result from new adapters."""
-
-    plans: tuple[PlanSpec, ...]
-    budget: Budget
+    plans: tuple[PlanSpec, ...] = ()
+    is_scratch: bool = False
     notices: tuple[Notice, ...] = ()
 
 
@@ -80,7 +49,7 @@ class Stop:
     notices: tuple[Notice, ...] = ()
 
 
-Decision = Continue | Grow | Scratch | Stop
+Decision = Train | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,30 +82,36 @@ class Controller:
         """Whether ``total_steps`` bounds the whole schedule; else every stage has a length of its own."""
         return self.spec.final_steps is None and not self.spec.steps_per_level
 
-    def decide(self, history: Sequence[Ended]) -> Decision:
-        """Return what comes after the finished stages, oldest first."""
+    def decide(self, history: Sequence[StageOutcome], lost: Collection[int] = ()) -> Decision:
+        """Return what comes after the finished stages.
+
+        Args:
+            history: the finished stages, oldest first; ``steps`` of each are those charged to it, of all arms of its
+                trial.
+            lost: numbers of those that were opened by a trial in which no growth beat the parent.
+        """
         if not history:
             return self._open()
-        index, last = len(history), history[-1]
-        if self._is_last(index - 1, history):
-            notice = Notice("growth_done", f"schedule done after {index} stages, accuracy {last.accuracy:.3f}")
+        number, last = len(history), history[-1]
+        if self._is_last(number - 1, lost):
+            notice = Notice("growth_done", f"schedule done after {number} stages, accuracy {last.accuracy:.3f}")
             return Stop(finished=True, notices=(notice,))
         if (obstacle := self._obstacle(last)) is not None:
             return Stop(finished=False, notices=(obstacle,))
-        steps = self._steps(index, history)
-        if steps < 1:
+        train = self._train(number, history, lost)
+        if train.steps < 1:
             return Stop(finished=False, notices=(self._out_of_budget(history),))
-        budget = self._budget(index, steps, history)
-        plans = self._plans(index)
-        if not plans or (not self.spec.levels and last.rolled_back):
-            return Continue(budget)
+        plans = self._plans(number)
+        if not plans or (not self.spec.levels and number - 1 in lost):
+            return train
         reached = f"accuracy {last.accuracy:.3f} after {last.steps} steps ({last.reason})"
-        return Grow(plans, budget, (Notice("growth_due", f"{reached}: growing for {_level_text(budget.level)}"),))
+        notice = Notice("growth_due", f"{reached}: growing for {_level_text(train.level)}")
+        return replace(train, plans=plans, notices=(notice,))
 
-    def _open(self) -> Decision:
-        budget = self._budget(0, self._steps(0, ()), ())
+    def _open(self) -> Train:
+        train = self._train(0, (), ())
         if self.spec.levels:
-            return Continue(budget)
+            return train
         has_levels = (
             f"the task has levels {list(self.task_levels)}, but growth.levels names none"
             if self.task_levels
@@ -145,11 +120,11 @@ class Controller:
         advice = f"{has_levels}: on a fixed task no growth is known to beat training the full size from scratch"
         if self.spec.without_levels == "scratch":
             notice = Notice("growth_without_levels", f"{advice}, so that is what this run does")
-            return Scratch(self.spec.plans, budget, (notice,))
+            return replace(train, plans=self.spec.plans, is_scratch=True, notices=(notice,))
         notice = Notice("growth_without_levels", f"{advice} (growth.without_levels = 'scratch'); growing as asked")
-        return Continue(budget, (notice,))
+        return replace(train, notices=(notice,))
 
-    def _obstacle(self, last: Ended) -> Notice | None:
+    def _obstacle(self, last: StageOutcome) -> Notice | None:
         """Return why the graph must not grow now; None when it may."""
         if self.spec.trigger.type == "steps":
             return None
@@ -171,35 +146,35 @@ class Controller:
                 return _below(setting, reached, needed, last.steps)
         return None
 
-    def _budget(self, index: int, steps: int, history: Sequence[Ended]) -> Budget:
-        last = self._is_last(index, history)
-        level = self.spec.levels[index] if self.spec.levels else None
-        trigger = None if last else make_trigger(self.spec.trigger, steps)
-        return Budget(index, level, steps, decay=last, trigger=trigger)
+    def _train(self, number: int, history: Sequence[StageOutcome], lost: Collection[int]) -> Train:
+        """Return stage ``number`` on the graph as it is; its steps are below 1 when nothing is left."""
+        is_last = self._is_last(number, lost)
+        level = self.spec.levels[number] if self.spec.levels else None
+        steps = self._steps(number, history, is_last=is_last)
+        return Train(number, level, steps, is_last, None if is_last else make_trigger(self.spec.trigger, steps))
 
-    def _steps(self, index: int, history: Sequence[Ended]) -> int:
-        """Return the most steps that stage ``index`` may take; below 1 when nothing is left."""
+    def _steps(self, number: int, history: Sequence[StageOutcome], *, is_last: bool) -> int:
+        """Return the most steps that a stage may take; below 1 when nothing is left."""
         if self.spec.steps_per_level:
-            return self.spec.steps_per_level[index]
-        last = self._is_last(index, history)
+            return self.spec.steps_per_level[number]
         if self.spec.final_steps is not None:
-            return self.spec.final_steps if last else self.spec.max_steps_per_level
+            return self.spec.final_steps if is_last else self.spec.max_steps_per_level
         left = self.total_steps - sum(stage.steps for stage in history)
-        return left if last else min(self.spec.max_steps_per_level, left)
+        return left if is_last else min(self.spec.max_steps_per_level, left)
 
-    def _is_last(self, index: int, history: Sequence[Ended]) -> bool:
-        """Whether stage ``index`` ends the schedule: by number, or, on a fixed task, after a trial without a winner."""
-        if index >= self.spec.num_stages - 1:
+    def _is_last(self, number: int, lost: Collection[int]) -> bool:
+        """Whether a stage ends the schedule: by number, or, on a fixed task, after a trial without a winner."""
+        if number >= self.spec.num_stages - 1:
             return True
-        return not self.spec.levels and any(stage.rolled_back for stage in history[:index])
+        return not self.spec.levels and any(trial < number for trial in lost)
 
-    def _plans(self, index: int) -> tuple[PlanSpec, ...]:
+    def _plans(self, number: int) -> tuple[PlanSpec, ...]:
         plans = self.spec.plans
         if self.spec.trial is not None or len(plans) <= 1:
             return plans
-        return (plans[index - 1],)
+        return (plans[number - 1],)
 
-    def _out_of_budget(self, history: Sequence[Ended]) -> Notice:
+    def _out_of_budget(self, history: Sequence[StageOutcome]) -> Notice:
         spent = sum(stage.steps for stage in history)
         return Notice(
             "growth_refused",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neuromas.errors import Fault, SpecError
+from neuromas.growth.ledger import Ledger
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.spec.growth import EditSpec, PlanSpec
 
 
@@ -72,6 +74,49 @@ class Descent:
             return cls(**fields)
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError("a lineage entry cannot be read", [Fault("lineage", str(error))]) from error
+
+
+@dataclass(slots=True)
+class Lineage:
+    """Everything that a run has trained so far.
+
+    Attributes:
+        entries: one per stage and trial arm, in the order they were trained.
+        ledger: what each of them spent.
+    """
+
+    entries: list[Descent] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def add(self, stage: Stage, outcome: StageOutcome, parent: StageOutcome | None, arm: str = "main") -> None:
+        """Take in a stage that was trained.
+
+        Args:
+            stage: what was asked for.
+            outcome: what came of it.
+            parent: of the stage of this run that made ``stage.start``; None = it came from elsewhere, or there is none.
+            arm: whose cost it is, see ``ledger``.
+        """
+        grown = stage.grown
+        self.entries.append(
+            Descent(
+                stage=stage.name,
+                nodes=len(stage.topology.nodes),
+                level=stage.level,
+                parent=None if stage.start is None else str(stage.start),
+                parent_stage=None if parent is None else parent.name,
+                plan=None if grown is None else grown.plan,
+                mapping=None if grown is None else grown.mapping,
+                modules=() if grown is None else grown.modules,
+                accuracy=outcome.accuracy,
+                steps=outcome.steps,
+            )
+        )
+        self.ledger = self.ledger.add(arm, stage.name, len(stage.topology.nodes), outcome.spending)
+
+    def roll_back(self, stage: str) -> None:
+        """Mark a growth that no trial kept, by its stage's name."""
+        self.entries = [replace(entry, kept=False) if entry.stage == stage else entry for entry in self.entries]
 
 
 def describe_plan(plan: PlanSpec) -> str:

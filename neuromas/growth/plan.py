@@ -39,17 +39,24 @@ class Grown:
         origin: node of the grown graph -> the trained node it is, None for new nodes. Complete.
         new: ids of the new nodes, in topological order.
         sources: adapter name of the grown graph -> what it starts from. Complete.
+        plan: that was applied.
     """
 
     topology: Topology
     origin: Mapping[str, Place | None]
     new: tuple[str, ...]
     sources: Mapping[str, AdapterSource]
+    plan: PlanSpec
 
     @property
     def mapping(self) -> dict[str, str]:
         """Node of the graph grown from -> the same node in the grown graph; pruned ones are left out."""
         return {place[1]: node for node, place in self.origin.items() if place is not None and place[0] == 0}
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Further checkpoints, in the order in which ``sources`` counts them from 1."""
+        return module_names((self.plan,))
 
     @property
     def old_adapters(self) -> tuple[str, ...]:
@@ -100,7 +107,7 @@ def apply_plan(
             raise GrowthError(f"edits[{index}]: {error}") from error
     graphs = [topology, *(known[name] for name in names)]
     new = tuple(node for node in draft.graph.order if draft.origin[node] is None)
-    return Grown(draft.graph, draft.origin, new, dict(_sources(draft, plan.inherit, graphs)))
+    return Grown(draft.graph, draft.origin, new, dict(_sources(draft, plan.inherit, graphs)), plan)
 
 
 def _reading(graph: Topology, level: int | None) -> Topology:

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from neuromas.errors import GrowthError
-from neuromas.growth.controller import Budget, Continue, Controller, Ended, Grow, Scratch, Stop
-from neuromas.growth.ledger import Ledger
-from neuromas.growth.lineage import Descent, describe_plan
+from neuromas.growth.controller import Controller, Stop, Train
+from neuromas.growth.lineage import Lineage, describe_plan
 from neuromas.growth.plan import Grown, apply_plan, module_names
-from neuromas.growth.request import Notice, StageOutcome, StageRequest, StageRunner
+from neuromas.growth.stage import Notice, Stage, StageOutcome, StageRunner
 from neuromas.growth.trial import judge, trial_steps
-from neuromas.growth.triggers import Reason
 from neuromas.spec.growth import PlanSpec
 from neuromas.topology.graph import Topology
 
@@ -28,28 +26,22 @@ class ScheduleResult:
 
     Attributes:
         topology: graph of the last stage.
-        level: its task level; None = the task's target.
         outcome: of the last stage.
         finished: whether the schedule reached its last stage.
-        lineage: one entry per stage and trial arm, in the order they were trained.
-        ledger: what each of them spent.
+        lineage: of all stages and arms of trials.
     """
 
     topology: Topology
-    level: int | None
     outcome: StageOutcome
     finished: bool
-    lineage: tuple[Descent, ...]
-    ledger: Ledger
+    lineage: Lineage
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the schedule stands: a graph and the outcome of the stage that trained it."""
+class _Standing:
+    """Where the schedule stands: a graph, and the outcome of the stage that trained it."""
 
     topology: Topology
-    level: int | None = None
-    stage: str | None = None
     outcome: StageOutcome | None = None
 
     @property
@@ -101,83 +93,85 @@ def run_schedule(
 
 @dataclass(slots=True)
 class _Walk:
-    """State of one walk through the stages."""
+    """State of one walk through the stages; ``history`` and ``lost`` are what the controller decides from."""
 
     controller: Controller
     topology: Topology
     runner: StageRunner
     notify: Callable[[Notice], None]
-    history: list[Ended] = field(default_factory=list)
-    lineage: list[Descent] = field(default_factory=list)
-    ledger: Ledger = field(default_factory=Ledger)
+    history: list[StageOutcome] = field(default_factory=list)
+    lost: set[int] = field(default_factory=set)
+    lineage: Lineage = field(default_factory=Lineage)
 
     def run(self) -> ScheduleResult:
-        place = _Place(self.topology)
+        now = _Standing(self.topology)
         while True:
-            decision = self.controller.decide(self.history)
+            decision = self.controller.decide(self.history, self.lost)
             for notice in decision.notices:
                 self.notify(notice)
             match decision:
                 case Stop():
                     break
-                case Continue(budget):
-                    place = self._continue(place, budget)
-                case Scratch(plans, budget):
-                    place = self._continue(_Place(self._full_size(plans)), budget)
-                case Grow((plan,), budget) if self.controller.spec.trial is None:
-                    place = self._grow(place, plan, budget)
-                case Grow(plans, budget):
-                    place = self._try_plans(place, plans, budget)
-        if place.outcome is None:
+                case Train(plans=()):
+                    now = self._close(self._train(self._stage(decision, now), now))
+                case Train(is_scratch=True):
+                    full = _Standing(self._full_size(decision.plans))
+                    now = self._close(self._train(self._stage(decision, full), full))
+                case Train(plans=(plan,)) if self.controller.spec.trial is None:
+                    now = self._close(self._train(self._grown(self._stage(decision, now), now, plan), now))
+                case Train():
+                    now = self._try_plans(decision, now)
+        if now.outcome is None:
             raise GrowthError("the schedule ended before its first stage; training.steps must be at least 1")
-        return ScheduleResult(
-            place.topology, place.level, place.outcome, decision.finished, tuple(self.lineage), self.ledger
+        return ScheduleResult(now.topology, now.outcome, decision.finished, self.lineage)
+
+    def _stage(self, train: Train, now: _Standing) -> Stage:
+        """Return the stage that the controller wants, on the graph as it is."""
+        return Stage(
+            name=f"stage-{train.number}",
+            index=len(self.lineage.entries),
+            topology=now.topology,
+            steps=train.steps,
+            level=train.level,
+            decay=train.is_last,
+            trigger=train.trigger,
+            start=now.checkpoint,
         )
 
-    def _continue(self, place: _Place, budget: Budget) -> _Place:
-        request = _request(f"stage-{budget.index}", place, budget)
-        return self._end_stage(self._train(request, "main", place), 0)
-
-    def _grow(self, place: _Place, plan: PlanSpec, budget: Budget) -> _Place:
-        request = self._grown_request(f"stage-{budget.index}", place, plan, budget)
-        return self._end_stage(self._train(request, "main", place, plan), 0)
-
-    def _try_plans(self, place: _Place, plans: Sequence[PlanSpec], budget: Budget) -> _Place:
+    def _try_plans(self, train: Train, now: _Standing) -> _Standing:
         """Open the stage with a trial of each plan in turn against the parent; go on with the first that is better."""
         trial = self.controller.spec.trial
         assert trial is not None
-        charged, parent, parent_steps = 0, place, 0
-        for index, plan in enumerate(plans):
+        charged, parent, parent_steps = 0, now, 0
+        for place, plan in enumerate(train.plans):
             steps = trial_steps(trial, plan)
-            name = f"stage-{budget.index}-trial-{index}"
-            arm = replace(budget, steps=steps, decay=False, trigger=None)
-            grown = self._train(self._grown_request(name, place, plan, arm), f"trial-{index}", place, plan)
+            arm = replace(self._stage(train, now), steps=steps, decay=False, trigger=None)
+            arm = replace(arm, name=f"{arm.name}-trial-{place}")
+            grown = self._train(self._grown(arm, now, plan), now, f"trial-{place}")
             charged += steps
             if steps > parent_steps:  # a longer trial than the one before: the parent trains on to the same length
-                more = replace(arm, steps=steps - parent_steps)
-                parent_name = f"stage-{budget.index}-parent-{steps}"
-                request = replace(_request(parent_name, parent, more), warmup=parent_steps == 0)
-                parent, charged, parent_steps = self._train(request, "parent", parent), charged + more.steps, steps
-            if self._is_better(grown, parent, budget.level, len(plans)):
-                return self._finish_trial(grown, budget, charged, steps, rolled_back=False)
-            self._roll_back(grown)
-        return self._finish_trial(parent, budget, charged, parent_steps, rolled_back=True)
+                more = replace(self._stage(train, parent), steps=steps - parent_steps, decay=False, trigger=None)
+                more = replace(more, name=f"{more.name}-parent-{steps}", warmup=parent_steps == 0)
+                parent, charged, parent_steps = self._train(more, parent, "parent"), charged + more.steps, steps
+            if self._is_better(grown, parent, train.level, len(train.plans)):
+                return self._finish_trial(train, grown, charged, steps)
+            self.lineage.roll_back(_outcome(grown).name)
+        self.lost.add(train.number)
+        return self._finish_trial(train, parent, charged, parent_steps)
 
-    def _is_better(self, grown: _Place, parent: _Place, level: int | None, plans: int) -> bool:
-        trial = self.controller.spec.trial
+    def _is_better(self, grown: _Standing, parent: _Standing, level: int | None, plans: int) -> bool:
+        trial, name = self.controller.spec.trial, _outcome(grown).name
         assert trial is not None
-        assert grown.checkpoint is not None
-        assert parent.checkpoint is not None
-        mine = self.runner.evaluate(grown.checkpoint, level, trial.examples)
-        theirs = self.runner.evaluate(parent.checkpoint, level, trial.examples)
+        mine = self.runner.evaluate(_outcome(grown).checkpoint, level, trial.examples)
+        theirs = self.runner.evaluate(_outcome(parent).checkpoint, level, trial.examples)
         verdict = judge(mine, theirs, trial, plans)
         self.notify(
             Notice(
                 "growth_kept" if verdict.kept else "growth_rolled_back",
-                f"{grown.stage}: {verdict.grown:.3f} against {verdict.parent:.3f} of the parent trained on "
+                f"{name}: {verdict.grown:.3f} against {verdict.parent:.3f} of the parent trained on "
                 f"({verdict.wins} wins, {verdict.losses} losses, p = {verdict.p_value:.3g})",
                 {
-                    "stage": grown.stage,
+                    "stage": name,
                     "grown": verdict.grown,
                     "parent": verdict.parent,
                     "wins": verdict.wins,
@@ -188,56 +182,38 @@ class _Walk:
         )
         return verdict.kept
 
-    def _finish_trial(self, place: _Place, budget: Budget, charged: int, trained: int, *, rolled_back: bool) -> _Place:
+    def _finish_trial(self, train: Train, winner: _Standing, charged: int, trained: int) -> _Standing:
         """Train the winner on for what is left of the stage; all arms' steps count against a bound total."""
-        used = charged if self.controller.is_bound_by_total else trained
-        rest = budget.steps - used
+        rest = train.steps - (charged if self.controller.is_bound_by_total else trained)
         if rest < 1:
-            assert place.outcome is not None
-            self.history.append(_ended(place.outcome, charged, "budget", rolled_back=rolled_back))
-            return place
-        request = replace(_request(f"stage-{budget.index}", place, replace(budget, steps=rest)), warmup=False)
-        return self._end_stage(self._train(request, "main", place), charged, rolled_back=rolled_back)
+            self.history.append(replace(_outcome(winner), steps=charged, reason="budget"))
+            return winner
+        stage = replace(self._stage(train, winner), steps=rest, warmup=False)
+        return self._close(self._train(stage, winner), charged)
 
-    def _train(self, request: StageRequest, arm: str, place: _Place, plan: PlanSpec | None = None) -> _Place:
-        outcome = self.runner.train(request)
-        self.ledger = self.ledger.add(arm, request.name, len(request.topology.nodes), outcome.spending)
-        self.lineage.append(
-            Descent(
-                stage=request.name,
-                nodes=len(request.topology.nodes),
-                level=request.level,
-                parent=None if request.start is None else str(request.start),
-                parent_stage=place.stage,
-                plan=plan,
-                mapping=None if request.grown is None else request.grown.mapping,
-                modules=() if plan is None else module_names((plan,)),
-                accuracy=outcome.accuracy,
-                steps=outcome.steps,
-            )
-        )
-        return _Place(request.topology, request.level, request.name, outcome)
+    def _train(self, stage: Stage, parent: _Standing, arm: str = "main") -> _Standing:
+        outcome = self.runner.train(stage)
+        self.lineage.add(stage, outcome, parent.outcome, arm)
+        return _Standing(stage.topology, outcome)
 
-    def _end_stage(self, place: _Place, charged: int, *, rolled_back: bool = False) -> _Place:
-        assert place.outcome is not None
-        outcome = place.outcome
-        self.history.append(_ended(outcome, charged + outcome.steps, outcome.reason, rolled_back=rolled_back))
-        return place
+    def _close(self, now: _Standing, charged: int = 0) -> _Standing:
+        """End a scheduled stage, to which ``charged`` steps of a trial count too."""
+        outcome = _outcome(now)
+        self.history.append(replace(outcome, steps=charged + outcome.steps))
+        return now
 
-    def _roll_back(self, place: _Place) -> None:
-        self.lineage = [replace(entry, kept=False) if entry.stage == place.stage else entry for entry in self.lineage]
-
-    def _grown_request(self, name: str, place: _Place, plan: PlanSpec, budget: Budget) -> StageRequest:
-        grown = self._apply(place.topology, plan)
+    def _grown(self, stage: Stage, parent: _Standing, plan: PlanSpec) -> Stage:
+        """Return the stage on the graph that a plan makes of the parent's."""
+        grown = self._apply(parent.topology, plan)
         self.notify(
             Notice(
                 "growth",
-                f"{name}: {len(place.topology.nodes)} -> {len(grown.topology.nodes)} nodes by {describe_plan(plan)}",
-                {"stage": name, "new": list(grown.new), "mapping": dict(grown.mapping)},
+                f"{stage.name}: {len(parent.topology.nodes)} -> {len(grown.topology.nodes)} nodes by "
+                f"{describe_plan(plan)}",
+                {"stage": stage.name, "new": list(grown.new), "mapping": dict(grown.mapping)},
             )
         )
-        request = _request(name, replace(place, topology=grown.topology), budget)
-        return replace(request, grown=grown, modules=module_names((plan,)), inherit=plan.inherit)
+        return replace(stage, topology=grown.topology, grown=grown)
 
     def _apply(self, topology: Topology, plan: PlanSpec) -> Grown:
         return apply_plan(topology, plan, {name: self.runner.topology(name) for name in module_names((plan,))})
@@ -249,21 +225,9 @@ class _Walk:
         return topology
 
 
-def _request(name: str, place: _Place, budget: Budget) -> StageRequest:
-    return StageRequest(
-        name=name,
-        index=budget.index,
-        topology=place.topology,
-        level=budget.level,
-        steps=budget.steps,
-        decay=budget.decay,
-        trigger=budget.trigger,
-        start=place.checkpoint,
-    )
-
-
-def _ended(outcome: StageOutcome, steps: int, reason: Reason, *, rolled_back: bool) -> Ended:
-    return Ended(steps, reason, outcome.accuracy, rolled_back, outcome.sampled_accuracy)
+def _outcome(trained: _Standing) -> StageOutcome:
+    assert trained.outcome is not None, "a graph that was trained has an outcome"
+    return trained.outcome
 
 
 def _dry_run(topology: Topology, plan: PlanSpec, index: int, modules: Mapping[str, Topology]) -> Topology:

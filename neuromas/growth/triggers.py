@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 from neuromas.errors import GrowthError
 from neuromas.spec.growth import TriggerSpec
 
-Reason = Literal["threshold", "steps", "plateau", "collapse", "budget"]
-"""Why a stage ended; "budget" means that it used up its steps before any rule fired."""
+Reason = Literal["threshold", "steps", "plateau", "collapse", "budget", "interrupted"]
+"""Why a stage ended: a rule fired, "budget": it used up its steps before one did, "interrupted": it was asked to."""
 
 
 @dataclass(frozen=True, slots=True)

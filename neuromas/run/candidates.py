@@ -14,7 +14,7 @@ from neuromas.growth.plan import module_names
 from neuromas.journal.events import Event
 from neuromas.journal.folder import RunFolder
 from neuromas.run.search import Ranked, make_candidates, search
-from neuromas.run.stage import StageBook, StageRunner
+from neuromas.run.stages import StageBook, StageRunner
 from neuromas.spec.growth import PlanSpec, TrialSpec
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.run import RunSpec
@@ -75,7 +75,7 @@ def search_growth(
     start = resolve_checkpoint(checkpoint).resolve()
     modules = {name: read_topology(name) for name in module_names(plans)}
     candidates = make_candidates(read_topology(start), start, plans, trial, level=level, modules=modules)
-    slots = max(len(candidate.request.topology.adapters) for candidate in candidates)
+    slots = max(len(candidate.stage.topology.adapters) for candidate in candidates)
     runners = LocalRunners(spec, replace(worker, slots=max(slots, worker.slots)), folder.resolve())
     runtime = spec.runtime
     cpus = _threads(spec)

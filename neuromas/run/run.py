@@ -14,13 +14,12 @@ from typing import Any
 
 from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.location import read_topology
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import CheckpointError, Fault, SpecError
-from neuromas.growth.request import Notice as GrowthNotice
-from neuromas.growth.schedule import ScheduleResult
+from neuromas.growth.schedule import ScheduleResult, run_schedule
+from neuromas.growth.stage import Notice as GrowthNotice
 from neuromas.journal.base_record import check_base, record_base
 from neuromas.journal.data_record import check_data, record_data
 from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
@@ -29,11 +28,11 @@ from neuromas.run.outcome import RunResult
 from neuromas.run.parent import Parent
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
 from neuromas.run.result import Figures, Seconds, result_document, score, spec_hash
-from neuromas.run.stage import StageBook, StageInterruptedError, StageRunner
-from neuromas.run.walk import walk_stages
+from neuromas.run.stages import StageBook, StageInterruptedError, StageRunner, planned_stages
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ def run(
             return RunResult(folder.path, document)
         book = _open_folder(folder, spec, preflight.base.folder, resume=resume, overwrite=overwrite)
         with _told(folder, lock, on_event) as tell:
-            resumed = bool(book.records) or book.unfinished()[0] is not None
+            resumed = bool(book.outcomes) or book.unfinished()[0] is not None
             tell(
                 RunStarted(
                     name=spec.name,
@@ -109,7 +108,7 @@ def run(
                 train=round(trained - ready, 3),
                 evaluation=round(time.monotonic() - trained, 3),
             )
-            document = result_document(spec, preflight, schedule, book.records, figures, seconds)
+            document = result_document(spec, preflight, schedule, book.outcomes, figures, seconds)
             folder.write_json(REWARDS_FILE, {name: figure.rewards for name, figure in figures.scores.items()})
             folder.write_json(RESULT_FILE, document)
             tell(RunEnded(status="succeeded"))
@@ -165,7 +164,7 @@ def _open_folder(folder: RunFolder, spec: RunSpec, base: Path, *, resume: bool, 
             "(see the differences there), or begun anew under another name or with --overwrite"
         )
     book = StageBook(folder)
-    folder.cut_back(len(book.records), book.unfinished()[1])
+    folder.cut_back(len(book.outcomes), book.unfinished()[1])
     return book
 
 
@@ -183,8 +182,11 @@ def _train(
             )
         )
 
+    runner = StageRunner(runtime, book)
     with stopped_by_signal(runtime.request_stop):
-        return walk_stages(spec, preflight.controller, StageRunner(runtime, book), parent, notify)
+        if preflight.controller is None:
+            return runner.train_in_order(planned_stages(spec, parent))
+        return run_schedule(preflight.controller, spec.topology, runner, notify)
 
 
 def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult, tell: Observer) -> Figures:

@@ -18,8 +18,8 @@ from ray import tune
 from neuromas.errors import GrowthError
 from neuromas.growth.ledger import Spending
 from neuromas.growth.lineage import describe_plan
-from neuromas.growth.plan import apply_plan, module_names
-from neuromas.growth.request import StageRequest, StageRunner
+from neuromas.growth.plan import apply_plan
+from neuromas.growth.stage import Stage, StageRunner
 from neuromas.growth.trial import Verdict, judge, trial_steps
 from neuromas.spec.growth import PlanSpec, TrialSpec
 from neuromas.topology.graph import Topology
@@ -34,7 +34,7 @@ class Candidate:
 
     name: str
     plan: PlanSpec | None
-    request: StageRequest
+    stage: Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def make_candidates(
     if not plans:
         raise GrowthError("search: got no plans; give at least one")
     steps = max(trial_steps(spec, plan) for plan in plans)
-    parent = StageRequest("parent", 0, topology, level, steps, decay=False, start=start)
+    parent = Stage("parent", 0, topology, steps, level, decay=False, start=start)
     candidates = [Candidate(parent.name, None, parent)]
     for index, plan in enumerate(plans):
         try:
@@ -98,9 +98,7 @@ def make_candidates(
         except GrowthError as error:
             raise GrowthError(f"plans[{index}].{error}") from error
         name = f"plan-{index}"
-        request = replace(parent, name=name, topology=grown.topology, grown=grown, inherit=plan.inherit)
-        request = replace(request, modules=module_names([plan]))
-        candidates.append(Candidate(name, plan, request))
+        candidates.append(Candidate(name, plan, replace(parent, name=name, topology=grown.topology, grown=grown)))
     return tuple(candidates)
 
 
@@ -150,8 +148,8 @@ def draw_ranking(ranking: Sequence[Ranked]) -> str:
 def _try_candidate(candidate: Candidate, make_runner: RunnerFactory, spec: TrialSpec) -> dict[str, Any]:
     """Train and evaluate one candidate; return what Ray Tune can keep as plain data."""
     runner = make_runner(candidate.name)
-    outcome = runner.train(candidate.request)
-    rewards = runner.evaluate(outcome.checkpoint, candidate.request.level, spec.examples)
+    outcome = runner.train(candidate.stage)
+    rewards = runner.evaluate(outcome.checkpoint, candidate.stage.level, spec.examples)
     return {
         "accuracy": sum(rewards) / len(rewards),
         "rewards": json.dumps(rewards),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from neuromas.errors import RolloutError
 from neuromas.rollout.record import Group, Rollout
 from neuromas.tasks.base import Task
+from neuromas.tasks.held_out import Part
+from neuromas.topology.graph import Topology
 from neuromas.training.statistics import Interval, reward_interval
 
 
@@ -63,6 +66,35 @@ class NodeRole:
     said: tuple[Said, ...]
     correct: float
     tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Attributes:
+        source: a checkpoint, or a graph to run untrained on the bare base.
+        level: task level; None = the task's target.
+        examples: how many held-out examples, from the first of the part on.
+        part: "test" for figures to report, "validation" for decisions.
+        greedy: else sampled as in training.
+        votes: answers to each example, of which the most frequent one counts.
+    """
+
+    source: Path | Topology
+    level: int | None
+    examples: int
+    part: Part
+    greedy: bool = True
+    votes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was found: rewards with their interval, and what each Node says, in topological order."""
+
+    accuracy: Accuracy
+    roles: tuple[NodeRole, ...]
 
 
 def accuracy(groups: Sequence[Group]) -> Accuracy:

@@ -16,17 +16,17 @@ from neuromas.adapters.ref import AdapterRef
 from neuromas.base.resolve import read_base, resolve_base
 from neuromas.checkpoints.checkpoint import CheckpointWriter, read_checkpoint
 from neuromas.checkpoints.location import FOLDER
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Observer, StageEnded, StageStarted
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import RolloutClient
-from neuromas.rollout.record import Group, Provenance
+from neuromas.rollout.record import Provenance
 from neuromas.spec.run import RunSpec
-from neuromas.tasks.base import Example
-from neuromas.tasks.held_out import Part, held_out
+from neuromas.tasks.held_out import held_out
 from neuromas.tasks.registry import make_task
 from neuromas.topology.graph import Topology
+from neuromas.training.evaluate import Evaluation, EvaluationRequest, accuracy, node_roles, vote
 from neuromas.training.peers import find_peers
-from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.sampler import Peers
 from neuromas.training.session import StageSession
 from neuromas.training.workplace import Workplace
@@ -63,60 +63,47 @@ class Learner:
         self._writer = CheckpointWriter(folder / FOLDER, keep.keep_last, keep.keep_best) if found.rank == 0 else None
         self._evaluations = 0
 
-    def train_stage(self, plan: StagePlan) -> StageResult:
+    def train_stage(self, stage: Stage, resume: Path | None = None) -> StageOutcome:
         """Train a stage to its end, or until ``request_stop``.
+
+        Args:
+            stage: what to train.
+            resume: checkpoint of this very stage to go on from.
 
         Raises:
             TrainingError: the update cannot be computed, or (ParityError) trainer and engine disagree.
             RolloutError: too many rollouts failed.
-            CheckpointError: ``start`` or ``resume`` cannot be used.
+            CheckpointError: ``stage.start`` or ``resume`` cannot be used.
         """
-        model, bank = self._build(plan.topology)
-        session = StageSession(self._place, plan, model, bank, self._task, self._tokenizer, self._writer)
+        model, bank = self._build(stage.topology)
+        session = StageSession(self._place, stage, resume, model, bank, self._task, self._tokenizer, self._writer)
         self._place.emit(
             StageStarted(
-                stage=plan.index,
-                name=plan.name,
-                topology=plan.topology.to_document(),
-                level=plan.level,
-                steps=plan.steps,
+                stage=stage.index,
+                name=stage.name,
+                topology=stage.topology.to_document(),
+                level=stage.level,
+                steps=stage.steps,
                 trainable_parameters=sum(owned.tensor.numel() for owned in bank.trained()),
                 first_step=session.first_step,
             )
         )
         try:
-            result = session.run()
+            outcome = session.run()
         finally:
             session.close()
-        self._place.emit(StageEnded(stage=plan.index, name=plan.name, steps=result.steps, reason=result.reason))
-        return result
+        self._place.emit(StageEnded(stage=stage.index, name=stage.name, steps=outcome.steps, reason=outcome.reason))
+        return outcome
 
     def request_stop(self) -> None:
         """End the running stage after its current step, with a checkpoint; may be called from any thread."""
         self._place.stopping.set()
 
-    def rollouts(
-        self,
-        source: Path | Topology,
-        level: int | None,
-        examples: int,
-        part: Part,
-        greedy: bool = True,
-        group_size: int = 1,
-    ) -> list[Group]:
-        """Return rollouts of each of the first held-out examples of a part, for evaluation.
-
-        Args:
-            source: a checkpoint; or a graph, to run it untrained on the bare base.
-            level: task level; None = the task's target.
-            examples: how many.
-            part: which of the held-out questions.
-            greedy: else sampled as in training.
-            group_size: rollouts of each.
-        """
-        questions = held_out(self._task, level, examples, part)
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        """Roll a checkpoint's graph, or an untrained one, out on held-out examples and count."""
+        source = request.source
         if isinstance(source, Topology):
-            return self._roll_out(source, dict.fromkeys(source.adapters), questions, greedy, group_size)
+            return self._evaluate(request, source, dict.fromkeys(source.adapters))
         checkpoint = read_checkpoint(source)
         _, bank = self._build(checkpoint.topology)
         bank.load_all(checkpoint.adapters)
@@ -126,31 +113,29 @@ class Learner:
         weights = bank.export_all()
         self._place.client.publish({ref: weights[name] for name, ref in refs.items()})
         try:
-            return self._roll_out(checkpoint.topology, refs, questions, greedy, group_size)
+            return self._evaluate(request, checkpoint.topology, refs)
         finally:
             self._place.client.publish({}, tuple(refs.values()))
 
-    def _roll_out(
-        self,
-        topology: Topology,
-        refs: Mapping[str, AdapterRef | None],
-        examples: tuple[Example, ...],
-        greedy: bool,
-        group_size: int,
-    ) -> list[Group]:
+    def _evaluate(
+        self, request: EvaluationRequest, topology: Topology, refs: Mapping[str, AdapterRef | None]
+    ) -> Evaluation:
         spec = self._place.spec
         batch = RolloutBatch(
             topology=topology,
-            examples=examples,
-            group_size=group_size,
+            examples=held_out(self._task, request.level, request.examples, request.part),
+            group_size=request.votes,
             adapters=refs,
             sampling=spec.sampling,
-            greedy=greedy,
+            greedy=request.greedy,
             seed=spec.evaluation.seed,
             provenance=Provenance(spec.name, 0, 0),
             task=self._task,
         )
-        return self._place.client.collect(self._place.client.submit(batch))
+        groups = self._place.client.collect(self._place.client.submit(batch))
+        counted = [vote(group, self._task) for group in groups]
+        positions = {node: topology.position(node) for node in topology.order}
+        return Evaluation(accuracy(counted), tuple(node_roles(counted, self._task, positions)))
 
     def _build(self, topology: Topology) -> tuple[torch.nn.Module, AdapterBank]:
         spec = self._place.spec

@@ -7,17 +7,17 @@ from torch import Tensor
 
 from neuromas.adapters.anchor import Anchor
 from neuromas.adapters.bank import AdapterBank
-from neuromas.training.plan import StagePlan
+from neuromas.growth.stage import Stage
 
 
 class Restraint:
-    """What a stage's plan says of frozen and pulled adapters."""
+    """What a stage says of frozen and pulled adapters."""
 
-    def __init__(self, bank: AdapterBank, plan: StagePlan) -> None:
+    def __init__(self, bank: AdapterBank, stage: Stage) -> None:
         """Take the bank's weights of this moment as where the pulled adapters began."""
-        self._anchor = Anchor(bank, plan.pull) if plan.pull is not None else None
-        self._frozen = torch.tensor([name in plan.frozen for name in bank.names])
-        self._freeze_steps = plan.freeze_steps
+        self._anchor = Anchor(bank, stage.pull) if stage.pull is not None else None
+        self._frozen = torch.tensor([name in stage.frozen for name in bank.names])
+        self._freeze_steps = stage.freeze_steps
 
     def pull_(self) -> None:
         """Add the pull to the gradients, once per step."""

@@ -30,15 +30,16 @@ from transformers import PreTrainedTokenizerBase
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.checkpoints.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
+from neuromas.checkpoints.location import resolve_checkpoint
 from neuromas.growth.ledger import Spending
-from neuromas.growth.triggers import Check, Trigger
+from neuromas.growth.stage import Stage, StageOutcome
+from neuromas.growth.triggers import Check, Reason, Trigger
 from neuromas.journal.events import CheckpointWritten, Evaluated, Phase, QuestionsAsked, RolloutsSampled, StepDone
 from neuromas.rollout.record import Group, Provenance
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
 from neuromas.training.alarms import Alarms
 from neuromas.training.evaluate import Accuracy, accuracy
-from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import SamplePlan, StepRollouts, StepSampler
 from neuromas.training.stage_settings import StageSettings, stays_on_cpu
@@ -60,7 +61,7 @@ class Progress:
     """What changes from step to step beside the weights."""
 
     step: int = 0
-    reason: str = "budget"
+    reason: Reason = "budget"
     is_over: bool = False
     checks: tuple[Check, ...] = ()
     spending: Spending = field(default_factory=Spending)
@@ -79,7 +80,8 @@ class StageSession:
     def __init__(
         self,
         place: Workplace,
-        plan: StagePlan,
+        stage: Stage,
+        resume: Path | None,
         model: PeftModel,
         bank: AdapterBank,
         task: Task,
@@ -90,7 +92,8 @@ class StageSession:
 
         Args:
             place: of the run.
-            plan: the stage.
+            stage: what to train.
+            resume: checkpoint of this very stage to go on from; ``stage.start`` then tells where pulled adapters began.
             model: the base with fresh adapters for the stage's graph.
             bank: the adapters.
             task: draws and scores examples.
@@ -98,19 +101,20 @@ class StageSession:
             writer: writes checkpoints; None in data-parallel processes other than the first.
 
         Raises:
-            CheckpointError: ``plan.start`` or ``plan.resume`` cannot be used.
+            CheckpointError: ``stage.start`` or ``resume`` cannot be used.
         """
-        self._place, self._plan, self._bank = place, plan, bank
+        self._place, self._stage, self._bank = place, stage, bank
         self._task, self._writer = task, writer
-        start = None if plan.start is None else read_checkpoint(plan.start)
-        resumed = None if plan.resume is None else read_checkpoint(plan.resume)
-        sources = plan.sources if plan.sources is not None else keep_all(bank)
+        self._modules = () if stage.grown is None else tuple(map(resolve_checkpoint, stage.grown.modules))
+        start = None if stage.start is None else read_checkpoint(stage.start)
+        resumed = None if resume is None else read_checkpoint(resume)
+        sources = keep_all(bank) if stage.grown is None else stage.grown.sources
         if start is not None:
-            modules = tuple(read_checkpoint(module) for module in plan.modules)
+            modules = tuple(map(read_checkpoint, self._modules))
             load_start(bank, start, modules, sources, place.spec.seed)
-        self.restraint = Restraint(bank, plan)
-        self._chance = task.chance(plan.level)
-        self._alarms = Alarms(plan.index, self._chance)
+        self.restraint = Restraint(bank, stage)
+        self._chance = task.chance(stage.level)
+        self._alarms = Alarms(stage.index, self._chance)
         self._progress = Progress()
         cursor = 0 if start is None else int(start.state["cursor"])
         if resumed is not None:
@@ -122,12 +126,12 @@ class StageSession:
         if resumed is not None:
             optimizer.restore(resumed.moments, resumed.counts)
             self._trainer.running.restore(resumed.state["baseline"])
-        elif start is not None and plan.keep_moments:
+        elif start is not None and stage.keeps_moments:
             load_moments(optimizer, start, sources)
 
-    def run(self) -> StageResult:
+    def run(self) -> StageOutcome:
         """Train to the end, evaluate and write the last checkpoint."""
-        if self._progress.step < self._plan.steps and not self._progress.is_over:
+        if self._progress.step < self._stage.steps and not self._progress.is_over:
             if not self._progress.step:
                 self._follow()
             self._trainer.train()
@@ -139,12 +143,16 @@ class StageSession:
             greedy = self._evaluate("greedy", self._place.spec.evaluation.examples, "evaluation")
             sampled = self._evaluate("sampled", self._place.spec.evaluation.examples, "evaluation")
         self._write(greedy.value if greedy is not None else None)
-        return StageResult(
+        return StageOutcome(
+            name=self._stage.name,
+            stage=self._stage.index,
+            nodes=len(self._stage.topology.nodes),
+            level=self._stage.level,
             steps=self._progress.step,
             reason=self._progress.reason,
             accuracy=greedy.value if greedy is not None else float("nan"),
             sampled_accuracy=sampled.value if sampled is not None else float("nan"),
-            correct=greedy.rewards if greedy is not None else (),
+            examples=len(greedy.rewards) if greedy is not None else 0,
             spending=self._progress.spending,
             checkpoint=self._progress.written or self._place.folder,
             checks=self._progress.checks,
@@ -159,7 +167,7 @@ class StageSession:
 
     def _resume(self, checkpoint: Checkpoint) -> int:
         """Take over weights and progress of the stage's own checkpoint; returns the cursor."""
-        check_resume(checkpoint, self._plan.name, self._plan.topology)
+        check_resume(checkpoint, self._stage.name, self._stage.topology)
         self._bank.load_all(checkpoint.adapters)
         state = checkpoint.state
         self._progress.step = int(state["step"])
@@ -170,18 +178,17 @@ class StageSession:
         return int(state["cursor"])
 
     def _make_sampler(self, cursor: int) -> StepSampler:
-        spec, plan = self._place.spec, self._plan
+        spec, stage = self._place.spec, self._stage
         training = spec.training
-        again = f".{plan.attempt}" if plan.attempt else ""
         sample_plan = SamplePlan(
-            topology=plan.topology,
-            level=plan.level,
+            topology=stage.topology,
+            level=stage.level,
             prompts=training.prompts_per_step,
             group_size=training.group_size,
             sampling=spec.sampling,
             seed=spec.seed,
-            provenance=Provenance(spec.name, plan.index, 0),
-            namespace=f"{spec.name}/{plan.name}{again}",
+            provenance=Provenance(spec.name, stage.index, 0),
+            namespace=f"{spec.name}/{stage.name}",
             refill_rounds=training.refill_rounds,
             max_failed_fraction=training.max_failed_fraction,
         )
@@ -195,24 +202,24 @@ class StageSession:
         )
 
     def _make_trainer(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> JointTrainer:
-        spec, plan = self._place.spec, self._plan
+        spec, stage = self._place.spec, self._stage
         index = {name: self._bank.index(name) for name in self._bank.names}
-        budgets = (plan.topology.node(node).max_tokens for node in plan.topology.order)
+        budgets = (stage.topology.node(node).max_tokens for node in stage.topology.order)
         settings = StageSettings(
-            seats=Seats.of(plan.topology, index, spec.sampling.temperature),
+            seats=Seats.of(stage.topology, index, spec.sampling.temperature),
             max_tokens=max(spec.sampling.max_tokens if budget is None else budget for budget in budgets),
             top_p=spec.sampling.top_p,
             seed=spec.seed,
-            stage=plan.index,
-            steps=plan.steps,
+            stage=stage.index,
+            steps=stage.steps,
             first_step=self.first_step,
-            warmup=plan.warmup,
-            decay=plan.decay,
+            warmup=stage.warmup,
+            decay=stage.decay,
             report_to=spec.tracking.report_to,
-            folder=self._place.folder / "tracking" / plan.name,
+            folder=self._place.folder / "tracking" / stage.name,
             on_cpu=stays_on_cpu(spec.runtime),
             processes=self._place.peers.size,
-            name=f"{spec.name}/{plan.name}",
+            name=f"{spec.name}/{stage.name}",
         )
         return JointTrainer(model, self._bank, tokenizer, spec.training, settings, self)
 
@@ -225,7 +232,7 @@ class StageSession:
         one that was never interrupted do the same.
         """
         spec = self._place.spec
-        more = step + 1 < self._plan.steps
+        more = step + 1 < self._stage.steps
         ahead = bool(spec.training.overlap) and more and not self._is_checkpoint(step + 1)
         self._progress.sampled = self._sampler.sample(step, ahead)
         return self._progress.sampled
@@ -237,7 +244,7 @@ class StageSession:
         progress.spending += _spent(metrics)
         held: dict[str, float] = {}
         reason = self._check(step, held)
-        if spec.evaluation.every and step % spec.evaluation.every == 0 and step < self._plan.steps and reason is None:
+        if spec.evaluation.every and step % spec.evaluation.every == 0 and step < self._stage.steps and reason is None:
             self._sampler.publish(step)
             for mode in ("greedy", "sampled"):
                 found = self._evaluate(mode, spec.evaluation.examples, "evaluation")
@@ -247,7 +254,7 @@ class StageSession:
         self._report(step, {**metrics, **held})
         if reason is not None:
             progress.reason = reason
-        elif step < self._plan.steps and self._is_checkpoint(step):
+        elif step < self._stage.steps and self._is_checkpoint(step):
             if "eval/accuracy_greedy" not in held:
                 self._follow()
             self._write(held.get("eval/accuracy_greedy"))
@@ -255,9 +262,9 @@ class StageSession:
 
     # -- parts of a step
 
-    def _check(self, step: int, held: dict[str, float]) -> str | None:
+    def _check(self, step: int, held: dict[str, float]) -> Reason | None:
         """Make the trigger's held-out check where one is due; returns why the stage ends, or None."""
-        trigger = self._plan.trigger
+        trigger = self._stage.trigger
         if trigger is None:
             return None
         if trigger.every and step % trigger.every == 0:
@@ -266,8 +273,7 @@ class StageSession:
         elif trigger.every:
             return None
         reason = trigger.fires(self._progress.checks, step) if self._place.peers.rank == 0 else None
-        fired = self._place.peers.gather(int(reason is not None))[0]
-        return (reason or "trigger") if fired else None
+        return self._place.peers.gather(reason)[0]
 
     def _look(self, trigger: Trigger, step: int, held: dict[str, float]) -> None:
         """Make one held-out check; sampled answers only where the rule wants them, which no other process needs."""
@@ -282,7 +288,7 @@ class StageSession:
             held["eval/accuracy_check_sampled"] = sampled.value
             check, answers = replace(check, sampled_accuracy=sampled.value), answers + len(sampled.rewards)
         self._progress.checks += (check,)
-        self._progress.spending += Spending(check_calls=answers * len(self._plan.topology.nodes))
+        self._progress.spending += Spending(check_calls=answers * len(self._stage.topology.nodes))
 
     def _evaluate(self, mode: str, examples: int, purpose: str) -> Accuracy | None:
         """Evaluate the published version on validation questions; None in processes that do not report."""
@@ -290,7 +296,7 @@ class StageSession:
             return None
         self._place.emit(Phase(name=f"evaluating, {mode}, {examples} questions"))
         groups = self._sampler.rollouts(
-            held_out(self._task, self._plan.level, examples, "validation"),
+            held_out(self._task, self._stage.level, examples, "validation"),
             greedy=mode == "greedy",
             step=0,
             seed=self._place.spec.evaluation.seed,
@@ -302,9 +308,9 @@ class StageSession:
         found = accuracy(groups)
         self._place.emit(
             Evaluated(
-                stage=self._plan.index,
+                stage=self._stage.index,
                 step=self._progress.step,
-                level=self._plan.level,
+                level=self._stage.level,
                 mode="greedy" if mode == "greedy" else "sampled",
                 correct=sum(found.rewards),
                 examples=found.examples,
@@ -319,27 +325,27 @@ class StageSession:
         """Ask the followed questions, in the process that reports; all publish."""
         self._sampler.publish(self._progress.step)
         if self._place.peers.rank == 0 and self._place.spec.tracking.rollouts_per_sample:
-            questions = held_out(self._task, self._plan.level, FOLLOWED, "validation")
+            questions = held_out(self._task, self._stage.level, FOLLOWED, "validation")
             seed = self._place.spec.evaluation.seed
             self._tell_answers(self._sampler.rollouts(questions, greedy=True, step=0, seed=seed))
 
     def _tell_answers(self, groups: Sequence[Group]) -> None:
         if self._place.spec.tracking.rollouts_per_sample:
             rollouts = tuple(group.rollouts[0] for group in groups[:FOLLOWED])
-            self._place.emit(QuestionsAsked(stage=self._plan.index, step=self._progress.step, rollouts=rollouts))
+            self._place.emit(QuestionsAsked(stage=self._stage.index, step=self._progress.step, rollouts=rollouts))
 
     def _report(self, step: int, metrics: Mapping[str, float]) -> None:
-        plan, tracking = self._plan, self._place.spec.tracking
-        extra = {"topology/nodes": float(len(plan.topology.nodes))}
-        if plan.level is not None:
-            extra["stage/level"] = float(plan.level)
+        stage, tracking = self._stage, self._place.spec.tracking
+        extra = {"topology/nodes": float(len(stage.topology.nodes))}
+        if stage.level is not None:
+            extra["stage/level"] = float(stage.level)
         if self._chance is not None:
             extra["stage/chance"] = self._chance
         sampled = self._progress.sampled
         if sampled is not None and tracking.rollouts_per_sample and (step - 1) % tracking.rollouts_every == 0:
             chosen = [group.rollouts[0] for group in sampled.groups][: tracking.rollouts_per_sample]
-            self._place.emit(RolloutsSampled(stage=plan.index, step=step, rollouts=tuple(chosen)))
-        self._place.emit(StepDone(stage=plan.index, step=step, metrics={**metrics, **extra}))
+            self._place.emit(RolloutsSampled(stage=stage.index, step=step, rollouts=tuple(chosen)))
+        self._place.emit(StepDone(stage=stage.index, step=step, metrics={**metrics, **extra}))
         for notice in self._alarms.after_step(step, metrics):
             self._place.emit(notice)
 
@@ -351,14 +357,14 @@ class StageSession:
     def _write(self, greedy: float | None) -> None:
         if self._writer is None:
             return
-        progress, plan = self._progress, self._plan
+        progress, stage = self._progress, self._stage
         moments, counts = self._trainer.nodes_optimizer.export()
         state: dict[str, Any] = {
-            "name": plan.name,
-            "index": plan.index,
+            "name": stage.name,
+            "index": stage.index,
             "step": progress.step,
-            "steps": plan.steps,
-            "level": plan.level,
+            "steps": stage.steps,
+            "level": stage.level,
             "cursor": self._sampler.cursor,
             "versions": {name: str(ref) for name, ref in self._sampler.refs().items()},
             "baseline": self._trainer.running.to_document(),
@@ -367,14 +373,14 @@ class StageSession:
             "accuracy": greedy,
             "ended": progress.reason if progress.is_over else None,
             "lineage": {
-                "start": None if plan.start is None else str(plan.start),
-                "modules": [str(module) for module in plan.modules],
+                "start": None if stage.start is None else str(stage.start),
+                "modules": [str(module) for module in self._modules],
             },
         }
-        rng = {"seed": self._place.spec.seed, "stage": plan.index, "step": progress.step}
-        checkpoint = Checkpoint(plan.topology, self._bank.state(), moments, counts, rng, state)
+        rng = {"seed": self._place.spec.seed, "stage": stage.index, "step": progress.step}
+        checkpoint = Checkpoint(stage.topology, self._bank.state(), moments, counts, rng, state)
         progress.written = self._writer.write(checkpoint)
-        self._place.emit(CheckpointWritten(stage=plan.index, step=progress.step, path=str(progress.written)))
+        self._place.emit(CheckpointWritten(stage=stage.index, step=progress.step, path=str(progress.written)))
 
 
 def _spent(metrics: Mapping[str, float]) -> Spending:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import find_trained
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
 from neuromas.display.training import shown
 from neuromas.journal.events import Observer, Phase
@@ -18,6 +17,7 @@ from neuromas.report.numbers import percent, share
 from neuromas.run.preflight import check_run
 from neuromas.run.result import score
 from neuromas.run.run import worker_setup
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError
 from neuromas.journal.events import Event
 from neuromas.journal.folder import LOCK_FILE
 from neuromas.run.run import run as run_spec
-from neuromas.run.stage import StageInterruptedError
+from neuromas.run.stages import StageInterruptedError
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import JsonFormatter, about_run, set_up_logging
 from neuromas.services.records.failure import Failure

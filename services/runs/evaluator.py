@@ -13,7 +13,6 @@ from pathlib import Path
 
 from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.errors import NeuroMASError
 from neuromas.journal.events import Event
@@ -30,6 +29,7 @@ from neuromas.services.settings import Settings, load_settings
 from neuromas.services.store.base import ConflictError, Document, Store
 from neuromas.services.store.open import open_store
 from neuromas.topology.graph import Topology
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 logger = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from neuromas.checkpoints.trained import Trained
 from neuromas.cli.export import write_export
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
+from neuromas.growth.stage import Stage
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.training.learner import Learner
-from neuromas.training.plan import StagePlan
 
 pytestmark = pytest.mark.engine
 
@@ -64,7 +64,7 @@ def test_every_family_is_trained_exported_and_served_in_one_graph(spec: RunSpec,
     worker = WorkerSetup(engine, 2 * len(spec.topology.adapters), spec.prompt, spec.task).make()
     try:
         learner = Learner(spec, tmp_path, LocalRolloutClient(worker), lambda event: None)
-        result = learner.train_stage(StagePlan("main", 0, spec.topology, spec.training.steps))
+        result = learner.train_stage(Stage("main", 0, spec.topology, spec.training.steps))
         trained = Trained(result.checkpoint, spec.topology, spec)
         loras = plain_loras(result.checkpoint, base, spec.adapters, spec.seed)
         write_export(trained, loras, tmp_path / "export")

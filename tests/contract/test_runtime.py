@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from neuromas.checkpoints.location import read_topology
-from neuromas.cluster.evaluation import Evaluation, EvaluationRequest
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal import lines as journal
 from neuromas.journal.events import Event, Phase, StageEnded, StageStarted, StepDone
 from neuromas.journal.folder import RunFolder
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
 from neuromas.spec.parse import parse_run_spec
-from neuromas.training.plan import StagePlan, StageResult
+from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 # Ray Train alone starts half a dozen processes.
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
@@ -40,7 +40,7 @@ class Observed:
     """What one runtime did with the same plan."""
 
     name: str
-    result: StageResult
+    result: StageOutcome
     greedy: Evaluation
     untrained: Evaluation
     events: list[Event]
@@ -64,7 +64,7 @@ def observe(name: str, folder: Path) -> Observed:
     events: list[Event] = []
     runtime = open_runtime(RuntimeSetup(spec, folder, worker_setup(spec, preflight)), events.append)
     try:
-        plan = StagePlan("stage-0", 0, spec.topology, STEPS, decay=False)
+        plan = Stage("stage-0", 0, spec.topology, STEPS, decay=False)
         result = runtime.train_stage(plan)
         greedy = runtime.evaluate(EvaluationRequest(result.checkpoint, None, 8, "test"))
         untrained = runtime.evaluate(EvaluationRequest(spec.topology, None, 8, "test"))

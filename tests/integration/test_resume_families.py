@@ -17,13 +17,16 @@ from test_resume_stage import CrashError, assert_same
 
 from neuromas.adapters.families.contract import SHARED
 from neuromas.base.resolve import resolve_base
-from neuromas.checkpoints.checkpoint import read_checkpoint
+from neuromas.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from neuromas.checkpoints.location import resolve_checkpoint
 from neuromas.checkpoints.servable import plain_loras
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
+from neuromas.growth.plan import apply_plan
 from neuromas.journal.events import Event, StepDone
 from neuromas.rollout.client import LocalRolloutClient
+from neuromas.spec.growth import AppendSpec, InheritanceSpec, PlanSpec
+from neuromas.topology.document import topology_from_document
 
 FAMILIES = [name for name in SPECS if name not in ("lora", "loft-principal", "ssf-input")]
 attempts = count(1)
@@ -89,13 +92,20 @@ def test_what_all_adapters_share_holds_still_while_one_of_them_is_frozen(
 ) -> None:
     training = {"steps": 2, "prompts_per_step": 2, "group_size": 4, "estimator": "reinforce"}
     spec = stage_spec(**training).model_copy(update={"adapter": SPECS["hyper-residual"]})
-    start = train(spec, tmp_path / "start", client, attempt=next(attempts)).checkpoint
-    plan = {"start": start, "frozen": ("n1",), "freeze_steps": 2}
-    frozen = read_checkpoint(train(spec, tmp_path / "frozen", client, attempt=next(attempts), **plan).checkpoint)
-    before = read_checkpoint(start)
-    moved = {key for key, value in frozen.adapters.items() if not before.adapters[key].equal(value)}
-    assert {key.partition("/")[0] for key in moved} == {"n2"}
+    small = spec.with_topology(topology_from_document({"chain": 1}))
+    start = train(small, tmp_path / "start", client, attempt=next(attempts)).checkpoint
+
+    def grown(freeze_steps: int) -> Checkpoint:
+        inherit = InheritanceSpec(old="freeze", freeze_steps=freeze_steps)
+        append = PlanSpec(edits=(AppendSpec(edit="append", layers=(1,)),), inherit=inherit)
+        change = apply_plan(small.topology, append)
+        folder, larger = tmp_path / f"frozen-{freeze_steps}", spec.with_topology(change.topology)
+        outcome = train(larger, folder, client, attempt=next(attempts), start=start, grown=change)
+        return read_checkpoint(outcome.checkpoint)
+
+    before, frozen = read_checkpoint(start), grown(2)
+    moved = {key for key, value in before.adapters.items() if not frozen.adapters[key].equal(value)}
+    assert not moved
     assert frozen.counts == {"n1": 0, "n2": 2, SHARED: 0}
-    plan["freeze_steps"] = 1
-    thawed = read_checkpoint(train(spec, tmp_path / "thawed", client, attempt=next(attempts), **plan).checkpoint)
+    thawed = grown(1)
     assert thawed.counts == {"n1": 1, "n2": 2, SHARED: 1}

@@ -113,7 +113,7 @@ def test_a_stage_that_a_trigger_ended_is_over_when_it_is_resumed(client: LocalRo
     ended = train(stage_spec(), tmp_path, client, trigger=trigger, attempt=next(attempts))
     assert (ended.steps, ended.reason) == (2, "steps")
     resumed = train(stage_spec(), tmp_path, client, trigger=trigger, resume=ended.checkpoint, attempt=next(attempts))
-    assert (resumed.steps, resumed.reason, resumed.correct) == (2, "steps", ended.correct)
+    assert (resumed.steps, resumed.reason, resumed.accuracy) == (2, "steps", ended.accuracy)
     assert_same(resumed.checkpoint, ended.checkpoint)
 
 

@@ -13,8 +13,9 @@ from served_app import served
 
 from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import find_trained
-from neuromas.rollout.client import LocalRolloutClient
+from neuromas.rollout.client import LocalRolloutClient, Ticket
 from neuromas.rollout.dataflow import Dataflow
+from neuromas.rollout.record import Group
 from neuromas.run.outcome import RunResult
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
@@ -24,6 +25,7 @@ from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.question import Question
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
+from neuromas.training.evaluate import EvaluationRequest
 from neuromas.training.learner import Learner
 
 WAIT_S = 60.0
@@ -85,14 +87,24 @@ def test_the_trace_holds_every_message_and_the_answer_is_the_outputs(url: str) -
     assert body["system_fingerprint"] == "graph@0"
 
 
+class KeepingClient(LocalRolloutClient):
+    """Keeps the groups that it collected last."""
+
+    groups: list[Group]
+
+    def collect(self, ticket: Ticket) -> list[Group]:
+        self.groups = super().collect(ticket)
+        return self.groups
+
+
 def test_served_answers_are_those_of_the_greedy_evaluation(url: str, trained_run: RunResult, tmp_path: Path) -> None:
     trained = find_trained(trained_run.folder)
     spec = trained.as_run()
-    client = LocalRolloutClient(worker_setup(spec, check_run(spec, read_topology)).make())
+    client = KeepingClient(worker_setup(spec, check_run(spec, read_topology)).make())
     learner = Learner(spec, tmp_path, client, lambda event: None)
-    groups = learner.rollouts(trained.checkpoint, None, 12, "test", greedy=True)
+    learner.evaluate(EvaluationRequest(trained.checkpoint, None, 12, "test"))
     client.close()
-    evaluated = {group.example.prompt: group.rollouts[0].answer for group in groups}
+    evaluated = {group.example.prompt: group.rollouts[0].answer for group in client.groups}
     assert len(set(evaluated.values())) > 1
     with ThreadPoolExecutor(6) as pool:
         bodies = list(pool.map(lambda text: ask(url, text).json(), evaluated))

@@ -10,10 +10,10 @@ import pytest
 from resumed_stage import make_client, stage_spec, train
 
 from neuromas.checkpoints.location import read_state
+from neuromas.growth.stage import StageOutcome
 from neuromas.journal.events import CheckpointWritten, Evaluated, Event, RolloutsSampled, StepDone
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient, Ticket
-from neuromas.training.plan import StageResult
 
 E = TypeVar("E", bound=Event)
 attempts = count()  # versions are published once in the life of an engine
@@ -24,7 +24,7 @@ def client() -> LocalRolloutClient:
     return make_client(stage_spec())
 
 
-def told(client: Any, folder: Path, **sections: Any) -> tuple[StageResult, list[Event]]:
+def told(client: Any, folder: Path, **sections: Any) -> tuple[StageOutcome, list[Event]]:
     events: list[Event] = []
     training = sections.pop("training", {})
     spec = stage_spec(sections, **training)

@@ -18,11 +18,11 @@ from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints import checkpoint
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
+from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Event
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.spec.run import RunSpec
 from neuromas.training.learner import Learner
-from neuromas.training.plan import StagePlan, StageResult
 from neuromas.training.trainer import JointTrainer
 
 STEPS = 6
@@ -62,10 +62,13 @@ def train(
     client: LocalRolloutClient,
     resume: Path | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
-    **plan: Any,
-) -> StageResult:
-    learner = Learner(spec, folder, client, on_event)
-    return learner.train_stage(StagePlan("main", 0, spec.topology, spec.training.steps, resume=resume, **plan))
+    attempt: int = 0,
+    **settings: Any,
+) -> StageOutcome:
+    """Train the stage; ``attempt`` differs where a client is used again, as an engine holds a version's name once."""
+    named = spec.model_copy(update={"name": f"{spec.name}-{attempt}"})
+    stage = Stage("main", 0, spec.topology, spec.training.steps, **settings)
+    return Learner(named, folder, client, on_event).train_stage(stage, resume)
 
 
 def kill_on_call(owner: Any, name: str, number: int) -> None:

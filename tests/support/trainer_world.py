@@ -19,6 +19,7 @@ from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.initial import stream
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
+from neuromas.growth.stage import Stage
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Provenance
 from neuromas.spec.machine import EngineSpec
@@ -28,7 +29,6 @@ from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
-from neuromas.training.plan import StagePlan
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
 from neuromas.training.stage_settings import StageSettings
@@ -101,7 +101,6 @@ class World:
         steps: int | None = None,
         seed: int = 0,
         after_step: Callable[[int, Mapping[str, float]], Any] = lambda step, metrics: None,
-        plan: StagePlan | None = None,
     ) -> JointTrainer:
         """A trainer whose session samples by ``sample`` and hands metrics to ``after_step``."""
         names = {name: self.bank.index(name) for name in self.bank.names}
@@ -119,7 +118,7 @@ class World:
             folder=self.folder,
             on_cpu=True,
         )
-        restraint = Restraint(self.bank, plan or StagePlan("stage", 0, self.topology, spec.steps))
+        restraint = Restraint(self.bank, Stage("stage", 0, self.topology, spec.steps))
         session: Any = SimpleNamespace(
             sample=sample, after_step=lambda *step: bool(after_step(*step)), restraint=restraint
         )

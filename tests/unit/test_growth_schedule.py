@@ -9,8 +9,8 @@ from neuromas.errors import GrowthError
 from neuromas.growth.controller import Controller
 from neuromas.growth.ledger import Spending
 from neuromas.growth.lineage import draw_lineage
-from neuromas.growth.request import Notice, StageOutcome, StageRequest
 from neuromas.growth.schedule import ScheduleResult, check_schedule, run_schedule
+from neuromas.growth.stage import Notice, Stage, StageOutcome
 from neuromas.spec.growth import (
     AppendSpec,
     GraftSpec,
@@ -35,14 +35,17 @@ class ScriptedRunner:
 
     results: dict[str, tuple[int, str, float]] = field(default_factory=dict)
     modules: dict[str, Topology] = field(default_factory=dict)
-    requests: list[StageRequest] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
 
-    def train(self, request: StageRequest) -> StageOutcome:
-        self.requests.append(request)
-        steps, reason, accuracy = self.results.get(request.name, (request.steps, "budget", 1.0))
-        calls = steps * 8 * len(request.topology.nodes)
-        spending = Spending(steps=steps, rollouts=steps * 8, calls=calls)
-        return StageOutcome(steps, reason, accuracy, accuracy, Path("checkpoints") / request.name, spending)
+    def train(self, stage: Stage) -> StageOutcome:
+        self.stages.append(stage)
+        steps, reason, accuracy = self.results.get(stage.name, (stage.steps, "budget", 1.0))
+        nodes = len(stage.topology.nodes)
+        spending = Spending(steps=steps, rollouts=steps * 8, calls=steps * 8 * nodes)
+        checkpoint = Path("checkpoints") / stage.name
+        return StageOutcome(
+            stage.name, stage.index, nodes, stage.level, steps, reason, accuracy, accuracy, 100, checkpoint, spending
+        )
 
     def evaluate(self, checkpoint: Path, level: int | None, examples: int) -> tuple[float, ...]:
         right = round(self.results.get(checkpoint.name, (0, "", 1.0))[2] * examples)
@@ -62,20 +65,20 @@ def walk(
 def test_the_default_schedule_grows_at_every_level_and_spends_the_whole_budget() -> None:
     runner = ScriptedRunner({"stage-0": (20, "threshold", 0.96), "stage-1": (25, "threshold", 0.97)})
     result, _ = walk(GrowthSpec(levels=(3, 5, 7)), runner)
-    assert [(r.name, r.level, r.steps, r.decay, len(r.topology.nodes)) for r in runner.requests] == [
+    assert [(r.name, r.level, r.steps, r.decay, len(r.topology.nodes)) for r in runner.stages] == [
         ("stage-0", 3, 60, False, 3),
         ("stage-1", 5, 60, False, 5),
         ("stage-2", 7, 55, True, 7),
     ]
     assert result.finished
-    assert (len(result.topology.nodes), result.level) == (7, 7)
-    assert result.ledger.total() == Spending(steps=100, rollouts=800, calls=8 * (20 * 3 + 25 * 5 + 55 * 7))
+    assert (len(result.topology.nodes), result.outcome.level) == (7, 7)
+    assert result.lineage.ledger.total() == Spending(steps=100, rollouts=800, calls=8 * (20 * 3 + 25 * 5 + 55 * 7))
 
 
 def test_a_grown_stage_starts_from_its_parent_with_old_adapters_kept() -> None:
     runner = ScriptedRunner({"stage-0": (20, "threshold", 0.96)})
     walk(GrowthSpec(levels=(3, 5)), runner, levels=(3, 5))
-    first, second = runner.requests
+    first, second = runner.stages
     assert (first.start, first.grown) == (None, None)
     assert second.start == Path("checkpoints/stage-0")
     assert second.grown is not None
@@ -87,13 +90,13 @@ def test_inheritance_settings_reach_the_stage() -> None:
     inherit = InheritanceSpec(old="freeze", freeze_steps=10, optimizer="keep")
     runner = ScriptedRunner()
     walk(GrowthSpec(levels=(3, 5), plans=(APPEND.model_copy(update={"inherit": inherit}),)), runner, levels=(3, 5))
-    request = runner.requests[1]
+    request = runner.stages[1]
     assert (request.frozen, request.freeze_steps, request.keeps_moments) == (("n1", "n2", "n3"), 10, True)
 
 
 def test_a_plateau_ends_the_schedule_with_the_small_graph() -> None:
     result, notices = walk(GrowthSpec(levels=(3, 5)), ScriptedRunner({"stage-0": (60, "budget", 0.4)}), levels=(3, 5))
-    assert (result.finished, len(result.topology.nodes), result.level) == (False, 3, 3)
+    assert (result.finished, len(result.topology.nodes), result.outcome.level) == (False, 3, 3)
     assert notices[-1].kind == "growth_refused"
 
 
@@ -101,7 +104,7 @@ def test_levels_without_plans_train_one_graph_from_stage_to_stage() -> None:
     spec = GrowthSpec(levels=(3, 5), plans=(), trigger=TriggerSpec(type="steps"), steps_per_level=(35, 30))
     runner = ScriptedRunner({"stage-0": (35, "steps", 0.0)})
     walk(spec, runner, levels=(3, 5))
-    assert [(r.level, r.steps, r.start, r.topology) for r in runner.requests] == [
+    assert [(r.level, r.steps, r.start, r.topology) for r in runner.stages] == [
         (3, 35, None, CHAIN),
         (5, 30, Path("checkpoints/stage-0"), CHAIN),
     ]
@@ -110,7 +113,7 @@ def test_levels_without_plans_train_one_graph_from_stage_to_stage() -> None:
 def test_without_levels_one_stage_trains_the_full_size_from_new_adapters() -> None:
     runner = ScriptedRunner()
     result, notices = walk(GrowthSpec(plans=(APPEND, APPEND)), runner, levels=())
-    assert [(r.name, len(r.topology.nodes), r.start, r.grown) for r in runner.requests] == [("stage-0", 7, None, None)]
+    assert [(r.name, len(r.topology.nodes), r.start, r.grown) for r in runner.stages] == [("stage-0", 7, None, None)]
     assert notices[0].kind == "growth_without_levels"
     assert result.finished
 
@@ -125,14 +128,14 @@ def test_a_trial_keeps_a_growth_that_beats_the_parent_and_charges_both() -> None
         }
     )
     result, notices = walk(spec, runner, total_steps=120, levels=(3, 5))
-    assert [(r.name, r.steps, r.decay, r.warmup) for r in runner.requests[1:]] == [
+    assert [(r.name, r.steps, r.decay, r.warmup) for r in runner.stages[1:]] == [
         ("stage-1-trial-0", 30, False, True),
         ("stage-1-parent-30", 30, False, True),
         ("stage-1", 40, True, False),
     ]
-    assert runner.requests[-1].start == Path("checkpoints/stage-1-trial-0")
-    assert runner.requests[-1].keeps_moments
-    assert (len(result.topology.nodes), result.ledger.total().steps) == (5, 120)
+    assert runner.stages[-1].start == Path("checkpoints/stage-1-trial-0")
+    assert runner.stages[-1].keeps_moments
+    assert (len(result.topology.nodes), result.lineage.ledger.total().steps) == (5, 120)
     assert [notice.kind for notice in notices] == ["growth_due", "growth", "growth_kept", "growth_done"]
 
 
@@ -147,18 +150,18 @@ def test_a_growth_that_loses_its_trial_is_rolled_back_and_the_next_plan_tried() 
         }
     )
     result, _ = walk(spec, runner, levels=(3, 5))
-    assert [r.name for r in runner.requests] == [
+    assert [r.name for r in runner.stages] == [
         "stage-0",
         "stage-1-trial-0",
         "stage-1-parent-30",
         "stage-1-trial-1",
         "stage-1",
     ]
-    assert runner.requests[3].start == Path("checkpoints/stage-0")
-    assert runner.requests[4].steps == 20
-    assert [entry.kept for entry in result.lineage] == [True, False, True, True, True]
-    assert "[rolled back]" in draw_lineage(result.lineage)
-    assert result.ledger.total("trial-0").steps == 30
+    assert runner.stages[3].start == Path("checkpoints/stage-0")
+    assert runner.stages[4].steps == 20
+    assert [entry.kept for entry in result.lineage.entries] == [True, False, True, True, True]
+    assert "[rolled back]" in draw_lineage(result.lineage.entries)
+    assert result.lineage.ledger.total("trial-0").steps == 30
 
 
 def test_when_every_plan_loses_the_parent_goes_on() -> None:
@@ -173,7 +176,7 @@ def test_the_parent_trains_on_where_a_later_trial_is_longer() -> None:
     spec = GrowthSpec(levels=(3, 5), plans=(APPEND, WIDEN), trial=TrialSpec(examples=100), final_steps=200)
     runner = ScriptedRunner({"stage-1-trial-0": (30, "budget", 0.2)})
     walk(spec, runner, levels=(3, 5))
-    parents = [r for r in runner.requests if "parent" in r.name]
+    parents = [r for r in runner.stages if "parent" in r.name]
     assert [(r.name, r.steps, r.warmup) for r in parents] == [
         ("stage-1-parent-30", 30, True),
         ("stage-1-parent-180", 150, False),
@@ -185,7 +188,7 @@ def test_a_graft_takes_the_graphs_of_its_checkpoints_from_the_runner() -> None:
     runner = ScriptedRunner(modules={"runs/x": topology_from_document({"chain": 2})})
     result, _ = walk(GrowthSpec(levels=(3, 5), plans=(graft,)), runner, levels=(3, 5))
     assert len(result.topology.nodes) == 6
-    assert result.lineage[1].modules == ("runs/x",)
+    assert result.lineage.entries[1].modules == ("runs/x",)
 
 
 def test_every_graph_of_a_schedule_is_known_before_it_runs() -> None:
