@@ -75,7 +75,11 @@ def check_schedule(controller: Controller, topology: Topology, modules: Mapping[
 
 
 def run_schedule(
-    controller: Controller, topology: Topology, runner: StageRunner, notify: Callable[[Notice], None]
+    controller: Controller,
+    topology: Topology,
+    runner: StageRunner,
+    notify: Callable[[Notice], None],
+    worked_levels: frozenset[int] = frozenset(),
 ) -> ScheduleResult:
     """Train the first graph and grow it until the controller stops.
 
@@ -84,11 +88,12 @@ def run_schedule(
         topology: the first graph.
         runner: trains stages and evaluates checkpoints.
         notify: receives what the user should read, as it happens.
+        worked_levels: levels that have worked examples of their own, which trained nodes go on reading.
 
     Raises:
         GrowthError: a plan does not fit its graph.
     """
-    return _Walk(controller, topology, runner, notify).run()
+    return _Walk(controller, topology, runner, notify, worked_levels).run()
 
 
 @dataclass(slots=True)
@@ -99,6 +104,7 @@ class _Walk:
     topology: Topology
     runner: StageRunner
     notify: Callable[[Notice], None]
+    worked_levels: frozenset[int]
     history: list[StageOutcome] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)
     lineage: Lineage = field(default_factory=Lineage)
@@ -204,7 +210,7 @@ class _Walk:
 
     def _grown(self, stage: Stage, parent: _Standing, plan: PlanSpec) -> Stage:
         """Return the stage on the graph that a plan makes of the parent's."""
-        grown = self._apply(parent.topology, plan)
+        grown = self._apply(parent, plan)
         self.notify(
             Notice(
                 "growth",
@@ -215,13 +221,15 @@ class _Walk:
         )
         return replace(stage, topology=grown.topology, grown=grown)
 
-    def _apply(self, topology: Topology, plan: PlanSpec) -> Grown:
-        return apply_plan(topology, plan, {name: self.runner.topology(name) for name in module_names((plan,))})
+    def _apply(self, parent: _Standing, plan: PlanSpec) -> Grown:
+        level = None if parent.outcome is None else parent.outcome.level
+        modules = {name: self.runner.topology(name) for name in module_names((plan,))}
+        return apply_plan(parent.topology, plan, modules, level if level in self.worked_levels else None)
 
     def _full_size(self, plans: Sequence[PlanSpec]) -> Topology:
         topology = self.topology
         for plan in plans:
-            topology = self._apply(topology, plan).topology
+            topology = self._apply(_Standing(topology), plan).topology
         return topology
 
 

@@ -13,6 +13,7 @@ from neuromas.cluster.setup import WorkerSetup
 from neuromas.growth.plan import module_names
 from neuromas.journal.events import Event
 from neuromas.journal.folder import RunFolder
+from neuromas.run.parent import worked_level
 from neuromas.run.search import Ranked, make_candidates, search
 from neuromas.run.stages import StageBook, StageRunner
 from neuromas.spec.growth import PlanSpec, TrialSpec
@@ -74,7 +75,9 @@ def search_growth(
     """
     start = resolve_checkpoint(checkpoint).resolve()
     modules = {name: read_topology(name) for name in module_names(plans)}
-    candidates = make_candidates(read_topology(start), start, plans, trial, level=level, modules=modules)
+    candidates = make_candidates(
+        read_topology(start), start, plans, trial, level=level, modules=modules, examples_of=worked_level(start)
+    )
     slots = max(len(candidate.stage.topology.adapters) for candidate in candidates)
     runners = LocalRunners(spec, replace(worker, slots=max(slots, worker.slots)), folder.resolve())
     runtime = spec.runtime

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.location import read_state, read_topology
 from neuromas.growth.plan import Grown, apply_plan, module_names
+from neuromas.journal.folder import SPEC_FILE, RunFolder
 from neuromas.spec.growth import PlanSpec
+from neuromas.spec.parse import parse_run_spec
+from neuromas.tasks.registry import make_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +40,20 @@ class Parent:
             CheckpointError: a checkpoint is missing or altered.
         """
         graphs = {name: read_topology(name) for name in self.modules}
-        return apply_plan(read_topology(self.checkpoint), self.plan, graphs)
+        return apply_plan(read_topology(self.checkpoint), self.plan, graphs, worked_level(self.checkpoint))
+
+
+def worked_level(checkpoint: Path) -> int | None:
+    """Return the level whose worked examples a checkpoint's graph has read; None where no level has its own.
+
+    Raises:
+        CheckpointError: the checkpoint, or the spec of its run, is missing or altered.
+    """
+    folder = RunFolder(checkpoint.resolve().parents[1])
+    spec = parse_run_spec(folder.read_json(SPEC_FILE)) if folder.is_started else None
+    levels = set[int | None]() if spec is None else {worked.level for worked in spec.prompt.demonstrations} - {None}
+    if spec is None or not levels:
+        return None
+    level: int | None = read_state(checkpoint)["level"]
+    trained_on = make_task(spec.task, spec.seed).levels[-1] if level is None else level
+    return trained_on if trained_on in levels else None

@@ -73,6 +73,7 @@ def make_candidates(
     *,
     level: int | None = None,
     modules: Mapping[str, Topology] | None = None,
+    examples_of: int | None = None,
 ) -> tuple[Candidate, ...]:
     """Return one candidate per plan and the parent, all as long as the longest of their families needs.
 
@@ -83,6 +84,7 @@ def make_candidates(
         spec: length of a trial.
         level: task level to train and judge on; None = the target.
         modules: graphs of the checkpoints that grafts name.
+        examples_of: as in ``apply_plan``.
 
     Raises:
         GrowthError: there is no plan, or one does not fit; the message starts with its path.
@@ -94,7 +96,7 @@ def make_candidates(
     candidates = [Candidate(parent.name, None, parent)]
     for index, plan in enumerate(plans):
         try:
-            grown = apply_plan(topology, plan, modules)
+            grown = apply_plan(topology, plan, modules, examples_of)
         except GrowthError as error:
             raise GrowthError(f"plans[{index}].{error}") from error
         name = f"plan-{index}"

@@ -62,6 +62,17 @@ def walk(
     return run_schedule(Controller(spec, levels, total_steps), CHAIN, runner, notices.append), notices
 
 
+def test_old_nodes_keep_to_the_worked_examples_of_the_level_they_were_trained_on() -> None:
+    runner = ScriptedRunner({"stage-0": (20, "threshold", 0.96), "stage-1": (25, "threshold", 0.97)})
+    controller = Controller(GrowthSpec(levels=(3, 5, 7)), (3, 5, 7), 100)
+    run_schedule(controller, CHAIN, runner, [].append, worked_levels=frozenset({3, 5, 7}))
+    graph = runner.stages[-1].topology
+    assert [graph.view(node).level for node in graph.order] == [3, 3, 3, 5, 5, None, None]
+    run_schedule(controller, CHAIN, runner, [].append)  # no level has examples of its own
+    graph = runner.stages[-1].topology
+    assert [graph.view(node).level for node in graph.order] == [None] * 7
+
+
 def test_the_default_schedule_grows_at_every_level_and_spends_the_whole_budget() -> None:
     runner = ScriptedRunner({"stage-0": (20, "threshold", 0.96), "stage-1": (25, "threshold", 0.97)})
     result, _ = walk(GrowthSpec(levels=(3, 5, 7)), runner)
