@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -49,6 +50,23 @@ def test_a_path_is_that_of_the_equations() -> None:
     time = np.linspace(0, 2, STEPS + 1)
     assert gone[0, 0] == pytest.approx(np.cos(2 * time), abs=1e-5)
     assert derivatives(rates, system.variables, gone)[0, 0] == pytest.approx(-2 * np.sin(2 * time), abs=1e-4)
+
+
+def test_the_steepest_logistic_path_is_that_of_the_closed_form() -> None:
+    system = SYSTEMS["logistic"]
+    gone = paths(system.rates({"a": 2.0, "b": 1.0}), system.variables, np.array([[6.0, 0.1]]), system.horizon)
+    time = np.linspace(0, system.horizon, STEPS + 1)
+    for path, start in zip(gone[0], (6.0, 0.1), strict=True):
+        assert path == pytest.approx(1 / (1 + (1 / start - 1) * np.exp(-2 * time)), abs=0.05)
+
+
+@pytest.mark.parametrize("name", list(SYSTEMS))
+def test_no_path_leaves_the_numbers_wherever_its_parameters_and_first_values_lie(name: str) -> None:
+    system = SYSTEMS[name]
+    starts = np.array(list(product(*system.starts)), dtype=float).T
+    for values in product(*system.parameters.values()):
+        rates = system.rates(dict(zip(system.parameters, map(float, values), strict=True)))
+        assert np.abs(paths(rates, system.variables, starts, system.horizon)).max() < 500
 
 
 def test_a_question_shows_rates_of_the_values_beside_them() -> None:

@@ -19,7 +19,7 @@ from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Score, Split, Task
 from neuromas.tasks.dynamics.answer import CONSTANTS, FLOOR, NOTHING, Held, met, read_equations, worth
 from neuromas.tasks.dynamics.formula import FUNCTIONS, Formula
-from neuromas.tasks.dynamics.systems import SYSTEMS, TIERS, System, derivatives, of_tier, paths
+from neuromas.tasks.dynamics.systems import STEPS, SYSTEMS, TIERS, System, derivatives, of_tier, paths
 from neuromas.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _POINTS: Final = 4  # of a path that are shown
-_STEPS: Final = 12  # of a path that is shown: its rates are exact wherever it goes
 _HELD_PATHS: Final = 8
 _WELL: Final = 0.5
 
@@ -162,8 +161,8 @@ class DynamicsTask(Task):
         """Return what a question shows: values and rates of change, to four digits."""
         import numpy as np
 
-        gone = paths(true, system.variables, starts, system.horizon, _STEPS)
-        states = gone[:, :, :: _STEPS // (_POINTS - 1)].reshape(len(system.variables), -1)
+        gone = paths(true, system.variables, starts, system.horizon)
+        states = gone[:, :, :: STEPS // (_POINTS - 1)].reshape(len(system.variables), -1)
         rates = derivatives(true, system.variables, states)
         spread = rates.std(axis=1)
         rows = np.concatenate([states, rates]).T.tolist()
