@@ -18,7 +18,7 @@ from neuromas.tasks.tree import TreeTask
 EXAMPLES = sorted((Path(neuromas.__file__).parents[1] / "examples").glob("*.toml"))
 BRING_YOUR_OWN = {"gpu-qwen"}
 """Examples whose files of questions are the user's."""
-DRAWN = 400
+DRAWN = 600
 """Questions that are looked at of each split and level of an endless stream."""
 DRAWN_NUMBERS = 60
 """The same where questions show drawn numbers, so that none comes twice."""

@@ -67,18 +67,6 @@ def test_ids_are_unique_within_split_and_level(task: Task) -> None:
             assert len({task.example(split, index, level).id for index in range(size)}) == size
 
 
-def test_no_held_out_question_is_trained_on(task: Task) -> None:
-    # Numbers of its questions are drawn, so that none comes twice; of other streams many are looked at.
-    drawn = 100 if task.name == "dynamics" else 2000
-    for level in task.levels:
-        train, test = (
-            [task.example(split, index, level) for index in range(task.size(split, level) or drawn)] for split in SPLITS
-        )
-        assert test
-        assert not {example.id for example in train} & {example.id for example in test}
-        assert not {example.prompt for example in train} & {example.prompt for example in test}
-
-
 def test_the_size_is_that_of_the_level(task: Task) -> None:
     for split in SPLITS:
         assert task.size(split) == task.size(split, task.levels[-1])
