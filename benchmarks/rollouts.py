@@ -28,8 +28,9 @@ from neuromas.engines.vllm import VllmEngine
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow, call_seed
 from neuromas.rollout.engine import EngineCall, Sampling
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Group, Provenance
+from neuromas.rollout.renderer import Renderer
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.chain import ChainTask

@@ -15,7 +15,7 @@ from redis_server import RedisServer, running_redis
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from neuromas.rollout.prompt import Renderer
+    from neuromas.rollout.renderer import Renderer
     from neuromas.run.run import RunResult
 
 # Before torch is imported, here and in processes that tests start: the models are too small for more threads.

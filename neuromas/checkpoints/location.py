@@ -116,6 +116,15 @@ def read_topology(name: str | Path) -> Topology:
     """
     folder = resolve_checkpoint(name)
     verify(folder)
+    return topology_in(folder)
+
+
+def topology_in(folder: Path) -> Topology:
+    """Return the graph in the folder of a checkpoint, which is not verified.
+
+    Raises:
+        CheckpointError: it is not there or not readable.
+    """
     return topology_from_document(_read_json(folder / TOPOLOGY))
 
 

@@ -10,8 +10,8 @@ from neuromas.errors import RolloutError, TaskError
 from neuromas.rollout.answer import AnswerSettings, StreamedAnswer
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.engine import Partial, Sampling
-from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import NodeCall, Rollout
+from neuromas.rollout.renderer import Renderer
 from neuromas.rollout.signal import Signal
 from neuromas.tasks.base import Example, Score, Task
 from neuromas.tasks.judge import judge

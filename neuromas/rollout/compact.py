@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from neuromas.errors import TopologyError
+from neuromas.rollout.renderer import Renderer
 from neuromas.rollout.signal import keep_end
-from neuromas.rollout.stops import Stops
-from neuromas.rollout.text_stream import TextStream
 from neuromas.rollout.token_text import TokenText
 from neuromas.tasks.base import Example
 from neuromas.topology.graph import Topology
 
 
-class CompactRenderer:
+class CompactRenderer(Renderer):
     """``<bos> {question} @ L{layer} N{index} | L{l} N{i} : {text} ... >``.
 
     Every word is one token, so a prompt is put together from token ids of its pieces, each of them encoded once.
     """
 
     def __init__(self, text: TokenText, bos_token: str, max_signal_tokens: int | None) -> None:
-        self._text = text
+        super().__init__(text)
         self._limit = max_signal_tokens
         self._unknown = set(self._text.encode("\N{REPLACEMENT CHARACTER}"))
         self._begin = self._text.frame(bos_token)
 
-    @property
-    def stops(self) -> Stops:
-        """What ends every message beside the base's end tokens."""
-        return self._text.stops
-
+    @override
     def render(
         self,
         topology: Topology,
@@ -38,11 +35,6 @@ class CompactRenderer:
         signals: Sequence[tuple[str, str]],
         max_tokens: int | None = None,
     ) -> tuple[int, ...]:
-        """Return the prompt of one Node; see ``Renderer.render``.
-
-        Raises:
-            TopologyError: the base has no word for a position of this graph.
-        """
         encode = self._text.encode
         prompt = [*self._begin]
         if topology.node(node_id).reads_task:
@@ -60,19 +52,3 @@ class CompactRenderer:
         if not self._unknown.isdisjoint(token_ids):
             raise TopologyError(f"node {node_id!r} is at layer {layer}, position {index}; the base has no word for it")
         return token_ids
-
-    def fits(self, text: str, limit: int) -> bool:
-        """Whether a text may have as few as ``limit`` tokens; see ``Renderer.fits``."""
-        return self._text.fits(text, limit)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the message that sampled tokens spell."""
-        return self._text.decode(tuple(token_ids))
-
-    def token_texts(self, token_ids: Sequence[int]) -> tuple[str | None, ...]:
-        """Return what each sampled token adds to the text; None for special tokens."""
-        return self._text.token_texts(token_ids)
-
-    def text_stream(self) -> TextStream:
-        """Return what spells one message while its tokens arrive."""
-        return self._text.stream()

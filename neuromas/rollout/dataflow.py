@@ -18,8 +18,8 @@ from neuromas.rollout.active_rollout import ActiveCall, ActiveRollout, BatchPlan
 from neuromas.rollout.answer import AS_TRAINED, AnswerSettings, StreamedAnswer
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.engine import Engine, EngineCall, EngineResult, Sampling
-from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Group, NodeCall, Provenance, Rollout
+from neuromas.rollout.renderer import Renderer
 from neuromas.rollout.scorer import Scorer, pack
 from neuromas.rollout.stats import RolloutStats
 from neuromas.tasks.base import Score, Task

@@ -9,8 +9,8 @@ from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import Engine
-from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Group
+from neuromas.rollout.renderer import Renderer
 from neuromas.rollout.scorer import Scorer
 from neuromas.rollout.stats import RolloutStats
 from neuromas.tasks.base import Task

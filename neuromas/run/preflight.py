@@ -23,8 +23,9 @@ from neuromas.errors import Fault, NeuroMASError, SpecError
 from neuromas.growth.controller import Controller
 from neuromas.growth.plan import module_names
 from neuromas.growth.schedule import check_schedule
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.prompt_text import PromptText
+from neuromas.rollout.renderer import Renderer
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Example, Split, Task
 from neuromas.tasks.held_out import Part, part_sizes

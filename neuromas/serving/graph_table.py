@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.errors import AdapterError
 from neuromas.rollout.engine import Engine
-from neuromas.rollout.prompt import Renderer
+from neuromas.rollout.renderer import Renderer
 from neuromas.spec.parts import SamplingSpec
 from neuromas.tasks.base import Example
 from neuromas.topology.graph import Topology

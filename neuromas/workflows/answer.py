@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuromas.report.markup import Markup, element
-from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import NodeCall, Rollout
+from neuromas.rollout.renderer import Renderer
 from neuromas.topology.graph import Topology
 from neuromas.topology.svg import draw_svg
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from neuromas.checkpoints.location import FOLDER, TOPOLOGY, list_checkpoints, read_state
+from neuromas.checkpoints.location import FOLDER, list_checkpoints, read_state, topology_in
 from neuromas.errors import CheckpointError
 from neuromas.services.records.checkpoint import CheckpointRecord, CheckpointUpdate
 from neuromas.services.store.base import ConflictError, Store
-from neuromas.topology.document import topology_from_document
 
 KEPT: Final = "kept"
 _DRAFT: Final = ".draft-"
@@ -87,7 +85,7 @@ class CheckpointRegistrar:
 
     def _describe(self, kept: Path) -> CheckpointRecord:
         state: dict[str, Any] = read_state(kept)
-        topology = topology_from_document(_read_json(kept / TOPOLOGY))
+        topology = topology_in(kept)
         return CheckpointRecord(
             id=checkpoint_id(self._run_id, kept.name),
             run=self._run_id,
@@ -131,8 +129,3 @@ def _link(source: Path, target: Path) -> None:
         raise
     except OSError:  # a file system without hard links
         shutil.copy2(source, target)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return document

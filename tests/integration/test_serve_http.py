@@ -21,7 +21,8 @@ from langchain_openai import ChatOpenAI
 from served_graph import STEPS, WAIT_S, World, body, world
 from waiting import until
 
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
+from neuromas.rollout.renderer import Renderer
 from neuromas.serving.ask_route import MAX_BODY_BYTES
 from neuromas.serving.load import ServerLimits
 from neuromas.spec.parts import PromptSpec

@@ -15,7 +15,8 @@ import pytest
 from served_graph import LOGPROBS, STEPS, WAIT_S, World, body, world
 from waiting import until
 
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
+from neuromas.rollout.renderer import Renderer
 from neuromas.serving.load import ServerLimits
 from neuromas.spec.parts import PromptSpec
 

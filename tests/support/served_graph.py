@@ -14,7 +14,7 @@ from neuromas.adapters.ref import PlainLora
 from neuromas.base.symbols import symbols
 from neuromas.engines.scripted import ScriptedEngine
 from neuromas.rollout.engine import EngineCall, EngineResult
-from neuromas.rollout.prompt import Renderer
+from neuromas.rollout.renderer import Renderer
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph

@@ -13,8 +13,8 @@ from neuromas.errors import EngineError, RolloutError
 from neuromas.rollout.batch import Substitution
 from neuromas.rollout.dataflow import Dataflow, call_seed, rollout_seed
 from neuromas.rollout.engine import EngineCall, EngineResult
-from neuromas.rollout.prompt import Renderer
 from neuromas.rollout.record import Provenance
+from neuromas.rollout.renderer import Renderer
 from neuromas.spec.parts import SamplingSpec
 from neuromas.tasks.base import Example
 from neuromas.topology.builders import chain, layered, random

@@ -14,8 +14,9 @@ from neuromas.rollout.answer import AnswerSettings
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import EngineCall
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Provenance, Rollout
+from neuromas.rollout.renderer import Renderer
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import chain, layered

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from letter_base import CHATML, CHATML_TOKENS, spelled, write_letter_base
 
 from neuromas.errors import BaseModelError, SpecError
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
+from neuromas.rollout.renderer import Renderer
 from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.base import Example
 from neuromas.topology.builders import chain

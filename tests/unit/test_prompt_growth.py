@@ -10,7 +10,8 @@ from letter_base import CHATML, CHATML_TOKENS, spelled, write_letter_base
 
 from neuromas.errors import GrowthError, TopologyError
 from neuromas.growth.plan import apply_plan
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
+from neuromas.rollout.renderer import Renderer
 from neuromas.spec.growth import AppendSpec, PlanSpec
 from neuromas.spec.parts import DemonstrationSpec, PromptSpec
 from neuromas.tasks.base import Example

@@ -13,7 +13,8 @@ from neuromas.engines.scripted import ScriptedEngine
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import CheckpointError
 from neuromas.rollout.engine import EngineCall
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
+from neuromas.rollout.renderer import Renderer
 from neuromas.serving.deployment_status import GraphStatus, group_status
 from neuromas.serving.graph_loader import GraphLoader, LoadReport
 from neuromas.serving.graph_server import GraphServer

@@ -16,7 +16,8 @@ from neuromas.engines.scripted import ScriptedEngine
 from neuromas.errors import AdapterError, EngineError, NeuroMASError, TopologyError
 from neuromas.rollout.answer import AnswerSettings
 from neuromas.rollout.engine import EngineCall, EngineResult
-from neuromas.rollout.prompt import Renderer, make_renderer
+from neuromas.rollout.prompt import make_renderer
+from neuromas.rollout.renderer import Renderer
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import Graph
 from neuromas.serving.load import ServerLimits

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 
 from neuromas.services.api.auth import Caller, Reader
 from neuromas.services.api.described import errors, event_of, sends
@@ -19,6 +21,7 @@ from neuromas.services.records.streams import events_stream, logs_stream, questi
 from neuromas.services.store.base import Document
 
 routes = router("streams")
+_Route = TypeVar("_Route", bound=Callable[..., Any])
 _SCAN: Final = 500
 _MAX_SCANNED: Final = 20_000
 """Events that one request for metrics reads, whatever they are."""
@@ -49,80 +52,75 @@ _LAST_EVENT_ID: Final[dict[str, Any]] = {
 }
 
 
-@routes.get(
-    "/runs/{run_id}/events",
-    response_model=StreamPage,
-    responses=errors(404) | _followed("EventView"),
-    openapi_extra=_LAST_EVENT_ID,
-)
-async def read_events(
-    caller: Reader,
-    service: Serviced,
-    request: Request,
-    run_id: RunId,
-    after: AfterEntry = 0,
-    limit: EntryLimit = 100,
-    wait_s: Wait = 0,
-) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A request to read or follow a stream of a run's."""
+
+    service: Service
+    request: Request
+    caller: Caller
+    run_id: str
+    after: int
+    limit: int
+    wait_s: float
+
+    async def answer(self, stream: str) -> Any:
+        """Return the page that is asked for, or the stream as it comes."""
+        await self.service.store.get(RunRecord, self.run_id)
+        if wants_events(self.request):
+            return await follow(self.service, self.request, self.caller.id, self.run_id, stream, self.after)
+        return await page(self.service, self.caller.id, stream, self.after, self.limit, self.wait_s)
+
+
+def _pages(size: int) -> Any:
+    """Return the dependency that reads a request; ``size`` is a page's where the request does not say."""
+
+    async def read(
+        caller: Reader,
+        service: Serviced,
+        request: Request,
+        run_id: RunId,
+        after: AfterEntry = 0,
+        limit: EntryLimit = size,
+        wait_s: Wait = 0,
+    ) -> _Reading:
+        return _Reading(service, request, caller, run_id, after, limit, wait_s)
+
+    return Depends(read)
+
+
+def _stream(name: str, entry: str) -> Callable[[_Route], _Route]:
+    """Return the decorator of the route of a run's stream, whose entries are of a schema."""
+    return routes.get(
+        f"/runs/{{run_id}}/{name}",
+        response_model=StreamPage,
+        responses=errors(404) | _followed(entry),
+        openapi_extra=_LAST_EVENT_ID,
+    )
+
+
+@_stream("events", "EventView")
+async def read_events(reading: Annotated[_Reading, _pages(100)]) -> Any:
     """Read or follow a run's events: states, stages, steps with metrics, growth, warnings, errors."""
-    return await _read(service, request, caller, run_id, events_stream(run_id), (after, limit, wait_s))
+    return await reading.answer(events_stream(reading.run_id))
 
 
-@routes.get(
-    "/runs/{run_id}/logs",
-    response_model=StreamPage,
-    responses=errors(404) | _followed("EntryView"),
-    openapi_extra=_LAST_EVENT_ID,
-)
-async def read_logs(
-    caller: Reader,
-    service: Serviced,
-    request: Request,
-    run_id: RunId,
-    after: AfterEntry = 0,
-    limit: EntryLimit = 100,
-    wait_s: Wait = 0,
-) -> Any:
+@_stream("logs", "EntryView")
+async def read_logs(reading: Annotated[_Reading, _pages(100)]) -> Any:
     """Read or follow the log lines of a run's driver."""
-    return await _read(service, request, caller, run_id, logs_stream(run_id), (after, limit, wait_s))
+    return await reading.answer(logs_stream(reading.run_id))
 
 
-@routes.get(
-    "/runs/{run_id}/rollouts",
-    response_model=StreamPage,
-    responses=errors(404) | _followed("EntryView"),
-    openapi_extra=_LAST_EVENT_ID,
-)
-async def read_rollouts(
-    caller: Reader,
-    service: Serviced,
-    request: Request,
-    run_id: RunId,
-    after: AfterEntry = 0,
-    limit: EntryLimit = 20,
-    wait_s: Wait = 0,
-) -> Any:
+@_stream("rollouts", "EntryView")
+async def read_rollouts(reading: Annotated[_Reading, _pages(20)]) -> Any:
     """Read or follow sampled rollouts, each with every node's message."""
-    return await _read(service, request, caller, run_id, rollouts_stream(run_id), (after, limit, wait_s))
+    return await reading.answer(rollouts_stream(reading.run_id))
 
 
-@routes.get(
-    "/runs/{run_id}/questions",
-    response_model=StreamPage,
-    responses=errors(404) | _followed("EntryView"),
-    openapi_extra=_LAST_EVENT_ID,
-)
-async def read_questions(
-    caller: Reader,
-    service: Serviced,
-    request: Request,
-    run_id: RunId,
-    after: AfterEntry = 0,
-    limit: EntryLimit = 20,
-    wait_s: Wait = 0,
-) -> Any:
+@_stream("questions", "EntryView")
+async def read_questions(reading: Annotated[_Reading, _pages(20)]) -> Any:
     """Read or follow what every node said to the held-out questions that the run asks again and again."""
-    return await _read(service, request, caller, run_id, questions_stream(run_id), (after, limit, wait_s))
+    return await reading.answer(questions_stream(reading.run_id))
 
 
 @routes.get("/runs/{run_id}/metrics", response_model=MetricPage, responses=errors(404))
@@ -155,16 +153,6 @@ async def read_metrics(
         wanted = [name.strip() for name in names.split(",")]
         points = [{**point, "metrics": _chosen(point["metrics"], wanted)} for point in points]
     return {"object": "list", "data": points, "has_more": has_more, "last_id": after}
-
-
-async def _read(
-    service: Service, request: Request, caller: Caller, run_id: str, stream: str, cursor: tuple[int, int, float]
-) -> Any:
-    await service.store.get(RunRecord, run_id)
-    after, limit, wait_s = cursor
-    if wants_events(request):
-        return await follow(service, request, caller.id, run_id, stream, after)
-    return await page(service, caller.id, stream, after, limit, wait_s)
 
 
 def _chosen(metrics: dict[str, float], wanted: list[str]) -> dict[str, float]:
