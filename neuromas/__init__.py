@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from neuromas.errors import NeuroMASError, SpecError, TopologyError
     from neuromas.run.outcome import RunResult
+    from neuromas.serving.served_graph import ServedGraph
     from neuromas.spec.load import load_spec
     from neuromas.spec.parse import parse_run_spec
     from neuromas.spec.run import RunSpec
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from neuromas.workflows.evaluate import Measurement, evaluate
     from neuromas.workflows.grow import grow
     from neuromas.workflows.loaded import TrainedGraph, load
+    from neuromas.workflows.serve import serve
     from neuromas.workflows.train import train
 
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ _HOMES = {
     "RunResult": "neuromas.run.outcome",
     "RunSpec": "neuromas.spec.run",
     "Score": "neuromas.tasks.base",
+    "ServedGraph": "neuromas.serving.served_graph",
     "SpecError": "neuromas.errors",
     "Task": "neuromas.tasks.base",
     "Topology": "neuromas.topology.graph",
@@ -50,6 +53,7 @@ _HOMES = {
     "load": "neuromas.workflows.loaded",
     "load_spec": "neuromas.spec.load",
     "parse_run_spec": "neuromas.spec.parse",
+    "serve": "neuromas.workflows.serve",
     "topology_from_document": "neuromas.topology.document",
     "train": "neuromas.workflows.train",
 }
@@ -65,6 +69,7 @@ __all__ = [
     "RunResult",
     "RunSpec",
     "Score",
+    "ServedGraph",
     "SpecError",
     "Task",
     "Topology",
@@ -78,6 +83,7 @@ __all__ = [
     "load",
     "load_spec",
     "parse_run_spec",
+    "serve",
     "topology_from_document",
     "train",
 ]

@@ -16,10 +16,10 @@ from neuromas.cli.command import Parser
 from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine, port_number
 from neuromas.display.console import Console
 from neuromas.display.status import StatusLine
-from neuromas.errors import Fault, SpecError
 from neuromas.serving.app import make_app
 from neuromas.serving.endpoint import open_server
 from neuromas.serving.http_server import HttpServer
+from neuromas.serving.served_graph import base_url, listen
 
 EXAMPLES = "serve runs/quickstart --port 8000"
 
@@ -46,13 +46,13 @@ def run(arguments: Arguments, console: Console) -> int:
     """Run the command until SIGINT or SIGTERM; answers under way are finished, as far as they end soon."""
     trained = find_trained(arguments.path).on_machine(arguments.engine)
     name = arguments.name or trained.spec.name
-    listener = _listen(arguments.host, arguments.port)
+    listener = listen(arguments.host, arguments.port)
     host, port = listener.getsockname()[:2]
     with StatusLine(console) as status:
         status.phase(f"importing and starting the engine, loading {trained.checkpoint}")
         server = open_server(trained, name)
     try:
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        address = base_url(listener)
         if not ipaddress.ip_address(host).is_loopback:
             console.warn(f"{host} can be reached from other machines, and nobody is asked for a key")
         console.show(f"serving model {name!r} at {address}/v1", {"model": name, "url": f"{address}/v1", "port": port})
@@ -69,18 +69,3 @@ def _run(app: FastAPI, listener: socket.socket, drain_s: float) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         HttpServer(config).run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or str(error)
-        message = f"got {host}:{port}, which cannot be bound: {reason}; choose another --port, 0 for a free one"
-        fault = Fault("--host, --port", message)
-        raise SpecError("the server cannot start", [fault]) from error
-    return listener

@@ -17,6 +17,7 @@ from neuromas.tasks.base import Task
 from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.dynamics.task import DynamicsSpec
 from neuromas.tasks.file import FileSpec
+from neuromas.tasks.given import GIVEN, GivenSpec
 from neuromas.tasks.hidden_tree import HiddenTreeSpec
 from neuromas.tasks.hub import HubSpec
 from neuromas.tasks.programs import ProgramsSpec
@@ -49,6 +50,8 @@ def family(name: str) -> type[TaskSpec] | None:
     """
     if name in FAMILIES:
         return FAMILIES[name]
+    if name == GIVEN:  # in no list: a spec cannot ask for it, but the folder of a run may hold it
+        return GivenSpec
     for entry in entry_points(group=GROUP, name=name):
         try:
             found = entry.load()

@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 import neuromas as nm
 from neuromas.cli.main import main
 from neuromas.journal.events import Event, StepDone
+from neuromas.tasks.base import Split
+from neuromas.tasks.given import GivenSpec
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +134,65 @@ def test_analysis_is_kept_in_the_runs_folder_with_what_a_page_draws(result: nm.R
     assert [edge["change"] for edge in document["edges"]] == ["n1 -> n2"]
     assert {"gain", "low", "high", "p_value"} <= document["edges"][0]["effect"].keys()
     assert str(found).startswith("greedy accuracy ")
+
+
+class Letters(nm.Task):
+    """Repeat a letter; a class of a program, which nobody can import by name from a run's folder."""
+
+    def example(self, split: Split, index: int, level: int | None = None) -> nm.Example:
+        return nm.Example(f"{split}/{index}", f"start {2 * index + (split == 'test')} find A=", "A= 1", level)
+
+    def score(self, example: nm.Example, text: str) -> float:
+        return float(text == example.answer)
+
+
+def test_a_task_and_a_reward_may_be_objects_of_the_program(spec: nm.RunSpec, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def reward(example: nm.Example, text: str) -> nm.Score:
+        asked.append(example.prompt)
+        return nm.Score(0.5, {"length": len(text)})
+
+    # The spec leaves the runtime at its default, which has other processes.
+    document = spec.model_dump(mode="json", exclude={"runtime"}) | {"name": "given"}
+    result = nm.train(nm.parse_run_spec(document), tmp_path, task=Letters(), reward=reward)
+    assert result.accuracy["greedy"] == 0.5
+    assert all(prompt.startswith("start ") for prompt in asked)
+    assert len({prompt for prompt in asked if int(prompt.split()[1]) % 2}) == 8
+    assert nm.evaluate(result.folder).accuracy == {"greedy": 0.5}
+    stored = json.loads((result.folder / "spec.json").read_text())
+    assert stored["task"]["name"] == f"{__name__}.Letters with {reward.__module__}.{reward.__qualname__}"
+    assert stored["runtime"]["type"] == "local"
+    with nm.load(result.folder) as graph:
+        assert graph.ask("start 1 find A=").trace
+
+
+def test_a_reward_may_score_the_spec_s_own_questions(spec: nm.RunSpec, tmp_path: Path) -> None:
+    result = nm.train(spec.model_copy(update={"name": "rewarded"}), tmp_path, reward=lambda _, text: float(not text))
+    assert 0 <= result.accuracy["greedy"] <= 1
+    assert "chain" not in json.loads((result.folder / "spec.json").read_text())["task"]["type"]
+
+
+def test_objects_are_refused_where_other_processes_would_need_them(spec: nm.RunSpec, tmp_path: Path) -> None:
+    on_ray = nm.parse_run_spec(spec.model_dump(mode="json", exclude={"runtime"}) | {"runtime": {"type": "ray"}})
+    with pytest.raises(nm.SpecError, match=r'got "ray", whose processes cannot have the objects'):
+        nm.train(on_ray, tmp_path, task=Letters())
+    with pytest.raises(nm.NeuroMASError, match=r"x\.Y was given to train\(\) as a Python object"):
+        GivenSpec(type="given", name="x.Y").make(0)
+
+
+def test_a_graph_is_served_beside_the_program(result: nm.RunResult) -> None:
+    with nm.serve(result.folder) as served:
+        question = {"model": "small", "messages": [{"role": "user", "content": "0: 1 1: 0 start 0 find A="}]}
+        said = httpx.post(f"{served.url}/chat/completions", json=question).json()["choices"][0]["message"]["content"]
+        with nm.load(result.folder) as graph:
+            assert said == graph.ask("0: 1 1: 0 start 0 find A=").text
+        port = int(served.url.split(":")[2].split("/")[0])
+        with pytest.raises(nm.SpecError, match="cannot be bound"):
+            nm.serve(result.folder, port=port)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{served.url}/models")
+    served.close()
 
 
 def test_notebooks_show_pictures_and_escape_what_models_say(result: nm.RunResult, graph: nm.TrainedGraph) -> None:
