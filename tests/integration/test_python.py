@@ -158,9 +158,8 @@ def test_a_task_and_a_reward_may_be_objects_of_the_program(spec: nm.RunSpec, tmp
     result = nm.train(nm.parse_run_spec(document), tmp_path, task=Letters(), reward=reward)
     assert result.accuracy["greedy"] == 0.5
     assert all(prompt.startswith("start ") for prompt in asked)
-    assert len({prompt for prompt in asked if int(prompt.split()[1]) % 2}) == 8
     assert nm.evaluate(result.folder).accuracy == {"greedy": 0.5}
-    stored = json.loads((result.folder / "spec.json").read_text())
+    stored = json.loads((result.folder / "spec.resolved.json").read_text())
     assert stored["task"]["name"] == f"{__name__}.Letters with {reward.__module__}.{reward.__qualname__}"
     assert stored["runtime"]["type"] == "local"
     with nm.load(result.folder) as graph:
@@ -170,7 +169,7 @@ def test_a_task_and_a_reward_may_be_objects_of_the_program(spec: nm.RunSpec, tmp
 def test_a_reward_may_score_the_spec_s_own_questions(spec: nm.RunSpec, tmp_path: Path) -> None:
     result = nm.train(spec.model_copy(update={"name": "rewarded"}), tmp_path, reward=lambda _, text: float(not text))
     assert 0 <= result.accuracy["greedy"] <= 1
-    assert "chain" not in json.loads((result.folder / "spec.json").read_text())["task"]["type"]
+    assert "chain" not in json.loads((result.folder / "spec.resolved.json").read_text())["task"]["type"]
 
 
 def test_objects_are_refused_where_other_processes_would_need_them(spec: nm.RunSpec, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def met(formulas: Mapping[str, Formula], variables: Sequence[str], shown: Array,
         constants = fit(formula, rows, shown[:, count + number])
         fitted = formula.bound(constants or {})
         given = derivatives([fitted], variables, held.states)[0] if constants is not None else None
-        found.append(Met(fitted, 0.0 if given is None else _agreement(given, held.rates[number], floor)))
+        found.append(Met(fitted, 0.0 if given is None else agreement(given, held.rates[number], floor)))
     return found
 
 
@@ -128,7 +128,7 @@ def worth(
     return Worth(rates, followed, max(0.0, 1 - PART * extra))
 
 
-def _agreement(given: Array, true: Array, floor: float) -> float:
+def agreement(given: Array, true: Array, floor: float) -> float:
     """Return 1 down to 0 for a normalised squared error of ``floor`` up to 1, which is that of a constant.
 
     It is 0 where a value is not finite.

@@ -132,7 +132,7 @@ class DynamicsTask(Task):
         found = NOTHING
         if is_whole:
             true = read_equations(example.answer, system.variables)
-            found = worth(formulas, true, _shown(example), _held(example), self._floor)
+            found = worth(formulas, true, _shown(example), held_paths(example), self._floor)
         parts = {"read": float(is_whole), "rates": found.rates, "followed": found.followed, "simple": found.simple}
         return Score(found.reward, parts)
 
@@ -148,7 +148,7 @@ class DynamicsTask(Task):
         formulas = read_equations(text, variables)
         if not formulas:
             return None
-        each = met(formulas, variables, _shown(example), _held(example), self._floor)
+        each = met(formulas, variables, _shown(example), held_paths(example), self._floor)
         return Description(", ".join(f"{name}'" for name in formulas), all(one.agreement >= _WELL for one in each))
 
     @property
@@ -201,8 +201,8 @@ def _shown(example: Example) -> NDArray[np.float64]:
     return np.array(example.info["rows"], dtype=float)
 
 
-def _held(example: Example) -> Held:
-    """Return paths from first values that no question shows."""
+def held_paths(example: Example) -> Held:
+    """Return an example's paths from first values that no question shows: 8, of a draw of its own."""
     system, drawn = _system(example), example.info["parameters"]
     assert isinstance(drawn, Mapping), "examples are made by this task"
     parameters = {str(name): float(str(value)) for name, value in drawn.items()}
