@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,15 +35,15 @@ from neuromas.engines.setup import EngineSetup
 from neuromas.growth.stage import Stage
 from neuromas.journal.events import StepDone
 from neuromas.rollout.client import LocalRolloutClient
-from neuromas.rollout.record import NodeCall, Provenance
+from neuromas.rollout.record import NodeCall
+from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 from neuromas.training.learner import Learner
 from neuromas.training.restraint import Restraint
-from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
-from neuromas.training.stage_settings import StageSettings
-from neuromas.training.step_plan import Seats
+from neuromas.training.sampler import StepRollouts, StepSampler
 from neuromas.training.trainer import JointTrainer
+from neuromas.training.workplace import Workplace
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 STEPS = 2  # of each turn; the first is a warm-up
@@ -85,32 +86,22 @@ class StepClock(TrainerCallback):  # type: ignore[misc] # transformers comes wit
         self.seconds.append(time.process_time() - self._began)
 
 
-def joint_turn(spec: RunSpec, rollouts: StepRollouts, folder: Path) -> Callable[[], float]:
+def joint_turn(place: Workplace, rollouts: StepRollouts) -> Callable[[], float]:
     """Return a function that trains a turn jointly and returns the seconds of its last step."""
+    spec = place.spec
     base, topology = resolve_base("tiny"), spec.topology
     model, bank = build_model(base, spec.adapter, topology.adapters, seed=0)
-    settings = StageSettings(
-        seats=Seats.of(topology, {name: bank.index(name) for name in bank.names}, 1.0),
-        max_tokens=spec.sampling.max_tokens,
-        top_p=1.0,
-        seed=0,
-        stage=0,
-        steps=STEPS,
-        first_step=0,
-        warmup=True,
-        decay=True,
-        report_to=(),
-        folder=folder,
-        on_cpu=True,
-    )
+    stage = Stage("stage", 0, topology, STEPS)
     tokenizer = AutoTokenizer.from_pretrained(base)
     training = spec.training.model_copy(update={"parity_tolerance": 1e9})  # the same rollouts at every step
+    run = spec.model_copy(update={"training": training, "runtime": RuntimeSpec(type="ray")})  # off the GPU
     session: Any = SimpleNamespace(
         sample=lambda _: rollouts,
-        restraint=Restraint(bank, Stage("stage", 0, topology, STEPS)),
+        restraint=Restraint(bank, stage),
+        first_step=0,
         after_step=lambda *_: False,
     )
-    trainer = JointTrainer(model, bank, tokenizer, training, settings, session)
+    trainer = JointTrainer(model, bank, tokenizer, replace(place, spec=run), stage, session)
     clock = StepClock()
     trainer.add_callback(clock)
 
@@ -186,14 +177,10 @@ def against_stock(nodes: int, repeats: int, prompts: int, folder: Path) -> list[
     spec = run_spec(nodes, "transformers", prompts_per_step=prompts)
     client = make_client(spec)
     _, bank = build_model(resolve_base("tiny"), spec.adapter, spec.topology.adapters, seed=0)
-    training = spec.training
-    plan = SamplePlan(
-        spec.topology, None, training.prompts_per_step, training.group_size, spec.sampling, 0,
-        Provenance("benchmark", 0, 0), "benchmark",
-    )  # fmt: skip
     task = make_task(spec.task, 0)
-    rollouts = StepSampler(client, task, plan, bank.export_all, lambda _: True, Alone(), 0).sample(0)
-    joint = joint_turn(spec, rollouts, folder)
+    place, stage = Workplace(spec, folder, client, lambda _: None), Stage("stage", 0, spec.topology, STEPS)
+    rollouts = StepSampler(place, stage, task, bank.export_all, 0).sample(0)
+    joint = joint_turn(place, rollouts)
     flat = [rollout for group in rollouts.groups for rollout in group.rollouts]
     rewards = [rollout.reward for rollout in flat]
     stock = {

@@ -18,7 +18,7 @@ from neuromas.training.advantage import RunningBaseline, call_advantages, groups
 from neuromas.training.calls import call_rows
 from neuromas.training.kernel import linearity_gap, score_grams
 from neuromas.training.scoring import add_scoring
-from neuromas.training.step_plan import Seats
+from neuromas.training.step_plan import NodePolicies
 
 Told = tuple[NodeCall, float, float]
 """A call, its advantage and the temperature it was sampled at."""
@@ -48,18 +48,18 @@ def diagnose(
     add_scoring(model.get_base_model())
     start = bank.state()
     bank.load_all(held.adapters)
-    seats = Seats.of(held.topology, {name: index for index, name in enumerate(bank.names)}, spec.sampling.temperature)
+    policies = NodePolicies.of(held.topology, bank.names, spec.sampling)
     kernels = []
     for adapter in bank.names:
         on_adapter(adapter)
-        told = list(_calls(groups, seats, bank.index(adapter)))[:most]
+        told = list(_calls(groups, policies, bank.index(adapter)))[:most]
         if not told:
             continue
         calls, advantages, temperatures = zip(*told, strict=True)
         grams = score_grams(model, bank, adapter, calls, temperatures)
         gap = linearity_gap(model, bank, adapter, calls, temperatures, start)
         kernels.append(kernel(adapter, grams, np.array(advantages), gap))
-    signal = groups_with_signal(_advantages(groups, seats.nodes))
+    signal = groups_with_signal(_advantages(groups, policies.nodes))
     return {
         "questions": len(groups),
         "questions_with_signal": int(signal.sum()),
@@ -72,13 +72,13 @@ def _advantages(groups: Sequence[Group], nodes: tuple[str, ...]) -> Any:
     return call_advantages(rows.rewards, rows.present_by_rollout, "rloo", RunningBaseline(0.0))
 
 
-def _calls(groups: Sequence[Group], seats: Seats, adapter: int) -> Iterator[Told]:
+def _calls(groups: Sequence[Group], policies: NodePolicies, adapter: int) -> Iterator[Told]:
     """Yield the calls of an adapter, those of groups with a signal first."""
-    rows = call_rows(groups, seats.nodes)
-    by_rollout = _advantages(groups, seats.nodes)
+    rows = call_rows(groups, policies.nodes)
+    by_rollout = _advantages(groups, policies.nodes)
     advantages = rows.per_row(by_rollout).astype(np.float64)
     order = np.argsort(~groups_with_signal(by_rollout)[rows.group_of_row], kind="stable")
     for row in order.tolist():
         call, node = rows.calls[row], int(rows.node_of_row[row])
-        if call is not None and seats.adapters[node] == adapter:
-            yield call, float(advantages[row]), seats.temperatures[node]
+        if call is not None and policies.adapters[node] == adapter:
+            yield call, float(advantages[row]), policies.temperatures[node]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Event as Flag
 
 import torch
 from transformers import AutoTokenizer
@@ -26,8 +25,7 @@ from neuromas.tasks.held_out import held_out
 from neuromas.tasks.registry import make_task
 from neuromas.topology.graph import Topology
 from neuromas.training.evaluate import Evaluation, EvaluationRequest, accuracy, node_roles, vote
-from neuromas.training.peers import find_peers
-from neuromas.training.sampler import Peers
+from neuromas.training.peers import Peers, find_peers
 from neuromas.training.session import StageSession
 from neuromas.training.workplace import Workplace
 
@@ -52,7 +50,7 @@ class Learner:
         """
         found = find_peers() if peers is None else peers
         emit = on_event if found.rank == 0 else _ignore
-        self._place = Workplace(spec, folder, client, emit, found, Flag())
+        self._place = Workplace(spec, folder, client, emit, found)
         self._base = resolve_base(spec.base)
         self._task = make_task(spec.task, spec.seed)
         self._tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True)

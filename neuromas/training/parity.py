@@ -28,7 +28,7 @@ from neuromas.training.not_finite import cause_of, check_logprobs
 from neuromas.training.packing import pack
 from neuromas.training.scoring import score_bucket
 from neuromas.training.step_metrics import numbers
-from neuromas.training.step_plan import Seats, StepPlan
+from neuromas.training.step_plan import NodePolicies, StepPlan
 
 TOLERANCES: Final = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Largest mean difference of a node's logprobs, nats, by the number format of the base; see docs/architecture.md."""
@@ -205,16 +205,16 @@ def probed_calls(groups: Sequence[Group], version: int) -> list[NodeCall]:
 
 @torch.no_grad()
 def differences(
-    model: Any, bank: AdapterBank, seats: Seats, calls: Sequence[NodeCall], top_p: float, device: torch.device
+    model: Any, bank: AdapterBank, policies: NodePolicies, calls: Sequence[NodeCall], top_p: float, device: torch.device
 ) -> dict[str, float]:
     """Return the mean |trainer - engine| logprob of each node's calls, nats per token, by the weights as they are.
 
     Raises:
         TrainingError: the trainer's are not finite.
     """
-    place = {node: index for index, node in enumerate(seats.nodes)}
+    place = {node: index for index, node in enumerate(policies.nodes)}
     node = np.array([place[call.node] for call in calls], dtype=np.int64)
-    routes, temperatures = torch.tensor(seats.adapters), torch.tensor(seats.temperatures)
+    routes, temperatures = torch.tensor(policies.adapters), torch.tensor(policies.temperatures)
     sums, counts = np.zeros(len(place)), np.zeros(len(place))
     prompts, completions = [call.prompt_token_ids for call in calls], [call.completion_token_ids for call in calls]
     for bucket in pack(prompts, completions, node, share=False):

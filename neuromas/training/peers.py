@@ -1,10 +1,44 @@
-"""The data-parallel processes of a stage, over torch.distributed."""
+"""The data-parallel processes of a run: this one alone, or several joined by torch.distributed."""
 
 from __future__ import annotations
 
+from typing import Protocol, TypeVar
+
 import torch.distributed as dist
 
-from neuromas.training.sampler import Alone, Item, Peers
+Item = TypeVar("Item")
+
+
+class Peers(Protocol):
+    """The data-parallel processes, as far as sampling and checks need them."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+
+    def gather(self, item: Item) -> list[Item]:
+        """Return every process's item, by rank."""
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+
+
+class Alone:
+    """The only process there is."""
+
+    rank = 0
+    size = 1
+
+    def gather(self, item: Item) -> list[Item]:
+        """Return the item."""
+        return [item]
+
+    def wait(self) -> None:
+        """Return at once."""
 
 
 class TorchPeers:

@@ -3,82 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol, TypeVar
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.errors import RolloutError
+from neuromas.growth.stage import Stage
 from neuromas.rollout.batch import RolloutBatch
-from neuromas.rollout.client import RolloutClient, Ticket
+from neuromas.rollout.client import Ticket
 from neuromas.rollout.record import Group, Provenance
 from neuromas.rollout.stats import RolloutStats
-from neuromas.spec.parts import SamplingSpec
 from neuromas.tasks.base import Example, Task
-from neuromas.topology.graph import Topology
-
-Item = TypeVar("Item")
-
-
-class Peers(Protocol):
-    """The data-parallel processes, as far as sampling and checks need them."""
-
-    @property
-    def rank(self) -> int:
-        """Number of this process, from 0."""
-
-    @property
-    def size(self) -> int:
-        """Number of processes."""
-
-    def gather(self, item: Item) -> list[Item]:
-        """Return every process's item, by rank."""
-
-    def wait(self) -> None:
-        """Return when all processes have come here."""
-
-
-class Alone:
-    """The only process there is."""
-
-    rank = 0
-    size = 1
-
-    def gather(self, item: Item) -> list[Item]:
-        """Return the item."""
-        return [item]
-
-    def wait(self) -> None:
-        """Return at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class SamplePlan:
-    """What a stage samples in every step.
-
-    Attributes:
-        topology: the graph.
-        level: task level; None = the task's target.
-        prompts: examples per step over all processes.
-        group_size: rollouts per example.
-        sampling: budget and temperature of Nodes that set none.
-        seed: of the run.
-        provenance: run and stage; its step is replaced.
-        namespace: of the published versions.
-        refill_rounds: how often useless groups of a step are replaced.
-        max_failed_fraction: share of failed rollouts that is tolerated.
-    """
-
-    topology: Topology
-    level: int | None
-    prompts: int
-    group_size: int
-    sampling: SamplingSpec
-    seed: int
-    provenance: Provenance
-    namespace: str
-    refill_rounds: int = 0
-    max_failed_fraction: float = 1.0
+from neuromas.training.workplace import Workplace
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,31 +64,23 @@ class StepSampler:
 
     def __init__(
         self,
-        client: RolloutClient,
+        place: Workplace,
+        stage: Stage,
         task: Task,
-        plan: SamplePlan,
         export: Callable[[], Mapping[str, PlainLora]],
-        is_useful: Callable[[Group], bool],
-        peers: Peers,
         cursor: int,
     ) -> None:
         """Set up a stage's sampling.
 
         Args:
-            client: the workers.
+            place: of the run; process r takes every size-th example of a step from the r-th on.
+            stage: whose graph and level are sampled.
             task: draws the examples.
-            plan: what to sample.
             export: the adapters' weights of this moment, by name.
-            is_useful: whether a group has a gradient; the others may be refilled.
-            peers: the data-parallel processes; rank r takes every size-th example from the r-th on.
             cursor: where the stage's examples begin.
         """
-        self._client = client
-        self._task = task
-        self._plan = plan
-        self._export = export
-        self._is_useful = is_useful
-        self._peers = peers
+        self._spec, self._client, self._peers = place.spec, place.client, place.peers
+        self._stage, self._task, self._export = stage, task, export
         self._ahead: _Underway | None = None
         self.cursor = cursor
         self.version = -1
@@ -216,11 +144,11 @@ class StepSampler:
         """Throw away rollouts that were submitted ahead and put their examples back."""
         if self._ahead is not None:
             self._ahead.wait(self._collect)
-            self.cursor -= self._plan.prompts
+            self.cursor -= self._spec.training.prompts_per_step
             self._ahead = None
 
     def _begin(self, step: int) -> _Underway:
-        return _Underway(step, self.version, self._submit(step, self._next(self._plan.prompts)))
+        return _Underway(step, self.version, self._submit(step, self._next(self._spec.training.prompts_per_step)))
 
     def _take(self, step: int) -> _Underway | None:
         if self._ahead is None:
@@ -236,7 +164,7 @@ class StepSampler:
 
     def _refill(self, step: int, groups: list[Group], stats: RolloutStats) -> tuple[list[Group], RolloutStats, int]:
         refilled = 0
-        for _ in range(self._plan.refill_rounds):
+        for _ in range(self._spec.training.refill_rounds):
             useless = [index for index, group in enumerate(groups) if not self._is_useful(group)]
             counts = self._peers.gather(len(useless))
             if not any(counts):
@@ -262,26 +190,32 @@ class StepSampler:
 
     def _example(self, index: int) -> Example:
         size = self._task.size("train")
-        return self._task.example("train", index if size is None else index % size, self._plan.level)
+        return self._task.example("train", index if size is None else index % size, self._stage.level)
 
     def _submit(self, step: int, examples: Sequence[Example]) -> Ticket:
-        return self._client.submit(self._batch(step, examples, self._plan.group_size, False, self._plan.seed))
+        return self._client.submit(self._batch(step, examples, self._spec.training.group_size, False, self._spec.seed))
 
     def _batch(self, step: int, examples: Sequence[Example], group_size: int, greedy: bool, seed: int) -> RolloutBatch:
         return RolloutBatch(
-            topology=self._plan.topology,
+            topology=self._stage.topology,
             examples=tuple(examples),
             group_size=group_size,
             adapters=self.refs(),
-            sampling=self._plan.sampling,
+            sampling=self._spec.sampling,
             greedy=greedy,
             seed=seed,
-            provenance=replace(self._plan.provenance, step=step),
+            provenance=Provenance(self._spec.name, self._stage.index, step),
             task=self._task,
         )
 
     def _refs(self, version: int) -> dict[str, AdapterRef]:
-        return {name: AdapterRef(name, version, self._plan.namespace) for name in self._plan.topology.adapters}
+        namespace = f"{self._spec.name}/{self._stage.name}"
+        return {name: AdapterRef(name, version, namespace) for name in self._stage.topology.adapters}
+
+    def _is_useful(self, group: Group) -> bool:
+        """Whether a group has a gradient: the baseline of "reinforce" is no group's mean, so equal rewards teach."""
+        always = self._spec.training.estimator == "reinforce"
+        return always or len({rollout.reward for rollout in group.rollouts}) > 1
 
     def _check_failures(self, step: int, groups: Sequence[Group]) -> None:
         """Stop when too many rollouts of all processes failed.
@@ -292,9 +226,10 @@ class StepSampler:
         failed = (rollout for group in groups for rollout in group.rollouts if rollout.failure is not None)
         mine = [f"question {rollout.example.id!r}: {rollout.failure}" for rollout in failed]
         reasons = [reason for share in self._peers.gather(mine) for reason in share]
-        total = self._plan.prompts * self._plan.group_size
-        if len(reasons) > self._plan.max_failed_fraction * total:
+        training = self._spec.training
+        total = training.prompts_per_step * training.group_size
+        if len(reasons) > training.max_failed_fraction * total:
             raise RolloutError(
                 f"step {step}: {len(reasons)} of {total} rollouts failed, allowed is a share of "
-                f"{self._plan.max_failed_fraction} (training.max_failed_fraction); the first reason: {reasons[0]}"
+                f"{training.max_failed_fraction} (training.max_failed_fraction); the first reason: {reasons[0]}"
             )

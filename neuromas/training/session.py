@@ -35,16 +35,14 @@ from neuromas.growth.ledger import Spending
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.growth.triggers import Check, Reason, Trigger
 from neuromas.journal.events import CheckpointWritten, Evaluated, Phase, QuestionsAsked, RolloutsSampled, StepDone
-from neuromas.rollout.record import Group, Provenance
+from neuromas.rollout.record import Group
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
 from neuromas.training.alarms import Alarms
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.restraint import Restraint
-from neuromas.training.sampler import SamplePlan, StepRollouts, StepSampler
-from neuromas.training.stage_settings import StageSettings, stays_on_cpu
+from neuromas.training.sampler import StepRollouts, StepSampler
 from neuromas.training.start import check_resume, keep_all, load_moments, load_start
-from neuromas.training.step_plan import Seats
 from neuromas.training.trainer import JointTrainer
 from neuromas.training.workplace import Workplace
 
@@ -120,8 +118,8 @@ class StageSession:
         if resumed is not None:
             cursor = self._resume(resumed)
         self.first_step = self._progress.step
-        self._sampler = self._make_sampler(cursor)
-        self._trainer = self._make_trainer(model, tokenizer)
+        self._sampler = StepSampler(place, stage, task, bank.export_all, cursor)
+        self._trainer = JointTrainer(model, bank, tokenizer, place, stage, self)
         optimizer = self._trainer.create_optimizer()
         if resumed is not None:
             optimizer.restore(resumed.moments, resumed.counts)
@@ -176,52 +174,6 @@ class StageSession:
         if state["ended"] is not None:  # by a trigger, or at its full length; only its record was not written yet
             self._progress.reason, self._progress.is_over = state["ended"], True
         return int(state["cursor"])
-
-    def _make_sampler(self, cursor: int) -> StepSampler:
-        spec, stage = self._place.spec, self._stage
-        training = spec.training
-        sample_plan = SamplePlan(
-            topology=stage.topology,
-            level=stage.level,
-            prompts=training.prompts_per_step,
-            group_size=training.group_size,
-            sampling=spec.sampling,
-            seed=spec.seed,
-            provenance=Provenance(spec.name, stage.index, 0),
-            namespace=f"{spec.name}/{stage.name}",
-            refill_rounds=training.refill_rounds,
-            max_failed_fraction=training.max_failed_fraction,
-        )
-        always = training.estimator == "reinforce"  # its baseline is no group's mean, so equal rewards teach too
-
-        def is_useful(group: Group) -> bool:
-            return always or len({rollout.reward for rollout in group.rollouts}) > 1
-
-        return StepSampler(
-            self._place.client, self._task, sample_plan, self._bank.export_all, is_useful, self._place.peers, cursor
-        )
-
-    def _make_trainer(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> JointTrainer:
-        spec, stage = self._place.spec, self._stage
-        index = {name: self._bank.index(name) for name in self._bank.names}
-        budgets = (stage.topology.node(node).max_tokens for node in stage.topology.order)
-        settings = StageSettings(
-            seats=Seats.of(stage.topology, index, spec.sampling.temperature),
-            max_tokens=max(spec.sampling.max_tokens if budget is None else budget for budget in budgets),
-            top_p=spec.sampling.top_p,
-            seed=spec.seed,
-            stage=stage.index,
-            steps=stage.steps,
-            first_step=self.first_step,
-            warmup=stage.warmup,
-            decay=stage.decay,
-            report_to=spec.tracking.report_to,
-            folder=self._place.folder / "tracking" / stage.name,
-            on_cpu=stays_on_cpu(spec.runtime),
-            processes=self._place.peers.size,
-            name=f"{spec.name}/{stage.name}",
-        )
-        return JointTrainer(model, self._bank, tokenizer, spec.training, settings, self)
 
     # -- what the trainer calls
 

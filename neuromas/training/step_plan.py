@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from neuromas.errors import TrainingError
 from neuromas.losses.contract import Totals
 from neuromas.rollout.record import Group, NodeCall
+from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.topology.graph import Topology
 from neuromas.training.advantage import RunningBaseline, SumOver, call_advantages, groups_with_signal
@@ -23,21 +24,32 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Seats:
-    """Of each Node, in topological order: the adapter it trains and the temperature it samples at."""
+class NodePolicies:
+    """Of each Node, in topological order: the adapter it trains and the temperature it samples at.
+
+    Attributes:
+        nodes: their ids.
+        adapters: index of each one's adapter in the bank.
+        temperatures: of each.
+        max_tokens: largest token budget of any.
+    """
 
     nodes: tuple[str, ...]
     adapters: tuple[int, ...]
     temperatures: tuple[float, ...]
+    max_tokens: int
 
     @classmethod
-    def of(cls, topology: Topology, adapter_index: Mapping[str, int], temperature: float) -> Seats:
-        """Read the seats of a topology; ``temperature`` is that of Nodes which set none."""
-        own = (topology.node(node).temperature for node in topology.order)
+    def of(cls, topology: Topology, adapters: Sequence[str], sampling: SamplingSpec) -> NodePolicies:
+        """Read the Nodes of a topology; ``adapters`` are the bank's, ``sampling`` holds where a Node sets nothing."""
+        nodes = [topology.node(node) for node in topology.order]
         return cls(
             nodes=topology.order,
-            adapters=tuple(adapter_index[topology.adapter_of(node)] for node in topology.order),
-            temperatures=tuple(temperature if value is None else value for value in own),
+            adapters=tuple(adapters.index(topology.adapter_of(node.id)) for node in nodes),
+            temperatures=tuple(
+                sampling.temperature if node.temperature is None else node.temperature for node in nodes
+            ),
+            max_tokens=max(sampling.max_tokens if node.max_tokens is None else node.max_tokens for node in nodes),
         )
 
 
@@ -80,12 +92,11 @@ class StepPlan:
 
 def plan_step(
     groups: Sequence[Group],
-    seats: Seats,
+    policies: NodePolicies,
     spec: TrainingSpec,
     running: RunningBaseline,
     *,
     keep_all: bool,
-    max_tokens: int,
     current_version: int,
     attention_scale: int,
     sum_over: SumOver | None = None,
@@ -94,11 +105,10 @@ def plan_step(
 
     Args:
         groups: the step's rollouts.
-        seats: the graph's Nodes.
+        policies: of the graph's Nodes.
         spec: the training section.
         running: baseline of estimator "reinforce".
         keep_all: train on groups without a policy gradient too, because a KL or entropy term acts on them.
-        max_tokens: largest token budget of a Node.
         current_version: adapter version of the trainer's weights.
         attention_scale: see ``packing.pack``.
         sum_over: sums numbers over the data-parallel processes; None for one.
@@ -106,19 +116,19 @@ def plan_step(
     Raises:
         TrainingError: no rollout of any process has a single usable call.
     """
-    rows = call_rows(groups, seats.nodes)
+    rows = call_rows(groups, policies.nodes)
     by_rollout = call_advantages(rows.rewards, rows.present_by_rollout, spec.estimator, running)
     running.update(rows.rewards, sum_over)
     signal = groups_with_signal(by_rollout)
     trained = signal if spec.drop_zero_variance and not keep_all else np.ones_like(signal)
     usable = rows.present
-    totals, in_use = _totals(rows, seats, max_tokens, sum_over)
+    totals, in_use = _totals(rows, policies, sum_over)
     kept = np.flatnonzero(usable & trained[rows.group_of_row])
     if not kept.size and usable.any():
         # Nothing to learn from. One group stays, with advantages 0, so that the step is an ordinary one.
         kept = np.flatnonzero(usable & (rows.group_of_row == rows.group_of_row[np.argmax(usable)]))
     calls = [call for index in kept if (call := rows.calls[index]) is not None]
-    keys, packing_group = _packing_groups(rows, kept, seats)
+    keys, packing_group = _packing_groups(rows, kept, policies)
     buckets = pack(
         [call.prompt_token_ids for call in calls],
         [call.completion_token_ids for call in calls],
@@ -143,9 +153,7 @@ def plan_step(
     )
 
 
-def _totals(
-    rows: CallRows, seats: Seats, max_tokens: int, sum_over: SumOver | None
-) -> tuple[Totals, NDArray[np.bool_]]:
+def _totals(rows: CallRows, policies: NodePolicies, sum_over: SumOver | None) -> tuple[Totals, NDArray[np.bool_]]:
     """Return the step's totals and which adapters made a usable call, over all processes.
 
     Raises:
@@ -157,15 +165,15 @@ def _totals(
     rollouts, tokens, *calls = (int(number) for number in (numbers if sum_over is None else sum_over(numbers)))
     if not sum(calls):
         raise TrainingError("no rollout of this step has a usable call; see the failures in rollouts.jsonl")
-    in_use = np.bincount(np.array(seats.adapters), calls, minlength=max(seats.adapters) + 1) > 0
-    return Totals(rollouts, sum(calls), tokens, max_tokens), in_use
+    in_use = np.bincount(np.array(policies.adapters), calls, minlength=max(policies.adapters) + 1) > 0
+    return Totals(rollouts, sum(calls), tokens, policies.max_tokens), in_use
 
 
-def _packing_groups(rows: CallRows, kept: Ints, seats: Seats) -> tuple[list[tuple[int, int, float]], Ints]:
+def _packing_groups(rows: CallRows, kept: Ints, policies: NodePolicies) -> tuple[list[tuple[int, int, float]], Ints]:
     """Return the distinct (group, adapter, temperature) of the kept rows, and which one each row has."""
     found: dict[tuple[int, int, float], int] = {}
     index = []
     for group, node in zip(rows.group_of_row[kept].tolist(), rows.node_of_row[kept].tolist(), strict=True):
-        key = (group, seats.adapters[node], seats.temperatures[node])
+        key = (group, policies.adapters[node], policies.temperatures[node])
         index.append(found.setdefault(key, len(found)))
     return list(found), np.array(index, dtype=np.int64)

@@ -28,6 +28,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerState
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.initial import stream
 from neuromas.errors import TrainingError
+from neuromas.growth.stage import Stage
 from neuromas.losses.registry import LOSSES
 from neuromas.rollout.record import Group
 from neuromas.spec.training import TrainingSpec
@@ -50,9 +51,10 @@ from neuromas.training.parity import (
 )
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
 from neuromas.training.scoring import add_scoring, check_scoring, score_bucket
-from neuromas.training.stage_settings import TRACKED_PROJECT, StageSettings, trl_arguments
 from neuromas.training.step_metrics import count_batch, count_sampling, measure_bucket
-from neuromas.training.step_plan import StepPlan, plan_step
+from neuromas.training.step_plan import NodePolicies, StepPlan, plan_step
+from neuromas.training.trl_arguments import TRACKED_PROJECT, trl_arguments
+from neuromas.training.workplace import Workplace
 
 if TYPE_CHECKING:
     from neuromas.training.session import StageSession
@@ -78,24 +80,18 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         model: Any,
         bank: AdapterBank,
         tokenizer: PreTrainedTokenizerBase,
-        spec: TrainingSpec,
-        settings: StageSettings,
+        place: Workplace,
+        stage: Stage,
         session: StageSession,
     ) -> None:
-        """Set up a stage.
-
-        Args:
-            model: a PeftModel with the bank's adapters.
-            bank: the adapters.
-            tokenizer: of the base.
-            spec: the training section.
-            settings: the stage.
-            session: whose trainer this is.
-        """
+        """Set up a stage of the run at ``place``, with a PeftModel that has the bank's adapters."""
         self.bank = bank
-        self.running = RunningBaseline(spec.baseline_decay)
+        self.running = RunningBaseline(place.spec.training.baseline_decay)
         self.metrics: dict[str, float] = {}
-        self._spec, self._settings, self._session = spec, settings, session
+        self._run, self._stage, self._session = place.spec, stage, session
+        self._spec = spec = place.spec.training
+        self._policies = NodePolicies.of(stage.topology, bank.names, place.spec.sampling)
+        arguments = trl_arguments(place.spec, stage, place.folder, self._policies.max_tokens, place.peers.size)
         self._plan: StepPlan | None = None
         self._batch: CallBatch | None = None
         self._published: Published | None = None
@@ -107,14 +103,14 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model=model,
             reward_funcs=_terminal_reward,
-            args=GRPOConfig(**trl_arguments(spec, settings)),
-            train_dataset=_placeholder(spec, settings),
+            args=GRPOConfig(**arguments),
+            train_dataset=_placeholder(spec, stage.steps - session.first_step),
             processing_class=tokenizer,
             callbacks=[LoopHooks(self)],
         )
-        if (seen := self.accelerator.num_processes) != settings.processes:
+        if (seen := self.accelerator.num_processes) != place.peers.size:
             raise TrainingError(
-                f"accelerate sees {seen} processes, the run has {settings.processes} learners; set RANK, LOCAL_RANK "
+                f"accelerate sees {seen} processes, the run has {place.peers.size} learners; set RANK, LOCAL_RANK "
                 "and WORLD_SIZE in each"
             )
         self.remove_callback(PrinterCallback)
@@ -136,7 +132,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def begin(self, state: TrainerState) -> None:
         """Let the loop count on from the steps that are done; what it logs first is the loss of one step."""
-        state.global_step = self._globalstep_last_logged = self._settings.first_step
+        state.global_step = self._globalstep_last_logged = self._session.first_step
 
     def end_step(self, logs: Mapping[str, Any]) -> bool:
         """Hand a step's metrics over, TRL's as ``trl/<name>``; returns whether the stage ends."""
@@ -149,14 +145,14 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         """One step; every random choice in it depends on (seed, stage, step) alone."""
         self._clock = time.perf_counter()
         self._meter = StepMeter()
-        key = ("step", self._settings.seed, self._settings.stage, self.state.global_step)
+        key = ("step", self._run.seed, self._stage.index, self.state.global_step)
         torch.manual_seed(int(stream(*key).integers(1 << 63)))
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Sample a step and keep what its loss reads; returns rows for TRL to buffer as long as the batch is used."""
-        rows = len(inputs) * len(self._settings.seats.nodes) if self._scores_calls else len(inputs)
+        rows = len(inputs) * len(self._policies.nodes) if self._scores_calls else len(inputs)
         iterations = self._spec.num_iterations
         self.num_iterations: int = iterations if self._corrected else 1
         try:  # with more iterations TRL would compute old logprobs that the sampler's replace
@@ -181,11 +177,10 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         acts_on_all = self._spec.kl_weight > 0 or self._entropy_weight() > 0
         plan = plan_step(
             sampled.groups,
-            self._settings.seats,
+            self._policies,
             self._spec,
             self.running,
             keep_all=acts_on_all,
-            max_tokens=self._settings.max_tokens,
             current_version=step,
             attention_scale=self._attention_scale,
             sum_over=self._sum if self.accelerator.num_processes > 1 else None,
@@ -281,8 +276,8 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             raise loss_error(self.state.global_step, nodes, logprobs, part.old_logprobs, own, self.bank, again)
         measure_bucket(self._meter, plan, bucket.members, part, loss, tokens, entropies)
         if self._step % self.num_iterations == 0:
-            measure_parity(self._meter, plan, bucket.members, part, logprobs, self._settings.top_p)
-        return value * self._settings.processes
+            measure_parity(self._meter, plan, bucket.members, part, logprobs, self._run.sampling.top_p)
+        return value * float(self.accelerator.num_processes)
 
     def _idle_loss(self, model: nn.Module) -> Tensor:
         """Return 0 by way of all parameters: the other processes wait for this one's gradients."""
@@ -302,11 +297,11 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         """Probe a few calls of the engine's ``version`` against the model; raises as ``parity.check_nodes`` does."""
         if calls := probed_calls(groups, version):
             model, device = self.accelerator.unwrap_model(self.model), self.accelerator.device
-            apart = differences(model, self.bank, self._settings.seats, calls, self._settings.top_p, device)
+            apart = differences(model, self.bank, self._policies, calls, self._run.sampling.top_p, device)
             check_nodes(apart, self._allowed, version)
 
     def _entropy_weight(self) -> float:
-        return entropy_weight(self.state.global_step, self._settings.steps, self._spec.entropy)
+        return entropy_weight(self.state.global_step, self._stage.steps, self._spec.entropy)
 
     def _planned(self) -> StepPlan:
         if self._plan is None:
@@ -330,11 +325,10 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Create the learning-rate schedule of the stage, from the steps already done on."""
-        spec, stage = self._spec, self._settings
+        stage, first = self._stage, self._session.first_step
 
         def factor(step: int) -> float:
-            done = stage.first_step + step
-            return learning_rate_factor(done, stage.steps, spec, warmup=stage.warmup, decay=stage.decay)
+            return learning_rate_factor(first + step, stage.steps, self._spec, warmup=stage.warmup, decay=stage.decay)
 
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
         return self.lr_scheduler
@@ -386,9 +380,9 @@ def _terminal_reward(final: list[float], **_: Any) -> list[float]:
     return final
 
 
-def _placeholder(spec: TrainingSpec, settings: StageSettings) -> Dataset:
+def _placeholder(spec: TrainingSpec, steps: int) -> Dataset:
     """Return rows for TRL's sampler to count; the examples come with the rollouts."""
-    batches = -(-(settings.steps - settings.first_step) // spec.num_iterations)
+    batches = -(-steps // spec.num_iterations)
     return Dataset.from_dict({"prompt": [""] * (batches * spec.prompts_per_step)})
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 
 from neuromas.journal.events import Observer
 from neuromas.rollout.client import RolloutClient
 from neuromas.spec.run import RunSpec
-from neuromas.training.sampler import Peers
+from neuromas.training.peers import Alone, Peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +29,5 @@ class Workplace:
     folder: Path
     client: RolloutClient
     emit: Observer
-    peers: Peers
-    stopping: Flag
+    peers: Peers = field(default_factory=Alone)
+    stopping: Flag = field(default_factory=Flag)

@@ -28,6 +28,7 @@ from neuromas.cluster.actors import RolloutActor
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.cluster.threads import engine_share
 from neuromas.errors import NeuroMASError
+from neuromas.growth.stage import Stage
 from neuromas.journal.events import Event, StepDone
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.run.preflight import check_run
@@ -38,8 +39,7 @@ from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.run import RunSpec
 from neuromas.spec.training import EntropySpec, TrainingSpec
-from neuromas.training.stage_settings import StageSettings, trl_arguments
-from neuromas.training.step_plan import Seats
+from neuromas.training.trl_arguments import trl_arguments
 
 Table = dict[str, Any]
 
@@ -319,9 +319,7 @@ def test_a_setting_changes_what_is_learned(stages: Stages, section: str, name: s
 
 @pytest.mark.parametrize("name", BY_ARGUMENT)
 def test_a_setting_reaches_trl(name: str, tmp_path: Path) -> None:
-    stage = StageSettings(
-        Seats((), (), ()), 8, 1.0, 0, 0, 2, 0, warmup=True, decay=True, report_to=(), folder=tmp_path, on_cpu=True
-    )
     change = TRAINING[name]
-    before, after = (small(part).training for part in (change.needs, changed("training", name, change)))
-    assert trl_arguments(before, stage) != trl_arguments(after, stage)
+    before, after = (small(part) for part in (change.needs, changed("training", name, change)))
+    stage = Stage("stage", 0, before.topology, 2)
+    assert trl_arguments(before, stage, tmp_path, 8) != trl_arguments(after, stage, tmp_path, 8)

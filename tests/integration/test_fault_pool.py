@@ -17,16 +17,19 @@ from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import AdapterError, RolloutError, RuntimeStartError
+from neuromas.growth.stage import Stage
 from neuromas.journal.events import Event
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient
 from neuromas.rollout.record import Group, NodeCall, Provenance
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
+from neuromas.spec.run import RunSpec
 from neuromas.tasks.chain import ChainSpec
 from neuromas.tasks.registry import make_task
 from neuromas.topology.builders import chain
-from neuromas.training.sampler import Alone, SamplePlan, StepSampler
+from neuromas.training.sampler import StepSampler
+from neuromas.training.workplace import Workplace
 
 if TYPE_CHECKING:
     from neuromas.cluster.pool import RolloutPool
@@ -195,14 +198,19 @@ def test_a_pool_without_workers_says_why(cluster: None, setup: WorkerSetup) -> N
     pool.close()
 
 
-def test_rollouts_ahead_are_done_again_on_their_own_version_while_the_next_is_evaluated(crew: Crew) -> None:
+def test_rollouts_ahead_are_done_again_on_their_own_version_while_the_next_is_evaluated(
+    crew: Crew, tmp_path: Path
+) -> None:
     """As in a stage with training.overlap, where a worker dies between a step and its evaluation."""
     crew.pool.publish({}, retire=list(adapters(1)))
     crew.events.clear()
     task = make_task(TASK, 0)
     weights = {ref.name: lora for ref, lora in adapters(2).items()}
-    plan = SamplePlan(GRAPH, None, 12, 4, SamplingSpec(), 0, Provenance("run", 0, 0), "ahead")
-    sampler = StepSampler(crew.pool, task, plan, lambda: weights, lambda group: True, Alone(), cursor=0)
+    training = {"prompts_per_step": 12, "group_size": 4}
+    document = {"name": "run", "topology": GRAPH.to_document(), "task": TASK.model_dump(mode="json")}
+    spec = RunSpec.model_validate({**document, "training": training})
+    place = Workplace(spec, tmp_path, crew.pool, lambda event: None)
+    sampler = StepSampler(place, Stage("ahead", 0, GRAPH, 2), task, lambda: weights, cursor=0)
     victim = process_of(crew.actors[0])
     sampler.sample(0, ahead=True)
     os.kill(victim, signal.SIGKILL)

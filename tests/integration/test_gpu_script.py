@@ -8,7 +8,7 @@ from pathlib import Path
 
 import neuromas
 from neuromas.spec.machine import RuntimeSpec
-from neuromas.training.stage_settings import stays_on_cpu
+from neuromas.training.trl_arguments import stays_on_cpu
 
 ROOT = Path(neuromas.__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu" / "run.sh"

@@ -28,7 +28,8 @@ from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient, Ticket
 from neuromas.rollout.record import Group, NodeCall, Rollout
 from neuromas.spec.machine import RuntimeSpec
-from neuromas.training.sampler import Alone, StepSampler
+from neuromas.training.peers import Alone
+from neuromas.training.sampler import StepSampler
 
 PROMPTS = 6
 

@@ -21,19 +21,18 @@ from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
 from neuromas.growth.stage import Stage
 from neuromas.rollout.client import LocalRolloutClient
-from neuromas.rollout.record import Provenance
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
+from neuromas.spec.run import RunSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 from neuromas.training.restraint import Restraint
-from neuromas.training.sampler import Alone, SamplePlan, StepRollouts, StepSampler
-from neuromas.training.stage_settings import StageSettings
-from neuromas.training.step_plan import Seats
+from neuromas.training.sampler import StepRollouts, StepSampler
 from neuromas.training.trainer import JointTrainer
+from neuromas.training.workplace import Workplace
 
 ADAPTER = LoraSpec(rank=2)
 
@@ -78,21 +77,17 @@ class World:
     folder: Path
     sampling: SamplingSpec
 
-    def sampler(self, prompts: int = 3, group_size: int = 4, task: Task | None = None, **plan: Any) -> StepSampler:
-        sample_plan = SamplePlan(
-            topology=self.topology,
-            level=None,
-            prompts=prompts,
-            group_size=group_size,
-            sampling=self.sampling,
-            seed=0,
-            provenance=Provenance("test", 0, 0),
-            namespace=f"test{id(self)}",
-            **plan,
-        )
-        return StepSampler(
-            self.client, task or DigitTask(), sample_plan, self.bank.export_all, lambda group: True, Alone(), cursor=0
-        )
+    def place(self, training: TrainingSpec, seed: int = 0) -> Workplace:
+        """A run of this graph; its learner stays off the GPU, as one on Ray that was given none."""
+        task = {"type": "chain", "hops": 3}
+        spec = RunSpec.model_validate({"name": "test", "topology": self.topology.to_document(), "task": task})
+        settings = {"training": training, "sampling": self.sampling, "seed": seed}
+        return Workplace(spec.model_copy(update=settings), self.folder, self.client, lambda event: None)
+
+    def sampler(self, prompts: int = 3, group_size: int = 4, task: Task | None = None, **training: Any) -> StepSampler:
+        settings = {"prompts_per_step": prompts, "group_size": group_size, "max_failed_fraction": 1.0} | training
+        place = self.place(TrainingSpec.model_validate(settings))
+        return StepSampler(place, Stage("stage", 0, self.topology, 1), task or DigitTask(), self.bank.export_all, 0)
 
     def trainer(
         self,
@@ -103,26 +98,14 @@ class World:
         after_step: Callable[[int, Mapping[str, float]], Any] = lambda step, metrics: None,
     ) -> JointTrainer:
         """A trainer whose session samples by ``sample`` and hands metrics to ``after_step``."""
-        names = {name: self.bank.index(name) for name in self.bank.names}
-        settings = StageSettings(
-            seats=Seats.of(self.topology, names, self.sampling.temperature),
-            max_tokens=self.sampling.max_tokens,
-            top_p=self.sampling.top_p,
-            seed=seed,
-            stage=0,
-            steps=steps or spec.steps,
-            first_step=0,
-            warmup=True,
-            decay=True,
-            report_to=(),
-            folder=self.folder,
-            on_cpu=True,
-        )
-        restraint = Restraint(self.bank, Stage("stage", 0, self.topology, spec.steps))
+        stage = Stage("stage", 0, self.topology, steps or spec.steps)
         session: Any = SimpleNamespace(
-            sample=sample, after_step=lambda *step: bool(after_step(*step)), restraint=restraint
+            sample=sample,
+            after_step=lambda *step: bool(after_step(*step)),
+            restraint=Restraint(self.bank, stage),
+            first_step=0,
         )
-        return JointTrainer(self.model, self.bank, self.tokenizer, spec, settings, session)
+        return JointTrainer(self.model, self.bank, self.tokenizer, self.place(spec, seed), stage, session)
 
 
 def make_world(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neuromas.adapters.ref import AdapterRef
 from neuromas.errors import RolloutError
+from neuromas.growth.stage import Stage
 from neuromas.rollout.client import Ticket
-from neuromas.rollout.record import Group, Provenance, Rollout
+from neuromas.rollout.record import Group, Rollout
 from neuromas.rollout.stats import RolloutStats
-from neuromas.spec.parts import SamplingSpec
+from neuromas.spec.run import RunSpec
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.document import topology_from_document
-from neuromas.training.sampler import Alone, Peers, SamplePlan, StepSampler
+from neuromas.training.peers import Alone, Peers
+from neuromas.training.sampler import StepSampler
+from neuromas.training.workplace import Workplace
 
 GRAPH = topology_from_document({"chain": 2})
 ALONE = Alone()
@@ -65,13 +69,14 @@ class RuleClient:
 
 
 def make(
-    client: RuleClient, peers: Peers = ALONE, prompts: int = 4, level: int | None = None, **plan: Any
+    client: RuleClient, peers: Peers = ALONE, prompts: int = 4, level: int | None = None, **training: Any
 ) -> StepSampler:
-    settings = {"max_failed_fraction": 0.5} | plan
-    sample = SamplePlan(GRAPH, level, prompts, 2, SamplingSpec(), 7, Provenance("run", 0, 0), "run/main", **settings)
-    useful = lambda group: len({rollout.reward for rollout in group.rollouts}) > 1  # noqa: E731
+    settings = {"prompts_per_step": prompts, "group_size": 2, "max_failed_fraction": 0.5} | training
+    document = {"name": "run", "topology": {"chain": 2}, "task": {"type": "chain", "hops": 3}, "seed": 7}
+    spec = RunSpec.model_validate({**document, "training": settings})
     weights = dict.fromkeys(GRAPH.adapters)
-    return StepSampler(client, ChainTask(hops=3, seed=0), sample, lambda: weights, useful, peers, cursor=0)
+    place = Workplace(spec, Path("run"), client, lambda event: None, peers)
+    return StepSampler(place, Stage("main", 0, GRAPH, 8, level), ChainTask(hops=3, seed=0), lambda: weights, cursor=0)
 
 
 def numbers(step: Any) -> list[int]:
