@@ -12,9 +12,9 @@ from neuromas.display.training import TrainingDisplay
 from neuromas.errors import NeuroMASError
 from neuromas.journal.events import Observer
 from neuromas.run.outcome import RunResult
+from neuromas.run.run import run as train
 from neuromas.run.stages import StageInterruptedError
 from neuromas.spec.load import load_spec
-from neuromas.workflows.train import train
 
 _INTERRUPTED = 130
 

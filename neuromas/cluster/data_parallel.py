@@ -1,7 +1,7 @@
 """Data-parallel learning through Ray Train: several learners, each with its share of every step's examples.
 
 Ray Train places the processes and joins them by torch.distributed. Each runs the same Learner as a run with one
-learner does; which commands they run, they fetch from a DeskActor, in the same order. To the run the desk looks like
+learner does; which commands they run, they fetch from a CoordinatorActor, in the same order. To the run it looks like
 the LearnerActor of one process. Gradients are averaged by DDP inside the learner, so that the step equals that of one
 process.
 """
@@ -54,7 +54,7 @@ class Reply:
     error: Exception | None = None
 
 
-class DeskActor:
+class CoordinatorActor:
     """Hands commands to the learners and their answers and events back; see ``Runtime`` for the public methods."""
 
     def __init__(self, num_learners: int) -> None:
@@ -62,7 +62,7 @@ class DeskActor:
         self._replies: queue.SimpleQueue[tuple[int, Reply]] = queue.SimpleQueue()
         self._events = Mailbox()
         self._stop = threading.Event()
-        self._board: Any = None
+        self._published: Any = None
 
     # -- for the run
 
@@ -130,12 +130,12 @@ class DeskActor:
     @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
     def pin(self, published: Sequence[Any]) -> None:
         """Remember a reference to the adapters that workers must hold, for those that start anew."""
-        (self._board,) = published
+        (self._published,) = published
 
     @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
     def pinned(self) -> Any:
         """Return what was pinned last."""
-        return {} if self._board is None else ray.get(self._board)
+        return {} if self._published is None else ray.get(self._published)
 
     def _command(self, command: Command) -> Any:
         for commands in self._commands:
@@ -149,24 +149,24 @@ class DeskActor:
         return values[0]
 
 
-class DeskBoard:
+class SharedAdapters:
     """The adapters that workers must hold, shared by the pools of all learners."""
 
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
+    def __init__(self, coordinator: Any) -> None:
+        self._coordinator = coordinator
 
     def read(self) -> dict[AdapterRef, PlainLora]:
         """Return what was written last, by any learner."""
-        held: dict[AdapterRef, PlainLora] = ray.get(self._desk.pinned.remote())
+        held: dict[AdapterRef, PlainLora] = ray.get(self._coordinator.pinned.remote())
         return held
 
     def write(self, adapters: Mapping[AdapterRef, PlainLora]) -> None:
         """Replace it."""
-        ray.get(self._desk.pin.remote([ray.put(dict(adapters))]))
+        ray.get(self._coordinator.pin.remote([ray.put(dict(adapters))]))
 
 
 class Learners:
-    """The learners under Ray Train: ``desk`` stands for them, and a thread of this process waits for their end."""
+    """The learners under Ray Train: ``coordinator`` stands for them; a thread of this process waits for their end."""
 
     def __init__(self, setup: RuntimeSetup, workers: Sequence[Any], threads: ThreadShare) -> None:
         """Start them, each with its share of threads; they load in the background."""
@@ -174,9 +174,11 @@ class Learners:
         # Paths in the spec are relative to where the run was started, so the learners stay there.
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
         groups = {CONTROL: 3, LEARNERS: 4 * spec.learner_workers}
-        self.desk = ray.remote(num_cpus=0, concurrency_groups=groups)(DeskActor).remote(spec.learner_workers)
+        self.coordinator = ray.remote(num_cpus=0, concurrency_groups=groups)(CoordinatorActor).remote(
+            spec.learner_workers
+        )
         self._is_closing = threading.Event()
-        config = {"setup": setup, "workers": list(workers), "desk": self.desk, "threads": threads}
+        config = {"setup": setup, "workers": list(workers), "coordinator": self.coordinator, "threads": threads}
         trainer = _trainer(setup, config)
         self._thread = threading.Thread(target=self._fit, args=(trainer,), name="ray-train", daemon=True)
         self._thread.start()
@@ -185,9 +187,9 @@ class Learners:
         """End them and wait for it: Ray Train must not outlive the connection that it talks through."""
         self._is_closing.set()
         with suppress(RayActorError):
-            ray.get(self.desk.stop.remote())
+            ray.get(self.coordinator.stop.remote())
             self._thread.join(_END_S)
-        ray.kill(self.desk)  # learners that are still busy fail at their next word to it
+        ray.kill(self.coordinator)  # learners that are still busy fail at their next word to it
         self._thread.join(_END_S)
 
     def _fit(self, trainer: TorchTrainer) -> None:
@@ -195,7 +197,7 @@ class Learners:
             trainer.fit()
         except Exception as error:  # noqa: BLE001 - told to whoever waits for the learners
             if not self._is_closing.is_set():
-                self.desk.fail.remote(first_line(error))
+                self.coordinator.fail.remote(first_line(error))
 
 
 def _trainer(setup: RuntimeSetup, config: dict[str, Any]) -> TorchTrainer:
@@ -220,31 +222,33 @@ def _trainer(setup: RuntimeSetup, config: dict[str, Any]) -> TorchTrainer:
 
 def _learn(config: dict[str, Any]) -> None:
     """What every process of Ray Train runs: one command after the other, until it is told to stop."""
-    desk, rank = config["desk"], get_context().get_world_rank()
-    seat = _Seat(config["setup"], config["workers"], desk, rank, config["threads"])
+    coordinator, rank = config["coordinator"], get_context().get_world_rank()
+    process = _LearnerProcess(config["setup"], config["workers"], coordinator, rank, config["threads"])
     while True:
-        command: Command = ray.get(desk.next_command.remote(rank))
+        command: Command = ray.get(coordinator.next_command.remote(rank))
         if command.kind == "stop":
             return
         try:
-            reply = Reply(seat.run(command))
+            reply = Reply(process.run(command))
         except Exception as error:  # noqa: BLE001 - sent to the run, which raises it
             reply = Reply(error=error)
-        ray.get(desk.reply.remote(rank, reply))
+        ray.get(coordinator.reply.remote(rank, reply))
 
 
-class _Seat:
+class _LearnerProcess:
     """One learner of several."""
 
-    def __init__(self, setup: RuntimeSetup, workers: Sequence[Any], desk: Any, rank: int, threads: ThreadShare) -> None:
+    def __init__(
+        self, setup: RuntimeSetup, workers: Sequence[Any], coordinator: Any, rank: int, threads: ThreadShare
+    ) -> None:
         self._threads = threads.count()
         set_threads(self._threads)
         from neuromas.cluster.pool import RolloutPool
         from neuromas.training.learner import Learner
 
-        self._desk, self._rank = desk, rank
+        self._coordinator, self._rank = coordinator, rank
         self._writer = RunWriter(setup.folder, setup.lock) if rank == 0 else None
-        pool = RolloutPool(workers, setup.spec.runtime.rollout_timeout_s, self._record, DeskBoard(desk))
+        pool = RolloutPool(workers, setup.spec.runtime.rollout_timeout_s, self._record, SharedAdapters(coordinator))
         self._learner = Learner(setup.spec, setup.folder, pool, self._record)
 
     def run(self, command: Command) -> Any:
@@ -259,5 +263,5 @@ class _Seat:
         if self._writer is None:
             return
         self._writer(event)
-        if ray.get(self._desk.tell.remote(event)):
+        if ray.get(self._coordinator.tell.remote(event)):
             self._learner.request_stop()

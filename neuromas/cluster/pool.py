@@ -45,7 +45,7 @@ class _Part:
     result: tuple[list[Group], RolloutStats] | None = None
 
 
-class Board(Protocol):
+class PublishedAdapters(Protocol):
     """Holds the adapters that every worker must have, for those that start anew."""
 
     def read(self) -> dict[AdapterRef, PlainLora]:
@@ -55,8 +55,8 @@ class Board(Protocol):
         """Replace them."""
 
 
-class OwnBoard:
-    """The board of a pool that shares its workers with no other."""
+class OwnAdapters:
+    """Those of a pool that shares its workers with no other."""
 
     def __init__(self) -> None:
         self._adapters: dict[AdapterRef, PlainLora] = {}
@@ -73,19 +73,21 @@ class OwnBoard:
 class RolloutPool:
     """RolloutClient over rollout actors; used by one thread."""
 
-    def __init__(self, actors: Sequence[Any], timeout_s: float, on_event: Observer, board: Board | None = None) -> None:
+    def __init__(
+        self, actors: Sequence[Any], timeout_s: float, on_event: Observer, published: PublishedAdapters | None = None
+    ) -> None:
         """Take over actors that have been started.
 
         Args:
             actors: handles of RolloutActors; Ray restarts their processes as often as their options say.
             timeout_s: longest time a part may take on a worker before that worker counts as hung.
             on_event: told of every lost and returned worker.
-            board: shared with other pools over the same actors; None = this pool is alone.
+            published: shared with other pools over the same actors; None = this pool is alone.
         """
         self._manager = FaultTolerantActorManager(list(actors), max_remote_requests_in_flight_per_actor=_MAX_IN_FLIGHT)
         self._timeout_s = timeout_s
         self._on_event = on_event
-        self._board = OwnBoard() if board is None else board
+        self._published = OwnAdapters() if published is None else published
         self._orders: dict[Ticket, list[_Part]] = {}
         self._num_tickets = 0
         self._out: set[int] = set()
@@ -108,13 +110,13 @@ class RolloutPool:
             AdapterError: a worker refused a version.
             RuntimeStartError: no worker is left.
         """
-        before = self._board.read()
+        before = self._published.read()
         kept = {ref: lora for ref, lora in before.items() if ref not in set(retire)}
-        self._board.write({**kept, **adapters})
+        self._published.write({**kept, **adapters})
         try:
             self._publish_to_all(adapters, retire)
         except NeuroMASError:
-            self._board.write(before)
+            self._published.write(before)
             raise
 
     def _publish_to_all(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef]) -> None:
@@ -275,7 +277,7 @@ class RolloutPool:
     def _restore(self, worker: int) -> None:
         results = self._manager.foreach_actor(
             "restore",
-            kwargs={"adapters": ray.put(self._board.read())},
+            kwargs={"adapters": ray.put(self._published.read())},
             healthy_only=False,
             remote_actor_ids=[worker],
             timeout_seconds=self._timeout_s,

@@ -129,7 +129,7 @@ def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> tuple[Any, Cal
         from neuromas.cluster.data_parallel import Learners
 
         learners = Learners(setup, workers, threads)
-        return learners.desk, learners.close
+        return learners.coordinator, learners.close
     actor_class = ray.remote(
         num_cpus=1, num_gpus=setup.spec.runtime.gpus_per_learner, concurrency_groups=CONCURRENCY_GROUPS
     )(LearnerActor)
