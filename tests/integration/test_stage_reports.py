@@ -49,8 +49,8 @@ def test_a_stage_is_evaluated_within_and_tells_some_rollouts_of_some_steps(
         (step, mode) for step in (2, 4, 6) for mode in ("greedy", "sampled")
     ]
     assert {(look.purpose, look.examples) for look in looks} == {("evaluation", 4)}
+    assert [step.step for step in of(StepDone, events)] == [1, 2, 3, 4, 5, 6]
     steps = {step.step: step.metrics for step in of(StepDone, events)}
-    assert list(steps) == [1, 2, 3, 4, 5, 6]
     for look in looks[:4]:
         assert steps[look.step][f"eval/accuracy_{look.mode}"] == look.correct / 4
     assert [step for step, metrics in steps.items() if "eval/accuracy_greedy" in metrics] == [2, 4]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import socket
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +34,10 @@ CASES: dict[str, dict[str, Any]] = {
 KEPT = {"one_group_learns": 1, "two_groups_learn": 2, "two_groups_of_one_process_learn": 2, "no_group_learns": 0}
 
 
-def free_port() -> int:
-    """Return a port below those that the system gives away by itself, which somebody might get in between."""
-    for port in random.Random(os.getpid()).sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no free port between 20000 and 30000")
-
-
 def launch(out: Path, cases: dict[str, dict[str, Any]], processes: int) -> Path:
     """Run all cases in so many processes; returns where they wrote."""
     out.mkdir()
-    port = free_port()
     world = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    world |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     ranks = [world | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
     command = [sys.executable, str(SCRIPT), str(out), json.dumps(cases)]
     started = [

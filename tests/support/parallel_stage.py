@@ -137,7 +137,10 @@ def publish_everywhere(publish: Any) -> Any:
 
 def main(out: Path, cases: dict[str, dict[str, Any]]) -> None:
     if "RANK" in os.environ:
-        dist.init_process_group("gloo")
+        # Over a file: of a port nobody knows that it is still free when the first process listens on it.
+        rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        meeting = f"file://{out.resolve()}/meeting"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     torch.set_num_threads(1)
     StepSampler.publish = publish_everywhere(StepSampler.publish)  # type: ignore[method-assign]
     client = make_client(stage_spec())

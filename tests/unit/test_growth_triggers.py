@@ -35,6 +35,7 @@ def test_threshold_on_sampled_answers_asks_for_them_once_greedy_ones_pass() -> N
 
 def test_threshold_on_sampled_answers_needs_both() -> None:
     rule = Threshold(0.95, every=5, examples=128, sampled_accuracy=0.9)
+    assert rule.fires([Check(10, 1.0, 0.0)], 10) is None
     assert rule.fires([Check(5, 0.94)], 5) is None
     assert rule.fires([Check(5, 1.0, 0.22)], 5) is None
     assert rule.fires([Check(5, 1.0, 0.22), Check(10, 1.0, 0.9)], 10) == "threshold"
