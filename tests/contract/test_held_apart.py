@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 import neuromas
@@ -37,6 +38,12 @@ def question_files(folder: Path) -> dict[str, str]:
     return {split: str(folder / f"{split}.jsonl") for split in ("train", "test")}
 
 
+def data_set(folder: Path) -> str:
+    folder.mkdir()
+    question_files(folder)
+    return str(folder)
+
+
 def program_files(folder: Path) -> dict[str, str]:
     folder.mkdir()
     for split, names in (("train", "abc"), ("test", "xyz")):
@@ -56,6 +63,7 @@ def sections(family: str, folder: Path) -> list[dict[str, Any]]:
         "hidden_tree": [{"depth": 3}, {"depth": 5}],
         "dynamics": [{"tier": 1}, {"tier": 3}],
         "file": [{"verifier": "number", "level_key": "level", **question_files(folder)}],
+        "hub": [{"verifier": "number", "level_key": "level", "folder": data_set(folder / "hub")}],
         "programs": [{"allow_execution": True, **program_files(folder / "programs")}],
         "python": [{"factory": f"{__name__}:own_task"}],
         "reasoning_gym": [
@@ -89,7 +97,10 @@ def check(task: Task, other: Task) -> None:
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "reasoning_gym" or find_spec(name)])
-def test_no_family_trains_on_a_held_out_question(family: str, tmp_path: Path) -> None:
+def test_no_family_trains_on_a_held_out_question(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     for section in sections(family, tmp_path):
         spec = task_spec(section)
         check(make_task(spec, 1), make_task(spec, OTHER_SEED))
