@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import torch
 from torch import Tensor
 
 from neuromas.rollout.engine import Sampling
+from neuromas.rollout.record import Top
 
 
 def sample_rows(
     logits: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]
-) -> tuple[list[int], list[float]]:
-    """Return one sampled token per row and its log-probability.
+) -> tuple[list[int], list[float], list[Top]]:
+    """Return one sampled token per row, its log-probability, and the most probable tokens that its settings ask for.
 
     A row's token depends on its own logits, settings and generator only, not on its neighbours. At temperature 0 the
     token is the most probable one and its log-probability that of the unscaled distribution, as vLLM reports it. A row
@@ -39,7 +41,18 @@ def sample_rows(
         sampled = torch.where(drawn, raced.argmax(-1), sampled)
     sampled = sampled.masked_fill(is_broken, 0)
     chosen = logprobs.gather(-1, sampled[:, None])[:, 0].masked_fill(is_broken, torch.nan)
-    return sampled.tolist(), chosen.tolist()
+    return sampled.tolist(), chosen.tolist(), _tops(logprobs, [sampling.num_top for sampling in samplings])
+
+
+def _tops(logprobs: Tensor, nums: Sequence[int]) -> list[Top]:
+    """Return the most probable tokens of each row, as many as it asks for and as have any probability."""
+    if not any(nums):
+        return [()] * len(nums)
+    values, token_ids = logprobs.topk(min(max(nums), logprobs.shape[-1]), dim=-1)
+    return [
+        tuple(entry for entry in zip(ids[:num], row[:num], strict=True) if entry[1] != -inf)
+        for ids, row, num in zip(token_ids.tolist(), values.tolist(), nums, strict=True)
+    ]
 
 
 def _delays(logprobs: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]) -> Tensor:

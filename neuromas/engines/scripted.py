@@ -9,6 +9,7 @@ from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.engines.versions import VersionTable
 from neuromas.errors import EngineError
 from neuromas.rollout.engine import EngineCall, EngineResult, Partial
+from neuromas.rollout.record import FinishReason
 
 
 def _one_step(_call: EngineCall) -> int:
@@ -28,7 +29,8 @@ class _Stream:
         """Return what has come up to a step and was not seen yet."""
         seen, self.num_seen = self.num_seen, len(self.result.token_ids) * (step - self.begin) // self.steps
         new = slice(seen, self.num_seen)
-        return Partial(self.result.id, self.result.token_ids[new], self.result.logprobs[new])
+        result = self.result
+        return Partial(result.id, result.token_ids[new], result.logprobs[new], result.tops[new])
 
 
 def _stopped(token_ids: tuple[int, ...], stop_token_ids: frozenset[int]) -> tuple[int, ...]:
@@ -142,4 +144,6 @@ class ScriptedEngine:
         except EngineError as e:
             return EngineResult(call.id, (), (), "error", str(e))
         kept = token_ids[:room]
-        return EngineResult(call.id, kept, (0.0,) * len(kept), "stop" if len(kept) == len(token_ids) else "length")
+        reason: FinishReason = "stop" if len(kept) == len(token_ids) else "length"
+        tops = tuple(((token_id, 0.0),) for token_id in kept) if call.sampling.num_top else ()
+        return EngineResult(call.id, kept, (0.0,) * len(kept), reason, tops=tops)

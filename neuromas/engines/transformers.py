@@ -22,7 +22,7 @@ from neuromas.engines.sampling import sample_rows
 from neuromas.engines.versions import VersionTable
 from neuromas.errors import EngineError
 from neuromas.rollout.engine import EngineCall, EngineResult, Partial
-from neuromas.rollout.record import FinishReason
+from neuromas.rollout.record import FinishReason, Top
 from neuromas.spec.machine import EngineSpec
 
 
@@ -36,12 +36,24 @@ class _Row:
     generator: torch.Generator
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    tops: list[Top] = field(default_factory=list)
     num_seen: int = 0
 
     def take_new(self) -> Partial:
         """Return what nobody has seen yet and count it as seen."""
         seen, self.num_seen = self.num_seen, len(self.token_ids)
-        return Partial(self.call.id, tuple(self.token_ids[seen:]), tuple(self.logprobs[seen:]))
+        return Partial(self.call.id, tuple(self.token_ids[seen:]), tuple(self.logprobs[seen:]), tuple(self.tops[seen:]))
+
+    def take(self, token_id: int, logprob: float, top: Top) -> None:
+        """Add a sampled token."""
+        self.token_ids.append(token_id)
+        self.logprobs.append(logprob)
+        if self.call.sampling.num_top:
+            self.tops.append(top)
+
+    def result(self, reason: FinishReason) -> EngineResult:
+        """Return the call's result, which ends here."""
+        return EngineResult(self.call.id, tuple(self.token_ids), tuple(self.logprobs), reason, tops=tuple(self.tops))
 
 
 @dataclass(slots=True)
@@ -214,21 +226,21 @@ class TransformersEngine:
             )
         logits: Tensor = output.logits[:, -1].float()
         samplings = [row.call.sampling for row in cohort.rows]
-        sampled, logprobs = sample_rows(logits, samplings, [row.generator for row in cohort.rows])
+        sampled, logprobs, tops = sample_rows(logits, samplings, [row.generator for row in cohort.rows])
         results, keep = [], []
-        for place, (row, token_id, logprob) in enumerate(zip(cohort.rows, sampled, logprobs, strict=True)):
+        drawn = zip(cohort.rows, sampled, logprobs, tops, strict=True)
+        for place, (row, token_id, logprob, top) in enumerate(drawn):
             if isnan(logprob):
                 self._versions.leave(row.call.adapter)
                 results.append(EngineResult(row.call.id, (), (), "error", NOT_NUMBERS))
                 continue
-            row.token_ids.append(token_id)
-            row.logprobs.append(logprob)
+            row.take(token_id, logprob, top)
             reason = self._finish_reason(row)
             if reason is None:
                 keep.append(place)
             else:
                 self._versions.leave(row.call.adapter)
-                results.append(EngineResult(row.call.id, tuple(row.token_ids), tuple(row.logprobs), reason))
+                results.append(row.result(reason))
         cohort.next_ids = torch.tensor(sampled, device=self._device)[:, None]
         cohort.mask = nn.functional.pad(cohort.mask, (0, 1), value=1)
         self._keep(cohort, keep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from neuromas.engines.versions import VersionTable
 from neuromas.engines.vllm_start import import_vllm, start_vllm
 from neuromas.errors import AdapterError, EngineError
 from neuromas.rollout.engine import EngineCall, EngineResult, Partial, Sampling
-from neuromas.rollout.record import FinishReason
+from neuromas.rollout.record import FinishReason, Top
 from neuromas.spec.machine import EngineSpec
 
 if TYPE_CHECKING:
@@ -116,7 +116,11 @@ class VllmEngine:
                 outputs = engine.step()
             except Exception as e:
                 raise EngineError(f"vLLM stopped: {e}") from e
-            results += [_result(output) for output in outputs if output.finished]
+            results += [
+                _result(output, self._calls[output.request_id].sampling.num_top)
+                for output in outputs
+                if output.finished
+            ]
             # Only streamed calls give outputs before they have finished.
             self._grown.update((output.request_id, output.outputs[0]) for output in outputs if not output.finished)
         for result in results:
@@ -134,7 +138,8 @@ class VllmEngine:
             seen = self._num_seen[call_id]
             # vLLM's own growing lists: what is new is copied, the rest is not.
             token_ids = tuple(completion.token_ids[seen:])
-            partials.append(Partial(call_id, token_ids, tuple(completion.logprobs.logprobs[seen:])))
+            logprobs, tops = _scores(completion, self._calls[call_id].sampling.num_top, seen)
+            partials.append(Partial(call_id, token_ids, logprobs, tops))
             self._num_seen[call_id] += len(token_ids)
         self._grown.clear()
         return partials
@@ -215,7 +220,7 @@ class VllmEngine:
             top_p=sampling.top_p,
             seed=sampling.seed,
             stop_token_ids=self._stops(call.stop_token_ids),
-            logprobs=0,
+            logprobs=sampling.num_top,
             flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.CUMULATIVE if call.is_streamed else RequestOutputKind.FINAL_ONLY,
@@ -238,9 +243,24 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-def _result(output: RequestOutput) -> EngineResult:
+def _scores(completion: CompletionOutput, num_top: int, begin: int = 0) -> tuple[tuple[float, ...], tuple[Top, ...]]:
+    """Return the log probabilities of the tokens from ``begin`` on, and those of the most probable ones beside them.
+
+    vLLM's flat list has, for each place, the sampled token and then the ``num_top`` most probable ones.
+    """
+    flat, width = completion.logprobs, 1 + num_top
+    if not num_top:
+        return tuple(flat.logprobs[begin:]), ()
+    tops = []
+    for first in range(1 + begin * width, len(flat.logprobs), width):
+        entries = zip(flat.token_ids[first : first + num_top], flat.logprobs[first : first + num_top], strict=True)
+        tops.append(tuple((token_id, logprob) for token_id, logprob in entries if logprob != -inf))
+    return tuple(flat.logprobs[begin * width :: width]), tuple(tops)
+
+
+def _result(output: RequestOutput, num_top: int) -> EngineResult:
     (completion,) = output.outputs
-    logprobs = tuple(completion.logprobs.logprobs)
+    logprobs, tops = _scores(completion, num_top)
     if not isfinite(sum(logprobs)):
         return EngineResult(output.request_id, (), (), "error", NOT_NUMBERS)
     reason: FinishReason = "stop" if completion.finish_reason == "stop" else "length"
@@ -250,4 +270,5 @@ def _result(output: RequestOutput) -> EngineResult:
         logprobs=logprobs,
         finish_reason=reason,
         cached_tokens=output.num_cached_tokens or 0,
+        tops=tops,
     )

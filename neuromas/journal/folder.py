@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from neuromas.errors import CheckpointError
+from neuromas.errors import CheckpointError, reason
 from neuromas.journal import lines as journal
 from neuromas.journal.events import Event, Phase, QuestionsAsked, RolloutsSampled, StepDone
 
@@ -173,11 +173,17 @@ def locked(folder: Path) -> Iterator[str]:
     A lock left by a process of this host that no longer lives is taken over. Yields a token for ``RunWriter``.
 
     Raises:
-        CheckpointError: another live process, or a process of another host, holds the folder.
+        CheckpointError: another live process, or a process of another host, holds the folder; or it cannot be made, or
+            written in.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_FILE
-    token = _acquire(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        token = _acquire(path)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot hold a run: {reason(error)}; choose another --out or name") from error
     try:
         yield token
     finally:

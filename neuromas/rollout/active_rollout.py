@@ -9,8 +9,8 @@ from neuromas.adapters.ref import AdapterRef
 from neuromas.errors import RolloutError, TaskError
 from neuromas.rollout.answer import AnswerSettings, StreamedAnswer
 from neuromas.rollout.batch import RolloutBatch
-from neuromas.rollout.engine import Partial, Sampling
-from neuromas.rollout.record import NodeCall, Rollout
+from neuromas.rollout.engine import EngineResult, Partial, Sampling
+from neuromas.rollout.record import NodeCall, Rollout, Top
 from neuromas.rollout.renderer import Renderer
 from neuromas.rollout.signal import Signal
 from neuromas.tasks.base import Example, Score, Task
@@ -71,6 +71,7 @@ class BatchPlan:
                     max_tokens=budget,
                     temperature=0.0 if batch.greedy else temperature,
                     top_p=1.0 if batch.greedy else batch.sampling.top_p,
+                    num_top=settings.num_top if node_id == topology.output else 0,
                 ),
                 stated_tokens=stated,
             )
@@ -184,11 +185,17 @@ class ActiveCall:
     entered_s: float
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    tops: list[Top] = field(default_factory=list)
 
     def take(self, partial: Partial) -> None:
         """Add tokens that have come."""
         self.token_ids += partial.token_ids
         self.logprobs += partial.logprobs
+        self.tops += partial.tops
+
+    def stopped(self, call_id: str) -> EngineResult:
+        """Return the result of a call that ends with the tokens that have come."""
+        return EngineResult(call_id, tuple(self.token_ids), tuple(self.logprobs), "stop", tops=tuple(self.tops))
 
     @property
     def is_watched(self) -> bool:

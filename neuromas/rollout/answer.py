@@ -16,11 +16,13 @@ class AnswerSettings:
         is_streamed: its text is wanted piece by piece.
         stop: texts that end it; the first one to appear is cut off together with what follows.
         max_tokens: its token budget; None = the graph's own.
+        num_top: how many of the most probable tokens come with each of its own.
     """
 
     is_streamed: bool = False
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
+    num_top: int = 0
 
     @property
     def is_watched(self) -> bool:

@@ -17,7 +17,7 @@ from neuromas.errors import RolloutError
 from neuromas.rollout.active_rollout import ActiveCall, ActiveRollout, BatchPlan, PlannedNode
 from neuromas.rollout.answer import AS_TRAINED, AnswerSettings, StreamedAnswer
 from neuromas.rollout.batch import RolloutBatch
-from neuromas.rollout.engine import Engine, EngineCall, EngineResult, Sampling
+from neuromas.rollout.engine import Engine, EngineCall, EngineResult
 from neuromas.rollout.record import Group, NodeCall, Provenance, Rollout
 from neuromas.rollout.renderer import Renderer
 from neuromas.rollout.scorer import Scorer, pack
@@ -240,7 +240,7 @@ class Dataflow:
         sampling = node.sampling
         if sampling.temperature > 0:
             seed = call_seed(rollout.seed, node.id)
-            sampling = Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed)
+            sampling = replace(sampling, seed=seed)
         call_id = f"{rollout.key}.{node.id}"
         active = self._active[call_id] = ActiveCall(rollout, node, prompt, perf_counter())
         rollout.in_engine.add(call_id)
@@ -258,7 +258,7 @@ class Dataflow:
             if answer is not None:
                 self._tell(active.rollout, answer.push(partial.token_ids))
             if active.is_stopped:
-                stopped.append(EngineResult(partial.id, tuple(active.token_ids), tuple(active.logprobs), "stop"))
+                stopped.append(active.stopped(partial.id))
         if stopped:
             self._engine.abort([result.id for result in stopped])
         return stopped
@@ -338,4 +338,5 @@ def _node_call(active: ActiveCall, result: EngineResult, text: str, now_s: float
         text=text,
         latency_s=now_s - active.entered_s,
         error=result.error,
+        tops=result.tops,
     )

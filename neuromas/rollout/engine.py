@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.rollout.record import FinishReason
+from neuromas.rollout.record import FinishReason, Top
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +19,14 @@ class Sampling:
         temperature: 0 is greedy.
         top_p: nucleus mass in (0, 1]; 1 keeps the whole distribution.
         seed: makes the call reproducible; None draws from the engine's own stream.
+        num_top: how many of the most probable tokens come with each sampled one.
     """
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
+    num_top: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class EngineCall:
 class EngineResult:
     """A finished call. With ``finish_reason`` "error" the token lists are empty and ``error`` says why.
 
-    ``cached_tokens`` counts the prompt tokens that were not prefilled again.
+    ``cached_tokens`` counts the prompt tokens that were not prefilled again; ``tops`` has, per token, what the call's
+    ``num_top`` asks for, and is empty where that is 0.
     """
 
     id: str
@@ -56,6 +59,7 @@ class EngineResult:
     finish_reason: FinishReason
     error: str | None = None
     cached_tokens: int = 0
+    tops: tuple[Top, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Partial:
     id: str
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    tops: tuple[Top, ...] = ()
 
 
 class Engine(Protocol):

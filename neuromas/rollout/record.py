@@ -10,6 +10,9 @@ from neuromas.adapters.ref import AdapterRef
 from neuromas.tasks.base import Example
 
 FinishReason = Literal["stop", "length", "error"]
+Top = tuple[tuple[int, float], ...]
+"""The most probable tokens of one place, the best first, each with the natural log of its probability under the
+distribution sampled from; those that it gives no probability are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class NodeCall:
         text: the message that travels along the Node's out-edges, special tokens removed.
         latency_s: seconds from entering the engine to the last token.
         error: reason when ``finish_reason`` is "error", else None.
+        tops: the most probable tokens of each place, where they were asked for; else empty.
     """
 
     node: str
@@ -46,6 +50,7 @@ class NodeCall:
     text: str
     latency_s: float = 0.0
     error: str | None = None
+    tops: tuple[Top, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

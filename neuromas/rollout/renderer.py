@@ -57,6 +57,10 @@ class Renderer(ABC):
         """Return what each sampled token adds to the text; None for special tokens."""
         return self._text.token_texts(token_ids)
 
+    def other_texts(self, token_ids: Sequence[int], others: Sequence[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
+        """Return what other tokens would have added in place of each sampled one; of special tokens their names."""
+        return self._text.other_texts(token_ids, others)
+
     def text_stream(self) -> TextStream:
         """Return what spells one message while its tokens arrive; joined, its pieces are what ``decode`` gives."""
         return self._text.stream()

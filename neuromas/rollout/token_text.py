@@ -24,6 +24,29 @@ _CUT = 16
 """Tokens that a cut between two pieces may add: a word is then read as two halves."""
 
 
+class _Spelled:
+    """A message as far as its tokens have been spelled, in which the next one adds its text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._before: list[int] = []
+        self._begun: list[int] = []
+
+    def text(self, token_id: int) -> str | None:
+        """Return what a token would add; None where a character has begun and is not whole with it."""
+        whole = self._tokenizer.decode([*self._before, *self._begun, token_id])
+        return None if whole.endswith(BROKEN) else whole[len(self._tokenizer.decode(self._before)) :]
+
+    def add(self, token_id: int) -> str:
+        """Add a token and return its text."""
+        text = self.text(token_id)
+        self._begun.append(token_id)
+        if text is None:
+            return ""
+        self._before, self._begun = self._begun, []
+        return text
+
+
 class TokenText:
     """The tokenizer's two directions, with caches: messages of small models repeat a lot."""
 
@@ -89,20 +112,26 @@ class TokenText:
 
         A character that several tokens spell is added by the last of them.
         """
-        texts: list[str | None] = []
-        before: list[int] = []
-        begun: list[int] = []
-        for token_id in token_ids:
-            if token_id in self._special_ids:
-                texts.append(None)
-                continue
-            begun.append(token_id)
-            whole = self._tokenizer.decode(before + begun)
-            if whole.endswith(BROKEN):
-                texts.append("")
-                continue
-            texts.append(whole[len(self._tokenizer.decode(before)) :])
-            before, begun = begun, []
+        spelled = _Spelled(self._tokenizer)
+        return tuple(None if token_id in self._special_ids else spelled.add(token_id) for token_id in token_ids)
+
+    def other_texts(self, token_ids: Sequence[int], others: Sequence[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
+        """Return what other tokens would have added in place of each token; of special ones their names.
+
+        Args:
+            token_ids: of a message.
+            others: for each of these, the tokens that could have stood there.
+        """
+        spelled, texts = _Spelled(self._tokenizer), []
+        for token_id, there in zip(token_ids, others, strict=True):
+            texts.append(
+                tuple(
+                    str(self._tokenizer.id_to_token(other)) if other in self._special_ids else spelled.text(other) or ""
+                    for other in there
+                )
+            )
+            if token_id not in self._special_ids:
+                spelled.add(token_id)
         return tuple(texts)
 
     def last_tokens(self, text: str, limit: int | None) -> str:

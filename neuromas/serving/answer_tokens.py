@@ -17,17 +17,19 @@ class AnswerToken:
         text: what it adds; "" where a later token ends the character that it begins.
         logprob: natural log of its probability under the distribution sampled from.
         offset: characters of the answer before it.
+        tops: the most probable tokens in its place, the best first, as (text, log probability); as many as were asked
+            for and have any probability.
     """
 
     text: str
     logprob: float
     offset: int
+    tops: tuple[tuple[str, float], ...] = ()
 
     @property
     def entry(self) -> dict[str, Any]:
         """The token as chat completions and responses tell it."""
-        known = {"token": self.text, "logprob": self.logprob, "bytes": list(self.text.encode())}
-        return known | {"top_logprobs": []}
+        return _told(self.text, self.logprob) | {"top_logprobs": [_told(*top) for top in self.tops]}
 
 
 def answer_tokens(answered: Answered) -> tuple[AnswerToken, ...]:
@@ -38,11 +40,26 @@ def answer_tokens(answered: Answered) -> tuple[AnswerToken, ...]:
     begin = len(whole) - len(whole.lstrip())
     end = begin + len(answered.rollout.answer)
     tokens, place = [], 0
-    for text, logprob in zip(texts, call.logprobs, strict=True):
+    for text, logprob, tops in zip(texts, call.logprobs, _tops(answered, call), strict=True):
         if text is not None and place < end:
-            tokens.append(AnswerToken(text, logprob, max(0, place - begin)))
+            tokens.append(AnswerToken(text, logprob, max(0, place - begin), tops))
         place += len(text or "")
     return tuple(tokens)
+
+
+def _tops(answered: Answered, call: NodeCall) -> list[tuple[tuple[str, float], ...]]:
+    if not call.tops:
+        return [()] * len(call.completion_token_ids)
+    others = [[token_id for token_id, _ in top] for top in call.tops]
+    texts = answered.graph.renderer.other_texts(call.completion_token_ids, others)
+    return [
+        tuple((text, logprob) for text, (_, logprob) in zip(there, top, strict=True))
+        for there, top in zip(texts, call.tops, strict=True)
+    ]
+
+
+def _told(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 
 def output_call(answered: Answered) -> NodeCall:

@@ -26,6 +26,8 @@ MAX_MODEL = 256
 """Characters of a model's name."""
 MAX_ANSWERS = 16
 """Answers that one request may ask for."""
+MAX_TOP = 5
+"""Most probable tokens that come with each token of an answer."""
 MAX_DEADLINE_S = 86_400.0
 
 
@@ -123,6 +125,11 @@ class AskRequest(Wire):
         """Whether the answers come with the log probability of each token."""
 
     @property
+    def num_top(self) -> int:
+        """How many of the most probable tokens come with each token of the answer."""
+        return 0
+
+    @property
     def includes_usage(self) -> bool:
         """Whether a stream shall end with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
@@ -139,12 +146,13 @@ class AskRequest(Wire):
                 top_p=self.top_p,
                 is_sampled=self.samples > 1,
                 seed=(seed + place) & _SEED_MASK,
-                answer=AnswerSettings(self.stream, self.stop, self.budget),
+                answer=AnswerSettings(self.stream, self.stop, self.budget, self.num_top),
                 deadline_s=self.neuromas.deadline_s,
             )
             for place, text in enumerate(asked)
         )
 
 
+NumTop = Annotated[int, Field(ge=0, le=MAX_TOP), not_null(0)]
 Budget = Annotated[int | None, Field(ge=1, le=MAX_BUDGET)]
 Samples = Annotated[int, Field(ge=1, le=MAX_ANSWERS), not_null(1)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import FailFast, Field
+from pydantic import FailFast, Field, ValidationInfo, field_validator
 from typing_extensions import override
 
-from neuromas.serving.ask_request import AskRequest, Budget, Samples
+from neuromas.serving.ask_request import AskRequest, Budget, NumTop, Samples
 from neuromas.serving.conversation_text import conversation_text
 from neuromas.serving.wire import MAX_TEXT, Note, Wire, not_null, only, text_of
 
@@ -40,7 +40,8 @@ class ChatRequest(AskRequest):
     """Answers to the same question, each with a seed of its own."""
     logprobs: Annotated[bool, not_null(False)] = False
     """Tell the log probability of every token of the answer; in a stream they come with its end."""
-    top_logprobs: Annotated[Any, only(0)] = None
+    top_logprobs: NumTop = 0
+    """With ``logprobs``: how many of the most probable tokens to tell in the place of each."""
     # What clients send although it asks for nothing.
     best_of: Annotated[Any, only(1)] = None
     echo: Annotated[Any, only(False)] = None
@@ -51,6 +52,13 @@ class ChatRequest(AskRequest):
     functions: Annotated[Any, only([])] = None
     function_call: Annotated[Any, only("none", "auto")] = None
     modalities: Annotated[Any, only(["text"])] = None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _come_with_the_others(cls, value: int, info: ValidationInfo) -> int:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("only allowed with logprobs = true")
+        return value
 
     @property
     @override
@@ -71,3 +79,8 @@ class ChatRequest(AskRequest):
     @override
     def wants_logprobs(self) -> bool:
         return self.logprobs
+
+    @property
+    @override
+    def num_top(self) -> int:
+        return self.top_logprobs

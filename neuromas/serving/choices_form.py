@@ -150,6 +150,6 @@ class CompletionForm(ChoicesForm):
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": None,
+            "top_logprobs": [dict(reversed(token.tops)) for token in tokens] if self.asked.num_top else None,
             "text_offset": [token.offset for token in tokens],
         }

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from typing_extensions import override
 
-from neuromas.serving.ask_request import MAX_ANSWERS, AskRequest, Budget, Samples
+from neuromas.serving.ask_request import MAX_ANSWERS, MAX_TOP, AskRequest, Budget, Samples
 from neuromas.serving.wire import Text, only
 
 
@@ -18,8 +18,8 @@ def _read_prompt(value: Any) -> Any:
 
 
 def _read_logprobs(value: Any) -> Any:
-    if value not in (None, 0) or value is False:
-        raise ValueError("is not supported; leave it out, or send 0: of other tokens than the sampled nothing is known")
+    if isinstance(value, bool):
+        raise ValueError(f"got {value}; send a number from 0 to {MAX_TOP}, or leave it out")
     return value
 
 
@@ -41,8 +41,9 @@ class CompletionRequest(AskRequest):
     """Answers to each question, each with a seed of its own."""
     best_of: int | None = Field(default=None, ge=1, le=MAX_ANSWERS)
     """Nothing, or ``n``: all answers are told."""
-    logprobs: Annotated[int | None, Field(ge=0, le=0), BeforeValidator(_read_logprobs)] = None
-    """0 = tell the log probability of every token of the answer; in a stream they come with its end."""
+    logprobs: Annotated[int | None, Field(ge=0, le=MAX_TOP), BeforeValidator(_read_logprobs)] = None
+    """Tell the log probability of every token of the answer, and so many of the most probable ones in its place; in a
+    stream they come with its end. None = tell nothing."""
     # What clients send although it asks for nothing.
     echo: Annotated[Any, only(False)] = None
     suffix: Annotated[Any, only("")] = None
@@ -81,3 +82,8 @@ class CompletionRequest(AskRequest):
     @override
     def wants_logprobs(self) -> bool:
         return self.logprobs is not None
+
+    @property
+    @override
+    def num_top(self) -> int:
+        return self.logprobs or 0

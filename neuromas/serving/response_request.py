@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, FailFast, Field
+from pydantic import BeforeValidator, FailFast, Field, ValidationInfo, field_validator
 from typing_extensions import override
 
-from neuromas.serving.ask_request import AskRequest, Budget
+from neuromas.serving.ask_request import AskRequest, Budget, NumTop
 from neuromas.serving.chat_request import Role
 from neuromas.serving.conversation_text import conversation_text
 from neuromas.serving.wire import MAX_TEXT, Note, Text, Wire, not_null, only, text_of
@@ -52,7 +52,8 @@ class ResponseRequest(AskRequest):
         default=(), max_length=1
     )
     """``message.output_text.logprobs`` = tell the log probability of every token; a stream has them at its end."""
-    top_logprobs: Annotated[Any, only(0)] = None
+    top_logprobs: NumTop = 0
+    """With the log probabilities: how many of the most probable tokens to tell in the place of each."""
     # What clients send although it asks for nothing.
     background: Annotated[Any, only(False)] = None
     conversation: Annotated[Any, only()] = None
@@ -62,6 +63,13 @@ class ResponseRequest(AskRequest):
     tools: Annotated[Any, only([])] = None
     tool_choice: Annotated[Any, only("none", "auto")] = None
     truncation: Annotated[Any, only("disabled")] = None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _come_with_the_others(cls, value: int, info: ValidationInfo) -> int:
+        if value and not info.data.get("include"):
+            raise ValueError(f"only allowed with include = [{LOGPROBS!r}]")
+        return value
 
     @property
     @override
@@ -78,3 +86,8 @@ class ResponseRequest(AskRequest):
     @override
     def wants_logprobs(self) -> bool:
         return LOGPROBS in self.include
+
+    @property
+    @override
+    def num_top(self) -> int:
+        return self.top_logprobs

@@ -199,7 +199,8 @@ def test_an_endpoint_that_does_not_answer_is_told_as_such(api: ApiServer, graph:
         ({"messages": [{"role": "user", "content": "x " * 500}]}, 400),
         ({"stream_options": {"include_usage": True}}, 422),
         ({"n": 17}, 422),
-        ({"logprobs": True, "top_logprobs": 1}, 422),
+        ({"logprobs": True, "top_logprobs": 6}, 422),
+        ({"top_logprobs": 1}, 422),
     ],
 )
 def test_questions_that_cannot_be_answered(

@@ -235,7 +235,7 @@ def test_the_openai_client_raises_its_own_errors(client: openai.OpenAI) -> None:
         client.chat.completions.create(**body(model="other"))
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(**body(logprobs=True, top_logprobs=2))
+        client.chat.completions.create(**body(logprobs=True, top_logprobs=6))
     assert refused.value.param == "top_logprobs"
 
 

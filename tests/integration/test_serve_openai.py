@@ -92,7 +92,8 @@ def test_several_prompts_are_answered_in_their_order(client: openai.OpenAI, shar
         ({"prompt": [[1], [2]]}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": ["a"] * 9, "n": 2}, "n"),
-        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
         ({"best_of": 2}, "best_of"),
         ({"suffix": "end"}, "suffix"),
         ({"echo": True}, "echo"),
@@ -184,6 +185,7 @@ def test_the_clients_stream_helper_puts_a_response_together(client: openai.OpenA
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"truncation": "auto"}, "truncation"),
         ({"top_logprobs": 1}, "top_logprobs"),
+        ({"top_logprobs": 6, "include": ["message.output_text.logprobs"]}, "top_logprobs"),
         ({"include": ["file_search_call.results"]}, "include.0"),
         ({"text": {"format": {"type": "json_object"}}}, "text"),
         ({"input": []}, "input"),
@@ -259,6 +261,28 @@ def test_log_probabilities_are_those_of_the_answers_tokens(client: openai.OpenAI
     part = response.output[0].content[0]
     assert part.type == "output_text"
     assert [(entry.token, entry.logprob) for entry in part.logprobs or []] == list(zip(TOKENS, LOGPROBS, strict=False))
+
+
+def test_the_most_probable_tokens_come_in_the_place_of_each(client: openai.OpenAI) -> None:
+    expected = [[(token, value), ("<eos>", value - 1)] for token, value in zip(TOKENS, LOGPROBS, strict=False)]
+    answer = client.chat.completions.create(**body(logprobs=True, top_logprobs=2)).choices[0].logprobs
+    assert answer is not None
+    assert [[(top.token, top.logprob) for top in entry.top_logprobs] for entry in answer.content or []] == expected
+    assert bytes((answer.content or [])[1].top_logprobs[0].bytes or []) == b" so"
+    older = client.completions.create(model="g", prompt="find", logprobs=2).choices[0].logprobs
+    assert older is not None
+    assert older.top_logprobs == [dict(place) for place in expected]
+    response = client.responses.create(
+        model="g", input="find", include=["message.output_text.logprobs"], top_logprobs=2
+    )
+    part = response.output[0].content[0]  # type: ignore[union-attr]
+    assert [[(top.token, top.logprob) for top in entry.top_logprobs] for entry in part.logprobs] == expected  # type: ignore[union-attr]
+
+
+def test_only_the_answers_tokens_come_with_others(client: openai.OpenAI, shared: World) -> None:
+    client.chat.completions.create(**body(logprobs=True, top_logprobs=5))
+    asked = {call.id.partition(".")[2]: call.sampling.num_top for _, call in shared.engine.history[-2:]}
+    assert asked == {"n1": 0, "n2": 5}
 
 
 def test_log_probabilities_end_where_a_stop_text_ends_the_answer(client: openai.OpenAI) -> None:

@@ -23,6 +23,8 @@ from neuromas.spec.parts import SamplingSpec
 from neuromas.topology.builders import chain
 
 PLACE = {symbol: place for place, symbol in enumerate(symbols())}
+OTHER = 2
+"""The end token, which comes second in every place."""
 WAIT_S = 20.0
 STEPS = 8
 LOGPROBS = (-0.5, -1.0, -0.25, -2.0, -0.125, -3.0)
@@ -46,7 +48,15 @@ class PacedEngine(ScriptedEngine):
     def step(self) -> list[EngineResult]:
         if not self.is_free:
             assert self.allowed.acquire(timeout=WAIT_S)
-        return [replace(result, logprobs=LOGPROBS[: len(result.token_ids)]) for result in super().step()]
+        return [self._scored(result) for result in super().step()]
+
+    def _scored(self, result: EngineResult) -> EngineResult:
+        logprobs = LOGPROBS[: len(result.token_ids)]
+        scored = replace(result, logprobs=logprobs)
+        if not result.tops:
+            return scored
+        mine = zip(result.token_ids, logprobs, strict=True)
+        return replace(scored, tops=tuple(((token_id, value), (OTHER, value - 1.0)) for token_id, value in mine))
 
     def abort(self, ids: Sequence[str]) -> None:
         self.aborted += ids

@@ -15,7 +15,7 @@ def test_a_row_without_numbers_leaves_the_others_alone() -> None:
     logits = torch.tensor([[0.0, 5.0, 1.0], [float("nan")] * 3, [3.0, 0.0, 0.0]])
     samplings = [Sampling(1, 1.0, 0.5), Sampling(1, 1.0), Sampling(1, 0.0)]
     generators = [torch.Generator().manual_seed(0) for _ in range(3)]
-    tokens, logprobs = sample_rows(logits, samplings, generators)
+    tokens, logprobs, _ = sample_rows(logits, samplings, generators)
     assert tokens == [1, 0, 0]
     assert logprobs[0] == 0.0
     assert isnan(logprobs[1])
@@ -26,6 +26,6 @@ def test_a_row_without_numbers_leaves_the_others_alone() -> None:
 @pytest.mark.parametrize("top_p", [0.001, 1.0])
 def test_the_ends_of_what_is_allowed_give_numbers(temperature: float, top_p: float) -> None:
     logits = torch.tensor([[-40.0, 60.0, 59.0]])
-    tokens, logprobs = sample_rows(logits, [Sampling(1, temperature, top_p)], [torch.Generator().manual_seed(1)])
+    tokens, logprobs, _ = sample_rows(logits, [Sampling(1, temperature, top_p)], [torch.Generator().manual_seed(1)])
     assert tokens[0] in (1, 2)
     assert logprobs[0] <= 0.0

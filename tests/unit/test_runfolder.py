@@ -154,3 +154,14 @@ def test_a_writer_that_lost_the_lock_writes_nothing(tmp_path: Path) -> None:
             survivor(step(2))
         survivor.close()
     assert [line["step"] for line in journal.read(tmp_path / "metrics.jsonl")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("out", "why"), [("file/run", "Not a directory"), ("file", "File exists"), ("/proc", "No such file or directory")]
+)
+def test_a_folder_that_cannot_hold_a_run_is_refused_with_the_setting(tmp_path: Path, out: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / out
+    with pytest.raises(CheckpointError) as raised, locked(folder):
+        pass
+    assert str(raised.value) == f"{folder} cannot hold a run: {why}; choose another --out or name"

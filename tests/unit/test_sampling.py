@@ -1,5 +1,7 @@
 """Sampling of the engine on transformers: frequencies, independence of neighbours, what must never be drawn."""
 
+from math import log
+
 import pytest
 import torch
 
@@ -13,7 +15,8 @@ LOGITS = SHARES.log()
 def draw(logits: torch.Tensor, sampling: Sampling, seeds: range) -> tuple[list[int], list[float]]:
     rows = len(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return sample_rows(logits.expand(rows, -1), [sampling] * rows, generators)
+    tokens, logprobs, _ = sample_rows(logits.expand(rows, -1), [sampling] * rows, generators)
+    return tokens, logprobs
 
 
 def shares(tokens: list[int]) -> torch.Tensor:
@@ -41,9 +44,28 @@ def test_temperature_and_nucleus_change_the_distribution_that_is_reported() -> N
 def test_a_row_draws_the_same_whoever_its_neighbours_are() -> None:
     wide = torch.randn(6, 1000, generator=torch.Generator().manual_seed(0))
     samplings = [Sampling(1, 1.0, 1.0)] * 5 + [Sampling(1, 0.0, 1.0)]
-    together, _ = sample_rows(wide, samplings, [torch.Generator().manual_seed(k) for k in range(6)])
+    together, _, _ = sample_rows(wide, samplings, [torch.Generator().manual_seed(k) for k in range(6)])
     alone = [
         sample_rows(wide[k : k + 1], samplings[k : k + 1], [torch.Generator().manual_seed(k)])[0][0] for k in range(6)
     ]
     assert together == alone
     assert together[5] == int(wide[5].argmax())
+
+
+@pytest.mark.parametrize(
+    ("sampling", "top"),
+    [
+        (Sampling(1, 1.0, num_top=2), [(0, 0.5), (2, 0.3)]),
+        (Sampling(1, 0.0, num_top=1), [(0, 0.5)]),
+        (Sampling(1, 1.0, num_top=5), [(0, 0.5), (2, 0.3), (3, 0.15), (4, 0.05)]),  # token 1 has no probability
+        (Sampling(1, 1.0, 0.7, num_top=3), [(0, 0.625), (2, 0.375)]),
+        (Sampling(1, 1.0), []),
+    ],
+)
+def test_the_most_probable_tokens_are_those_of_the_distribution_sampled_from(
+    sampling: Sampling, top: list[tuple[int, float]]
+) -> None:
+    rows = [sampling, Sampling(1, 1.0, num_top=3)]
+    _, _, (found, _) = sample_rows(LOGITS.expand(2, -1), rows, [torch.Generator().manual_seed(k) for k in range(2)])
+    assert [token_id for token_id, _ in found] == [token_id for token_id, _ in top]
+    assert [logprob for _, logprob in found] == pytest.approx([log(share) for _, share in top], abs=1e-6)

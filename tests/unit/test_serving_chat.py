@@ -57,7 +57,6 @@ def test_what_asks_for_nothing_special_is_accepted(more: dict) -> None:
 @pytest.mark.parametrize(
     ("more", "param"),
     [
-        ({"top_logprobs": 3}, "top_logprobs"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"tools": [{"type": "function"}]}, "tools"),
@@ -164,3 +163,18 @@ def test_without_a_seed_every_request_is_sampled_anew() -> None:
     seeds = {read(temperature=1).questions()[0].seed for _ in range(8)}
     assert len(seeds) == 8
     assert {int(float(seed)) for seed in seeds} == seeds, "a browser can send each back"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"top_logprobs": 3}, "only allowed with logprobs = true"),
+        ({"top_logprobs": 6, "logprobs": True}, "Input should be less than or equal to 5"),
+        ({"top_logprobs": -1, "logprobs": True}, "Input should be greater than or equal to 0"),
+    ],
+)
+def test_top_logprobs_are_a_few_beside_the_log_probabilities(more: dict, why: str) -> None:
+    error = refused(**more)
+    assert (error["param"], error["message"]) == ("top_logprobs", f"top_logprobs: {why}")
+    (question,) = read(logprobs=True, top_logprobs=5).questions()
+    assert question.answer == AnswerSettings(num_top=5)

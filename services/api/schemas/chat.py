@@ -60,6 +60,15 @@ class AnswerExtras(View):
     """Every node's message, where the request asked for it."""
 
 
+class TopLogprob(View):
+    """A token that is probable in the place of one of an answer's."""
+
+    token: str
+    """What it would add to the text; the name of an end token; empty where it only begins a character."""
+    logprob: float
+    bytes: list[int]
+
+
 class TokenLogprob(View):
     """One token of an answer."""
 
@@ -68,7 +77,8 @@ class TokenLogprob(View):
     logprob: float
     """Natural log of its probability under the distribution sampled from."""
     bytes: list[int]
-    top_logprobs: list[Any] = Field(max_length=0)
+    top_logprobs: list[TopLogprob]
+    """The most probable tokens in its place, the best first, where they were asked for."""
 
 
 class ChatLogprobs(View):
@@ -83,7 +93,8 @@ class TextLogprobs(View):
 
     tokens: list[str]
     token_logprobs: list[float]
-    top_logprobs: None = None
+    top_logprobs: list[dict[str, float]] | None = None
+    """By text, the log probabilities of the most probable tokens in the place of each, where they were asked for."""
     text_offset: list[int]
     """Characters of the text before each."""
 
