@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from neuromas.adapters.directions import LayerStatistics, Wanted
 from neuromas.adapters.families.map import Owned
 from neuromas.adapters.ref import PlainLora
 from neuromas.adapters.source import Roles
@@ -128,6 +129,23 @@ class AdapterBank:
         for shape in self._map.modules():
             a, b = self._map.pair(shape.path, present)
             yield shape.path, a, b if self._scale == 1 else b * self._scale
+
+    # -- starts
+
+    def modules(self, name: str) -> tuple[str, ...]:
+        """Return the paths of the layers that an adapter acts on."""
+        part = self._map.part_of(self.index(name))
+        return tuple(shape.path for shape in self._map.modules() if part.adapts(shape.path))
+
+    def wanted(self, name: str, *, from_inputs: bool) -> Wanted | None:
+        """Return what a new adapter starts from beside base and seed; see ``AdapterMap.wanted``."""
+        return self._map.wanted(self.index(name), from_inputs=from_inputs)
+
+    @torch.no_grad()
+    def start(self, name: str, found: Mapping[str, LayerStatistics]) -> None:
+        """Give a new adapter its start from what was found of its layers; it goes on acting as the base."""
+        self._map.start(self.index(name), found)
+        self._map.refresh()
 
     # -- gradients
 

@@ -27,6 +27,7 @@ def inherit(
 
     - keep: the trained tensors, bit for bit, under the new name.
     - fresh: the start that a new model gives the name. The base's behaviour.
+    - eva: the same; the learner then sets A from rollouts of the grown graph.
     - zero: the origin with all tensors at zero that change the base's behaviour. Of a LoRA A stays and B = 0: the
       first steps move B in the input subspace that the origin has learned. Of one vector nothing stays.
     - copy: the origin plus noise * std(tensor) * N(0, 1) per tensor, drawn from (seed, name, tensor). The origin's
@@ -85,7 +86,7 @@ def adapter_state(state: State, name: str) -> dict[str, Tensor]:
 def _start(
     modules: Sequence[State], source: AdapterSource, fresh: State, name: str, roles: Roles, seed: int
 ) -> dict[str, Tensor]:
-    if source.kind == "fresh":
+    if source.is_new:
         return adapter_state(fresh, name)
     origins = [_origin(modules, origin) for origin in source.origins]
     first = origins[0]

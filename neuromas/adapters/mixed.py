@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from neuromas.adapters.directions import LayerStatistics, Wanted
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape
 from neuromas.adapters.families.map import AdapterMap, Owned
 from neuromas.adapters.mixture import Mixture
@@ -106,6 +107,16 @@ class MixedMap(AdapterMap):
             for part in self._parts
             for owned in part.map.tensors()
         ]
+
+    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
+        """Ask the adapter's part."""
+        part = self._part_of[adapter]
+        return part.map.wanted(part.members.index(adapter), from_inputs=from_inputs)
+
+    def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
+        """Let the adapter's part start it."""
+        part = self._part_of[adapter]
+        part.map.start(part.members.index(adapter), found)
 
     def refresh(self) -> None:
         """Refresh every part."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from neuromas.errors import AdapterError
 
-SourceKind = Literal["keep", "fresh", "zero", "copy", "interpolate"]
+SourceKind = Literal["keep", "fresh", "eva", "zero", "copy", "interpolate"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,10 +55,10 @@ class AdapterSource:
     """What an Adapter starts from.
 
     Attributes:
-        kind: "keep" takes the first origin unchanged; "fresh" a random A and B = 0; "zero" the first origin's A with
-            B = 0, so the base's behaviour in a learned input subspace; "copy" the first origin plus noise;
-            "interpolate" the mean of all origins, tensor by tensor.
-        origins: trained Adapters read; none for "fresh".
+        kind: "keep" takes the first origin unchanged; "fresh" the start of a new model; "eva" the same, and A from the
+            inputs that the node gets; "zero" the first origin's A with B = 0, so the base's behaviour in a learned
+            input subspace; "copy" the first origin plus noise; "interpolate" the mean of all origins, tensor by tensor.
+        origins: trained Adapters read; none for "fresh" and "eva".
         noise: standard deviation of the noise of "copy", in units of each tensor's own standard deviation.
     """
 
@@ -67,10 +67,15 @@ class AdapterSource:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.kind == "fresh") == bool(self.origins):
+        if self.is_new == bool(self.origins):
             raise AdapterError(
-                f"source {self.kind!r}: got {len(self.origins)} origins, expected none for 'fresh' and "
+                f"source {self.kind!r}: got {len(self.origins)} origins, expected none for 'fresh' and 'eva', and "
                 "at least one for every other kind"
             )
         if self.noise and self.kind != "copy":
             raise AdapterError(f"source {self.kind!r}: noise {self.noise} belongs to 'copy' only")
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of a trained adapter is taken over."""
+        return self.kind in ("fresh", "eva")

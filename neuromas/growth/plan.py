@@ -209,8 +209,8 @@ def _sources(
 
 def _new_source(draft: _Draft, node: str, inherit: InheritanceSpec, graphs: Sequence[Topology]) -> AdapterSource:
     kind = "copy" if node in draft.copied else "fresh" if node in draft.fresh else inherit.new
-    if kind == "fresh":
-        return AdapterSource("fresh")
+    if kind in ("fresh", "eva"):
+        return AdapterSource(kind)
     twin = draft.twins.get(node)
     if twin is not None and draft.origin[twin] is None and kind != "interpolate":
         return _new_source(draft, twin, inherit, graphs)  # it repeats a new node: what is good for that one

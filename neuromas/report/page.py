@@ -124,8 +124,9 @@ def _adapters(data: RunData) -> str:
 
 def _adapter(section: Mapping[str, Any]) -> str:
     family = FAMILIES.get(str(section.get("type")))
-    method = "an adapter" if family is None else f"a {family.title} adapter"
-    sizes = [f"{name} {value}" for name, value in section.items() if type(value) is int]
+    method = "an adapter" if family is None else f"{family.article} {family.title} adapter"
+    beside = frozenset() if family is None else family.no_sizes
+    sizes = [f"{name} {value}" for name, value in section.items() if type(value) is int and name not in beside]
     return f"{method} of {' and '.join(sizes) or 'unknown size'}"
 
 

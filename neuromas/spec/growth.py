@@ -97,10 +97,11 @@ EditSpec = Annotated[
 class InheritanceSpec(SpecModel):
     """What new nodes start from and what happens to old ones."""
 
-    new: Literal["fresh", "zero", "copy", "interpolate"] = "fresh"
-    """fresh: random A of its own seed, B = 0; zero: A of the node that "copy" would take, B = 0, so the base's
-    behaviour in a learned input subspace; copy: the old node whose place it repeats, else the one it feeds, else the
-    nearest before it, plus noise; interpolate: mean of the nearest old nodes before and after it."""
+    new: Literal["fresh", "eva", "zero", "copy", "interpolate"] = "fresh"
+    """fresh: as the adapters of a new graph; eva: as those with start = "eva", whatever the first graph's had; zero: A
+    of the node that "copy" would take, B = 0, so the base's behaviour in a learned input subspace; copy: the old node
+    whose place it repeats, else the one it feeds, else the nearest before it, plus noise; interpolate: mean of the
+    nearest old nodes before and after it."""
     noise: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
     """Standard deviation of the noise added by "copy", relative to each tensor's own standard deviation."""
     optimizer: Literal["renew", "keep"] = "renew"

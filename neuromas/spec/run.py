@@ -165,6 +165,9 @@ def _adapter_faults(spec: RunSpec) -> list[Fault]:
                     f"got {plan.inherit.new!r}; adapters of type {kind!r} allow {words} ({section_path(group)}.type)"
                 )
                 faults.append(Fault(f"growth.plans[{index}].inherit.new", message))
+    new = {plan.inherit.new for plan in (spec.growth.plans if spec.growth is not None else ())}
+    for group, section in spec.adapters.sections.items():
+        faults += [Fault(f"{section_path(group)}.{fault.path}", fault.message) for fault in section.idle(new)]
     return faults
 
 

@@ -13,8 +13,8 @@ along advantages a moves the scores by e K a to first order, and the expected re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.layer import NodeAdapterLinear
 from neuromas.rollout.record import NodeCall
 from neuromas.training.packing import Bucket
-from neuromas.training.scoring import score_bucket
+from neuromas.training.scoring import Scored, score_bucket
 
 Grams = Mapping[str, NDArray[np.float64]]
 """By the module's path: its part of the kernel, shape (calls, calls)."""
@@ -48,29 +48,87 @@ def score_grams(
     pairs = {path: (a[0], b[0]) for path, a, b in _pairs(bank, adapter)}
     scale = bank.scale(adapter)
 
-    def watch(layer: NodeAdapterLinear) -> Any:
-        a, scaled_b = pairs[layer.path]
+    def take(path: str, into: Tensor, back: Tensor) -> None:
+        found[path] = _gram(into, back, *pairs[path], scale)
 
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            into = inputs[0].detach().float()
-
-            def take(back: Tensor) -> None:
-                found[layer.path] = _gram(into, back, a, scaled_b, scale)
-
-            listen: Callable[..., object] = output.register_hook
-            listen(take)
-
-        return layer.register_forward_hook(hook)
-
-    layers = [module for module in model.modules() if isinstance(module, NodeAdapterLinear) and module.path in pairs]
-    hooks = [watch(layer) for layer in layers]
-    try:
+    with _watching(model, pairs, take):
         _scores(model, bank, adapter, calls, temperatures).sum().backward()  # type: ignore[no-untyped-call]
-    finally:
-        for handle in hooks:
-            handle.remove()
-        model.zero_grad(set_to_none=True)
-    return {layer.path: found[layer.path] for layer in layers}
+    model.zero_grad(set_to_none=True)
+    return {path: found[path] for path in pairs}
+
+
+def weight_gradients(
+    model: nn.Module,
+    bank: AdapterBank,
+    adapter: str,
+    calls: Sequence[NodeCall],
+    temperatures: Sequence[float],
+    weights: Sequence[float],
+) -> dict[str, Tensor]:
+    """Return sum_i w_i df_i/dW by the weight W of every layer that an adapter acts on; leaves no gradients.
+
+    The base is frozen; the gradient comes from the layers' inputs h and the derivatives d by their outputs, as
+    sum_t d_t h_tᵀ.
+
+    Args:
+        model: with ``add_scoring``.
+        bank: of the model.
+        adapter: whose calls these are.
+        calls: at least one, all with a completion.
+        temperatures: at which each was sampled.
+        weights: w, the advantage of each.
+
+    Returns:
+        By the layer's path, float32, shape (out, in).
+    """
+    found: dict[str, Tensor] = {}
+
+    def take(path: str, into: Tensor, back: Tensor) -> None:
+        found[path] = torch.einsum("nto,nti->oi", back.float(), into)
+
+    paths = bank.modules(adapter)
+    with _watching(model, paths, take):
+        scores = _scores(model, bank, adapter, calls, temperatures)
+        scores.dot(torch.tensor(weights, dtype=scores.dtype, device=scores.device)).backward()  # type: ignore[no-untyped-call]
+    model.zero_grad(set_to_none=True)
+    return {path: found[path] for path in paths}
+
+
+@torch.no_grad()
+def prompt_inputs(
+    model: nn.Module, bank: AdapterBank, adapter: str, prompts: Sequence[Sequence[int]]
+) -> dict[str, Tensor]:
+    """Return what reaches every layer that an adapter acts on while its node reads some prompts.
+
+    Args:
+        model: with ``add_scoring``.
+        bank: of the model.
+        adapter: that of the node.
+        prompts: tokens of each, at least one.
+
+    Returns:
+        By the layer's path, float32, shape (tokens, in). Layers that are fed by the same tensor have the same one.
+    """
+    found: dict[str, Tensor] = {}
+    latest: list[tuple[Tensor, Tensor]] = []
+    tokens = np.zeros((len(prompts), max(map(len, prompts))), dtype=np.int64)
+    is_read = np.zeros(tokens.shape, dtype=bool)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)], is_read[row, : len(prompt)] = prompt, True
+    device = next(model.parameters()).device
+    mask = torch.from_numpy(is_read).to(device)
+
+    def hook(layer: NodeAdapterLinear, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        if not latest or latest[0][0] is not inputs[0]:
+            latest[:] = [(inputs[0], inputs[0][mask].float())]
+        found[layer.path] = latest[0][1]
+
+    bank.set_routes([bank.index(adapter)] * len(prompts))
+    last = mask.sum(1) - 1 + torch.arange(len(prompts), device=device) * mask.shape[1]
+    nothing = Scored(last, torch.zeros_like(last), torch.ones(len(prompts), device=device))
+    with _hooked(model, bank.modules(adapter), hook):
+        model(input_ids=torch.from_numpy(tokens).to(device), scored=nothing)
+    return found
 
 
 def linearity_gap(
@@ -116,6 +174,32 @@ def linearity_gap(
         bank.load_all(after)
     apart, total = (trained - scores - moved).norm().item(), (trained - scores).norm().item()
     return apart / total if total else None
+
+
+@contextmanager
+def _hooked(model: nn.Module, paths: Container[str], hook: Callable[..., None]) -> Iterator[None]:
+    """Call a forward hook on the adapted layers at these paths."""
+    layers = [module for module in model.modules() if isinstance(module, NodeAdapterLinear) and module.path in paths]
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _watching(model: nn.Module, paths: Container[str], take: Callable[[str, Tensor, Tensor], None]) -> Iterator[None]:
+    """Hand over each layer's input (rows, tokens, in) and, in the backward pass, the derivative by its output."""
+
+    def hook(layer: NodeAdapterLinear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        into = inputs[0].detach().float()
+        listen: Callable[..., object] = output.register_hook
+        if output.requires_grad:  # not so in the first pass of activations that are recomputed
+            listen(lambda back: take(layer.path, into, back))
+
+    with _hooked(model, paths, hook):
+        yield
 
 
 def _gram(into: Tensor, back: Tensor, a: Tensor, scaled_b: Tensor, scale: float) -> NDArray[np.float64]:

@@ -39,10 +39,11 @@ from neuromas.rollout.record import Group
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
 from neuromas.training.alarms import Alarms
+from neuromas.training.data_starts import start_from_rollouts, wanted_starts
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import StepRollouts, StepSampler
-from neuromas.training.start import check_resume, keep_all, load_moments, load_start
+from neuromas.training.start import all_new, check_resume, keep_all, load_moments, load_start
 from neuromas.training.trainer import JointTrainer
 from neuromas.training.workplace import Workplace
 
@@ -106,7 +107,7 @@ class StageSession:
         self._modules = () if stage.grown is None else tuple(map(resolve_checkpoint, stage.grown.modules))
         start = None if stage.start is None else read_checkpoint(stage.start)
         resumed = None if resume is None else read_checkpoint(resume)
-        sources = keep_all(bank) if stage.grown is None else stage.grown.sources
+        sources = all_new(bank) if start is None else keep_all(bank) if stage.grown is None else stage.grown.sources
         if start is not None:
             modules = tuple(map(read_checkpoint, self._modules))
             load_start(bank, start, modules, sources, place.spec.seed)
@@ -124,8 +125,11 @@ class StageSession:
         if resumed is not None:
             optimizer.restore(resumed.moments, resumed.counts)
             self._trainer.running.restore(resumed.state["baseline"])
-        elif start is not None and stage.keeps_moments:
+            return
+        if start is not None and stage.keeps_moments:
             load_moments(optimizer, start, sources)
+        if wanted := wanted_starts(bank, sources):
+            self._progress.spending += start_from_rollouts(place, stage, task, model, bank, wanted, cursor)
 
     def run(self) -> StageOutcome:
         """Train to the end, evaluate and write the last checkpoint."""

@@ -46,6 +46,11 @@ def load_moments(optimizer: NodeAdamW, start: Checkpoint, plan: Mapping[str, Ada
         optimizer.restore(moments, {name: start.counts[origin.adapter]})
 
 
+def all_new(bank: AdapterBank) -> dict[str, AdapterSource]:
+    """Return the sources of a graph of which nothing was trained."""
+    return dict.fromkeys(bank.names, AdapterSource("fresh"))
+
+
 def keep_all(bank: AdapterBank) -> dict[str, AdapterSource]:
     """Return the sources of a graph that takes over every adapter under its own name."""
     return {name: AdapterSource("keep", (Origin(0, name),)) for name in bank.names}

@@ -154,6 +154,8 @@ ADAPTER: dict[str, dict[str, Any]] = {
     "unilora": {"rank": 1, "alpha": 1.5, "dimension": 10, "targets": ("q_proj",)},
 }
 """Family -> each of its fields -> another value."""
+LOOKS = {"lora": {"start", "tau", "batches"}, "loft-principal": {"tau", "batches"}, "ssf-output": {"batches"}}
+"""Fields that act in a look at rollouts before the first step."""
 
 
 def exported(base: Path, adapter: Any) -> dict[str, bytes]:
@@ -180,7 +182,9 @@ def test_every_setting_is_listed() -> None:
     elsewhere = {"entropy", "in_turn"}
     assert set(TRAINING) == set(TrainingSpec.model_fields) - elsewhere | {"entropy.start", "entropy.until"}
     assert set(EntropySpec.model_fields) == {"start", "until"}
-    families = {type(SPECS[family]): set(values) | {"type"} for family, values in ADAPTER.items()}
+    families = {
+        type(SPECS[family]): set(values) | {"type"} | LOOKS.get(family, set()) for family, values in ADAPTER.items()
+    }
     assert {type(spec) for spec in SPECS.values()} == set(families)
     assert all(set(family.model_fields) == names for family, names in families.items())
 

@@ -29,6 +29,8 @@ CASES: dict[str, dict[str, Any]] = {
         "training": {"kl_weight": 0.05, "entropy": {"start": 0.02}, "old_logprobs": "trainer", "rows_per_forward": 9}
     },
     "reinforce_iterations": {"training": {"estimator": "reinforce", "num_iterations": 2}},
+    "start_from_inputs": {"adapter": {"rank": 2, "start": "eva"}},
+    "start_from_gradient": {"adapter": {"type": "loft", "rank": 4, "support": "gradient", "batches": 2}},
     **{loss: SOLVED | {"training": {"loss": loss}} for loss in LOSSES},
 }
 KEPT = {"one_group_learns": 1, "two_groups_learn": 2, "two_groups_of_one_process_learn": 2, "no_group_learns": 0}

@@ -40,11 +40,13 @@ class Case:
 
     Attributes:
         training: settings beside the defaults.
+        adapter: those of the adapters.
         learns: which of a step's prompts have unequal rewards, by their place in the step; all others are solved.
         fails: which of them get no usable call.
     """
 
     training: dict[str, Any] = field(default_factory=dict)
+    adapter: dict[str, Any] = field(default_factory=dict)
     learns: Sequence[int] = tuple(range(PROMPTS))
     fails: Sequence[int] = ()
 
@@ -93,7 +95,7 @@ def _failed(call: NodeCall) -> NodeCall:
 def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rank = dist.get_rank() if dist.is_initialized() else 0
-    spec = stage_spec(**{"steps": 2, "prompts_per_step": PROMPTS, **case.training})
+    spec = stage_spec({"adapter": case.adapter}, **{"steps": 2, "prompts_per_step": PROMPTS, **case.training})
     spec = spec.model_copy(update={"runtime": RuntimeSpec(type="ray")})  # whose learners stay off the GPU
     ruled = RuledClient(client, case)
     metrics: list[dict[str, Any]] = []
@@ -107,7 +109,7 @@ def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) ->
     def note(event: Event) -> None:
         if isinstance(event, StepDone):
             metrics.append(event.to_document())
-        elif isinstance(event, Notice):
+        elif isinstance(event, Notice) and "step" in event.data:
             notices.append((event.source, event.data["step"], event.message))
 
     hook = register_optimizer_step_pre_hook(capture)
@@ -143,7 +145,7 @@ def main(out: Path, cases: dict[str, dict[str, Any]]) -> None:
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     torch.set_num_threads(1)
     StepSampler.publish = publish_everywhere(StepSampler.publish)  # type: ignore[method-assign]
-    client = make_client(stage_spec())
+    client = make_client(stage_spec({"adapter": {"rank": 8}}))
     for attempt, (name, case) in enumerate(cases.items()):
         run_case(out / name, Case(**case), client, attempt)
     if dist.is_initialized():

@@ -179,7 +179,7 @@ def test_the_report_names_the_adapters_of_every_kind(tmp_path: Path) -> None:
     group = {"nodes": ["n1"], "adapter": {"type": "ssf", "channels": 3}}
     document = {"name": "mixed", "adapter": {"type": "lora", "rank": 2}, "node_groups": {"readers": group}}
     RunFolder(tmp_path).create({**document, "task": {"type": "chain", "hops": 3}})
-    said = "each with a LoRA adapter of rank 2, but those of group readers with a SSF adapter of channels 3, trained"
+    said = "each with a LoRA adapter of rank 2, but those of group readers with an SSF adapter of channels 3, trained"
     assert said in re.sub(r"\s+", " ", read(tmp_path).text)
 
 

@@ -118,6 +118,19 @@ def pulled(settings: dict[str, object]) -> dict[str, object]:
         ({"sampling": {"top_p": 0.9}}, "sampling.top_p", "set training.old_logprobs = 'trainer', or top_p = 1"),
         ({"engine": {"block_size": 40}}, "engine.block_size", "multiples of 16"),
         ({"adapter": {"type": "unilora"}}, "adapter.dimension", "is missing; it is an integer"),
+        ({"adapter": {"tau": 0.5}}, "adapter.tau", "start = 'random' does nothing with it: leave it out"),
+        ({"adapter": {"batches": 2}}, "adapter.batches", "start = 'random' looks at no rollouts"),
+        (
+            {"adapter": {"type": "loft", "support": "gradient", "tau": 0.5}},
+            "adapter.tau",
+            "support = 'gradient' does nothing with it",
+        ),
+        ({"adapter": {"type": "loft", "support": "gradient", "rank": 3}}, "adapter", "needs an even rank, got 3"),
+        (
+            pulled({"new": "eva"}) | {"adapter": {"type": "loft", "support": "eva"}},
+            "growth.plans[0].inherit.new",
+            "adapters of type 'loft' allow copy, fresh, interpolate, zero",
+        ),
         ({"adapter": {"targets": "q_proj"}}, "adapter.targets", "got 'q_proj'; expected a list"),
         ({"training": {"importance_sampling": "token_mask"}}, "training", "needs old_logprobs = 'trainer'"),
         ({"training": {"baseline_decay": 0.5}}, "training", "needs estimator = 'reinforce'"),
@@ -146,6 +159,11 @@ def pulled(settings: dict[str, object]) -> dict[str, object]:
 )
 def test_one_fault_with_its_path(changes: Mapping[str, object], path: str, part: str) -> None:
     assert part in faults(**changes)[path]
+
+
+def test_a_look_that_growth_takes_may_be_set() -> None:
+    spec = parse_run_spec({**SMALLEST, "adapter": {"tau": 0.5}, **pulled({"new": "eva"})})
+    assert spec.adapters.usual.model_dump()["tau"] == 0.5
 
 
 def test_one_section_alone() -> None:

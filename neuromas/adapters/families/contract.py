@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -56,6 +56,10 @@ class AdapterSpec(SpecModel, ABC):
 
     title: ClassVar[str]
     """Name of the family for people."""
+    article: ClassVar[str] = "a"
+    """The indefinite article before it."""
+    no_sizes: ClassVar[frozenset[str]] = frozenset()
+    """Settings that are whole numbers but no sizes of an adapter."""
     starts: ClassVar[frozenset[str]] = frozenset({"fresh", "zero", "copy", "interpolate"})
     """What the adapter of a new node may start from at growth (``inherit.new``)."""
 
@@ -79,6 +83,14 @@ class AdapterSpec(SpecModel, ABC):
 
     def faults(self, shapes: Sequence[ModuleShape]) -> Iterator[Fault]:
         """Yield what cannot work on layers of these shapes, with paths within the section."""
+        yield from ()
+
+    def idle(self, new: Collection[str]) -> Iterator[Fault]:
+        """Yield settings that do nothing, with paths within the section.
+
+        Args:
+            new: what growth starts new adapters from (``inherit.new``), of every plan.
+        """
         yield from ()
 
     def notes(self, adapters: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neuromas.adapters.directions import LayerStatistics, Wanted
 from neuromas.adapters.families.contract import SHARED, ModuleShape
 
 SLOT = "default"
@@ -140,6 +141,24 @@ class AdapterMap(ABC):
     @abstractmethod
     def tensors(self) -> Sequence[Owned]:
         """Return all that is kept of the adapters; the trained ones are every trainable parameter of the model."""
+
+    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
+        """Return what a new adapter starts from beside base and seed; None = nothing, it has its start.
+
+        Args:
+            adapter: its position in the stacks.
+            from_inputs: whether growth asks for a start from the inputs that the node gets, whatever the family's own.
+        """
+        return None
+
+    def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
+        """Give a new adapter its start from what was found; its update stays zero. ``refresh`` is to be called after.
+
+        Args:
+            adapter: its position in the stacks.
+            found: of each of its layers, by path, what ``wanted`` asked for.
+        """
+        raise NotImplementedError(f"{type(self).__name__} wants nothing")
 
     def constants(self) -> Mapping[str, Tensor]:
         """Numbers that an adapter's state is meaningless without (a projection's seed); checked on load."""

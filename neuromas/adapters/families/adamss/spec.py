@@ -23,6 +23,7 @@ class AdamssSpec(AdapterSpec):
     """
 
     title: ClassVar[str] = "AdaMSS"
+    article: ClassVar[str] = "an"
 
     type: Literal["adamss"] = "adamss"
     basis: int = Field(default=32, ge=1, le=MAX_SIZE)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuromas.adapters.directions import LayerStatistics, Wanted, leading_rotation_plane
 from neuromas.adapters.families.contract import ModuleShape
-from neuromas.adapters.families.loft.spec import Support
+from neuromas.adapters.families.loft.spec import LoftSpec
 from neuromas.adapters.families.map import SLOT, AdapterMap, Fixed, Owned, of_present, trained
 from neuromas.adapters.initial import stream
 from neuromas.adapters.spectrum import leading_directions
@@ -22,9 +23,9 @@ from neuromas.adapters.spectrum import leading_directions
 class LoftMap(AdapterMap):
     """Per module the lower triangle of Q (N, r (r - 1) / 2), and P^T: one for all adapters (r, in), or one each."""
 
-    def __init__(self, names: Sequence[str], rank: int, support: Support, seed: int) -> None:
-        super().__init__(names, rank)
-        self._support = support
+    def __init__(self, names: Sequence[str], spec: LoftSpec, seed: int) -> None:
+        super().__init__(names, spec.rank)
+        self._spec = spec
         self._seed = seed
         self._layers: dict[str, nn.Linear] = {}
         self._rotations: dict[str, nn.ParameterDict] = {}
@@ -46,10 +47,10 @@ class LoftMap(AdapterMap):
         }
 
     def _draw(self, shape: ModuleShape, weight: Tensor) -> Tensor:
-        """Return P^T (r, in), or one for each adapter (N, r, in)."""
-        if self._support == "principal":
+        """Return P^T (r, in), or one for each adapter (N, r, in): at random where it will come from rollouts."""
+        if self._spec.support == "principal":
             return leading_directions(weight, self.rank)[1]
-        if self._support == "coordinate":
+        if self._spec.support == "coordinate":
             columns = weight.square().sum(0).argsort(descending=True, stable=True)[: self.rank]
             return nn.functional.one_hot(columns, shape.in_features).float()
         drawn = [
@@ -66,6 +67,24 @@ class LoftMap(AdapterMap):
             support, image = of_present(support, present), of_present(image, present)
         with torch.autocast(entries.device.type, enabled=False):
             return support.expand(len(entries), -1, -1), image @ cayley_difference(entries, self.rank)
+
+    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
+        """What the support is made of."""
+        spec = self._spec
+        if spec.support == "eva":
+            return Wanted(directions=self.rank, tau=spec.tau, batches=spec.batches)
+        return Wanted(gradient=True, batches=spec.batches) if spec.support == "gradient" else None
+
+    def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
+        """Set the support; where the rollouts have no gradient it stays the random one."""
+        name = self.names[adapter]
+        for path, layer in found.items():
+            support = layer.directions
+            if layer.gradient is not None:
+                weight = self._layers[path].weight.detach()
+                support = leading_rotation_plane(weight, layer.gradient, self.rank, self._seed, name, path, "gradient")
+            if support is not None:
+                self._supports[path].tensor[adapter] = support
 
     def tensors(self) -> Sequence[Owned]:
         """Q's entries and P^T of every module."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
+from neuromas.adapters.families.contract import ModuleShape, Parameters
+from neuromas.adapters.families.data_start import InputStart
 from neuromas.errors import Fault
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
     from neuromas.adapters.place import Place
 
-Support = Literal["principal", "coordinate", "random"]
+Support = Literal["principal", "coordinate", "random", "eva", "gradient"]
 
 
-class LoftSpec(AdapterSpec):
+class LoftSpec(InputStart):
     """LOFT: the input of each layer is rotated inside a subspace, so that W W^T of the layer stays as it is."""
 
     title: ClassVar[str] = "LOFT"
@@ -27,7 +28,20 @@ class LoftSpec(AdapterSpec):
     """Dimension r of the subspace; r (r - 1) / 2 numbers are trained per layer."""
     support: Support = "principal"
     """The subspace: "principal", the layer's leading right singular vectors; "coordinate", the inputs whose columns
-    have the largest norm; "random", one of its own for every adapter."""
+    have the largest norm; "random", one of its own for every adapter; "eva", the leading directions of the inputs that
+    the layer gets when the adapter's node reads; "gradient", that of the steepest rotations for the node's policy
+    gradient, of even rank."""
+
+    @model_validator(mode="after")
+    def _settings_that_go_together(self) -> Self:
+        if self.support == "gradient" and self.rank % 2:
+            raise ValueError(f"support = 'gradient' needs an even rank, got {self.rank}: rotations come in planes")
+        return self
+
+    @property
+    def start_setting(self) -> tuple[str, str]:
+        """The setting ``support``."""
+        return "support", self.support
 
     @property
     def served_rank(self) -> int:
@@ -50,14 +64,14 @@ class LoftSpec(AdapterSpec):
         """Return adapters with the smallest subspace that has the rotations of ``count`` of these."""
         rank = self.rank
         while _rotations(rank) < count * _rotations(self.rank):
-            rank += 1
+            rank += 2 if self.support == "gradient" else 1
         return self.model_copy(update={"rank": rank})
 
     def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
         """Return the map; see ``LoftMap``."""
         from neuromas.adapters.families.loft.map import LoftMap
 
-        return LoftMap([place.name for place in places], self.rank, self.support, seed)
+        return LoftMap([place.name for place in places], self, seed)
 
 
 def _rotations(rank: int) -> int:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuromas.adapters.directions import LayerStatistics, Wanted
 from neuromas.adapters.families.contract import ModuleShape
+from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.families.map import SLOT, AdapterMap, Owned, of_present, trained
-from neuromas.adapters.initial import down_projection
+from neuromas.adapters.initial import down_projection, stream
 
 
 class LoraMap(AdapterMap):
     """The identity map: per module stacked A (N, r, in) and B (N, out, r).
 
     A starts random from (seed, adapter name, module), B starts at zero, so every adapter starts as the base
-    and has a gradient from the first step on.
+    and has a gradient from the first step on. With ``start = "eva"`` (arXiv:2410.07170) the rows of A then become an
+    orthonormal basis of the leading directions of the layer's inputs, turned at random inside their span: nodes that
+    read the same would have the same A otherwise.
     """
 
-    def __init__(self, names: Sequence[str], rank: int, seed: int) -> None:
-        super().__init__(names, rank)
+    def __init__(self, names: Sequence[str], spec: LoraSpec, seed: int) -> None:
+        super().__init__(names, spec.rank)
+        self._spec = spec
         self._seed = seed
         self._tensors: dict[str, tuple[nn.ParameterDict, nn.ParameterDict]] = {}
 
@@ -37,6 +43,22 @@ class LoraMap(AdapterMap):
         """Return the module's stacks, or their slices of the adapters present."""
         a, b = (tensors[SLOT] for tensors in self._tensors[path])
         return of_present(a, present), of_present(b, present)
+
+    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
+        """The leading directions of the inputs, as many as A has rows."""
+        if not from_inputs and self._spec.start != "eva":
+            return None
+        return Wanted(directions=self.rank, tau=self._spec.tau, batches=self._spec.batches)
+
+    def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
+        """Set A to a random basis of the directions' span."""
+        for path, layer in found.items():
+            if layer.directions is None:
+                continue
+            a = self._tensors[path][0][SLOT]
+            drawn = stream(self._seed, self.names[adapter], path, "turn").standard_normal((self.rank, self.rank))
+            turn = torch.from_numpy(np.linalg.qr(drawn)[0].astype(np.float32))
+            a.data[adapter] = turn.to(a.device) @ layer.directions.to(a.device)
 
     def tensors(self) -> Sequence[Owned]:
         """A and B of every module."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
+from neuromas.adapters.families.data_start import InputStart
 from neuromas.adapters.ref import Array, PlainLora
+from neuromas.errors import Fault
 from neuromas.schema.bounds import MAX_WEIGHT
 
 if TYPE_CHECKING:
@@ -17,16 +19,20 @@ if TYPE_CHECKING:
     from neuromas.adapters.place import Place
 
 
-class LoraSpec(AdapterSpec):
+class LoraSpec(InputStart):
     """LoRA: the pairs A and B themselves are trained."""
 
     title: ClassVar[str] = "LoRA"
+    starts: ClassVar[frozenset[str]] = AdapterSpec.starts | {"eva"}
 
     type: Literal["lora"] = "lora"
     rank: int = Field(default=1, ge=1, le=512)
     """Rank r of the pairs."""
     alpha: float | None = Field(default=None, gt=0, le=MAX_WEIGHT)
     """The update is scaled by alpha / rank; None = rank, a scale of 1."""
+    start: Literal["random", "eva"] = "random"
+    """A of new adapters (B is zero): "random"; or "eva", the leading directions of the inputs that the layer gets when
+    the adapter's node reads its questions and messages (arXiv:2410.07170)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -35,6 +41,11 @@ class LoraSpec(AdapterSpec):
         if isinstance(value, Mapping) and value.get("dimension", 0) is None:
             return {key: item for key, item in value.items() if key != "dimension"}
         return value
+
+    @property
+    def start_setting(self) -> tuple[str, str]:
+        """The setting ``start``."""
+        return "start", self.start
 
     @property
     def served_rank(self) -> int:
@@ -50,6 +61,12 @@ class LoraSpec(AdapterSpec):
         """Return r * sum over layers of (in + out)."""
         return Parameters(self.rank * sum(shape.width for shape in shapes))
 
+    def faults(self, shapes: Sequence[ModuleShape]) -> Iterator[Fault]:
+        """Yield more directions than a layer has inputs."""
+        narrow = min(shapes, key=lambda shape: shape.in_features, default=None)
+        if self.start == "eva" and narrow is not None and self.rank > narrow.in_features:
+            yield Fault("rank", f"got {self.rank}; layer {narrow.path} has {narrow.in_features} inputs (start = 'eva')")
+
     def pooled(self, count: int) -> Self:
         """Return adapters of ``count`` times the rank; alpha grows with it, so that the scale stays."""
         alpha = None if self.alpha is None else self.alpha * count
@@ -59,7 +76,7 @@ class LoraSpec(AdapterSpec):
         """Return the map; see ``LoraMap``."""
         from neuromas.adapters.families.lora.map import LoraMap
 
-        return LoraMap([place.name for place in places], self.rank, seed)
+        return LoraMap([place.name for place in places], self, seed)
 
     def plain_lora(self, name: str, state: Mapping[str, Array]) -> PlainLora:
         """Return A and B as they lie in the state, scaled."""

@@ -12,19 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuromas.adapters.directions import LayerStatistics, Wanted
 from neuromas.adapters.families.contract import ModuleShape
 from neuromas.adapters.families.map import SLOT, AdapterMap, Fixed, Owned, of_present, trained
-from neuromas.adapters.families.ssf.spec import Side, Start
+from neuromas.adapters.families.ssf.spec import SsfSpec
 from neuromas.adapters.initial import stream
 
 
 class SsfMap(AdapterMap):
     """Per module the scales s (N, k), and the channels: the same for all adapters (k,), or each its own (N, k)."""
 
-    def __init__(self, names: Sequence[str], channels: int, side: Side, start: Start, seed: int) -> None:
-        super().__init__(names, channels)
-        self._is_output = side == "output"
-        self._start = start
+    def __init__(self, names: Sequence[str], spec: SsfSpec, seed: int) -> None:
+        super().__init__(names, spec.channels)
+        self._is_output = spec.side == "output"
+        self._spec = spec
         self._seed = seed
         self._layers: dict[str, nn.Linear] = {}
         self._scales: dict[str, nn.ParameterDict] = {}
@@ -38,7 +39,7 @@ class SsfMap(AdapterMap):
         return {"neuromas_scale": self._scales[shape.path], "neuromas_channels": self._channels[shape.path]}
 
     def _choose(self, shape: ModuleShape, weight: Tensor) -> Tensor:
-        if self._start == "norm":
+        if self._spec.start == "norm":
             norms = weight.square().sum(1 if self._is_output else 0)
             return norms.argsort(descending=True, stable=True)[: self.rank]
         count = shape.out_features if self._is_output else shape.in_features
@@ -55,6 +56,21 @@ class SsfMap(AdapterMap):
         if self._is_output:
             return scale[:, :, None] * weight[channels], _selection(channels, shape.out_features).mT
         return _selection(channels, shape.in_features), (scale[:, :, None] * weight.mT[channels]).mT
+
+    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
+        """The gradient that the channels are chosen by."""
+        return Wanted(gradient=True, batches=self._spec.batches) if self._spec.start == "gradient" else None
+
+    def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
+        """Choose the channels of the largest |dR/ds| = |sum W0 o G|; without any gradient the random ones stay."""
+        for path, layer in found.items():
+            if layer.gradient is None:
+                continue
+            weight = self._layers[path].weight.detach().float()
+            slopes = (weight * layer.gradient).sum(1 if self._is_output else 0).abs()
+            if bool(slopes.any()):
+                chosen = slopes.argsort(descending=True, stable=True)[: self.rank]
+                self._channels[path].tensor[adapter] = chosen
 
     def tensors(self) -> Sequence[Owned]:
         """Scales and channels of every module."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from neuromas.adapters.families.contract import AdapterSpec, ModuleShape, Parameters
+from neuromas.adapters.families.contract import ModuleShape, Parameters
+from neuromas.adapters.families.data_start import DataStart
 from neuromas.errors import Fault
 
 if TYPE_CHECKING:
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from neuromas.adapters.place import Place
 
 Side = Literal["output", "input"]
-Start = Literal["norm", "random"]
+Start = Literal["norm", "random", "gradient"]
 
 
-class SsfSpec(AdapterSpec):
+class SsfSpec(DataStart):
     """SSF-k: k channels of each layer are scaled. All of them, or shifts, would be no low-rank update to serve."""
 
     title: ClassVar[str] = "SSF"
+    article: ClassVar[str] = "an"
 
     type: Literal["ssf"] = "ssf"
     channels: int = Field(default=8, ge=1, le=512)
@@ -29,7 +31,13 @@ class SsfSpec(AdapterSpec):
     side: Side = "output"
     """Whether the channels are the layer's outputs or its inputs."""
     start: Start = "norm"
-    """Which channels: "norm", those whose weights have the largest norm; "random", others for every adapter."""
+    """Which channels: "norm", those whose weights have the largest norm; "random", others for every adapter;
+    "gradient", those whose scale changes the expected reward of the node's messages most, to first order."""
+
+    @property
+    def start_setting(self) -> tuple[str, str]:
+        """The setting ``start``."""
+        return "start", self.start
 
     @property
     def served_rank(self) -> int:
@@ -56,4 +64,4 @@ class SsfSpec(AdapterSpec):
         """Return the map; see ``SsfMap``."""
         from neuromas.adapters.families.ssf.map import SsfMap
 
-        return SsfMap([place.name for place in places], self.channels, self.side, self.start, seed)
+        return SsfMap([place.name for place in places], self, seed)
