@@ -115,7 +115,7 @@ def node_of_group(groups: int, nodes: int) -> np.ndarray:
     return np.arange(groups) % nodes
 
 
-def split_by_node(rows: Rows, nodes: int, rows_per_forward: int) -> list[list[Bucket]]:
+def split_by_node(rows: Rows, nodes: int, tokens_per_forward: int) -> list[list[Bucket]]:
     """Return the padded buckets of each node's rows on their own."""
     prompts, completions, groups = rows
     owner = node_of_group(int(groups.max()) + 1, nodes)[groups]
@@ -129,7 +129,7 @@ def split_by_node(rows: Rows, nodes: int, rows_per_forward: int) -> list[list[Bu
                     [completions[k] for k in mine],
                     np.unique(groups[mine], return_inverse=True)[1],
                     share=False,
-                    rows_per_forward=rows_per_forward,
+                    tokens_per_forward=tokens_per_forward,
                 )
             )
     return parts
@@ -138,7 +138,7 @@ def split_by_node(rows: Rows, nodes: int, rows_per_forward: int) -> list[list[Bu
 def measure(place: Device, shape: Shape, arguments: argparse.Namespace) -> list[dict[str, Cell]]:
     """Return one line per alternative."""
     rows = make_rows(shape, arguments.groups, arguments.prompt, arguments.completion, own=16)
-    limit = {"rows_per_forward": arguments.rows_per_forward}
+    limit = {"tokens_per_forward": arguments.rows_per_forward * (arguments.prompt + arguments.completion)}
     padded = pack(*rows, share=False, **limit)
     packed = pack(*rows, share=True, **limit)
     base = make_model(shape, place.device, place.dtype)

@@ -54,6 +54,15 @@ def count_parameters(folder: Path) -> int:
     return sum(prod(entry["shape"]) for file in _files(folder) for entry in _header(file).values())
 
 
+def count_features(folder: Path) -> int:
+    """Return how many numbers go into and come out of all linear layers of a base, for one token.
+
+    Raises:
+        BaseModelError: there are no safetensors files.
+    """
+    return sum(sum(shape) for path, shape in _matrices(folder) if _IN_LAYER.search(path))
+
+
 def linear_names(folder: Path) -> tuple[str, ...]:
     """Return the names of the linear layers that adapters usually sit on: all projections, else all layers.
 

@@ -10,12 +10,31 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.adapters.families.contract import ModuleShape
-from neuromas.base.linears import linear_shapes
+from neuromas.base.linears import count_features, count_parameters, linear_shapes
 from neuromas.errors import BaseModelError
 
 _FLOAT_BYTES: Final = 4
 TRAINING_COPIES: Final = 4
 """A trained number, its gradient, and Adam's two moments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dimensions:
+    """What decides how much memory a forward pass takes.
+
+    Attributes:
+        parameters: numbers in its weights.
+        features: numbers that go into and come out of its layers' products, for one token.
+        hidden: width of the state between two layers.
+        layers: how many.
+        vocabulary: tokens it knows.
+    """
+
+    parameters: int
+    features: int
+    hidden: int
+    layers: int
+    vocabulary: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +45,13 @@ class BaseSizes:
         adapted: its adapted layers.
         file_bytes: of its weights as they are stored.
         kv_per_token: bytes of one token's keys and values in float32; None where its files do not say.
+        dimensions: of the model; None where its files do not say.
     """
 
     adapted: tuple[ModuleShape, ...]
     file_bytes: int
     kv_per_token: int | None
+    dimensions: Dimensions | None
 
 
 @lru_cache(maxsize=32)
@@ -42,7 +63,16 @@ def read_sizes(folder: Path, targets: tuple[str, ...]) -> BaseSizes | None:
     except (BaseModelError, OSError, ValueError):
         return None
     files = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return BaseSizes(shapes, files, _kv_bytes(config.get("text_config", config)))
+    text = config.get("text_config", config)
+    return BaseSizes(shapes, files, _kv_bytes(text), _dimensions(folder, text))
+
+
+def _dimensions(folder: Path, config: Mapping[str, Any]) -> Dimensions | None:
+    names = (("hidden_size", "n_embd", "d_model"), ("num_hidden_layers", "n_layer", "n_layers"), ("vocab_size",))
+    found = [next((config[name] for name in keys if isinstance(config.get(name), int)), 0) for keys in names]
+    if not all(found):
+        return None
+    return Dimensions(count_parameters(folder), count_features(folder), *found)
 
 
 def _kv_bytes(config: Mapping[str, Any]) -> int | None:

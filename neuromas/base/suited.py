@@ -30,8 +30,6 @@ _MAX_TOKENS = 32
 _MAX_MODEL_LEN = 512
 _TRIES = 64
 """Training questions looked at for each worked example: easy levels repeat theirs."""
-_ROWS_PER_FORWARD = 64
-"""Rows of a vocabulary of 50,000 and more: their logits fill gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,6 @@ def _choices(spec: RunSpec, base: BaseInfo) -> Iterator[BaseChoice]:
     wanted += [
         ("sampling.max_tokens", spec.sampling, _MAX_TOKENS),
         ("training.learning_rate", spec.training, _LEARNING_RATE),
-        ("training.rows_per_forward", spec.training, _ROWS_PER_FORWARD),
         ("engine.max_model_len", spec.engine, min(_MAX_MODEL_LEN, base.max_positions or _MAX_MODEL_LEN)),
     ]
     for path, section, value in wanted:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from neuromas.base.sizes import TRAINING_COPIES, read_sizes
+from neuromas.engines.memory import engine_bytes
 from neuromas.report.numbers import duration
 from neuromas.rollout.compact import CompactRenderer
 from neuromas.rollout.prompt import make_renderer
 from neuromas.run.preflight import Preflight
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
+from neuromas.training.memory import plan_memory
 
 Document = dict[str, Any]
 _SHOWN_NODES: Final = 6
@@ -72,8 +74,14 @@ def preview_lines(document: Document, nodes: int) -> Iterator[str]:
 
 def memory_text(memory: Document) -> str:
     """Return the memory estimate for people."""
-    parts = {"base": "base, each process", "training": "adapters and optimizer", "kv_cache": "KV cache"}
+    parts = {"learner": "learner", "engine": "engine", "base": "of it base", "training": "adapters and optimizer"}
     return ", ".join(f"{_size(memory[key])} {label}" for key, label in parts.items() if memory[key] is not None)
+
+
+def passes_text(memory: Document) -> str:
+    """Return how the update is cut, for people."""
+    again = ", layers computed anew in the backward pass" if memory["gradient_checkpointing"] else ""
+    return f"at most {memory['tokens_per_forward']:,} tokens{again}"
 
 
 def time_text(seconds: float | None) -> str:
@@ -100,11 +108,17 @@ def _unknown(tokenizer: Any, text: str) -> list[str]:
 def _memory(spec: RunSpec, preflight: Preflight) -> Document:
     sizes = read_sizes(preflight.base.folder, spec.adapters.targets)
     trained = max(map(preflight.num_trained, preflight.graphs))
-    on_cpu = spec.engine.type == "vllm" and not spec.runtime.gpus_per_rollout_worker
+    training, nodes = spec.training, max(len(graph.nodes) for graph in preflight.graphs)
+    tokens = training.prompts_per_step * training.group_size * nodes * preflight.longest_call
+    update = plan_memory(spec, None if sizes is None else sizes.dimensions, trained, tokens)
+    on_gpu = spec.runtime.gpus_per_rollout_worker > 0
     return {
         "base": None if sizes is None else sizes.file_bytes,
         "training": trained * _FLOAT_BYTES * TRAINING_COPIES,
-        "kv_cache": round(spec.engine.kv_cache_gib * 2**30) if on_cpu else None,
+        "learner": update.peak_bytes,
+        "engine": None if sizes is None or on_gpu else engine_bytes(spec, sizes, preflight.longest_call),
+        "tokens_per_forward": update.tokens_per_forward,
+        "gradient_checkpointing": update.gradient_checkpointing,
     }
 
 

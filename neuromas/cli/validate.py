@@ -11,7 +11,7 @@ from neuromas.checkpoints.location import read_topology
 from neuromas.cli.command import Parser
 from neuromas.cli.options import SpecOptions as Arguments
 from neuromas.cli.options import add_spec
-from neuromas.cli.preview import memory_text, preview, preview_lines, time_text
+from neuromas.cli.preview import memory_text, passes_text, preview, preview_lines, time_text
 from neuromas.display.console import Console
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
 from neuromas.run.result import spec_hash
@@ -47,7 +47,9 @@ def run(arguments: Arguments, console: Console) -> int:
     facts = topology_facts(spec.topology) | run_facts(spec, preflight) | {"chosen_by_base": chosen}
     facts["notes"] += _held_out_notes(held_out_sizes(spec, preflight.task))
     seen = preview(spec, preflight)
-    shown = {"memory": memory_text(seen["memory_bytes"]), "time": time_text(seen["estimated_seconds"])}
+    memory = seen["memory_bytes"]
+    shown = {"memory": memory_text(memory), "passes": passes_text(memory)}
+    shown |= {"time": time_text(seen["estimated_seconds"])}
     lines = [*preview_lines(seen, len(preflight.graphs[0].nodes)), ""]
     text = _text(spec.topology, facts | shown, lines)
     console.show(text, {"valid": True, "kind": "run"} | facts | {"preview": seen})
@@ -136,7 +138,8 @@ _LABELS = {
     "calls_per_step": "calls per step",
     "steps": "optimizer steps",
     "stages": "nodes by stage",
-    "memory": "memory",
+    "memory": "memory, at most",
+    "passes": "forward pass",
     "time": "time",
     "hash": "topology hash",
 }

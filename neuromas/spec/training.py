@@ -85,9 +85,12 @@ class TrainingSpec(SpecModel):
     """How many times per step dropped groups are replaced by rollouts of further examples."""
     forward: Literal["packed", "padded"] = "packed"
     """Prefix-tree packed rows, or one padded row per call."""
-    rows_per_forward: int = Field(default=4096, ge=1, le=2**24)
-    """Upper bound of call rows in one forward pass; larger batches are split, gradients summed."""
-    gradient_checkpointing: bool = False
+    tokens_per_forward: Annotated[int, Field(ge=1, le=2**30)] | Literal["auto"] = "auto"
+    """Upper bound of tokens in one forward pass, padding included, but for a call that is longer; larger batches are
+    split, gradients summed. "auto" keeps what the layers hold below 2 GiB on a CPU, 8 GiB on a GPU."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Compute layers anew in the backward pass, which takes a third longer and less memory. "auto" = where a call of
+    engine.max_model_len tokens would exceed that bound otherwise."""
     overlap: Literal[0, 1] = 0
     """1 = sample the next step's rollouts while training on this step's, one version behind. On Ray this saves at most
     the shorter of rollouts and update; with runtime.type = "local" nothing, as one process does both in turn."""

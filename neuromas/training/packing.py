@@ -94,7 +94,7 @@ def pack(
     groups: Ints,
     *,
     share: bool = True,
-    rows_per_forward: int = 1 << 30,
+    tokens_per_forward: int = 1 << 30,
     attention_scale: int = 1 << 30,
 ) -> list[Bucket]:
     """Return the forward passes that score every completion token of every row once.
@@ -104,7 +104,8 @@ def pack(
         completions: completion tokens of each call row, at least one.
         groups: group of each row, numbered from 0, shape (rows,). Only rows of one group share prefixes.
         share: False gives each row a trie of its own.
-        rows_per_forward: most call rows in one bucket; a group that holds more is a bucket of its own.
+        tokens_per_forward: most tokens in one bucket, padding included. A trie that would hold more is cut into
+            several; a single row that is longer is a bucket of its own.
         attention_scale: tokens of context at which attention costs as much as the rest of the model; a group whose
             packed row would cost more than its rows on their own is not packed.
 
@@ -128,8 +129,11 @@ def pack(
         alone = trees.max() + 1 + np.arange(len(trees))
         trees = np.unique(np.where(costly[trees], alone, trees), return_inverse=True)[1]
         forest = build_forest(sequences, trees)
+    if (np.diff(forest.starts) > tokens_per_forward).any():
+        trees = _cut_trees(forest, sequences, trees, tokens_per_forward)
+        forest = build_forest(sequences, trees)
     return _Layout(forest, sequences, trees, np.asarray(groups), [len(prompt) for prompt in prompts]).buckets(
-        rows_per_forward
+        tokens_per_forward
     )
 
 
@@ -218,6 +222,27 @@ def _costly_trees(forest: Forest, trees: Ints, lengths: Ints, attention_scale: i
     return np.asarray(packed + packed**2 / attention_scale > alone)
 
 
+def _cut_trees(forest: Forest, sequences: Sequence[tuple[int, ...]], trees: Ints, most: int) -> Ints:
+    """Return the tree of each row where those of more than ``most`` nodes are cut; neighbours stay together."""
+    cut = trees.copy()
+    number, sizes = len(forest.starts) - 1, np.diff(forest.starts)
+    for tree in np.flatnonzero(sizes > most).tolist():
+        rows = sorted(np.flatnonzero(trees == tree).tolist(), key=lambda row: sequences[row])
+        held, before = 0, sequences[rows[0]]
+        for row in rows:
+            length = len(sequences[row]) - 1
+            apart = (
+                place for place, pair in enumerate(zip(before, sequences[row], strict=False)) if len(set(pair)) > 1
+            )
+            new = length - min(next(apart, length), len(before) - 1, length) if held else length
+            if held and held + new > most:
+                held, new, number = 0, length, number + 1
+            held, before = held + new, sequences[row]
+            cut[row] = number
+        number += 1
+    return np.asarray(np.unique(cut, return_inverse=True)[1])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layout:
     """A forest with what is needed to cut it into buckets."""
@@ -228,12 +253,12 @@ class _Layout:
     groups: Ints
     prompt_lengths: Sequence[int]
 
-    def buckets(self, rows_per_forward: int) -> list[Bucket]:
+    def buckets(self, tokens_per_forward: int) -> list[Bucket]:
         sizes = np.diff(self.forest.starts)
-        members = np.bincount(self.trees, minlength=len(sizes))
         parts: list[Ints] = []
         for bucket in split_lengths(sizes):
-            parts += _bounded(bucket, members, rows_per_forward)
+            # Longest first, so that the rows of a part are padded to its first.
+            parts += _bounded(bucket, sizes, tokens_per_forward)
         targets = self._targets()
         return [self._bucket(part, targets) for part in parts]
 
@@ -278,14 +303,11 @@ class _Layout:
         )
 
 
-def _bounded(bucket: Ints, members: Ints, rows_per_forward: int) -> list[Ints]:
-    """Return the bucket in parts of at most ``rows_per_forward`` call rows each, in order."""
-    parts: list[list[int]] = [[]]
-    held = 0
-    for tree in bucket.tolist():
-        if parts[-1] and held + members[tree] > rows_per_forward:
-            parts.append([])
-            held = 0
-        parts[-1].append(tree)
-        held += int(members[tree])
-    return [np.array(part, dtype=np.int64) for part in parts]
+def _bounded(bucket: Ints, sizes: Ints, tokens_per_forward: int) -> list[Ints]:
+    """Return the trees of a bucket, longest first, in parts of at most so many padded tokens or one tree each."""
+    parts, begin = [], 0
+    while begin < len(bucket):
+        most = max(1, tokens_per_forward // int(sizes[bucket[begin]]))
+        parts.append(bucket[begin : begin + most])
+        begin += most
+    return parts

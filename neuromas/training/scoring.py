@@ -21,11 +21,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from neuromas.errors import BaseModelError
+from neuromas.training.memory import MAX_LOGITS
 from neuromas.training.packing import Bucket, pack
 from neuromas.training.tree_mask import Tree, tree_attention
 
-MAX_LOGITS = 1 << 25
-"""Logits held at once; beyond it the head runs in chunks."""
 MULTIPLIERS: Final = ("logit_scale", "output_multiplier", "lm_head_multiplier")
 DIVISOR: Final = "logits_scaling"
 """Entries of config.json by which models scale their logits."""

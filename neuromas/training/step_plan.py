@@ -98,6 +98,7 @@ def plan_step(
     *,
     keep_all: bool,
     current_version: int,
+    tokens_per_forward: int,
     attention_scale: int,
     sum_over: SumOver | None = None,
 ) -> StepPlan:
@@ -110,6 +111,7 @@ def plan_step(
         running: baseline of estimator "reinforce".
         keep_all: train on groups without a policy gradient too, because a KL or entropy term acts on them.
         current_version: adapter version of the trainer's weights.
+        tokens_per_forward: see ``packing.pack``.
         attention_scale: see ``packing.pack``.
         sum_over: sums numbers over the data-parallel processes; None for one.
 
@@ -134,7 +136,7 @@ def plan_step(
         [call.completion_token_ids for call in calls],
         packing_group,
         share=spec.forward == "packed",
-        rows_per_forward=spec.rows_per_forward,
+        tokens_per_forward=tokens_per_forward,
         attention_scale=attention_scale,
     )
     lengths = [len(call.prompt_token_ids) + len(call.completion_token_ids) - 1 for call in calls]

@@ -35,6 +35,7 @@ from neuromas.spec.training import TrainingSpec
 from neuromas.training.advantage import RunningBaseline
 from neuromas.training.call_batch import CallBatch, call_batch, rows_of_calls, rows_of_rollouts
 from neuromas.training.loop import LoopHooks
+from neuromas.training.memory import update_memory
 from neuromas.training.metrics import StepMeter
 from neuromas.training.not_finite import check_logprobs, gradient_error, loss_error
 from neuromas.training.optimizer import NodeAdamW
@@ -91,6 +92,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._run, self._stage, self._session = place.spec, stage, session
         self._spec = spec = place.spec.training
         self._policies = NodePolicies.of(stage.topology, bank.names, place.spec.sampling)
+        self._tokens_per_forward = update_memory(place.spec).tokens_per_forward
         arguments = trl_arguments(place.spec, stage, place.folder, self._policies.max_tokens, place.peers.size)
         self._plan: StepPlan | None = None
         self._batch: CallBatch | None = None
@@ -182,6 +184,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             self.running,
             keep_all=acts_on_all,
             current_version=step,
+            tokens_per_forward=self._tokens_per_forward,
             attention_scale=self._attention_scale,
             sum_over=self._sum if self.accelerator.num_processes > 1 else None,
         )

@@ -10,6 +10,7 @@ from neuromas.growth.stage import Stage
 from neuromas.journal.folder import TRACKING_FOLDER
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.run import RunSpec
+from neuromas.training.memory import update_memory
 
 TRACKED_PROJECT: Final = "neuromas"
 """What trackers file our runs under, unless the user's environment says otherwise."""
@@ -57,7 +58,7 @@ def trl_arguments(spec: RunSpec, stage: Stage, folder: Path, max_tokens: int, pr
         vllm_importance_sampling_correction=training.old_logprobs == "trainer",
         vllm_importance_sampling_mode=training.importance_sampling,
         temperature=1.0,  # each Node's own, in the scoring head
-        gradient_checkpointing=training.gradient_checkpointing,
+        gradient_checkpointing=update_memory(spec).gradient_checkpointing,
         seed=spec.seed,
         shuffle_dataset=False,
         dataloader_pin_memory=False,

@@ -233,7 +233,7 @@ TRAINING = {
     "drop_zero_variance": Change(False),
     "refill_rounds": Change(2),
     "forward": Change("padded"),
-    "rows_per_forward": Change(4),
+    "tokens_per_forward": Change(48),
     "gradient_checkpointing": Change(True),
     "overlap": Change(1),
     "parity_tolerance": Change(1e-12),

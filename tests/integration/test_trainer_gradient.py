@@ -79,8 +79,8 @@ def separate_gradients(
     [
         {},
         {"forward": "padded"},
-        {"forward": "padded", "rows_per_forward": 7},
-        {"rows_per_forward": 5, "gradient_checkpointing": True, "kl_weight": 0.05, "entropy": {"start": 0.02}},
+        {"forward": "padded", "tokens_per_forward": 100},
+        {"tokens_per_forward": 60, "gradient_checkpointing": True, "kl_weight": 0.05, "entropy": {"start": 0.02}},
         {"drop_zero_variance": False, "old_logprobs": "trainer"},
     ],
     ids=["packed", "padded", "padded_chunks", "packed_chunks_checkpointing_kl_entropy", "trainer_logprobs"],

@@ -26,7 +26,12 @@ CASES: dict[str, dict[str, Any]] = {
     "a_process_has_no_usable_call": {"training": {"max_failed_fraction": 0.5}, "learns": [0, 2], "fails": [1, 3, 5]},
     "refill": SOLVED | {"training": {"refill_rounds": 1}},
     "kl_entropy_trainer": {
-        "training": {"kl_weight": 0.05, "entropy": {"start": 0.02}, "old_logprobs": "trainer", "rows_per_forward": 9}
+        "training": {
+            "kl_weight": 0.05,
+            "entropy": {"start": 0.02},
+            "old_logprobs": "trainer",
+            "tokens_per_forward": 120,
+        }
     },
     "reinforce_iterations": {"training": {"estimator": "reinforce", "num_iterations": 2}},
     "start_from_inputs": {"adapter": {"rank": 2, "start": "eva"}},

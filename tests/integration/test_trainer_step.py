@@ -147,7 +147,9 @@ def test_failed_calls_are_left_out(world: World) -> None:
 def test_buckets_add_up_to_the_loss_of_the_whole_step(world: World, loss: str, settings: dict[str, Any]) -> None:
     rollouts = world.sampler().sample(0)
     whole = one_step_gradients(world, spec(steps=1, loss=loss, forward="padded", **settings), rollouts)
-    assert_equal(whole, one_step_gradients(world, spec(steps=1, loss=loss, rows_per_forward=5, **settings), rollouts))
+    assert_equal(
+        whole, one_step_gradients(world, spec(steps=1, loss=loss, tokens_per_forward=60, **settings), rollouts)
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -72,11 +72,12 @@ calls = st.lists(st.tuples(tokens, tokens, st.integers(0, 3)), min_size=1, max_s
 
 
 @settings(max_examples=150, deadline=None)
-@given(calls, st.booleans(), st.integers(1, 30))
-def test_every_target_sees_exactly_its_own_row(rows, share, rows_per_forward):
+@given(calls, st.booleans(), st.integers(1, 60))
+def test_every_target_sees_exactly_its_own_row(rows, share, most):
     prompts, completions, groups = (list(column) for column in zip(*rows, strict=True))
     found = set()
-    for bucket in pack(prompts, completions, np.array(groups), share=share, rows_per_forward=rows_per_forward):
+    for bucket in pack(prompts, completions, np.array(groups), share=share, tokens_per_forward=most):
+        assert bucket.num_tokens <= most or len(bucket.members) == 1
         for target, (call, step) in enumerate(zip(bucket.call_rows, bucket.steps, strict=True)):
             row, seen, positions = context(bucket, target)
             expected = [*prompts[call], *completions[call][:step]]

@@ -34,7 +34,6 @@ def test_a_real_base_gets_sizes_and_rates_that_suit_it(base: Path) -> None:
         BaseChoice("adapter.rank", 8),
         BaseChoice("sampling.max_tokens", 32),
         BaseChoice("training.learning_rate", 5e-4),
-        BaseChoice("training.rows_per_forward", 64),
         BaseChoice("engine.max_model_len", 384),
     )
     decided = suited.spec
@@ -48,7 +47,6 @@ def test_what_a_spec_sets_stays(base: Path) -> None:
     suited = suit_spec(spec(str(base), **given))
     assert [choice.setting for choice in suited.choices] == [
         "adapter.targets",
-        "training.rows_per_forward",
         "engine.max_model_len",
     ]
     assert (suited.spec.adapter.served_rank, suited.spec.sampling.max_tokens) == (1, 8)
