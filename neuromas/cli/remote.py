@@ -6,7 +6,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -71,10 +71,10 @@ class Remote:
         asked = {name: str(value) for name, value in query.items() if value is not None}
         return self._ask("GET", path, params=asked)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Document:
+    def post(self, path: str, body: Mapping[str, Any] | None = None, **query: Sequence[str]) -> Document:
         """Return the answer to a request that changes something; sent again by the network, it changes it once."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return self._ask("POST", path, json={} if body is None else dict(body), headers=headers)
+        return self._ask("POST", path, params=query, json={} if body is None else dict(body), headers=headers)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Document:
         """Return a document after a change of it."""

@@ -30,6 +30,7 @@ _SHOWN: Final = ("rollout/reward_mean", "train/loss", "time/step_s")
 
 EXAMPLES = """runs submit examples/quickstart.toml --watch
 runs list --state running
+runs tag RUN baseline seed-1
 runs grow RUN --append 2 --set task.hops=7 --steps 40"""
 
 
@@ -48,6 +49,10 @@ class Arguments(ServerOptions):
     level: int | None
     check: bool
     watch: bool
+    tag: list[str]
+    tags: list[str]
+    only: str | None
+    yes: bool
 
 
 def add(parser: Parser) -> None:
@@ -57,19 +62,32 @@ def add(parser: Parser) -> None:
     submit.add_argument("path", metavar="SPEC", type=Path, help="run spec (.toml or .json)")
     add_set(submit)
     submit.add_argument("--watch", action="store_true", help="follow the run until it ends")
+    _add_tag(submit)
     listed = add_verb(verbs, "list", "list runs, newest first")
     listed.add_argument("--state", choices=_STATES, help="only runs in this state")
+    listed.add_argument("--tag", dest="only", metavar="TAG", help="only runs that have this tag")
     add_limit(listed)
     moves = [add_verb(verbs, name, summary) for name, summary in _MOVES.items()]
     grow = add_verb(verbs, "grow", "make a new, larger run from a checkpoint of a run")
-    for each in (*moves, grow):
+    tag = add_verb(verbs, "tag", "give a run other tags")
+    delete = add_verb(verbs, "delete", "delete a run that has ended, with its checkpoints and files")
+    for each in (*moves, grow, tag, delete):
         add_run_id(each)
+    tag.add_argument("tags", metavar="TAG", nargs="*", help="take the place of those that it has; none = no tags")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
     _add_growth(grow)
-    for each in (submit, listed, *moves, grow):
+    for each in (submit, listed, *moves, grow, tag, delete):
         add_server(each)
 
 
+def _add_tag(parser: Parser) -> None:
+    parser.add_argument(
+        "--tag", metavar="TAG", action="append", default=[], help="a word to find the run by; may be repeated"
+    )
+
+
 def _add_growth(grow: Parser) -> None:
+    _add_tag(grow)
     how = grow.add_mutually_exclusive_group(required=True)
     how.add_argument(
         "--plan", dest="plan_file", metavar="FILE", type=Path, help="growth plan (.toml or .json): edits and inherit"
@@ -91,24 +109,42 @@ def run(arguments: Arguments, console: Console) -> int:
         match arguments.verb:
             case "submit":
                 document = apply_overrides(load_document(arguments.path), arguments.set)
-                return _begun(remote, remote.post("/v1/runs", document), arguments, console)
+                return _begun(remote, remote.post("/v1/runs", document, tag=arguments.tag), arguments, console)
             case "grow" if arguments.check:
                 report = remote.post(f"/v1/runs/{arguments.id}/grow:validate", _growth(arguments))
                 console.show(_becomes(report), report)
             case "grow":
-                grown = remote.post(f"/v1/runs/{arguments.id}/grow", _growth(arguments))
+                grown = remote.post(f"/v1/runs/{arguments.id}/grow", _growth(arguments), tag=arguments.tag)
                 return _begun(remote, grown, arguments, console)
             case "list":
-                page = remote.get("/v1/runs", state=arguments.state, limit=arguments.limit)
+                page = remote.get("/v1/runs", state=arguments.state, tag=arguments.only, limit=arguments.limit)
                 console.show("\n".join(map(_line, page["data"])) or "there are no runs", page)
             case "watch":
                 return follow(remote, arguments.id, console)
             case "show":
                 found = remote.get(f"/v1/runs/{arguments.id}")
                 console.show(_text(found), found)
+            case "tag":
+                tagged = remote.patch(f"/v1/runs/{arguments.id}", {"tags": arguments.tags})
+                console.show(_line(tagged), tagged)
+            case "delete":
+                return _delete(remote, arguments, console)
             case verb:
                 moved = remote.post(f"/v1/runs/{arguments.id}/{verb}")
                 console.show(f"{moved['id']} is {moved['state']}, wanted: {moved['wanted']}", moved)
+    return 0
+
+
+def _delete(remote: Remote, arguments: Arguments, console: Console) -> int:
+    path = f"/v1/runs/{arguments.id}"
+    if not arguments.yes:
+        found = remote.get(path)
+        question = f"delete run {found['id']} ({found['name']}, {found['state']}) with its checkpoints and files?"
+        if not console.confirms(question):
+            console.say("nothing was deleted")
+            return 1
+    deleted = remote.delete(path)
+    console.show(f"{deleted['id']} is deleted", deleted)
     return 0
 
 
@@ -146,7 +182,8 @@ def _line(run: Document) -> str:
     stage = f"{progress['stage_name']} {progress['step']}/{progress['steps']}" if progress else ""
     accuracy = "" if run["accuracy"] is None else f"accuracy {percent(run['accuracy'])}"
     age = _age(time.time() - run["created"])
-    return f"{run['id']}  {run['state']:<10}{age:>6}  {run['name']:<24}{stage:<20}{accuracy}".rstrip()
+    tags = "  ".join([accuracy, *(f"#{tag}" for tag in run["tags"])])
+    return f"{run['id']}  {run['state']:<10}{age:>6}  {run['name']:<24}{stage:<20}{tags}".rstrip()
 
 
 def _age(seconds: float) -> str:
@@ -166,4 +203,6 @@ def _text(run: Document) -> str:
         lines.append(f"  error       {run['error']['code']}: {run['error']['message']}")
     latest = run["latest"] or {}
     lines += [f"  {name:<22}{latest[name]:.4g}" for name in _SHOWN if latest.get(name) is not None]
+    if run["verdict"]:
+        lines.append(f"  {run['verdict']}")
     return "\n".join(lines)

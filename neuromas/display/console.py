@@ -44,6 +44,11 @@ class Console:
         """Tell people something they should act on."""
         self.stderr.print(f"warning: {text}", style="yellow", markup=False)
 
+    def confirms(self, question: str) -> bool:
+        """Ask whether to go on; only a line that begins with y says so, an input that has ended does not."""
+        self.stderr.print(f"{question} [y/N] ", end="", markup=False)
+        return sys.stdin.readline().strip().lower().startswith("y")
+
     def show(self, text: str, document: Mapping[str, Any]) -> None:
         """Write the result: ``text`` for people, ``document`` with --json."""
         if self.as_json:

@@ -40,6 +40,7 @@ class Series:
         style: "faint" and "thin" lines, "level" a dashed one, "line" a normal one, "dots" and "rings" marks without a
             line.
         color: any CSS colour; None takes the chart's accent.
+        rank: place among so many nodes or systems, of which each has a colour of its own; instead of a colour.
         mean: is drawn too.
     """
 
@@ -48,11 +49,14 @@ class Series:
     style: Literal["faint", "thin", "level", "line", "dots", "rings"] = "line"
     color: str | None = None
     mean: Mean | None = None
+    rank: tuple[int, int] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it as the script reads it: finite values, to five digits."""
         found: dict[str, Any] = {"name": self.name, "style": self.style, "color": self.color}
         found["points"] = [(float(x), float(f"{y:.5g}")) for x, y in thinned(self.points)]
+        if self.rank is not None:
+            found["rank"] = list(self.rank)
         if self.mean is not None:
             found["mean"] = {"name": self.mean.name, "starts": list(self.mean.starts), "only": self.mean.only}
         return found
@@ -110,7 +114,7 @@ def line_chart(
     )
 
 
-def drawn(kind: Literal["chart", "graph"], document: Mapping[str, Any]) -> Markup:
+def drawn(kind: Literal["chart", "graph", "questions", "rollouts"], document: Mapping[str, Any]) -> Markup:
     """Return a place that the page's script fills with the drawing of a document."""
     # JSON has no use for "<" outside of strings, and without it no text can end the element.
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

@@ -11,7 +11,15 @@ from typing import Any
 
 from neuromas.errors import SpecError
 from neuromas.journal import lines as journal
-from neuromas.journal.folder import ANALYSIS_FILE, EVENTS_FILE, METRICS_FILE, RESULT_FILE, ROLLOUTS_FILE, SPEC_FILE
+from neuromas.journal.folder import (
+    ANALYSIS_FILE,
+    EVENTS_FILE,
+    METRICS_FILE,
+    QUESTIONS_FILE,
+    RESULT_FILE,
+    ROLLOUTS_FILE,
+    SPEC_FILE,
+)
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 
@@ -44,6 +52,7 @@ class RunData:
     metrics: Sequence[Document]
     events: Sequence[Document]
     rollouts: Sequence[Document]
+    questions: Sequence[Document]
 
     @classmethod
     def read(cls, folder: Path) -> RunData:
@@ -60,6 +69,7 @@ class RunData:
             list(journal.read(folder / METRICS_FILE)),
             list(journal.read(folder / EVENTS_FILE)),
             list(journal.read(folder / ROLLOUTS_FILE)),
+            list(journal.read(folder / QUESTIONS_FILE)),
         )
         if not data.spec and not data.comparison:
             raise SpecError(f"{folder} holds no {SPEC_FILE} and no {COMPARISON_FILE}; name the folder of a run")

@@ -29,13 +29,6 @@ STEP_PARTS = (
 )
 
 
-def node_color(rank: int, count: int) -> str:
-    """Return the colour of the node with this rank: a fixed palette for few nodes, hues around the circle for many."""
-    if count <= 8:
-        return f"var(--node-{rank})"
-    return f"hsl({360 * rank / count:.0f} 60% var(--node-lightness))"
-
-
 def reward_figure(data: RunData) -> Markup:
     """Return the reward per step with its moving mean, validation accuracy as dots and the stages as marks."""
     series = [
@@ -92,7 +85,7 @@ def arms_figure(folder: Path, group: Mapping[str, Any]) -> Markup:
         Series(
             str(arm["title"]),
             _reward_by_calls(folder / run["folder"]),
-            color=node_color(rank, 8),
+            rank=(rank, len(trained)),
             mean=Mean(str(arm["title"]), only=True),
         )
         for rank, arm in enumerate(trained)
@@ -133,7 +126,7 @@ def node_figures(data: RunData) -> list[Markup]:
 def node_series(curves: Mapping[str, Sequence[Point]]) -> list[Series]:
     """Return a line per node, each in the node's own colour."""
     shown = list(curves.items())[:MAX_NODE_LINES]
-    return [Series(node, points, "thin", node_color(rank, len(curves))) for rank, (node, points) in enumerate(shown)]
+    return [Series(node, points, "thin", rank=(rank, len(curves))) for rank, (node, points) in enumerate(shown)]
 
 
 def time_figure(data: RunData) -> Markup:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from neuromas.errors import SpecError
+from neuromas.journal.folder import ROLLOUTS_FILE
 from neuromas.report.chart import drawn
 from neuromas.report.data import Document, RunData
-from neuromas.report.figures import node_color
-from neuromas.report.markup import Markup, element
+from neuromas.report.markup import Markup
 from neuromas.report.numbers import percent
 from neuromas.report.sections import section, table
 from neuromas.topology.graph import Topology
 from neuromas.topology.summary import summary
 from neuromas.topology.svg import draw_svg
 
-MAX_EXAMPLES = 4
+MAX_ROLLOUTS = 400
+"""Rollouts that a report holds."""
+_ENTRY = ("stage", "step", "example", "question", "expected", "answer", "reward", "failure")
+_MESSAGE = ("node", "text", "finish_reason")
 
 
 def graph(data: RunData, title: str = "The graph") -> Markup:
@@ -55,12 +58,47 @@ def draw_trained(data: RunData) -> str:
     return draw_svg(data.topology, *_stated(_roles(data)))
 
 
-def examples(data: RunData) -> Markup:
-    """Return a few rollouts, the latest first, with the message on every edge."""
-    chosen = _choose(data.rollouts)
+def questions(data: RunData) -> Markup:
+    """Return the same few held-out questions as they were answered while the run went on."""
+    if not data.questions:
+        return Markup("")
+    graphs = _graphs(data, {entry["stage"] for entry in data.questions})
+    drawing = drawn("questions", {"entries": [_told(entry) for entry in data.questions], "graphs": graphs})
+    note = "Validation questions, answered greedily; choose an answer to see what every node said."
+    return section("The same questions over time", drawing, note=note, wide=True)
+
+
+def rollouts(data: RunData) -> Markup:
+    """Return the rollouts that were kept, to be searched, with the message on every edge."""
+    kept, total = data.rollouts, len(data.rollouts)
+    if not kept:
+        return Markup("")
     note = "Sampled in training. Every node's message goes along its edges; the output's message is the answer."
-    cards = [_rollout(data, one) for one in chosen]
-    return section("What the nodes say", element("div", cards, class_="grid") if cards else None, note=note)
+    if total > MAX_ROLLOUTS:
+        kept = [*kept[: MAX_ROLLOUTS // 4], *kept[total - 3 * MAX_ROLLOUTS // 4 :]]
+        note += f" The first {MAX_ROLLOUTS // 4} and the last {3 * MAX_ROLLOUTS // 4} of {total:,}; the others are in "
+        note += f"{ROLLOUTS_FILE}."
+    graphs = _graphs(data, {entry["stage"] for entry in kept})
+    drawing = drawn("rollouts", {"entries": [_told(entry) for entry in kept], "graphs": graphs})
+    return section("What the nodes say", drawing, note=note, wide=True)
+
+
+def _told(entry: Document) -> Document:
+    """Return what is shown of an entry."""
+    messages = [{name: message.get(name) for name in _MESSAGE} for message in entry["messages"]]
+    return {name: entry.get(name) for name in _ENTRY} | {"messages": messages}
+
+
+def _graphs(data: RunData, stages: Collection[int]) -> dict[str, Document]:
+    """Return the nodes and edges of the graphs that stages trained, by the stages' numbers."""
+    return {
+        str(stage.index): {
+            "nodes": [{"id": node} for node in stage.topology.order],
+            "edges": list(stage.topology.edges),
+        }
+        for stage in data.stages
+        if stage.topology is not None and stage.index in stages
+    }
 
 
 def _roles(data: RunData) -> dict[str, Document]:
@@ -103,59 +141,3 @@ def _role_table(topology: Topology, roles: Mapping[str, Document]) -> Markup:
         tokens = f"{role['tokens']:.1f}" if "tokens" in role else "-"
         rows.append((node, f"{layer}, {index}", said, percent(role["correct"]), tokens))
     return table(("node", "layer, index", "states", "true", "tokens"), rows, numeric=3)
-
-
-def _choose(rollouts: Sequence[Document]) -> list[Document]:
-    """Return late rollouts that were right, the last that was not, and the first of all."""
-    right = [one for one in rollouts if one.get("reward", 0) >= 1]
-    wrong = [one for one in rollouts if one.get("reward", 0) < 1]
-    picked = [*reversed(right[-2:]), *wrong[-1:], *rollouts[:1]]
-    chosen: list[Document] = []
-    for one in picked:
-        if one not in chosen:
-            chosen.append(one)
-    return chosen[:MAX_EXAMPLES]
-
-
-def _rollout(data: RunData, rollout: Document) -> Markup:
-    topology = _topology_of(data, rollout)
-    is_right = rollout.get("reward", 0) >= 1
-    head = element(
-        "div",
-        element("span", f"step {data.step_of(rollout)}"),
-        element("span", "right" if is_right else "wrong", class_="verdict right" if is_right else "verdict wrong"),
-        class_="head",
-    )
-    messages = rollout.get("messages", ())
-    lines = [_message(topology, message, rank, len(messages)) for rank, message in enumerate(messages)]
-    ends = [element("p", "expected ", element("code", str(rollout.get("expected", ""))), class_="expected")]
-    if rollout.get("failure"):
-        ends.append(element("p", f"failed: {rollout['failure']}", class_="expected"))
-    return element(
-        "article",
-        head,
-        element("p", str(rollout.get("question", "")), class_="question"),
-        element("ol", lines, class_="messages"),
-        ends,
-        class_="rollout",
-    )
-
-
-def _message(topology: Topology | None, message: Document, rank: int, total: int) -> Markup:
-    node = str(message["node"])
-    known = topology is not None and node in topology.order
-    readers: Iterable[str] = topology.successors(node) if topology is not None and known else ()
-    target = ", ".join(readers) or "answer"
-    cut = element("em", "cut off", class_="cut") if message.get("finish_reason") == "length" else None
-    return element(
-        "li",
-        element("span", node, class_="chip", style=f"--ink-of:{node_color(rank, total)}"),
-        element("span", f"to {target}", class_="to"),
-        element("code", str(message.get("text", ""))),
-        cut,
-    )
-
-
-def _topology_of(data: RunData, rollout: Document) -> Topology | None:
-    found = (stage.topology for stage in data.stages if stage.index == rollout.get("stage"))
-    return next(found, None) or data.topology

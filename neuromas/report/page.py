@@ -47,7 +47,9 @@ def render(data: RunData) -> str:
         element("style", Markup(style)),
     )
     parts = _comparison_parts(data) if data.comparison else _run_parts(data)
-    missing = element("noscript", element("p", "The drawings need JavaScript; all else is here without it."))
+    missing = element(
+        "noscript", element("p", "The drawings and messages need JavaScript; all else is here without it.")
+    )
     body = element("body", element("main", missing, parts), element("script", Markup(code)))
     return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
 
@@ -66,7 +68,8 @@ def _run_parts(data: RunData) -> list[Markup]:
         graph.graph(data),
         sections.growth(data),
         sections.worth(data),
-        graph.examples(data),
+        graph.questions(data),
+        graph.rollouts(data),
         sections.nodes(data),
         sections.accuracy(data),
         sections.cost(data),
@@ -83,7 +86,7 @@ def _comparison_parts(data: RunData) -> list[Markup]:
         if (data.folder / first["folder"]).is_dir():
             shown = RunData.read(data.folder / first["folder"])
             title = f"The {group['arms'][0]['title']}, seed {first['seed']}"
-            parts += [graph.graph(shown, title), sections.growth(shown), graph.examples(shown)]
+            parts += [graph.graph(shown, title), sections.growth(shown), graph.rollouts(shown)]
     return [*parts, sections.caveats(data), sections.runs(data), sections.details(data)]
 
 

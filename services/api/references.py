@@ -10,6 +10,7 @@ from neuromas.services.records.checkpoint import CheckpointRecord
 from neuromas.services.records.run import RunRecord
 from neuromas.services.store.base import MissingError, Store
 from neuromas.services.store.listing import all_of
+from neuromas.services.store.uses import users
 
 MODEL_PREFIX: Final = "neuromas:"
 """How model names begin that mean a checkpoint of a run instead of an endpoint."""
@@ -102,3 +103,15 @@ async def _check_run(store: Store, run_id: str, param: str) -> None:
         await store.get(RunRecord, run_id)
     except MissingError as error:
         raise ApiError(404, "not_found", str(error), param=param) from error
+
+
+async def check_unused(store: Store, *records: RunRecord | CheckpointRecord) -> None:
+    """Refuse to remove what unfinished work still reads.
+
+    Raises:
+        ApiError: something does; the message says what (409).
+    """
+    found = await users(store)
+    for record in records:
+        if record.id in found:
+            raise ApiError(409, "in_use", f"{record.noun} {record.id} is needed by {found[record.id]}")

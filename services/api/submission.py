@@ -57,7 +57,9 @@ async def read_spec(service: Service, caller: Caller, document: Document) -> Che
     return checked
 
 
-async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, origin: RunOrigin | None) -> RunRecord:
+async def submit(
+    service: Service, caller: Caller, run_id: str, spec: RunSpec, origin: RunOrigin | None, tags: tuple[str, ...]
+) -> RunRecord:
     """Queue a run and return its record; the same id again returns what is there.
 
     Args:
@@ -66,6 +68,7 @@ async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, o
         run_id: of the run.
         spec: checked.
         origin: of a grown run.
+        tags: by which it is found.
 
     Raises:
         ApiError: the caller has too many runs already.
@@ -80,6 +83,7 @@ async def submit(service: Service, caller: Caller, run_id: str, spec: RunSpec, o
             base=spec.base,
             topology=topology.id,
             **owned_by(caller),
+            tags=tags,
             parent=origin,
             parent_run="" if origin is None else origin.run,
             max_attempts=service.settings.max_attempts,

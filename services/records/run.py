@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
+from neuromas.report.verdict import verdict
 from neuromas.services.records.failure import Failure
 from neuromas.services.records.record import Moves, Record
 
@@ -73,6 +74,7 @@ class RunUpdate(TypedDict, total=False):
 
     state: RunState
     wanted: Wanted
+    tags: tuple[str, ...]
     attempt: int
     failures: int
     job: str | None
@@ -97,6 +99,7 @@ class RunRecord(Record):
     name: str
     state: RunState = RunState.QUEUED
     wanted: Wanted = Wanted.RUN
+    tags: tuple[str, ...] = ()
     spec: dict[str, Any]
     """The run spec with every default filled in."""
     task: str
@@ -129,6 +132,11 @@ class RunRecord(Record):
     error: Failure | None = None
     folder: str = ""
     """Relative to the data folder."""
+
+    @property
+    def verdict(self) -> str | None:
+        """What has come out of it, in one sentence; None before it has succeeded."""
+        return None if self.result is None else verdict(self.result)
 
     @property
     def has_ended(self) -> bool:

@@ -6,19 +6,19 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
 from neuromas.journal.folder import RunFolder
 from neuromas.services.records.checkpoint import CheckpointRecord
-from neuromas.services.records.endpoint import EndpointRecord
-from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
 from neuromas.services.records.run import RunRecord
-from neuromas.services.records.streams import AUDIT, streams_of
+from neuromas.services.records.streams import AUDIT
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
+from neuromas.services.store.removal import remove_run
+from neuromas.services.store.uses import users
 
 logger = logging.getLogger(__name__)
 PRUNED_GRACE_S: Final = 600.0
@@ -29,7 +29,7 @@ _DAY_S: Final = 86_400.0
 class Retention:
     """Removes checkpoints, runs and entries of the audit log by the settings.
 
-    Records go before files, so that nobody is sent to a gap.
+    The record of a checkpoint goes before its files, so that nobody is sent to a gap.
     """
 
     def __init__(self, store: Store, settings: Settings) -> None:
@@ -44,31 +44,21 @@ class Retention:
         while await self._store.trim(AUDIT, self._settings.retain_audit_entries):
             pass
         runs = await all_of(self._store, RunRecord)
-        needed = await self._needed(runs)
+        needed = await users(self._store)
         by_run: dict[str, list[CheckpointRecord]] = {}
         for checkpoint in await all_of(self._store, CheckpointRecord):
             by_run.setdefault(checkpoint.run, []).append(checkpoint)
         for run in runs:
             checkpoints = by_run.get(run.id, [])
             if self._is_run_due(run, checkpoints, needed):
-                await self._remove_run(run, checkpoints)
+                logger.info("removing a run", extra={"run_id": run.id})
+                await remove_run(self._store, run, checkpoints, self._settings.runs_dir)
                 continue
             for checkpoint in await asyncio.to_thread(self._due, run, checkpoints):
                 if checkpoint.id not in needed:
                     await self._remove_checkpoint(checkpoint)
 
-    async def _needed(self, runs: list[RunRecord]) -> set[str]:
-        """Return the ids of checkpoints that unfinished work uses, and of runs that it descends from."""
-        needed = {name for run in runs if not run.has_ended for name in _names(run)}
-        for endpoint in await all_of(self._store, EndpointRecord):
-            if endpoint.is_up:
-                needed |= {endpoint.checkpoint, endpoint.run}
-        for state in (EvaluationState.QUEUED, EvaluationState.RUNNING):
-            for evaluation in await all_of(self._store, EvaluationRecord, state=state):
-                needed |= {evaluation.checkpoint, evaluation.run}
-        return needed
-
-    def _is_run_due(self, run: RunRecord, checkpoints: list[CheckpointRecord], needed: set[str]) -> bool:
+    def _is_run_due(self, run: RunRecord, checkpoints: list[CheckpointRecord], needed: Container[str]) -> bool:
         days, ended = self._settings.retain_runs_days, run.ended
         if days is None or not run.has_ended or ended is None:
             return False
@@ -99,15 +89,6 @@ class Retention:
         for folder in (kept, _own_folder(kept)):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _remove_run(self, run: RunRecord, checkpoints: list[CheckpointRecord]) -> None:
-        logger.info("removing a run", extra={"run_id": run.id})
-        for checkpoint in checkpoints:
-            await self._store.delete(CheckpointRecord, checkpoint.id)
-        await self._store.delete(RunRecord, run.id)
-        for stream in streams_of(run.id):
-            await self._store.drop(stream)
-        await asyncio.to_thread(shutil.rmtree, self._settings.runs_dir / run.id, ignore_errors=True)
-
 
 def _own_folder(kept: Path) -> Path:
     """Return the name that a checkpoint has in its run's own list."""
@@ -117,16 +98,3 @@ def _own_folder(kept: Path) -> Path:
 def _rating(checkpoint: CheckpointRecord) -> tuple[int, float]:
     """Return what is largest for the best checkpoint: later stages have larger graphs and harder tasks."""
     return (-1, 0.0) if checkpoint.accuracy is None else (checkpoint.stage, checkpoint.accuracy)
-
-
-def _names(run: RunRecord) -> Iterator[str]:
-    """Yield the ids that a run may still read: its parent, the checkpoint it grows, those that its plans graft."""
-    growth = run.spec.get("growth") or {}
-    plans = list(growth.get("plans") or ())
-    if run.parent is not None:
-        yield run.parent.run
-        yield run.parent.checkpoint
-        plans.append(run.parent.plan)
-    for plan in plans:
-        for edit in plan["edits"]:
-            yield from edit.get("modules") or ()

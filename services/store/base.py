@@ -108,7 +108,7 @@ class Store(Protocol):
 
         Args:
             kind: which.
-            where: equality on fields that are texts.
+            where: equality on fields that are texts; of a list of texts one that it holds.
             after: id of the last record of the page before.
             limit: 1 to 1000.
 

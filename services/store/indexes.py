@@ -15,6 +15,11 @@ MAX_PAGE: Final = 1000
 """Records or entries that one call returns at most."""
 
 
+def lists_texts(kind: type[Record], key: str) -> bool:
+    """Whether a field is a list of texts, of which a list of records asks for one."""
+    return kind.model_fields[key].annotation == tuple[str, ...]
+
+
 def check_list(kind: type[Record], where: Mapping[str, str], limit: int) -> None:
     """Raise ValueError for a page size out of range or a field that the records do not have."""
     check_limit(limit)
@@ -40,5 +45,8 @@ def indexed(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def matches(record: Record, where: Mapping[str, str]) -> bool:
-    """Say whether every field has the value asked for."""
-    return all(getattr(record, key) == value for key, value in where.items())
+    """Say whether every field has, or where it is a list holds, the value asked for."""
+    found = {key: getattr(record, key) for key in where}
+    return all(
+        value in found[key] if isinstance(found[key], tuple) else value == found[key] for key, value in where.items()
+    )

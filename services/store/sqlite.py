@@ -27,7 +27,7 @@ from neuromas.services.store.base import (
     StoreUnusableError,
     StreamEntry,
 )
-from neuromas.services.store.indexes import check_limit, check_list
+from neuromas.services.store.indexes import check_limit, check_list, lists_texts
 from neuromas.services.store.schema import prepare
 from neuromas.services.store.versions import decode, encode, entry_id, first_version, next_version, read
 from neuromas.services.store.watch import Watch
@@ -84,7 +84,7 @@ class SqliteStore:
     ) -> Page[R]:
         """Return records, newest first; see Store."""
         check_list(kind, where or {}, limit)
-        texts = await self._reader.run(_list, kind.noun, where or {}, after, limit)
+        texts = await self._reader.run(_list, kind, where or {}, after, limit)
         return Page(tuple(read(kind, text) for text in texts[:limit]), len(texts) > limit)
 
     async def tally(self, kind: type[Record], states: Sequence[str]) -> Mapping[str, int]:
@@ -243,12 +243,18 @@ def _get(connection: sqlite3.Connection, kind: str, id: str) -> str:
 
 
 def _list(
-    connection: sqlite3.Connection, kind: str, where: Mapping[str, str], after: str | None, limit: int
+    connection: sqlite3.Connection, records: type[Record], where: Mapping[str, str], after: str | None, limit: int
 ) -> list[str]:
     """Return the texts of a page, with the first of the next one where there is one."""
+    kind = records.noun
     tests, values = ["kind = ?"], [kind, *where.values()]
     # Keys are names of fields (check_list). The path stands in the statement's text, else no index would be used.
-    tests += [f"json_extract(body, '$.{key}') = ?" for key in where]
+    tests += [
+        f"EXISTS (SELECT 1 FROM json_each(body, '$.{key}') WHERE value = ?)"
+        if lists_texts(records, key)
+        else f"json_extract(body, '$.{key}') = ?"
+        for key in where
+    ]
     if after is not None:
         cursor = "SELECT created, sequence FROM documents WHERE kind = ? AND id = ?"
         last = connection.execute(cursor, (kind, after)).fetchone()

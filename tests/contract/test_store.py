@@ -258,6 +258,17 @@ async def test_a_value_matches_whole_and_as_a_text(store: Store) -> None:
     assert await ids(store, where={"name": ""}) == []
 
 
+async def test_a_list_of_texts_is_asked_for_one_that_it_holds_whole(store: Store) -> None:
+    await make_runs(store, "both", tags=("a", "b"))
+    await make_runs(store, "one", tags=("ab",))
+    await make_runs(store, "none")
+    assert await ids(store, where={"tags": "a"}) == ["both"]
+    assert await ids(store, where={"tags": "b", "state": "queued"}) == ["both"]
+    assert await ids(store, where={"tags": ""}) == []
+    await store.update(RunRecord, "none", {"tags": ("a",)})
+    assert await ids(store, where={"tags": "a"}) == ["none", "both"]
+
+
 async def test_an_unknown_cursor_or_a_wrong_limit_is_refused(store: Store) -> None:
     with pytest.raises(MissingError, match="there is no run 'nobody'"):
         await store.list(RunRecord, after="nobody")

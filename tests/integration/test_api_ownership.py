@@ -49,11 +49,13 @@ def changes(run: Document, checkpoint: Document, endpoint: Document) -> list[tup
         ("POST", f"/v1/runs/{run['id']}/pause", None),
         ("POST", f"/v1/runs/{run['id']}/resume", None),
         ("POST", f"/v1/runs/{run['id']}/grow", grow),
+        ("PATCH", f"/v1/runs/{run['id']}", {"tags": ["mine"]}),
         ("PATCH", f"/v1/endpoints/{endpoint['id']}", {"max_replicas": 2}),
         ("POST", "/v1/endpoints", {"name": "solver", "checkpoint": checkpoint["id"], "max_replicas": 2}),
         ("DELETE", f"/v1/endpoints/{endpoint['id']}", None),
         ("POST", f"/v1/runs/{run['id']}/cancel", None),
         ("DELETE", f"/v1/checkpoints/{checkpoint['id']}", None),
+        ("DELETE", f"/v1/runs/{run['id']}", None),
     ]
 
 
@@ -118,10 +120,14 @@ def test_the_audit_log_tells_who_did_what_and_who_was_refused(api: ApiServer) ->
     ask(api, "POST", "/v1/topologies:validate", mine, {"chain": 2})
     ask(api, "POST", f"/v1/runs/{run['id']}/cancel", other)
     assert ask(api, "GET", "/v1/audit", mine).status_code == 403
+    ask(api, "POST", f"/v1/runs/{run['id']}/cancel", mine)
+    ask(api, "DELETE", f"/v1/runs/{run['id']}", mine)
     entries = ask(api, "GET", "/v1/audit", admin).json()["data"]
     assert [(one["key"], one["method"], one["path"], one["status"], one["code"]) for one in entries] == [
         (mine_id, "POST", "/v1/runs", 202, ""),
         (other_id, "POST", f"/v1/runs/{run['id']}/cancel", 403, "missing_scope"),
+        (mine_id, "POST", f"/v1/runs/{run['id']}/cancel", 200, ""),
+        (mine_id, "DELETE", f"/v1/runs/{run['id']}", 200, ""),
     ]
     assert all(one["owner"] == one["key"] and one["request"].startswith("req_") for one in entries)
     ask(api, "POST", f"/v1/runs/{'x' * 30_000}/cancel", other | {"idempotency-key": "once"})

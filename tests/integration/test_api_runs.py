@@ -12,6 +12,7 @@ from api_server import RUN, ApiServer, checkpoint_of, error_of, queued_run, runn
 
 from neuromas.cli.main import main
 from neuromas.services.records.run import RunRecord
+from neuromas.services.records.streams import streams_of
 
 TOO_LARGE = {"edit": "append", "layers": [10**9]}
 APPEND = {"edits": [{"edit": "append", "layers": [1]}]}
@@ -233,3 +234,61 @@ def test_a_graft_reads_the_graph_of_the_checkpoint_it_names(api: ApiServer) -> N
     child = api.client.post(f"/v1/runs/{run['id']}/grow", json={"plan": plan}).json()
     assert len(child["spec"]["topology"]["nodes"]) == 2 + 4 + 1
     assert child["parent"]["plan"]["edits"][0]["modules"] == [grafted["id"]]
+
+
+def test_tags_are_set_with_the_run_changed_later_and_searched_by(api: ApiServer) -> None:
+    first = api.client.post("/v1/runs?tag=a&tag=b&tag=a", json=RUN).json()
+    second = queued_run(api)
+    assert (first["tags"], second["tags"]) == (["a", "b"], [])
+
+    def found(tag: str) -> list[str]:
+        return [run["id"] for run in api.client.get("/v1/runs", params={"tag": tag}).json()["data"]]
+
+    assert found("b") == [first["id"]]
+    changed = api.client.patch(f"/v1/runs/{second['id']}", json={"tags": ["b", "c"]}).json()
+    assert (changed["tags"], changed["state"], changed["version"]) == (["b", "c"], "queued", second["version"] + 1)
+    assert found("b") == [second["id"], first["id"]]
+    checkpoint_of(api, first, 3)
+    grown = api.client.post(f"/v1/runs/{first['id']}/grow?tag=c", json={"plan": APPEND})
+    assert grown.json()["tags"] == ["c"]
+
+
+@pytest.mark.parametrize("tags", [["two words"], [""], ["x" * 65], ["<b>"], [f"t{number}" for number in range(17)]])
+def test_tags_that_are_no_words_or_too_many_are_refused(api: ApiServer, tags: list[str]) -> None:
+    run = queued_run(api)
+    answer = api.client.patch(f"/v1/runs/{run['id']}", json={"tags": tags})
+    assert (answer.status_code, (error_of(answer)["param"] or "").partition("[")[0]) == (422, "tags")
+    assert api.client.post("/v1/runs", params={"tag": tags}, json=RUN).status_code == 422
+    assert api.client.get(f"/v1/runs/{run['id']}").json()["tags"] == []
+
+
+def test_a_run_that_has_ended_is_deleted_with_all_that_belongs_to_it(api: ApiServer) -> None:
+    run = queued_run(api)
+    checkpoint = checkpoint_of(api, run, 3)
+    path, folder = f"/v1/runs/{run['id']}", api.settings.runs_dir / run["id"]
+    for stream in streams_of(run["id"]):
+        api.tell(stream, {"type": "x"})
+    assert error_of(api.client.delete(path))["code"] == "not_ended"
+    api.change(RunRecord, run["id"], state="succeeded")
+    child = api.client.post(f"{path}/grow", json={"plan": APPEND}).json()
+    assert child["id"] in error_of(api.client.delete(path))["message"]
+    api.client.post(f"/v1/runs/{child['id']}/cancel").raise_for_status()
+    assert folder.is_dir()
+    assert api.client.delete(path).json() == {"id": run["id"], "object": "run", "deleted": True}
+    assert not folder.exists()
+    assert [api.client.get(one).status_code for one in (path, f"/v1/checkpoints/{checkpoint['id']}")] == [404, 404]
+    assert all(api.store(lambda store, name=stream: store.read(name)) == [] for stream in streams_of(run["id"]))  # type: ignore[misc]
+    assert api.client.delete(path).status_code == 404
+    assert api.client.get(f"/v1/runs/{child['id']}/lineage").json()["root"]["id"] == child["id"]
+
+
+def test_a_run_says_what_has_come_out_of_it(api: ApiServer) -> None:
+    run = queued_run(api)
+    assert run["verdict"] is None
+    figures = {"correct": 90.0, "examples": 100, "value": 0.9, "low": 0.82, "high": 0.95}
+    before = figures | {"correct": 10.0, "value": 0.1, "low": 0.05, "high": 0.18}
+    result = {"accuracy": {"greedy": figures, "untrained": before}}
+    api.change(RunRecord, run["id"], state="succeeded", result=result)
+    assert api.client.get(f"/v1/runs/{run['id']}").json()["verdict"] == (
+        "The graph has learned: 90.0 % (95 % interval 82.0 % to 95.0 %, 100 questions) right, untrained 10.0 %."
+    )

@@ -192,3 +192,23 @@ def test_a_stopping_server_ends_its_streams_and_polls(api: ApiServer) -> None:
         assert not follower.thread.is_alive()
         assert poll.result(30).json()["data"] == []
     assert "end" not in [event["type"] for event in follower.events]
+
+
+def test_rollouts_are_found_over_many_pages_and_none_twice(api: ApiServer) -> None:
+    run = queued_run(api)
+    said = [{"node": "n1", "text": "needle" if number % 100 == 7 else "hay"} for number in range(320)]
+    common = {"stage": 0, "question": "?", "answer": "a", "expected": "a", "reward": 0.0}
+    api.tell(rollouts_stream(run["id"]), *({**common, "step": at, "messages": [one]} for at, one in enumerate(said)))
+    path, found, after = f"/v1/runs/{run['id']}/rollouts:find", [], 0
+    for _ in range(4):
+        page = api.client.get(path, params={"contains": "Needle", "after": after, "limit": 1}).json()
+        found += [entry["step"] for entry in page["data"]]
+        after = page["last_id"]
+    assert found == [7, 107, 207, 307]
+    assert api.client.get(path, params={"contains": "needle", "after": after}).json() == {
+        "object": "list",
+        "data": [],
+        "has_more": False,
+        "last_id": api.client.get(f"/v1/runs/{run['id']}/rollouts", params={"limit": 500}).json()["last_id"],
+    }
+    assert api.client.get(path, params={"result": "good"}).status_code == 422

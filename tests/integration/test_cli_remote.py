@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,34 @@ def test_a_run_is_submitted_shown_listed_and_cancelled(api: ApiServer, say: Say,
     assert say("runs", "cancel", run["id"])["state"] == "cancelled"
     assert say("runs", "list", "--state", "queued")["data"] == []
     assert "cancelled" in say("runs", "resume", run["id"], code=2)["error"]["message"]
+
+
+def test_runs_are_tagged_and_found_by_their_tags(api: ApiServer, say: Say, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(RUN))
+    run = say("runs", "submit", str(spec), "--tag", "baseline", "--tag", "seed-1")
+    queued_run(api)
+    assert run["tags"] == ["baseline", "seed-1"]
+    assert [one["id"] for one in say("runs", "list", "--tag", "seed-1")["data"]] == [run["id"]]
+    assert say("runs", "tag", run["id"], "final")["tags"] == ["final"]
+    assert say("runs", "list", "--tag", "seed-1")["data"] == []
+    assert say("runs", "tag", run["id"])["tags"] == []
+    assert "tags[0]" in say("runs", "tag", run["id"], "two words", code=2)["error"]["message"]
+
+
+def test_a_run_is_deleted_once_it_has_ended_and_somebody_has_said_yes(
+    api: ApiServer, say: Say, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = queued_run(api)
+    assert "queued" in say("runs", "delete", run["id"], "--yes", code=2)["error"]["message"]
+    say("runs", "cancel", run["id"])
+    for refusal in ("n\n", "\n", ""):
+        monkeypatch.setattr("sys.stdin", io.StringIO(refusal))
+        assert main(["runs", "delete", run["id"], "--server", api.url]) == 1
+    assert f"delete run {run['id']} (small, cancelled)" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert say("runs", "delete", run["id"])["deleted"] is True
+    assert say("runs", "list")["data"] == []
 
 
 def test_a_run_is_paused_and_resumed(api: ApiServer, say: Say) -> None:

@@ -47,6 +47,11 @@ def row(page: Page, name: str) -> Locator:
     return page.locator(".run").filter(has=page.get_by_role("link", name=name, exact=True))
 
 
+def latest(page: Page) -> Locator:
+    """Return the rollout that the graph shows."""
+    return page.locator(".card", has=page.get_by_role("heading", name="The graph", exact=True)).locator(".rollout")
+
+
 def step(number: int, reward: float, **metrics: float) -> Document:
     known = {"rollout/reward_mean": reward, "time/step_s": 0.5, "rollout/tokens": 100.0} | metrics
     return {"type": "step", "stage": 0, "step": number, "time_s": 1000.0 + number, "metrics": known}
@@ -166,6 +171,54 @@ def test_runs_are_searched_and_their_metrics_saved_as_csv(browser: Browser, api:
     assert lines[1:] == ["0,1,0.25,100,0.5", "0,2,0.5,100,0.5"]
 
 
+def test_runs_are_tagged_found_by_tag_and_deleted(browser: Browser, api: ApiServer) -> None:
+    run = queued_run(api, name="tagged")
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
+        expect(page.get_by_role("button", name="Delete")).to_have_count(0)
+        page.get_by_role("button", name="Change tags").click()
+        page.get_by_label("Tags").fill("base-line, no$word")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("dialog").get_by_role("alert")).to_be_visible()
+        page.get_by_label("Tags").fill("base-line seed-1")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator(".tags .alias")).to_have_text(["base-line", "seed-1"])
+        page.get_by_role("link", name="Runs", exact=True).click()
+        page.get_by_label("Search").fill("seed-1")
+        expect(row(page, "tagged")).to_be_visible()
+        expect(page.locator(".run:visible")).to_have_count(1)
+        aside(lambda: api.change(RunRecord, run["id"], state="failed"))
+        row(page, "tagged").get_by_role("link", name="tagged", exact=True).click()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Keep it").click()
+        assert api.client.get(f"/v1/runs/{run['id']}").status_code == 200
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Delete the run").click()
+        expect(page.get_by_role("heading", name="Runs")).to_be_focused()
+        expect(row(page, "tagged")).to_have_count(0)
+    assert api.client.get(f"/v1/runs/{run['id']}").status_code == 404
+
+
+def test_what_came_out_and_what_was_said_is_on_the_runs_page(browser: Browser, api: ApiServer, run: Document) -> None:
+    asked = api.client.get(f"/v1/runs/{run['id']}/questions", params={"limit": 100}).json()["data"]
+    kept = api.client.get(f"/v1/runs/{run['id']}/rollouts", params={"limit": 100}).json()["data"]
+    assert sorted({entry["step"] for entry in asked}) == [0, 2, 4]
+    verdict = api.client.get(f"/v1/runs/{run['id']}").json()["verdict"]
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
+        expect(page.locator(".outcome")).to_have_text(verdict)
+        table = page.get_by_role("region", name="Answers over time")
+        expect(table.get_by_role("columnheader")).to_have_text(["question", "expected", "step 0", "step 2", "step 4"])
+        last = table.get_by_role("row").nth(1).get_by_role("button").last
+        last.click()
+        said = [message["text"] or "(empty)" for message in asked[-3]["messages"]]
+        expect(page.locator(".card", has=table).locator(".messages code")).to_have_text(said)
+        page.get_by_text("Search them").click()
+        part = page.locator(".card", has=page.get_by_role("heading", name="All rollouts"))
+        expect(part.locator(".rollout")).to_have_count(len(kept))
+        part.get_by_label("From step").fill("3")
+        part.get_by_label("From step").press("Enter")
+        expect(part.locator(".question")).to_have_text([one["question"] for one in kept if one["step"] >= 3])
+
+
 def test_a_run_is_paused_resumed_and_cancelled(browser: Browser, api: ApiServer) -> None:
     run = queued_run(api, name="moved")
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
@@ -195,11 +248,13 @@ def test_the_graph_shows_the_text_on_every_edge(browser: Browser, api: ApiServer
             said = {message["node"]: message["text"] for message in shown["messages"]}
             for source in ("n1", "n2"):
                 expect(graph.locator(".label").filter(has_text=said[source] or "(empty)").first).to_be_visible()
-                item = page.locator(".messages li").filter(has=page.get_by_role("button", name=source, exact=True))
+                item = (
+                    latest(page).locator(".messages li").filter(has=page.get_by_role("button", name=source, exact=True))
+                )
                 expect(item).to_contain_text(f"to n3{said[source] or '(empty)'}")
-            expect(page.locator(".rollout .question")).to_have_text(shown["question"])
+            expect(latest(page).locator(".question")).to_have_text(shown["question"])
         page.get_by_role("button", name="Next rollout").click()
-        expect(page.locator(".rollout .question")).to_have_text(rollouts[1]["question"])
+        expect(latest(page).locator(".question")).to_have_text(rollouts[1]["question"])
         node = graph.get_by_role("button").first
         node.focus()
         page.keyboard.press("Enter")
@@ -240,7 +295,7 @@ def test_text_of_the_server_is_never_markup(browser: Browser, api: ApiServer) ->
     error = {"code": "x", "message": HOSTILE, "param": HOSTILE}
     aside(lambda: api.change(RunRecord, run["id"], state="failed", error=error))
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
-        expect(page.locator(".rollout .question")).to_have_text(HOSTILE)
+        expect(latest(page).locator(".question")).to_have_text(HOSTILE)
         expect(page.locator(".problem")).to_contain_text(HOSTILE)
         expect(page.locator(".events")).to_contain_text(HOSTILE)
         page.get_by_text("Log lines of the driver").click()
@@ -360,5 +415,5 @@ def test_nothing_jumps_while_a_run_is_loaded(browser: Browser, api: ApiServer, r
         page.add_init_script(watch)
         page.goto(api.at(f"#/runs/{run['id']}"))
         expect(page.get_by_role("img", name=re.compile("^Reward: "))).to_be_visible()
-        expect(page.locator(".rollout")).to_be_visible()
+        expect(latest(page)).to_be_visible()
         assert page.evaluate("window.shifted") < 0.1

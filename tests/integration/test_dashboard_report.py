@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from dashboard_world import PHONE, opened
 from playwright.sync_api import Browser, Page, expect
 
-from neuromas.journal.events import Evaluated, Event, StageEnded, StageStarted, StepDone
+from neuromas.journal.events import (
+    Evaluated,
+    Event,
+    QuestionsAsked,
+    RolloutsSampled,
+    StageEnded,
+    StageStarted,
+    StepDone,
+)
 from neuromas.journal.folder import RunFolder, RunWriter
 from neuromas.report.page import write_report
+from neuromas.rollout.record import NodeCall, Provenance, Rollout
+from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import tree
 
 STEPS = 100
 REWARD = re.compile(r"^Reward: ")
+
+
+def rollout(split: Literal["train", "test"], index: int, step: int, text: str, reward: float) -> Rollout:
+    example = ChainTask(hops=2).example(split, index)
+    calls = tuple(NodeCall(node, None, (1,), (2,), (-0.1,), "stop", f"{text} by {node}") for node in ("n1", "n2"))
+    return Rollout("hash", Provenance("run", 0, step), example, 0, 0, calls, text, reward)
+
+
+def asked(step: int) -> tuple[Rollout, ...]:
+    """Two questions: the first is answered right in the end."""
+    return tuple(rollout("test", at, step, f"at {step}", float(step == STEPS and at == 0)) for at in range(2))
+
+
+def sampled(step: int) -> Rollout:
+    return rollout("train", step, step, f"said {step}", float(step > 50))
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +53,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     events: list[Event] = [
         StageStarted(stage=0, name="only", topology=topology, level=2, steps=STEPS, trainable_parameters=10)
     ]
+    events += [QuestionsAsked(stage=0, step=step, rollouts=asked(step)) for step in (0, 20, STEPS)]
+    events += [RolloutsSampled(stage=0, step=step, rollouts=(sampled(step),)) for step in range(1, STEPS, 4)]
     for step in range(1, STEPS + 1):
         metrics = {"rollout/reward_mean": step / STEPS, "stage/chance": 0.125, "train/entropy/n1": 1.0}
         events.append(StepDone(stage=0, step=step, metrics=metrics))
@@ -129,6 +157,60 @@ def test_a_large_graph_fits_and_is_enlarged_by_the_keyboard(page: Page) -> None:
     page.get_by_role("button", name="Make the graph larger").click()
     page.get_by_role("button", name="Fit the graph").click()
     assert drawing.evaluate("one => one.getBoundingClientRect().width") == pytest.approx(fitted, rel=0.01)
+
+
+def test_the_same_questions_are_shown_over_time(page: Page) -> None:
+    table = page.get_by_role("region", name="Answers over time")
+    assert table.get_by_role("columnheader").all_inner_texts() == [
+        "question",
+        "expected",
+        "step 0",
+        "step 20",
+        "step 100",
+    ]
+    expect(table.get_by_role("rowheader").first).to_have_text(ChainTask(hops=2).example("test", 0).prompt)
+    first = table.get_by_role("row").nth(1).get_by_role("button")
+    assert first.all_inner_texts() == ["at 0\nwrong", "at 20\nwrong", "at 100\nright"]
+    first.last.click()
+    expect(first.last).to_have_attribute("aria-pressed", "true")
+    said = page.locator("section", has=table).locator(".rollout")
+    expect(said.locator(".messages code")).to_have_text(["at 100 by n1", "at 100 by n2"])
+    first.last.press("Enter")
+    expect(said).to_have_count(0)
+
+
+def test_all_rollouts_are_searched_page_by_page(page: Page) -> None:
+    part = page.locator("section", has=page.get_by_role("heading", name="What the nodes say"))
+    answers = part.locator(".rollout > .expected code:first-of-type")
+    expect(answers).to_have_text([f"said {step}" for step in range(1, 41, 4)])
+    part.get_by_role("button", name="Later").click()
+    expect(answers).to_have_text([f"said {step}" for step in range(41, 81, 4)])
+    part.get_by_role("button", name="Earlier").click()
+    expect(answers.first).to_have_text("said 1")
+    part.get_by_label("Result").select_option("right")
+    expect(answers.first).to_have_text("said 53")
+    part.get_by_label("To step").fill("60")
+    part.get_by_label("To step").press("Enter")
+    expect(answers).to_have_text(["said 53", "said 57"])
+    part.get_by_label("Node").fill("n2")
+    part.get_by_label("Contains").fill("57 BY N2")
+    part.get_by_label("Contains").press("Enter")
+    expect(answers).to_have_text(["said 57"])
+    part.get_by_label("Node").fill("n1")
+    part.get_by_label("Node").press("Enter")
+    expect(part.get_by_role("status")).to_have_text("None is as asked for.")
+
+
+def test_a_report_asks_for_nothing_and_opens_without_a_network(browser: Browser, report: str) -> None:
+    requests: list[str] = []
+    with opened(browser, "about:blank", offline=True) as page:
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(report)
+        expect(page.get_by_role("img", name=REWARD)).to_be_visible()
+        expect(page.locator(".rollout").first).to_be_visible()
+        page.get_by_role("region", name="Answers over time").get_by_role("button").first.click()
+        page.wait_for_load_state("networkidle")
+    assert requests == [report]
 
 
 def test_paper_keeps_colours_and_shows_no_buttons(page: Page) -> None:

@@ -3,12 +3,15 @@
 import { Chart } from "./chart.js";
 import { put } from "./dom.js";
 import { drawGraph } from "./graph.js";
+import { nodeColor } from "./plot.js";
+import { Questions } from "./questions.js";
+import { findAmong, RolloutList } from "./rollouts.js";
 import { ZoomPane } from "./zoom.js";
 
 const KINDS = {
   chart({ series, marks, ...options }) {
     const chart = new Chart(options);
-    chart.update(series, marks);
+    chart.update(series.map(inColor), marks);
     return chart.element;
   },
   graph({ topology, label, ...options }) {
@@ -16,7 +19,22 @@ const KINDS = {
     pane.show(drawGraph(topology, { ...options, label }));
     return pane.element;
   },
+  questions({ entries, graphs }) {
+    const questions = new Questions((stage) => graphs[stage] || null);
+    questions.show(entries);
+    return questions.element;
+  },
+  rollouts({ entries, graphs }) {
+    const list = new RolloutList({ find: findAmong(entries), topologyOf: (stage) => graphs[stage] || null, tell: console.error });
+    list.begin();
+    return list.element;
+  },
 };
+
+/** Return a series in the colour of its rank, where it has one. */
+function inColor({ rank, ...series }) {
+  return rank ? { ...series, color: nodeColor(...rank) } : series;
+}
 
 for (const place of document.querySelectorAll(".drawn")) {
   const data = JSON.parse(place.querySelector("script").textContent);

@@ -18,6 +18,7 @@ from neuromas.services.api.paging import MAX_ID, After, Limit, listing
 from neuromas.services.api.problems import ApiError
 from neuromas.services.api.references import (
     aliases,
+    check_unused,
     checkpoint_of_run,
     checkpoints_of,
     present_checkpoint,
@@ -30,10 +31,8 @@ from neuromas.services.api.schemas.view import Deleted, Listing
 from neuromas.services.api.service import Serviced
 from neuromas.services.api.submission import checkpoint_folder
 from neuromas.services.records.checkpoint import CheckpointRecord, CheckpointState, CheckpointUpdate
-from neuromas.services.records.endpoint import EndpointRecord
-from neuromas.services.records.evaluation import EvaluationRecord
 from neuromas.services.records.run import RunRecord
-from neuromas.services.store.base import Document, MissingError, Store
+from neuromas.services.store.base import Document
 
 routes = router("checkpoints")
 CheckpointId = Annotated[
@@ -87,9 +86,11 @@ async def read_checkpoint(_: Reader, service: Serviced, checkpoint_id: Checkpoin
 async def delete_checkpoint(caller: Trainer, service: Serviced, checkpoint_id: CheckpointId) -> Document:
     """Delete a checkpoint that nothing needs; its files follow."""
     checkpoint = await present_checkpoint(service.store, checkpoint_id)
-    check_owner(caller, await service.store.get(RunRecord, checkpoint.run))
-    if (user := await _user_of(service.store, checkpoint)) is not None:
-        raise ApiError(409, "in_use", f"checkpoint {checkpoint_id} is needed by {user}")
+    run = await service.store.get(RunRecord, checkpoint.run)
+    check_owner(caller, run)
+    if not run.has_ended:
+        raise ApiError(409, "in_use", f"checkpoint {checkpoint_id} is needed by its run, which is {run.state}")
+    await check_unused(service.store, checkpoint)
     update: CheckpointUpdate = {"state": CheckpointState.DELETING}
     await service.store.update(CheckpointRecord, checkpoint_id, update, version=checkpoint.version)
     return {"id": checkpoint_id, "object": "checkpoint", "deleted": True}
@@ -132,24 +133,3 @@ class _Archive(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
         await super().__call__({**scope, "headers": headers}, receive, send)
-
-
-async def _user_of(store: Store, checkpoint: CheckpointRecord) -> str | None:
-    """Return what still needs a checkpoint, in words; None where nothing does."""
-    where = {"checkpoint": checkpoint.id}
-    for endpoint in (await store.list(EndpointRecord, where=where, limit=100)).items:
-        if endpoint.is_up:
-            return f"endpoint {endpoint.name}"
-    for evaluation in (await store.list(EvaluationRecord, where=where, limit=100)).items:
-        if not evaluation.has_ended:
-            return f"evaluation {evaluation.id}"
-    try:
-        run = await store.get(RunRecord, checkpoint.run)
-    except MissingError:
-        return None
-    if not run.has_ended:
-        return f"its run, which is {run.state}"
-    for child in (await store.list(RunRecord, where={"parent_run": run.id}, limit=1000)).items:
-        if not child.has_ended and child.parent is not None and child.parent.checkpoint == checkpoint.id:
-            return f"run {child.id}, which was grown from it and is {child.state}"
-    return None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Query, Request
 
 from neuromas.services.api.auth import Reader, Trainer
-from neuromas.services.api.body import Body
+from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import KEYED, errors, takes
 from neuromas.services.api.estimate import report_growth
 from neuromas.services.api.growing import plan_growth
@@ -16,17 +16,23 @@ from neuromas.services.api.lineage import family_tree
 from neuromas.services.api.moves import move, tell_state
 from neuromas.services.api.ownership import check_owner
 from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
+from neuromas.services.api.problems import ApiError
+from neuromas.services.api.references import check_unused
 from neuromas.services.api.route import router
-from neuromas.services.api.schemas.run import RUN_EXAMPLES, Lineage, RunView
+from neuromas.services.api.schemas.run import RUN_EXAMPLES, Lineage, RunChange, RunView, Tags
 from neuromas.services.api.schemas.topology import GrowthReport
-from neuromas.services.api.schemas.view import Listing
+from neuromas.services.api.schemas.view import Deleted, Listing
 from neuromas.services.api.service import Serviced, fresh_id
 from neuromas.services.api.submission import read_spec, submit
-from neuromas.services.records.run import RunRecord, RunState
+from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.run import RunRecord, RunState, RunUpdate
 from neuromas.services.store.base import Document
+from neuromas.services.store.listing import all_of
+from neuromas.services.store.removal import remove_run
 
 routes = router("runs")
 RunId = Annotated[str, Path(description="Id of a run.", max_length=MAX_ID, examples=["run_0123456789abcdef"])]
+TagsParameter = Annotated[Tags, Query(description="Words to find it by; may be given several times.")]
 _PLANS: Final[dict[str, Any]] = {
     "deeper": {
         "summary": "Two more layers after the output, from the newest checkpoint",
@@ -49,10 +55,12 @@ _PLANS: Final[dict[str, Any]] = {
     responses=errors(404, body=True),
     openapi_extra=takes("RunRequest", RUN_EXAMPLES),
 )
-async def submit_run(caller: Trainer, service: Serviced, request: Request, document: Body) -> RunRecord:
+async def submit_run(
+    caller: Trainer, service: Serviced, request: Request, document: Body, tag: TagsParameter = ()
+) -> RunRecord:
     """Queue a training run, after the checks of ``/v1/topologies:validate``."""
     checked = await read_spec(service, caller, document)
-    run = await submit(service, caller, fresh_id(request, "run"), checked.spec, None)
+    run = await submit(service, caller, fresh_id(request, "run"), checked.spec, None, tag)
     await tell_state(service.store, run)
     return run
 
@@ -68,9 +76,10 @@ async def list_runs(
     parent: Annotated[str | None, Query(max_length=200, description="Only runs grown from this run.")] = None,
     name: Text = None,
     owner: Text = None,
+    tag: Annotated[str | None, Query(max_length=MAX_ID, description="Only runs that have this tag.")] = None,
 ) -> Document:
     """List runs, newest first."""
-    where = {"state": state, "topology": topology, "parent_run": parent, "name": name, "owner": owner}
+    where = {"state": state, "topology": topology, "parent_run": parent, "name": name, "owner": owner, "tags": tag}
     return await listing(service.store, RunRecord, where, after, limit)
 
 
@@ -78,6 +87,34 @@ async def list_runs(
 async def read_run(_: Reader, service: Serviced, run_id: RunId) -> RunRecord:
     """Read a run: its state, progress, last metrics, and where it was grown from."""
     return await service.store.get(RunRecord, run_id)
+
+
+@routes.patch(
+    "/runs/{run_id}",
+    response_model=RunView,
+    responses=errors(404, body=True),
+    openapi_extra=takes("RunChange", keyed=False),
+)
+async def change_run(caller: Trainer, service: Serviced, run_id: RunId, document: Body) -> RunRecord:
+    """Give a run other tags."""
+    change = parse_body(RunChange, document, "the change")
+    check_owner(caller, await service.store.get(RunRecord, run_id))
+    update: RunUpdate = {"tags": change.tags}
+    return await service.store.update(RunRecord, run_id, update)
+
+
+@routes.delete("/runs/{run_id}", response_model=Deleted, responses=errors(404, 409))
+async def delete_run(caller: Trainer, service: Serviced, run_id: RunId) -> Document:
+    """Delete a run that has ended and that nothing needs: its record, events, rollouts, log, checkpoints and files."""
+    store = service.store
+    run = await store.get(RunRecord, run_id)
+    check_owner(caller, run)
+    if not run.has_ended:
+        raise ApiError(409, "not_ended", f"run {run_id} is {run.state}; cancel it first", param="state")
+    checkpoints = await all_of(store, CheckpointRecord, run=run_id)
+    await check_unused(store, run, *checkpoints)
+    await remove_run(store, run, checkpoints, service.settings.runs_dir)
+    return {"id": run_id, "object": "run", "deleted": True}
 
 
 @routes.post("/runs/{run_id}/cancel", response_model=RunView, responses=errors(400, 404, 409), openapi_extra=KEYED)
@@ -105,12 +142,14 @@ async def resume_run(caller: Trainer, service: Serviced, run_id: RunId) -> RunRe
     responses=errors(404, 409, body=True),
     openapi_extra=takes("GrowRequest", _PLANS),
 )
-async def grow_run(caller: Trainer, service: Serviced, request: Request, run_id: RunId, document: Body) -> RunRecord:
+async def grow_run(
+    caller: Trainer, service: Serviced, request: Request, run_id: RunId, document: Body, tag: TagsParameter = ()
+) -> RunRecord:
     """Queue a new run that begins with a larger graph made of this run's checkpoint, its weights inherited."""
     parent = await service.store.get(RunRecord, run_id)
     check_owner(caller, parent)
     growth = await plan_growth(service, caller, parent, document)
-    run = await submit(service, caller, fresh_id(request, "run"), growth.checked.spec, growth.origin)
+    run = await submit(service, caller, fresh_id(request, "run"), growth.checked.spec, growth.origin, tag)
     await tell_state(service.store, run)
     return run
 

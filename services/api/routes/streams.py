@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Depends, Query, Request
 
+from neuromas.schema.bounds import MAX_STEPS
 from neuromas.services.api.auth import Caller, Reader
 from neuromas.services.api.described import errors, event_of, sends
 from neuromas.services.api.event_stream import EVENTS, follow, page, wants_events
-from neuromas.services.api.paging import AfterEntry, EntryLimit, Wait
+from neuromas.services.api.paging import MAX_ID, AfterEntry, EntryLimit, Wait
+from neuromas.services.api.rollout_filter import RolloutFilter
 from neuromas.services.api.route import router
 from neuromas.services.api.routes.runs import RunId
 from neuromas.services.api.schemas.artifact import MetricPage, StreamPage
@@ -25,6 +27,9 @@ _Route = TypeVar("_Route", bound=Callable[..., Any])
 _SCAN: Final = 500
 _MAX_SCANNED: Final = 20_000
 """Events that one request for metrics reads, whatever they are."""
+_SCAN_ROLLOUTS: Final = 50
+_MAX_LOOKED_AT: Final = 1000
+"""Rollouts that one request looks at, whether they fit or not."""
 
 
 def _followed(entry: str) -> dict[int | str, dict[str, Any]]:
@@ -115,6 +120,47 @@ async def read_logs(reading: Annotated[_Reading, _pages(100)]) -> Any:
 async def read_rollouts(reading: Annotated[_Reading, _pages(20)]) -> Any:
     """Read or follow sampled rollouts, each with every node's message."""
     return await reading.answer(rollouts_stream(reading.run_id))
+
+
+@routes.get("/runs/{run_id}/rollouts:find", response_model=StreamPage, responses=errors(404))
+async def find_rollouts(
+    caller: Reader,
+    service: Serviced,
+    run_id: RunId,
+    after: AfterEntry = 0,
+    limit: EntryLimit = 20,
+    stage: Annotated[int | None, Query(ge=0, le=MAX_STEPS, description="Only of this stage, from 0.")] = None,
+    from_step: Annotated[int, Query(ge=0, le=MAX_STEPS, description="Only of this step of a stage, or later.")] = 0,
+    to_step: Annotated[int, Query(ge=0, le=MAX_STEPS, description="Only of this step of a stage, or earlier.")] = (
+        MAX_STEPS
+    ),
+    result: Annotated[Literal["right", "wrong"] | None, Query(description="Only those with, or without, reward 1.")] = (
+        None
+    ),
+    contains: Annotated[
+        str, Query(max_length=MAX_ID, description="Only with this text, in any case, in a message or in the question.")
+    ] = "",
+    node: Annotated[str | None, Query(max_length=MAX_ID, description="Look at the messages of this node alone.")] = (
+        None
+    ),
+) -> Document:
+    """Find sampled rollouts. A page may be shorter than asked for although more follow: ``has_more`` says so."""
+    await service.store.get(RunRecord, run_id)
+    wanted = RolloutFilter(stage, from_step, to_step, result, contains.lower(), node)
+    found: list[Document] = []
+    has_more, scanned = True, 0
+    while has_more and len(found) < limit and scanned < _MAX_LOOKED_AT:
+        entries = await service.store.read(rollouts_stream(run_id), after=after, limit=_SCAN_ROLLOUTS)
+        has_more = len(entries) == _SCAN_ROLLOUTS
+        scanned += len(entries)
+        for entry in entries:
+            if len(found) == limit:
+                has_more = True
+                break
+            after = entry.id
+            if wanted.fits(entry.document):
+                found.append({**entry.document, "id": entry.id})
+    return {"data": found, "has_more": has_more, "last_id": after}
 
 
 @_stream("questions", "EntryView")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.model import SpecModel
@@ -18,6 +18,19 @@ from neuromas.topology.graph import NAME
 
 CHECKPOINT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9:@._-]{0,199}$"
 """References of checkpoints: an id, ``<run>@<id, folder, latest or best>``, or within a run the part after the @."""
+
+
+MAX_TAGS: Final = 16
+TAG_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,63}$"
+Tag = Annotated[str, Field(pattern=TAG_PATTERN)]
+
+
+def _once_each(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tags))
+
+
+Tags = Annotated[tuple[Tag, ...], Field(max_length=MAX_TAGS), AfterValidator(_once_each)]
+"""Words by which runs are found: letters, digits and . _ : / @ + -"""
 
 
 class ParentView(RunOrigin):
@@ -39,6 +52,8 @@ class RunView(View):
     """Id of the graph it begins with."""
     spec: dict[str, Any]
     """The run spec with every default filled in."""
+    tags: list[str] = Field(default_factory=list)
+    """Words of its owner, to find it by."""
     parent: ParentView | None = None
     owner: str = "local"
     """Id of the key that made it."""
@@ -57,8 +72,17 @@ class RunView(View):
     accuracy: float | None = None
     """Greedy: on validation questions by the last evaluation; on test questions once the run has succeeded."""
     result: dict[str, Any] | None = None
+    verdict: str | None = None
+    """What has come out of it, in one sentence; null before it has succeeded."""
     error: Failure | None = None
     version: int = 1
+
+
+class RunChange(SpecModel):
+    """What may be changed in a run, whatever its state."""
+
+    tags: Tags
+    """Take the place of those that it has."""
 
 
 class GrowRequest(SpecModel):

@@ -1,7 +1,7 @@
 // The page that makes a run: the topology editor, and the form that submits what it holds.
 
 import { capabilities, get, onceKey, post } from "./api.js";
-import { announce, h, put } from "./dom.js";
+import { announce, h, put, say } from "./dom.js";
 import { TopologyEditor } from "./editor.js";
 import { bytes, count, plural } from "./format.js";
 import { LateCheck } from "./late_check.js";
@@ -57,9 +57,10 @@ class NewRunPage {
     this.formPlace = h("div", {});
     this.verdict = h("p", { class: "verdict-line", role: "status" });
     this.needs = h("dl", { class: "facts" });
+    this.left = h("p", { class: "hint" });
     this.trouble = h("div", {});
     this.button = h("button", { type: "submit", class: "main" }, "Submit the run");
-    const submission = h("div", { class: "submit-row" }, this.verdict, this.needs, this.trouble, this.button);
+    const submission = h("div", { class: "submit-row" }, this.verdict, this.needs, this.left, this.trouble, this.button);
     this.late = new LateCheck({ element: submission, ask: (signal) => this.check(signal), refuse: (error) => this.refuse(error) });
     this.fill(spec);
     this.editor = new TopologyEditor({ text, onChange: (topology) => this.take(topology), onSpec: (whole) => this.takeSpec(whole) });
@@ -107,6 +108,7 @@ class NewRunPage {
     put(this.trouble);
     this.tell(true, `Valid: ${plural(report.tokens.calls_per_step, "call")} per step`);
     putFacts(this.needs, needsOf(report));
+    say(this.left, report.checked_at_start.length ? `Checked when the run starts: ${report.checked_at_start.join("; ")}.` : "");
   }
 
   /** Return the whole run spec; null where a part of it cannot be read, which is said beside it. */
@@ -128,6 +130,7 @@ class NewRunPage {
   refuse(error) {
     this.tell(false, "Not valid yet");
     put(this.needs);
+    say(this.left, "");
     const faults = error.faults || [];
     const isOfGraph = ({ path }) => path === "topology" || /^topology[.[]/.test(path);
     const ofGraph = faults.filter(isOfGraph);

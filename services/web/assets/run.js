@@ -1,15 +1,17 @@
 // The page of one run: what it is, where it is, what can be done with it. Its panels are in files of their own.
 
-import { again, get, post } from "./api.js";
+import { again, get, post, remove } from "./api.js";
 import { announce, h, oncePerFrame, put, say } from "./dom.js";
 import { count, duration, moment, number, percent, planWords, UNKNOWN } from "./format.js";
 import { RunHistory } from "./history.js";
 import { lineagePanel } from "./lineage.js";
 import { card, confirmed, copyButton, pageHead, problemPanel, putPage, setState, stateChip } from "./parts.js";
+import { QuestionPanel, rolloutPanel } from "./run_answers.js";
 import { CheckpointPanel } from "./run_checkpoints.js";
 import { CurvePanel } from "./run_curves.js";
 import { GraphPanel } from "./run_graph.js";
 import { LogPanel } from "./run_log.js";
+import { RunTags } from "./run_tags.js";
 import { ENDED, follow } from "./stream.js";
 
 const LOOK_S = 2;
@@ -60,19 +62,23 @@ class RunPage {
     this.mode = h("span", { class: "mode" });
     this.buttons = h("div", { class: "tools" });
     this.about = h("p", { class: "about" });
+    this.outcome = h("p", { class: "outcome", hidden: true });
+    this.tags = new RunTags(this.path, (run) => this.put(run));
     this.trouble = h("div", {});
     this.tiles = new Tiles();
     this.curves = new CurvePanel(this.history, () => this.run);
     this.graph = new GraphPanel(this.history, this.path);
+    this.questions = new QuestionPanel(this.history, this.path);
     this.checkpoints = new CheckpointPanel(this);
     this.log = new LogPanel(this.history, this.path);
     this.lineage = lineagePanel(this.run);
-    this.panels = [this.curves, this.graph, this.log, this.checkpoints];
+    this.panels = [this.curves, this.graph, this.questions, this.log, this.checkpoints];
     const spec = JSON.stringify(this.run.spec, null, 1);
     putPage(this.element,
       h("div", { class: "head-row" }, pageHead("Run", this.run.name,
-        h("p", { class: "state-line" }, this.chip, this.mode), this.about), this.buttons),
-      this.trouble, this.tiles.element, this.curves.element, this.graph.element, this.checkpoints.element,
+        h("p", { class: "state-line" }, this.chip, this.mode), this.about, this.outcome, this.tags.element), this.buttons),
+      this.trouble, this.tiles.element, this.curves.element, this.graph.element,
+      this.questions.element, rolloutPanel(this.history, this.path), this.checkpoints.element,
       this.lineage, this.log.element,
       card("Spec", { note: "The run as data, with every default filled in.", tools: [copyButton(spec, "Copy as JSON"),
         h("a", { class: "button small", href: `#/new?from=${this.id}` }, "Change and submit again")] },
@@ -104,6 +110,7 @@ class RunPage {
     if (this.history.state !== state) this.look();
     if (this.history.numCheckpoints !== numCheckpoints || this.history.evaluations !== evaluations) {
       this.checkpoints.expect();
+      this.questions.expect();
     }
     if (entries.some((entry) => entry.type === "step")) this.graph.expect();
     this.redraw();
@@ -120,6 +127,9 @@ class RunPage {
     const { run } = this;
     setState(this.chip, run.state, wish(run));
     put(this.about, aboutOf(run));
+    say(this.outcome, run.verdict || "");
+    this.outcome.hidden = !run.verdict;
+    this.tags.show(run.tags);
     this.showButtons();
     put(this.trouble, run.error && h("div", { class: "problem", role: "alert" },
       h("strong", {}, run.state === "failed" ? "This run has failed" : "Its last attempt broke off"),
@@ -134,12 +144,13 @@ class RunPage {
     if (state === "queued" || (state === "running" && wanted === "run")) verbs.push("pause");
     if (state === "paused" || (state === "running" && wanted === "pause")) verbs.push("resume");
     if (!ENDED.includes(state) && wanted !== "cancel") verbs.push("cancel");
+    if (ENDED.includes(state)) verbs.push("delete");
     const shown = verbs.join(" ");
     if (this.buttons.dataset.verbs === shown) return;
     const hadFocus = this.buttons.contains(document.activeElement);
     this.buttons.dataset.verbs = shown;
-    put(this.buttons, verbs.map((verb) => h("button", { type: "button", class: verb === "cancel" ? "danger" : "",
-      onclick: () => this.move(verb) }, verb.charAt(0).toUpperCase() + verb.slice(1))));
+    put(this.buttons, verbs.map((verb) => h("button", { type: "button", class: ["cancel", "delete"].includes(verb) ? "danger" : "",
+      onclick: () => (verb === "delete" ? this.delete() : this.move(verb)) }, verb.charAt(0).toUpperCase() + verb.slice(1))));
     if (hadFocus) (this.buttons.querySelector("button") || this.element.querySelector("h1")).focus();
   }
 
@@ -158,6 +169,26 @@ class RunPage {
       put(this.trouble, problemPanel(error));
     }
     this.look();
+  }
+
+  /** Show a record that an answer brought. */
+  put(run) {
+    this.run = run;
+    this.show();
+  }
+
+  async delete() {
+    const { name } = this.run;
+    const isSure = await confirmed({ title: `Delete ${name}?`, action: "Delete the run",
+      text: "Its record, curves, rollouts, log, checkpoints and files are removed for good. Runs grown from it, and exports, stay." });
+    if (!isSure) return;
+    try {
+      await remove(this.path);
+      announce(`Run ${name} is deleted`);
+      location.hash = "#/runs";
+    } catch (error) {
+      put(this.trouble, problemPanel(error));
+    }
   }
 
   close() {

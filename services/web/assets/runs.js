@@ -4,6 +4,7 @@ import { again, get } from "./api.js";
 import { announce, h, put, say } from "./dom.js";
 import { ago, duration, moment, number, percent, plural } from "./format.js";
 import { emptyPlace, pageHead, problemPanel, setState, stateChip } from "./parts.js";
+import { tagList } from "./run_tags.js";
 import { drawSpark, sparkline } from "./spark.js";
 import { ENDED } from "./stream.js";
 
@@ -44,7 +45,7 @@ class RunList {
     this.stop = again(() => this.refresh());
   }
 
-  /** Show the runs whose name, id or task holds what is searched. */
+  /** Show the runs whose name, id, task or tags hold what is searched. */
   sift() {
     const wanted = this.search.value.trim().toLowerCase();
     for (const row of this.rows.values()) row.element.hidden = Boolean(wanted) && !row.text.includes(wanted);
@@ -140,6 +141,7 @@ class RunRow {
     this.chip = stateChip("queued");
     this.link = h("a", { class: "run-name" });
     this.about = h("span", { class: "about" });
+    this.tags = h("span", {});
     this.spark = sparkline([], { width: 150, height: 34, label: "reward" });
     this.reward = h("b", {});
     this.accuracy = h("b", {});
@@ -147,7 +149,7 @@ class RunRow {
     this.progress = h("progress", { max: 1, value: 0, "aria-label": "steps of the stage" });
     this.where = h("span", { class: "where" });
     this.element = h("li", { class: "run" },
-      h("div", { class: "run-title" }, this.link, this.chip, this.about),
+      h("div", { class: "run-title" }, this.link, this.chip, this.tags, this.about),
       h("div", { class: "run-curve" }, this.spark),
       h("dl", { class: "run-figures" },
         h("div", {}, h("dt", {}, "reward"), h("dd", {}, this.reward)),
@@ -164,11 +166,12 @@ class RunRow {
     }
     if (this.seen && this.seen.state !== run.state) announce(`Run ${run.name} is ${run.state}`);
     this.seen = run;
-    this.text = `${run.name} ${run.id} ${run.task}`.toLowerCase();
+    this.text = `${run.name} ${run.id} ${run.task} ${run.tags.join(" ")}`.toLowerCase();
     const progress = run.progress || {};
     say(this.link, run.name);
     this.link.href = `#/runs/${run.id}`;
     setState(this.chip, run.state);
+    put(this.tags, tagList(run.tags));
     say(this.about, aboutOf(run));
     this.about.title = `${run.id}, submitted ${moment(run.created)}`;
     say(this.reward, number(run.latest ? run.latest[REWARD] : null, 2));

@@ -5,9 +5,9 @@ import { nodeColor } from "./plot.js";
 
 /** The list of messages of one rollout or answer. */
 export class Messages {
-  /** `onSelect(node)` is told of a node that is chosen in the list. */
-  constructor(onSelect) {
-    this.onSelect = onSelect;
+  /** `onSelect(node)` is told of a node that is chosen in the list; `how` says how its rollouts came to be. */
+  constructor(onSelect, how = "sampled in training") {
+    Object.assign(this, { onSelect, how });
     this.verdict = h("span", { class: "verdict" });
     this.title = h("span", {});
     this.question = h("p", { class: "question" });
@@ -22,7 +22,7 @@ export class Messages {
     this.element.hidden = !rollout;
     if (!rollout) return;
     const stage = rollout.stage ? `stage ${rollout.stage + 1}, ` : "";
-    say(this.title, `${stage}step ${rollout.step}, sampled in training`);
+    say(this.title, `${stage}step ${rollout.step}, ${this.how}`);
     const isRight = rollout.reward >= 1;
     say(this.verdict, rollout.failure || (isRight ? "right" : rollout.reward > 0 ? "partly right" : "wrong"));
     this.verdict.className = isRight ? "verdict right" : "verdict wrong";
@@ -39,14 +39,26 @@ export class Messages {
   }
 }
 
-/** Return a list item for each message: who sent it, along which edges, and the text. */
+/** Return a rollout of a graph with its list of messages, in which nodes can be chosen. */
+export function rolloutCard(topology, rollout, how) {
+  let selected = null;
+  const messages = new Messages((node) => {
+    selected = selected === node ? null : node;
+    messages.show(topology, rollout, selected);
+  }, how);
+  messages.show(topology, rollout, selected);
+  return messages.element;
+}
+
+/** Return a list item for each message: who sent it, along which edges, and the text; null is an unknown graph. */
 export function messageItems(topology, messages, selected, onSelect) {
-  const readers = new Map(topology.nodes.map(({ id }) => [id, []]));
-  for (const [source, target] of topology.edges || []) readers.get(source)?.push(target);
+  const { nodes = [], edges = [] } = topology || {};
+  const readers = new Map(nodes.map(({ id }) => [id, []]));
+  for (const [source, target] of edges) readers.get(source)?.push(target);
   return messages.map((message, rank) => {
     const targets = readers.get(message.node) || [];
     const isTouched = selected === message.node || targets.includes(selected);
-    const where = targets.length ? `to ${targets.join(", ")}` : "the answer";
+    const where = targets.length ? `to ${targets.join(", ")}` : nodes.length ? "the answer" : "";
     return h("li", { class: isTouched ? "touched" : "" },
       h("button", { type: "button", class: "chip", "data-node": message.node, "aria-pressed": String(selected === message.node),
         vars: { "--ink-of": nodeColor(rank, messages.length) }, onclick: () => onSelect(message.node) }, message.node),

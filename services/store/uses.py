@@ -1,0 +1,42 @@
+"""What unfinished work still uses, and so must not be removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
+from neuromas.services.records.run import RunRecord, RunState
+from neuromas.services.store.base import Store
+from neuromas.services.store.listing import all_of
+
+_UNFINISHED_RUNS = (RunState.QUEUED, RunState.RUNNING, RunState.PAUSED)
+_UNFINISHED_EVALUATIONS = (EvaluationState.QUEUED, EvaluationState.RUNNING)
+
+
+async def users(store: Store) -> dict[str, str]:
+    """Return the ids of the checkpoints and runs that unfinished work reads, each with what does so, in words."""
+    found: dict[str, str] = {}
+    for endpoint in await all_of(store, EndpointRecord):
+        if endpoint.is_up:
+            found |= dict.fromkeys((endpoint.checkpoint, endpoint.run), f"endpoint {endpoint.name}")
+    for evaluation_state in _UNFINISHED_EVALUATIONS:
+        for evaluation in await all_of(store, EvaluationRecord, state=evaluation_state):
+            found |= dict.fromkeys((evaluation.checkpoint, evaluation.run), f"evaluation {evaluation.id}")
+    for run_state in _UNFINISHED_RUNS:
+        for run in await all_of(store, RunRecord, state=run_state):
+            found |= dict.fromkeys(_names(run), f"run {run.id}, which is {run.state}")
+    return found
+
+
+def _names(run: RunRecord) -> Iterator[str]:
+    """Yield the ids that a run may still read: its parent, the checkpoint it grows, those that its plans graft."""
+    growth = run.spec.get("growth") or {}
+    plans = list(growth.get("plans") or ())
+    if run.parent is not None:
+        yield run.parent.run
+        yield run.parent.checkpoint
+        plans.append(run.parent.plan)
+    for plan in plans:
+        for edit in plan["edits"]:
+            yield from edit.get("modules") or ()
