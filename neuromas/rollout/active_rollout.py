@@ -87,7 +87,7 @@ class BatchPlan:
 
 @dataclass(slots=True)
 class ActiveRollout:
-    """One rollout under way. ``missing`` counts, per Node not yet called, the predecessors without a message."""
+    """One rollout under way. ``missing`` counts, per Node that is asked, the predecessors without a message."""
 
     key: int
     plan: BatchPlan
@@ -132,6 +132,8 @@ class ActiveRollout:
         """Return the successors of ``node`` whose last missing input was its message."""
         nodes = []
         for node_id in node.successors:
+            if node_id not in self.missing:  # its message was given
+                continue
             self.missing[node_id] -= 1
             if not self.missing[node_id]:
                 nodes.append(self.plan.nodes[node_id])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neuromas.adapters.ref import AdapterRef
 from neuromas.errors import RolloutError
@@ -45,6 +45,7 @@ class RolloutBatch:
         provenance: copied to every Rollout.
         task: scores the answers; None leaves that to the task the worker was made with.
         substitutions: what is read in place of messages, at most one for each edge.
+        given: messages by Node; these Nodes are not asked, and their calls are recorded without tokens.
     """
 
     topology: Topology
@@ -57,6 +58,7 @@ class RolloutBatch:
     provenance: Provenance
     task: Task | None = None
     substitutions: tuple[Substitution, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.group_size < 1:
@@ -66,6 +68,21 @@ class RolloutBatch:
             raise RolloutError(
                 f"no version given for the adapters {', '.join(missing)}; name an AdapterRef, or None for the bare base"
             )
+        check_given(self.topology, self.given)
         for entry in self.substitutions:
             if entry.sender not in self.topology.predecessors(entry.reader):
                 raise RolloutError(f"a message is replaced on {entry.sender} -> {entry.reader}, which is not an edge")
+
+
+def check_given(topology: Topology, given: Mapping[str, str]) -> None:
+    """Refuse messages of Nodes that a graph does not have, and of its output, whose message is the answer.
+
+    Raises:
+        RolloutError: names them.
+    """
+    known = {*topology.order} - {topology.output}
+    if unknown := [node for node in given if node not in known]:
+        raise RolloutError(
+            f"messages are given for {', '.join(map(repr, unknown[:3]))}; the graph has no such node, or it is the "
+            f"output {topology.output!r}, whose message is the answer"
+        )

@@ -119,13 +119,20 @@ class Dataflow:
         plan = BatchPlan.of(batch, task, renderer, settings)
         if self._scorer is not None and task.scoring_timeout_s is not None:
             plan.packed = pack(task)
-        missing = {node.id: len(node.predecessors) for node in plan.nodes.values()}
+        given = {node: NodeCall(node, None, (), (), (), "stop", text) for node, text in batch.given.items()}
+        missing = {
+            node.id: sum(sender not in given for sender in node.predecessors)
+            for node in plan.nodes.values()
+            if node.id not in given
+        }
         sources = [plan.nodes[node_id] for node_id, count in missing.items() if not count]
         first = self._num_rollouts
         for example in batch.examples:
             for index in range(batch.group_size):
                 seed = rollout_seed(batch.seed, batch.provenance, example.id, index)
-                rollout = ActiveRollout(self._num_rollouts, plan, example, index, seed, dict(missing), plan.answer())
+                rollout = ActiveRollout(
+                    self._num_rollouts, plan, example, index, seed, dict(missing), plan.answer(), dict(given)
+                )
                 self._rollouts[rollout.key] = rollout
                 self._num_rollouts += 1
                 self._ready += [(rollout, node) for node in sources]

@@ -67,7 +67,10 @@ class AnswerForm(ABC):
             "usage_by_node": {call.node: usage((call,)) for call in rollout.calls},
         }
         if self.asked.neuromas.trace:
-            extras["trace"] = [trace_entry(call, graph.topology) for call in rollout.calls]
+            extras["trace"] = [
+                trace_entry(call, graph.topology) | {"given": call.node in self.asked.neuromas.messages}
+                for call in rollout.calls
+            ]
         return extras
 
 

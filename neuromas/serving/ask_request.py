@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from neuromas.rollout.answer import AnswerSettings
 from neuromas.serving.question import Question
-from neuromas.serving.wire import MAX_BUDGET, MAX_STOPS, Note, Stops, Temperature, Wire, not_null, only
+from neuromas.serving.wire import MAX_BUDGET, MAX_STOPS, MAX_TEXT, Note, Stops, Temperature, Wire, not_null, only
 from neuromas.topology.graph import MIN_TOP_P
 
 _SEED_MASK = 2**63 - 1
@@ -36,6 +36,8 @@ class Extras(Wire):
 
     trace: bool = False
     """Return every Node's message beside the answer."""
+    messages: dict[Note, Annotated[str, Field(max_length=MAX_TEXT)]] = Field(default_factory=dict)
+    """Messages by Node: these Nodes are not asked, the others go on from what they say here. Not the output's."""
     deadline_s: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_S)
     """Give the request up after this many seconds; the server's own limit holds as well."""
 
@@ -147,6 +149,7 @@ class AskRequest(Wire):
                 is_sampled=self.samples > 1,
                 seed=(seed + place) & _SEED_MASK,
                 answer=AnswerSettings(self.stream, self.stop, self.budget, self.num_top),
+                messages=self.neuromas.messages,
                 deadline_s=self.neuromas.deadline_s,
             )
             for place, text in enumerate(asked)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
-from neuromas.errors import AdapterError, NeuroMASError
-from neuromas.rollout.batch import RolloutBatch
+from neuromas.errors import AdapterError, NeuroMASError, RolloutError
+from neuromas.rollout.batch import RolloutBatch, check_given
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import Engine
 from neuromas.rollout.record import Provenance, Rollout
@@ -104,12 +104,17 @@ class GraphServer:
             TooLongError: no prompt with it can fit the engine's context.
         """
         limit, graph = self._max_model_len, self.graphs.get(question.graph)
-        if limit is not None and graph is not None and not graph.renderer.fits(question.text, limit):
-            raise TooLongError(f"the question has more tokens than the model's context of {limit}; shorten it")
+        if limit is None or graph is None:
+            return
+        for text in question.texts:
+            if not graph.renderer.fits(text, limit):
+                what = "question" if text is question.text else "message"
+                raise TooLongError(f"the {what} has more tokens than the model's context of {limit}; shorten it")
 
     def may_be_too_long(self, question: Question) -> bool:
         """Whether ``check_length`` is worth its time: texts with fewer characters than the context has tokens pass."""
-        return self._max_model_len is not None and len(question.text) > self._max_model_len
+        limit = self._max_model_len
+        return limit is not None and any(len(text) > limit for text in question.texts)
 
     def is_too_long(self, rollout: Rollout) -> bool:
         """Whether a rollout failed because a prompt did not fit the engine's context."""
@@ -161,12 +166,15 @@ class GraphServer:
 
         Raises:
             UnknownGraphError: no graph of that name is served.
+            RolloutError: messages are given for what are no Nodes of it, or for its output.
             QueueFullError: too many requests are under way.
             ServerStoppedError: the server is closing or its engine has failed.
         """
-        if question.graph not in self._table.current:
-            names = ", ".join(map(repr, self._table.current)) or "none"
+        graphs = self._table.current
+        if question.graph not in graphs:
+            names = ", ".join(map(repr, graphs)) or "none"
             raise UnknownGraphError(f"the model {question.graph!r} does not exist; this server has {names}")
+        check_given(graphs[question.graph].topology, question.messages)
         now = monotonic()
         wait_s = min(question.deadline_s or self.limits.deadline_s, self.limits.deadline_s)
         request = Request(question, reply, now, now + wait_s)
@@ -286,6 +294,12 @@ class GraphServer:
             self._close_request()
             request.reply.failed(UnknownGraphError(f"the model {question.graph!r} was removed"))
             return
+        try:
+            check_given(graph.topology, question.messages)
+        except RolloutError as error:  # the graph has changed since the question came
+            self._close_request()
+            request.reply.failed(error)
+            return
         batch = RolloutBatch(
             topology=graph.topology,
             # One id for all: the seed of a request must not depend on when it came.
@@ -296,6 +310,7 @@ class GraphServer:
             greedy=question.is_greedy,
             seed=question.seed,
             provenance=Provenance(run=graph.name, stage=0, step=0),
+            given=question.messages,
         )
         request.key = self._flow.add(UNSCORED, batch, renderer=graph.renderer, settings=question.answer)
         request.graph, request.started = graph, monotonic()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from neuromas.errors import EngineError, NeuroMASError
@@ -25,6 +26,7 @@ class Question:
         is_sampled: whether the answer is to be one of several samples.
         seed: makes a sampled answer reproducible.
         answer: settings of the output Node's message.
+        messages: of Nodes that are not asked; all others are.
         deadline_s: seconds from now after which nobody waits any more; None = the server's limit, which is never
             exceeded.
     """
@@ -36,7 +38,13 @@ class Question:
     is_sampled: bool = False
     seed: int = 0
     answer: AnswerSettings = AS_TRAINED
+    messages: Mapping[str, str] = field(default_factory=dict, hash=False)
     deadline_s: float | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything of it that Nodes may read."""
+        return (self.text, *self.messages.values())
 
     @property
     def is_greedy(self) -> bool:

@@ -215,6 +215,33 @@ def test_an_answer_streams_and_every_node_is_heard(browser: Browser, api: ApiSer
         expect(page.locator("#announcer")).to_have_text(f"Answer: {said.last.inner_text()}")
 
 
+def test_a_message_is_changed_and_what_depends_on_it_is_asked_again(
+    browser: Browser, api: ApiServer, word_base: Path
+) -> None:
+    nodes = [{"id": name} for name in ("a", "b", "mid", "out")]
+    topology = {"nodes": nodes, "edges": [["a", "mid"], ["mid", "out"], ["b", "out"]]}
+    with answering(word_base, topology, "what-if") as url, opened(browser, api.at("#/endpoints")) as page:
+        deployed(api, "what-if", url)
+        page.goto(api.at("#/endpoints/what-if"))
+        page.get_by_label("Question").fill(QUESTION)
+        page.get_by_label("Seed").fill("7")
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.get_by_role("article").locator(".messages code")).to_have_count(4)
+        said = dict(zip("abm", page.get_by_role("article").locator(".messages code").all_inner_texts(), strict=False))
+        expect(page.get_by_role("button", name="Change the message of out")).to_have_count(0)
+        page.get_by_role("button", name="Change the message of a", exact=True).click()
+        page.get_by_label("Message of a").fill("A= 5")
+        with page.expect_request("**/v1/chat/completions") as sent:
+            page.get_by_role("button", name="Ask on").click()
+        asked = json.loads(sent.value.post_data or "")
+        assert (asked["seed"], asked["neuromas"]["messages"]) == (7, {"a": "A= 5", "b": said["b"]})
+        newest = page.get_by_role("article").first
+        expect(newest).to_contain_text("With another message of a")
+        expect(newest.locator(".messages code").first).to_have_text("A= 5")
+        expect(newest.locator(".messages code")).to_have_count(4)
+        expect(page.get_by_role("article")).to_have_count(2)
+
+
 def test_an_answer_that_fails_or_is_stopped_says_so(browser: Browser, api: ApiServer, word_base: Path) -> None:
     topology = {"nodes": [{"id": "only"}], "edges": []}
     with answering(word_base, topology, "other") as url, opened(browser, api.at("#/endpoints/gone")) as page:

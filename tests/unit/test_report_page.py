@@ -108,7 +108,7 @@ def test_what_models_write_stays_text(tmp_path: Path) -> None:
     sampled = RolloutsSampled(stage=0, step=1, rollouts=(rollout(EVIL, 1),))
     page = read(make_run(tmp_path / "run", [*stage(0, 2, 3), sampled]))
     assert page.scripts.count("run") == 1
-    assert page.text.count(EVIL) == 1  # the example of the task; the rest is data, in which no element can end
+    assert EVIL not in page.text  # what models write is data, in which no element can begin or end
     assert page.drawn.count(EVIL.replace("<", "\\u003c")) == 3
 
 

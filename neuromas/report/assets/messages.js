@@ -50,8 +50,8 @@ export function rolloutCard(topology, rollout, how) {
   return messages.element;
 }
 
-/** Return a list item for each message: who sent it, along which edges, and the text; null is an unknown graph. */
-export function messageItems(topology, messages, selected, onSelect) {
+/** Return a list item for each message: who sent it, along which edges, and the text; null is an unknown graph. `toolOf(message)`: what stands behind it. */
+export function messageItems(topology, messages, selected, onSelect, toolOf = () => null) {
   const { nodes = [], edges = [] } = topology || {};
   const readers = new Map(nodes.map(({ id }) => [id, []]));
   for (const [source, target] of edges) readers.get(source)?.push(target);
@@ -64,6 +64,7 @@ export function messageItems(topology, messages, selected, onSelect) {
         vars: { "--ink-of": nodeColor(rank, messages.length) }, onclick: () => onSelect(message.node) }, message.node),
       h("span", { class: "to" }, where),
       h("code", {}, message.content || "(empty)"),
+      toolOf(message),
       message.finish_reason === "length" && h("span", { class: "cut" }, "cut off at its budget"),
       message.finish_reason === "error" && h("span", { class: "cut" }, message.error || "failed"));
   });

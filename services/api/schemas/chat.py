@@ -41,6 +41,8 @@ class TraceEntry(View):
     adapter: str | None
     """Version of its weights; null for the bare base."""
     content: str
+    given: bool = False
+    """Whether the request gave it, and the node was not asked."""
     finish_reason: Literal["stop", "length"]
     latency_s: float
     usage: TokenUsage

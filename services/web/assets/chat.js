@@ -3,15 +3,15 @@
 import { headers, Problem, raw } from "./api.js";
 
 /**
- * Ask an endpoint.
+ * Ask an endpoint; of nodes with `messages` these are taken, and they are not asked.
  *
  * `onText(piece)` gets the answer's text as it comes; `onEnd({reason, extras, usage, seconds, first})` why it ended,
  * what NeuroMAS adds (the trace), the tokens, the seconds of the whole and of the first token.
  */
-export async function ask({ model, text, temperature, seed }, { signal, onText, onEnd }) {
+export async function ask({ model, text, temperature, seed, messages = {} }, { signal, onText, onEnd }) {
   const started = performance.now();
   const body = { model, messages: [{ role: "user", content: text }], temperature, stream: true,
-    stream_options: { include_usage: true }, neuromas: { trace: true }, ...(seed === null ? {} : { seed }) };
+    stream_options: { include_usage: true }, neuromas: { trace: true, messages }, ...(seed === null ? {} : { seed }) };
   const answer = await raw("/v1/chat/completions", { method: "POST", signal, headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify(body) });
   const end = { reason: null, extras: null, usage: null, seconds: 0, first: null };
   const since = () => (performance.now() - started) / 1000;

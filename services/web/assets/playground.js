@@ -113,17 +113,21 @@ class EndpointPage {
   async submit(event) {
     event.preventDefault();
     const text = this.question.value.trim();
-    if (!text || this.asked) return;
-    const answer = new Answer(text);
+    if (text) await this.ask({ text, temperature: this.temperature.valueAsNumber || 0,
+      seed: Number.isInteger(this.seed.valueAsNumber) ? this.seed.valueAsNumber : null });
+  }
+
+  /** Ask a question; `changed` names the node whose message was changed, where one was. */
+  async ask(question, changed = null) {
+    if (this.asked) return;
+    const answer = new Answer(question, changed, (again, node) => this.ask(again, node));
     this.answers.prepend(answer.element);
     while (this.answers.children.length > MAX_ANSWERS) this.answers.lastChild.remove();
     this.asked = new AbortController();
     this.send.disabled = true;
     this.halt.hidden = false;
     try {
-      const question = { model: this.name, text, temperature: this.temperature.valueAsNumber || 0,
-        seed: Number.isInteger(this.seed.valueAsNumber) ? this.seed.valueAsNumber : null };
-      await ask(question, { signal: this.asked.signal, onText: (piece) => answer.add(piece), onEnd: (end) => answer.end(end) });
+      await ask({ model: this.name, ...question }, { signal: this.asked.signal, onText: (piece) => answer.add(piece), onEnd: (end) => answer.end(end) });
       announce(`Answer: ${answer.text}`);
     } catch (error) {
       answer.fail(error);
@@ -169,13 +173,15 @@ class EndpointPage {
 
 /** One question with its answer, as it comes, and the trace of every node. */
 class Answer {
-  constructor(question) {
+  constructor(question, changed, askAgain) {
+    Object.assign(this, { question, askAgain });
     this.text = "";
     this.selected = null;
     this.output = h("p", { class: "answer-text", "aria-busy": "true" });
     this.figures = h("p", { class: "about" }, "waiting for the graph …");
     this.trace = h("div", {});
-    this.element = h("article", { class: "answer" }, h("p", { class: "question" }, question), this.output, this.figures, this.trace);
+    this.element = h("article", { class: "answer" }, h("p", { class: "question" }, question.text),
+      changed && h("p", { class: "about" }, `With another message of ${changed}: what depends on it was asked again.`), this.output, this.figures, this.trace);
   }
 
   add(piece) {
@@ -191,10 +197,10 @@ class Answer {
     if (extras) parts.push(`seed ${extras.seed}`);
     if (reason === "length") parts.push("cut off at its budget");
     say(this.figures, parts.join("; "));
-    if (extras && extras.trace) this.showTrace(extras.trace);
+    if (extras && extras.trace) this.showTrace(extras.trace, extras.seed);
   }
 
-  showTrace(trace) {
+  showTrace(trace, seed) {
     const topology = { nodes: trace.map(({ node }) => ({ id: node })), edges: trace.flatMap(({ node, reads }) => reads.map((source) => [source, node])) };
     const readBy = new Set(topology.edges.map(([source]) => source));
     topology.output = [...topology.nodes].reverse().map(({ id }) => id).find((id) => !readBy.has(id));
@@ -202,17 +208,32 @@ class Answer {
     const drawing = new ZoomPane("What every node said, drawn");
     const list = h("ol", { class: "messages" });
     const slowest = Math.max(...trace.map((one) => one.latency_s), 1e-9);
+    const toolOf = (one) => one.node !== topology.output && h("button", { type: "button", class: "small",
+      "aria-label": `Change the message of ${one.node}`, onclick: () => this.change(one, trace, seed) }, "Change");
     const byNode = (make) => Object.fromEntries(trace.map((one) => [one.node, make(one)]));
     const draw = () => {
       const focused = this.trace.contains(document.activeElement) ? document.activeElement.dataset.node : null;
       const where = drawing.pane.contains(document.activeElement) ? drawing.pane : list;
       drawing.show(drawGraph(topology, { texts: byNode((one) => one.content), captions: byNode((one) => `${number(1000 * one.latency_s, 3)} ms`),
         shades: byNode((one) => one.latency_s / slowest), selected: this.selected, onSelect: select, label: `trace of ${trace.length} nodes` }));
-      put(list, messageItems(topology, trace, this.selected, select));
+      put(list, messageItems(topology, trace, this.selected, select, toolOf));
       if (focused) where.querySelector(`[data-node="${CSS.escape(focused)}"]`)?.focus();
     };
     draw();
     put(this.trace, h("details", { open: true }, h("summary", {}, `What every node said (${plural(trace.length, "node")})`), drawing.element, list));
+  }
+
+  /** Ask for another message of a node, and ask what depends on it again, with the same seed. */
+  change({ node, content }, trace, seed) {
+    const input = h("textarea", { rows: 3, spellcheck: "false" });
+    input.value = content;
+    askFor({ title: `What if ${node} said something else?`, action: "Ask on",
+      fields: [labelled(`Message of ${node}`, input, "The nodes that depend on it are asked again; the others keep what they said.")],
+      submit: async () => {
+        const depend = dependants(trace, node);
+        const kept = trace.filter((one) => !depend.has(one.node)).map((one) => [one.node, one.content]);
+        this.askAgain({ ...this.question, seed, messages: { ...Object.fromEntries(kept), [node]: input.value } }, node);
+      } });
   }
 
   fail(error) {
@@ -220,4 +241,12 @@ class Answer {
     if (error.name === "AbortError") say(this.figures, this.text ? "stopped" : "stopped before the answer began");
     else put(this.figures, problemPanel(error));
   }
+}
+
+/** Return the nodes that read a node's message, or one that depends on it; `trace` is in the order of the graph. */
+function dependants(trace, node) {
+  const found = new Set([node]);
+  for (const one of trace) if (one.reads.some((source) => found.has(source))) found.add(one.node);
+  found.delete(node);
+  return found;
 }
