@@ -37,7 +37,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Child]], numeric: int = 1
         return Markup("")
     top = [element("th", name, class_="number" if at >= numeric else None) for at, name in enumerate(head)]
     return element(
-        "div", element("table", element("thead", element("tr", top)), element("tbody", body)), class_="scroll"
+        "div",
+        element("table", element("thead", element("tr", top)), element("tbody", body)),
+        class_="scroll",
+        tabindex="0",
+        role="group",
+        aria_label=", ".join(head),
     )
 
 

@@ -32,7 +32,7 @@ export class RolloutList {
           input.id = freshId("filter");
           return h("div", { class: "filter" }, h("label", { for: input.id }, titles[name]), input);
         })),
-      this.status, this.list, h("div", { class: "zoom-tools" }, this.before, this.behind));
+      this.status, this.list, h("div", { class: "pager" }, this.before, this.behind));
   }
 
   get filter() {
