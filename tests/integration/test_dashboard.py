@@ -176,10 +176,10 @@ def test_runs_are_tagged_found_by_tag_and_deleted(browser: Browser, api: ApiServ
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         expect(page.get_by_role("button", name="Delete")).to_have_count(0)
         page.get_by_role("button", name="Change tags").click()
-        page.get_by_label("Tags").fill("base-line, no$word")
+        page.get_by_role("textbox", name="Tags").fill("base-line, no$word")
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("dialog").get_by_role("alert")).to_be_visible()
-        page.get_by_label("Tags").fill("base-line seed-1")
+        page.get_by_role("textbox", name="Tags").fill("base-line seed-1")
         page.get_by_role("button", name="Save").click()
         expect(page.locator(".tags .alias")).to_have_text(["base-line", "seed-1"])
         page.get_by_role("link", name="Runs", exact=True).click()
@@ -274,7 +274,7 @@ def test_the_health_of_nodes_is_told(browser: Browser, api: ApiServer) -> None:
     figures = {"train/grad_norm/n1": 0.2, "rollout/length_mean/n1": 8.0, "rollout/length_mean/n2": 3.0}
     aside(lambda: api.tell(events_stream(run["id"]), step(1, 0.0, **figures)))
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
-        table = page.get_by_role("region", name="Health of the nodes")
+        table = page.get_by_role("group", name="Health of the nodes")
         expect(table.get_by_role("row", name=re.compile("^n1"))).to_contain_text(
             re.compile(r"cut off.*0\.2.*8 tokens.*100 %")
         )
@@ -317,7 +317,7 @@ def test_checkpoints_are_deployed_evaluated_exported_and_deleted(
         page.get_by_label("Held-out examples").fill("0")
         page.get_by_label("Compare: untrained").check()
         page.get_by_role("dialog").get_by_role("button", name="Evaluate").click()
-        expect(page.get_by_role("region", name="Evaluations")).to_contain_text("queued")
+        expect(page.get_by_role("group", name="Evaluations")).to_contain_text("queued")
         with page.expect_download() as download:
             page.get_by_role("button", name="Export checkpoint of step 4").click()
         assert download.value.suggested_filename == f"{newest['id']}.tar"

@@ -80,7 +80,7 @@ def watch(page: Page) -> None:
     graph = page.get_by_role("group", name="graph of 2 nodes, output last")
     said = page.locator(".messages li").filter(has=page.get_by_role("button", name="first", exact=True)).locator("code")
     expect(graph.locator(".label text")).to_have_text(said.inner_text())
-    expect(page.get_by_role("region", name="Health of the nodes").get_by_role("row")).to_have_count(3)
+    expect(page.get_by_role("group", name="Health of the nodes").get_by_role("row")).to_have_count(3)
 
 
 def grow(page: Page) -> None:

@@ -29,7 +29,7 @@ export class Questions {
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "question"), h("th", { scope: "col" }, "expected"),
         times.map((time) => h("th", { scope: "col" }, title(time))))),
       h("tbody", {}, [...questions.values()].map((question) => h("tr", {},
-        h("th", { scope: "row", class: "asked" }, question.question), h("td", {}, h("code", {}, question.expected)),
+        h("th", { scope: "row" }, h("div", { class: "asked" }, question.question)), h("td", {}, h("code", {}, question.expected)),
         times.map((time) => h("td", {}, this.cell(cells.get(`${timeOf(time)} ${question.example}`), title(time))))))));
     if (focused) this.table.querySelector(`[data-cell="${CSS.escape(focused)}"]`)?.focus();
   }
