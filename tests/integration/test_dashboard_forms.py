@@ -230,7 +230,7 @@ def test_a_message_is_changed_and_what_depends_on_it_is_asked_again(
         said = dict(zip("abm", page.get_by_role("article").locator(".messages code").all_inner_texts(), strict=False))
         expect(page.get_by_role("button", name="Change the message of out")).to_have_count(0)
         page.get_by_role("button", name="Change the message of a", exact=True).click()
-        page.get_by_label("Message of a").fill("A= 5")
+        page.get_by_role("textbox", name="Message of a").fill("A= 5")
         with page.expect_request("**/v1/chat/completions") as sent:
             page.get_by_role("button", name="Ask on").click()
         asked = json.loads(sent.value.post_data or "")
