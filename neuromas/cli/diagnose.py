@@ -82,10 +82,8 @@ def run(arguments: Arguments, console: Console) -> int:
 def text(found: Mapping[str, Any]) -> str:
     """Return the findings for people."""
     lines = [
-        (
-            f"{found['questions_with_signal']} of {found['questions']} questions have both better and worse answers: "
-            "the others move nothing"
-        ),
+        (f"{found['questions_with_signal']} of {found['questions']} questions have both better and worse answers: "
+        "the others move nothing"),
         "",
         "  adapter        push  alignment  effective rank  condition  from linear",
         *map(_line, found["adapters"]),

@@ -75,15 +75,11 @@ def draw_svg(
     width = frame.layers[-1][1] + _MARGIN
     height = max(map(frame.middle, layout.rows)) + frame.node_height / 2 + _MARGIN
     parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="neuromas-graph" role="img" aria-label="{label}" '
-            f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'
-        ),
+        (f'<svg xmlns="http://www.w3.org/2000/svg" class="neuromas-graph" role="img" aria-label="{label}" '
+        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'),
         f"<style>{_STYLE}</style>",
-        (
-            '<defs><marker id="neuromas-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
-            'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
-        ),
+        ('<defs><marker id="neuromas-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'),
         *_edges(graph, frame, weights),
         *(_node(graph, graph.node(node), frame, captions, weights) for node in graph.order),
         "</svg>",

@@ -124,7 +124,7 @@ async def read_rollouts(reading: Annotated[_Reading, _pages(20)]) -> Any:
 
 @routes.get("/runs/{run_id}/rollouts:find", response_model=StreamPage, responses=errors(404))
 async def find_rollouts(
-    caller: Reader,
+    _: Reader,
     service: Serviced,
     run_id: RunId,
     after: AfterEntry = 0,
