@@ -171,33 +171,6 @@ def test_runs_are_searched_and_their_metrics_saved_as_csv(browser: Browser, api:
     assert lines[1:] == ["0,1,0.25,100,0.5", "0,2,0.5,100,0.5"]
 
 
-def test_runs_are_tagged_found_by_tag_and_deleted(browser: Browser, api: ApiServer) -> None:
-    run = queued_run(api, name="tagged")
-    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
-        expect(page.get_by_role("button", name="Delete", exact=True)).to_have_count(0)
-        page.get_by_role("button", name="Change tags").click()
-        page.get_by_role("textbox", name="Tags").fill("base-line, no$word")
-        page.get_by_role("button", name="Save", exact=True).click()
-        expect(page.get_by_role("dialog").get_by_role("alert")).to_be_visible()
-        page.get_by_role("textbox", name="Tags").fill("base-line seed-1")
-        page.get_by_role("button", name="Save", exact=True).click()
-        expect(page.locator(".tags .alias")).to_have_text(["base-line", "seed-1"])
-        page.get_by_role("link", name="Runs", exact=True).click()
-        page.get_by_label("Search").fill("seed-1")
-        expect(row(page, "tagged")).to_be_visible()
-        expect(page.locator(".run:visible")).to_have_count(1)
-        aside(lambda: api.change(RunRecord, run["id"], state="failed"))
-        row(page, "tagged").get_by_role("link", name="tagged", exact=True).click()
-        page.get_by_role("button", name="Delete", exact=True).click()
-        page.get_by_role("dialog").get_by_role("button", name="Keep it").click()
-        assert api.client.get(f"/v1/runs/{run['id']}").status_code == 200
-        page.get_by_role("button", name="Delete", exact=True).click()
-        page.get_by_role("button", name="Delete the run").click()
-        expect(page.get_by_role("heading", name="Runs")).to_be_focused()
-        expect(row(page, "tagged")).to_have_count(0)
-    assert api.client.get(f"/v1/runs/{run['id']}").status_code == 404
-
-
 def test_what_came_out_and_what_was_said_is_on_the_runs_page(browser: Browser, api: ApiServer, run: Document) -> None:
     asked = api.client.get(f"/v1/runs/{run['id']}/questions", params={"limit": 100}).json()["data"]
     kept = api.client.get(f"/v1/runs/{run['id']}/rollouts", params={"limit": 100}).json()["data"]
