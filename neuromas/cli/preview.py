@@ -74,7 +74,7 @@ def preview_lines(document: Document, nodes: int) -> Iterator[str]:
 
 def memory_text(memory: Document) -> str:
     """Return the memory estimate for people."""
-    parts = {"learner": "learner", "engine": "engine", "base": "of it base", "training": "adapters and optimizer"}
+    parts = {"learner": "learner", "engine": "engine", "base": "base", "training": "adapters"}
     return ", ".join(f"{_size(memory[key])} {label}" for key, label in parts.items() if memory[key] is not None)
 
 
