@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
@@ -22,6 +22,13 @@ def _known_loss(name: str) -> str:
 
 
 LossName = Annotated[str, AfterValidator(_known_loss), WithJsonSchema({"type": "string", "enum": list(LOSSES)})]
+
+
+_FORMER: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
+    "baseline_group": (("prompt",), "a baseline covers the rollouts of a prompt"),
+    "rows_per_forward": ((4096, 64), "tokens_per_forward bounds a forward pass"),
+}
+"""Key that no section has any more -> the values that were defaults, and what takes its place."""
 
 
 class EntropySpec(SpecModel):
@@ -102,13 +109,14 @@ class TrainingSpec(SpecModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_baseline_group(cls, value: object) -> object:
-        # The spec files of earlier runs have the key, nearly always with the value that is left.
-        if isinstance(value, Mapping) and "baseline_group" in value:
-            if value["baseline_group"] != "prompt":
-                raise ValueError("baseline_group is gone: a baseline covers the rollouts of a prompt; leave it out")
-            return {key: item for key, item in value.items() if key != "baseline_group"}
-        return value
+    def _without_former_keys(cls, value: object) -> object:
+        # The spec files of earlier runs have the keys, nearly always with a value that nobody chose.
+        former = [key for key in _FORMER if key in value] if isinstance(value, Mapping) else []
+        for key in former:
+            unchosen, instead = _FORMER[key]
+            if value[key] not in unchosen:
+                raise ValueError(f"{key} is gone: {instead}; leave it out")
+        return {key: item for key, item in value.items() if key not in former} if former else value
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> TrainingSpec:

@@ -135,6 +135,7 @@ def pulled(settings: dict[str, object]) -> dict[str, object]:
         ({"training": {"importance_sampling": "token_mask"}}, "training", "needs old_logprobs = 'trainer'"),
         ({"training": {"baseline_decay": 0.5}}, "training", "needs estimator = 'reinforce'"),
         ({"training": {"baseline_group": "prompt_node"}}, "training", "a baseline covers the rollouts of a prompt"),
+        ({"training": {"rows_per_forward": 32}}, "training", "tokens_per_forward bounds a forward pass; leave it out"),
         ({"engine": {"type": "transformers", "kv_cache_gib": 2.0}}, "engine", "kv_cache_gib need type = 'vllm'"),
         ({"runtime": {"type": "local", "rollout_workers": 2}}, "runtime", "rollout_workers need type = 'ray'"),
         ({"topology": 3}, "topology", "got 3"),
@@ -185,7 +186,8 @@ def test_a_section_of_adapters_without_a_type_is_a_lora_and_earlier_runs_are_rea
     assert bare.adapter.type == "lora"
     assert bare.adapter.served_rank == 4
     assert parse_run_spec({**document, "adapter": recorded}) == bare
-    assert parse_run_spec({**document, "adapter": recorded, "training": {"baseline_group": "prompt"}}) == bare
+    former = {"baseline_group": "prompt", "rows_per_forward": 4096}
+    assert parse_run_spec({**document, "adapter": recorded, "training": former}) == bare
 
 
 def test_a_nucleus_may_be_sampled_where_the_trainer_corrects_for_it() -> None:
