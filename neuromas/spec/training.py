@@ -111,12 +111,12 @@ class TrainingSpec(SpecModel):
     @classmethod
     def _without_former_keys(cls, value: object) -> object:
         # The spec files of earlier runs have the keys, nearly always with a value that nobody chose.
-        former = [key for key in _FORMER if key in value] if isinstance(value, Mapping) else []
-        for key in former:
-            unchosen, instead = _FORMER[key]
-            if value[key] not in unchosen:
+        if not isinstance(value, Mapping) or not _FORMER.keys() & value.keys():
+            return value
+        for key, (unchosen, instead) in _FORMER.items():
+            if key in value and value[key] not in unchosen:
                 raise ValueError(f"{key} is gone: {instead}; leave it out")
-        return {key: item for key, item in value.items() if key not in former} if former else value
+        return {key: item for key, item in value.items() if key not in _FORMER}
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> TrainingSpec:

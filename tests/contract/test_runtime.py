@@ -15,7 +15,7 @@ from neuromas.checkpoints.location import read_topology
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal import lines as journal
-from neuromas.journal.events import Event, Phase, StageEnded, StageStarted, StepDone
+from neuromas.journal.events import Event, Notice, Phase, StageEnded, StageStarted, StepDone
 from neuromas.journal.folder import RunFolder
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
@@ -121,6 +121,8 @@ def test_events_arrive_in_order_and_all_before_the_result(observed: Observed) ->
     steps = [event.step for event in observed.events if isinstance(event, StepDone)]
     assert steps == list(range(1, STEPS + 1))
     told = [event for event in observed.events if not isinstance(event, Phase)]
-    assert isinstance(told[0], StageStarted)
+    assert [event.source for event in told if isinstance(event, Notice)] == ["threads"]
+    assert isinstance(told[0], Notice)  # of the runtime's start
+    assert isinstance(told[1], StageStarted)
     assert isinstance(told[-1], StageEnded)
     assert [line["step"] for line in observed.metrics] == steps

@@ -143,7 +143,7 @@ def test_what_only_this_machine_can_tell_is_reported_with_its_path(
         ("{type='adamss', basis=4, rank=5}", "adapter.rank", "allowed is at most basis = 4"),
         ("{type='adamss', segments=60, rank=20}", "adapter", "allowed are 1..512"),
         ("{type='loft', support='best'}", "adapter.support", "allowed are principal, coordinate, random"),
-        ("{type='loft', dimension=3}", "adapter.dimension", "unknown key; allowed are type, targets, rank, support"),
+        ("{type='loft', dimension=3}", "adapter.dimension", "allowed are type, targets, batches, tau, rank, support"),
         ("{type='lorra'}", "adapter", "did you mean 'lora'? allowed are lora, unilora"),
     ],
 )
