@@ -58,6 +58,18 @@ KNOWN = {
 seen: Counter[str] = Counter()
 
 
+ROLLOUT = {
+    "stage": 0,
+    "step": 1,
+    "example": "e",
+    "question": "2 + 2",
+    "expected": "4",
+    "messages": [{"node": "n1", "text": "4"}],
+    "answer": "4",
+    "reward": 1.0,
+}
+
+
 def operations() -> list[APIOperation]:
     """Return the operations of the document, which needs no server."""
     configured = Settings()
@@ -105,7 +117,7 @@ def populate(api: ApiServer, graph_url: str) -> list[Record]:
         own = stored | {"id": id, "state": state, "latest": metrics, "accuracy": 0.5}
         found.append(RunRecord.model_validate(own))
         api.tell(events_stream(id), {"type": "step", "stage": 0, "step": 1, "time_s": 1.0, "metrics": metrics})
-        api.tell(rollouts_stream(id), {"stage": 0, "step": 1, "example": "e", "messages": []})
+        api.tell(rollouts_stream(id), ROLLOUT)
         api.tell(logs_stream(id), {"time": 1.0, "message": "begin"})
         checkpoint = checkpoint_of(api, own, 3, 0.5)
     known = KNOWN["checkpoint_id"][0]
