@@ -189,6 +189,10 @@ Observer = Callable[[Event], None]
 """Receives events, in order, in the thread that emits them; must return quickly and must not raise."""
 
 
+def ignore(event: Event) -> None:
+    """Observe nothing."""
+
+
 def _rollout_document(rollout: Rollout) -> dict[str, Any]:
     return {
         "example": rollout.example.id,

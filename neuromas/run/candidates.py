@@ -11,7 +11,7 @@ from neuromas.cluster.connection import RayConnection
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.growth.plan import module_names
-from neuromas.journal.events import Event
+from neuromas.journal.events import ignore
 from neuromas.journal.folder import RunFolder
 from neuromas.run.parent import worked_level
 from neuromas.run.search import Ranked, make_candidates, search
@@ -43,7 +43,7 @@ class LocalRunners:
         spec = self.spec.model_copy(update={"runtime": local, "engine": engine, "growth": None})
         folder = RunFolder(self.folder / name)
         folder.create(spec.model_dump(mode="json"), overwrite=True)
-        runtime = open_runtime(RuntimeSetup(spec, folder.path, self.worker), _ignore)
+        runtime = open_runtime(RuntimeSetup(spec, folder.path, self.worker), ignore)
         return StageRunner(runtime, StageBook(folder))
 
 
@@ -100,7 +100,3 @@ def _threads(spec: RunSpec) -> int:
     """Return the threads of a candidate's one process; "auto" is one, since as many candidates run as there is room."""
     told = (spec.runtime.learner_threads, spec.engine.threads)
     return max((threads for threads in told if threads != "auto"), default=1)
-
-
-def _ignore(event: Event) -> None:
-    """A candidate's events are in its own folder."""

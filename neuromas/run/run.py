@@ -22,7 +22,7 @@ from neuromas.growth.schedule import ScheduleResult, run_schedule
 from neuromas.growth.stage import Notice as GrowthNotice
 from neuromas.journal.base_record import check_base, record_base
 from neuromas.journal.data_record import check_data, record_data
-from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted
+from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted, ignore
 from neuromas.journal.folder import RESULT_FILE, REWARDS_FILE, SPEC_FILE, RunFolder, RunWriter, locked
 from neuromas.run.outcome import RunResult
 from neuromas.run.parent import Parent
@@ -37,14 +37,10 @@ from neuromas.training.evaluate import Evaluation, EvaluationRequest
 logger = logging.getLogger(__name__)
 
 
-def _ignore(event: Event) -> None:
-    """Observe nothing."""
-
-
 def run(
     spec: RunSpec,
     out: Path,
-    on_event: Observer = _ignore,
+    on_event: Observer = ignore,
     *,
     resume: bool = False,
     overwrite: bool = False,

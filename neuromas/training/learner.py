@@ -16,7 +16,7 @@ from neuromas.base.resolve import read_base, resolve_base
 from neuromas.checkpoints.checkpoint import CheckpointWriter, read_checkpoint
 from neuromas.checkpoints.location import FOLDER
 from neuromas.growth.stage import Stage, StageOutcome
-from neuromas.journal.events import Observer, StageEnded, StageStarted
+from neuromas.journal.events import Observer, StageEnded, StageStarted, ignore
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import RolloutClient
 from neuromas.rollout.record import Provenance
@@ -49,7 +49,7 @@ class Learner:
             peers: the data-parallel processes; None finds them.
         """
         found = find_peers() if peers is None else peers
-        emit = on_event if found.rank == 0 else _ignore
+        emit = on_event if found.rank == 0 else ignore
         self._place = Workplace(spec, folder, client, emit, found)
         self._base = resolve_base(spec.base)
         self._task = make_task(spec.task, spec.seed)
@@ -138,7 +138,3 @@ class Learner:
     def _build(self, topology: Topology) -> tuple[torch.nn.Module, AdapterBank]:
         spec = self._place.spec
         return build_model(self._base, spec.adapters, topology, spec.seed, DTYPES[spec.engine.dtype])
-
-
-def _ignore(event: object) -> None:
-    """Receive an event of a process that does not report."""

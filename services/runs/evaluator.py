@@ -15,7 +15,7 @@ from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.errors import NeuroMASError
-from neuromas.journal.events import Event
+from neuromas.journal.events import ignore
 from neuromas.run.preflight import check_run
 from neuromas.run.result import score
 from neuromas.run.run import worker_setup
@@ -124,7 +124,7 @@ def measure(trained: Trained, record: EvaluationRecord, scratch: Path) -> Docume
         sources["untrained"] = trained.topology
     modes = ("greedy", "sampled") if record.sampled else ("greedy",)
     setup = RuntimeSetup(spec, scratch, worker_setup(spec, check_run(spec, read_topology, ("test",))))
-    runtime = open_runtime(setup, _ignore)
+    runtime = open_runtime(setup, ignore)
     try:
         found = {
             _name(source, mode): _evaluate(runtime, sources[source], record.level, examples, mode)
@@ -150,10 +150,6 @@ def _name(source: str, mode: str) -> str:
 
 def _evaluate(runtime: Runtime, source: Path | Topology, level: int | None, examples: int, mode: str) -> Evaluation:
     return runtime.evaluate(EvaluationRequest(source, level, examples, "test", greedy=mode == "greedy"))
-
-
-def _ignore(event: Event) -> None:
-    """Observe nothing."""
 
 
 if __name__ == "__main__":
