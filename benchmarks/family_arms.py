@@ -8,9 +8,9 @@ from typing import Any, Final
 
 Document = dict[str, Any]
 
-RATES: Final = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+RATES: Final = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
 """Learning rates, in order."""
-FIRST_RATES: Final = (3e-3, 1e-2, 3e-2)
+FIRST_RATES: Final = (1e-2, 3e-2, 1e-1)
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ def test_every_arm_is_a_spec_with_as_many_calls_a_step(study: str, arm: str) -> 
 
 
 def test_a_sweep_goes_on_until_the_best_rate_lies_between_two_others() -> None:
-    assert [next_rate({}), next_rate({3e-3: 0.1}), next_rate({3e-3: 0.1, 1e-2: 0.2})] == [3e-3, 1e-2, 3e-2]
-    assert next_rate({3e-3: 0.1, 1e-2: 0.3, 3e-2: 0.2}) is None
-    assert next_rate({3e-3: 0.1, 1e-2: 0.2, 3e-2: 0.3}) == 1e-1
-    assert next_rate({3e-3: 0.3, 1e-2: 0.2, 3e-2: 0.1}) == 1e-3
+    assert [next_rate({}), next_rate({1e-2: 0.1}), next_rate({1e-2: 0.1, 3e-2: 0.2})] == [1e-2, 3e-2, 1e-1]
+    assert next_rate({1e-2: 0.1, 3e-2: 0.3, 1e-1: 0.2}) is None
+    assert next_rate({1e-2: 0.1, 3e-2: 0.2, 1e-1: 0.3}) == 3e-1
+    assert next_rate({1e-2: 0.3, 3e-2: 0.2, 1e-1: 0.1}) == 3e-3
     assert next_rate({rate: rate for rate in RATES}) is None
-    assert next_rate({3e-3: 0.0, 1e-2: 0.0, 3e-2: 0.0}) is None  # of equal ones the middle
+    assert next_rate({1e-2: 0.0, 3e-2: 0.0, 1e-1: 0.0}) is None  # of equal ones the middle
 
 
 def rows(arm: str, trained: int, by_rate: dict[float, float], seeds: int) -> list[dict[str, object]]:
