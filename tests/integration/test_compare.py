@@ -88,7 +88,10 @@ def test_in_turn_moves_one_adapter_at_a_time(found: nm.Comparison) -> None:
 def test_the_page_has_every_arm(found: nm.Comparison) -> None:
     page = (found.folder / "report.html").read_text()
     assert all(ARMS[name].title in page for name in NAMES)
-    assert all(ARMS[name].title in str(found) for name in NAMES)
+    table, path = str(found).rsplit("\n", 1)
+    assert path == str(found.folder / "report.html")
+    assert max(map(len, table.splitlines())) <= 80
+    assert {word for name in NAMES for word in ARMS[name].title.split()} <= set(table.split())  # titles are folded
 
 
 def test_finished_runs_are_not_trained_again(spec: nm.RunSpec, found: nm.Comparison) -> None:
