@@ -15,6 +15,7 @@ import ray
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.setup import WorkerSetup
+from neuromas.cluster.threads import ThreadShare
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import AdapterError, RolloutError, RuntimeStartError
 from neuromas.growth.stage import Stage
@@ -58,7 +59,7 @@ def start_actors(setup: WorkerSetup, count: int, max_restarts: int) -> list:
     from neuromas.cluster.actors import RolloutActor
 
     actor_class = ray.remote(num_cpus=1, max_restarts=max_restarts, max_task_retries=0)(RolloutActor)
-    actors = [actor_class.remote(setup) for _ in range(count)]
+    actors = [actor_class.remote(setup, ThreadShare(1)) for _ in range(count)]
     ray.get([actor.start.remote() for actor in actors], timeout=120)
     return actors
 
