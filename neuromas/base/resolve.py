@@ -46,7 +46,7 @@ class BaseInfo:
     renderer: RendererName | None
 
 
-def resolve_base(name: str) -> Path:
+def resolve_base(name: str, *, fetch: bool = True) -> Path:
     """Return the folder of the base ``name``: "tiny", a folder, a GGUF file, an imported base or a hub model's id.
 
     A GGUF file is imported once, into the user's data folder. Imported bases go by their names there
@@ -54,6 +54,10 @@ def resolve_base(name: str) -> Path:
 
     A hub model is taken from the local cache; one that is not there is downloaded as ``transformers`` would do it, so
     ``HF_HUB_OFFLINE`` and the hub's own settings apply.
+
+    Args:
+        name: of the base.
+        fetch: False neither imports nor downloads: what is not here yet is not found.
 
     Raises:
         BaseModelError: nothing is found under the name, or it is no model folder.
@@ -68,7 +72,7 @@ def resolve_base(name: str) -> Path:
             "model (owner/name)"
         )
         if folder.suffix == ".gguf" and folder.is_file():
-            return _from_gguf(folder)
+            return _from_gguf(folder, fetch)
         imported = bases_home() / name
         if _IMPORTED.fullmatch(name) and (imported / "config.json").is_file() and not folder.is_dir():
             return imported
@@ -78,24 +82,29 @@ def resolve_base(name: str) -> Path:
         return folder.resolve()
     if name == TINY or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise BaseModelError(f"base {name!r}: {folder} is not a folder; {missing}")
-    return _from_hub(name)
+    return _from_hub(name, fetch)
 
 
-def _from_gguf(file: Path) -> Path:
+def _from_gguf(file: Path, fetch: bool) -> Path:
     from neuromas.base.gguf_file import import_gguf, imported_name
 
     folder = bases_home() / imported_name(file)
-    return folder if folder.is_dir() else import_gguf(file, folder)
+    if folder.is_dir():
+        return folder
+    if not fetch:
+        raise BaseModelError(f"base {str(file)!r} is not imported here (neuromas base list)")
+    return import_gguf(file, folder)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
+    except LocalEntryNotFoundError as e:
+        if not fetch:
+            raise BaseModelError(f"base {name!r} is neither a folder nor in the local hub cache") from e
     except HFValidationError as e:
         raise BaseModelError(f"base {name!r} is neither a folder nor a hub id (owner/name)") from e
     try:

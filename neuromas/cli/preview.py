@@ -42,9 +42,7 @@ def preview(spec: RunSpec, preflight: Preflight) -> Document:
     for node in _shown(graph):
         signals = [(sender, "" if is_compact else f"<message of {sender}>") for sender in graph.predecessors(node)]
         budget = graph.node(node).max_tokens or spec.sampling.max_tokens
-        prompts[node] = tokenizer.decode(
-            list(renderer.render(graph, node, example, signals, budget)), skip_special_tokens=False
-        )
+        prompts[node] = renderer.spell(renderer.render(graph, node, example, signals, budget))
     return {
         "question": example.prompt,
         "answer": example.answer,

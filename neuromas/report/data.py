@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from neuromas.base.resolve import resolve_base
 from neuromas.errors import SpecError
 from neuromas.journal import lines as journal
 from neuromas.journal.folder import (
@@ -20,6 +21,7 @@ from neuromas.journal.folder import (
     ROLLOUTS_FILE,
     SPEC_FILE,
 )
+from neuromas.journal.prompts import PromptReader
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 
@@ -110,6 +112,15 @@ class RunData:
             )
             offset += steps
         return tuple(stages)
+
+    @cached_property
+    def prompts(self) -> PromptReader:
+        """What writes the prompts of the run's rollouts again.
+
+        Raises:
+            NeuroMASError: the base is not on this machine, or the spec is of another version.
+        """
+        return PromptReader.of(self.spec, resolve_base(str(self.spec.get("base", "")), fetch=False))
 
     @property
     def topology(self) -> Topology | None:

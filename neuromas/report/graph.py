@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 from neuromas.errors import SpecError
 from neuromas.journal.folder import ROLLOUTS_FILE
@@ -10,6 +11,7 @@ from neuromas.report.chart import drawn
 from neuromas.report.data import Document, RunData
 from neuromas.report.markup import Markup
 from neuromas.report.numbers import percent
+from neuromas.report.prompts import read_prompts
 from neuromas.report.sections import section, table
 from neuromas.topology.graph import Topology
 from neuromas.topology.summary import summary
@@ -62,10 +64,9 @@ def questions(data: RunData) -> Markup:
     """Return the same few held-out questions as they were answered while the run went on."""
     if not data.questions:
         return Markup("")
-    graphs = _graphs(data, {entry["stage"] for entry in data.questions})
-    drawing = drawn("questions", {"entries": [_told(entry) for entry in data.questions], "graphs": graphs})
     note = "Validation questions, answered greedily; choose an answer to see what every node said."
-    return section("The same questions over time", drawing, note=note, wide=True)
+    drawing, more = _drawn_rollouts(data, "questions", data.questions)
+    return section("The same questions over time", drawing, note=note + more, wide=True)
 
 
 def rollouts(data: RunData) -> Markup:
@@ -78,14 +79,26 @@ def rollouts(data: RunData) -> Markup:
         kept = [*kept[: MAX_ROLLOUTS // 4], *kept[total - 3 * MAX_ROLLOUTS // 4 :]]
         note += f" The first {MAX_ROLLOUTS // 4} and the last {3 * MAX_ROLLOUTS // 4} of {total:,}; the others are in "
         note += f"{ROLLOUTS_FILE}."
-    graphs = _graphs(data, {entry["stage"] for entry in kept})
-    drawing = drawn("rollouts", {"entries": [_told(entry) for entry in kept], "graphs": graphs})
-    return section("What the nodes say", drawing, note=note, wide=True)
+    drawing, more = _drawn_rollouts(data, "rollouts", kept)
+    return section("What the nodes say", drawing, note=note + more, wide=True)
 
 
-def _told(entry: Document) -> Document:
+def _drawn_rollouts(
+    data: RunData, kind: Literal["questions", "rollouts"], kept: Sequence[Document]
+) -> tuple[Markup, str]:
+    """Return the place of some rollouts, and what is to be said of their prompts."""
+    prompts, note = read_prompts(data, kept)
+    entries = [_told(entry, read) for entry, read in zip(kept, prompts, strict=True)]
+    return drawn(kind, {"entries": entries, "graphs": _graphs(data, {entry["stage"] for entry in kept})}), note
+
+
+def _told(entry: Document, prompts: Mapping[str, str]) -> Document:
     """Return what is shown of an entry."""
-    messages = [{name: message.get(name) for name in _MESSAGE} for message in entry["messages"]]
+    messages = [
+        {name: message.get(name) for name in _MESSAGE}
+        | ({"prompt": prompts[message["node"]]} if message["node"] in prompts else {})
+        for message in entry["messages"]
+    ]
     return {name: entry.get(name) for name in _ENTRY} | {"messages": messages}
 
 

@@ -53,6 +53,10 @@ class Renderer(ABC):
         """Return the message that sampled tokens spell, up to a stop text: no special tokens, no outer white space."""
         return self._text.decode(tuple(token_ids))
 
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """Return what the tokens of a prompt spell, control tokens by their names."""
+        return self._text.spell(token_ids)
+
     def token_texts(self, token_ids: Sequence[int]) -> tuple[str | None, ...]:
         """Return what each sampled token adds to the text; None for special tokens."""
         return self._text.token_texts(token_ids)

@@ -107,6 +107,10 @@ class TokenText:
         """Return what spells one message while its tokens arrive."""
         return TextStream(self._tokenizer.decode, self._special_ids, self._byte_ids, self._specials)
 
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """Return what tokens spell, control tokens by their names."""
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
+
     def token_texts(self, token_ids: Sequence[int]) -> tuple[str | None, ...]:
         """Return what each token adds to a message's text; None for special tokens, which are no text.
 

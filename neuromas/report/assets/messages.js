@@ -5,9 +5,13 @@ import { nodeColor } from "./plot.js";
 
 /** The list of messages of one rollout or answer. */
 export class Messages {
-  /** `onSelect(node)` is told of a node that is chosen in the list; `how` says how its rollouts came to be. */
-  constructor(onSelect, how = "sampled in training") {
-    Object.assign(this, { onSelect, how });
+  /**
+   * `onSelect(node)` is told of a node that is chosen in the list. `how` says how its rollouts came to be.
+   * `promptOf(rollout, message)` returns a function that promises what the node read; null where that is not known.
+   */
+  constructor(onSelect, { how = "sampled in training", promptOf = () => null } = {}) {
+    Object.assign(this, { onSelect, how, promptOf, rollout: null });
+    this.prompts = new Map();
     this.verdict = h("span", { class: "verdict" });
     this.title = h("span", {});
     this.question = h("p", { class: "question" });
@@ -21,6 +25,8 @@ export class Messages {
   show(topology, rollout, selected) {
     this.element.hidden = !rollout;
     if (!rollout) return;
+    if (rollout !== this.rollout) this.prompts.clear();
+    this.rollout = rollout;
     const stage = rollout.stage ? `stage ${rollout.stage + 1}, ` : "";
     say(this.title, `${stage}step ${rollout.step}, ${this.how}`);
     const isRight = rollout.reward >= 1;
@@ -33,21 +39,47 @@ export class Messages {
 
   /** Show messages, each `{node, content, finish_reason, error}`. */
   showMessages(topology, messages, selected) {
-    const focused = this.list.contains(document.activeElement) && document.activeElement.dataset.node;
-    put(this.list, messageItems(topology, messages, selected, this.onSelect));
-    if (focused) this.list.querySelector(`[data-node="${CSS.escape(focused)}"]`)?.focus();
+    const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
+    put(this.list, messageItems(topology, messages, selected, this.onSelect, (message) => this.promptFold(message)));
+    if (focused?.dataset.node) this.list.querySelector(`[data-node="${CSS.escape(focused.dataset.node)}"]`)?.focus();
+    else focused?.focus();
+  }
+
+  /** Return the block of what a node read; of the same rollout always the same one, so that it stays open. */
+  promptFold(message) {
+    if (!this.prompts.has(message.node)) {
+      const read = this.promptOf(this.rollout, message);
+      this.prompts.set(message.node, read && promptFold(message.node, read));
+    }
+    return this.prompts.get(message.node);
   }
 }
 
 /** Return a rollout of a graph with its list of messages, in which nodes can be chosen. */
-export function rolloutCard(topology, rollout, how) {
+export function rolloutCard(topology, rollout, options) {
   let selected = null;
   const messages = new Messages((node) => {
     selected = selected === node ? null : node;
     messages.show(topology, rollout, selected);
-  }, how);
+  }, options);
   messages.show(topology, rollout, selected);
   return messages.element;
+}
+
+/** Return a folded block of what a node read; it is read when the block is opened. */
+function promptFold(node, read) {
+  const text = h("pre", { tabindex: 0 }, "…");
+  let isRead = false;
+  const fold = h("details", { class: "prompt", ontoggle: async () => {
+    if (!fold.open || isRead) return;
+    try {
+      say(text, await read());
+      isRead = true;
+    } catch (error) {
+      say(text, error.message);
+    }
+  } }, h("summary", {}, `What ${node} read`), text);
+  return fold;
 }
 
 /** Return a list item for each message: who sent it, along which edges, and the text; null is an unknown graph. `toolOf(message)`: what stands behind it. */

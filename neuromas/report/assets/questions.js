@@ -7,9 +7,9 @@ const MAX_TIMES = 8;
 
 /** A table of answers; each opens to what every node said. */
 export class Questions {
-  /** `topologyOf(stage)`: the graph that a stage trained, null where it is not known. */
-  constructor(topologyOf) {
-    this.topologyOf = topologyOf;
+  /** `topologyOf(stage)`: the graph that a stage trained, null where it is not known. `promptOf`: see `Messages`. */
+  constructor(topologyOf, promptOf) {
+    Object.assign(this, { topologyOf, promptOf });
     this.opened = "";
     this.table = h("table", { class: "answers-over-time" });
     this.messages = h("div", { "aria-live": "polite" });
@@ -46,7 +46,7 @@ export class Questions {
   open(id, entry) {
     this.opened = this.opened === id ? "" : id;
     for (const button of this.table.querySelectorAll("[data-cell]")) button.setAttribute("aria-pressed", String(button.dataset.cell === this.opened));
-    put(this.messages, this.opened && rolloutCard(this.topologyOf(entry.stage), entry, "asked greedily"));
+    put(this.messages, this.opened && rolloutCard(this.topologyOf(entry.stage), entry, { how: "asked greedily", promptOf: this.promptOf }));
   }
 }
 

@@ -20,16 +20,21 @@ const KINDS = {
     return pane.element;
   },
   questions({ entries, graphs }) {
-    const questions = new Questions((stage) => graphs[stage] || null);
+    const questions = new Questions((stage) => graphs[stage] || null, promptOf);
     questions.show(entries);
     return questions.element;
   },
   rollouts({ entries, graphs }) {
-    const list = new RolloutList({ find: findAmong(entries), topologyOf: (stage) => graphs[stage] || null, tell: console.error });
+    const list = new RolloutList({ find: findAmong(entries), topologyOf: (stage) => graphs[stage] || null, tell: console.error, promptOf });
     list.begin();
     return list.element;
   },
 };
+
+/** Return what gives the prompt of a message, null where the report does not hold it. */
+function promptOf(rollout, { prompt }) {
+  return prompt === undefined ? null : async () => prompt;
+}
 
 /** Return a series in the colour of its rank, where it has one. */
 function inColor({ rank, ...series }) {

@@ -10,10 +10,10 @@ export class RolloutList {
   /**
    * `find(filter, after, limit)` promises `{data, has_more, last_id}`, the first rollouts behind an id, in order, that
    * fit a filter `{stage, from_step, to_step, result, contains, node}` without the keys that do not matter.
-   * `topologyOf(stage)`: its graph. `tell(error)`: shows what went wrong.
+   * `topologyOf(stage)`: its graph. `tell(error)`: shows what went wrong. `promptOf`: see `Messages`.
    */
-  constructor({ find, topologyOf, tell }) {
-    Object.assign(this, { find, topologyOf, tell, asked: 0, starts: [0], last: 0 });
+  constructor({ find, topologyOf, tell, promptOf }) {
+    Object.assign(this, { find, topologyOf, tell, promptOf, asked: 0, starts: [0], last: 0 });
     const number = () => h("input", { type: "number", min: 0, step: 1 });
     this.fields = {
       stage: h("input", { type: "number", min: 1, step: 1 }), from_step: number(), to_step: number(),
@@ -68,7 +68,7 @@ export class RolloutList {
     this.last = last;
     const first = PAGE * (this.starts.length - 1);
     say(this.status, data.length ? `${first + 1} to ${first + data.length}${hasMore ? ", more follow" : ""}` : "None is as asked for.");
-    put(this.list, data.map((rollout) => rolloutCard(this.topologyOf(rollout.stage), rollout)));
+    put(this.list, data.map((rollout) => rolloutCard(this.topologyOf(rollout.stage), rollout, { promptOf: this.promptOf })));
     this.before.disabled = this.starts.length < 2;
     this.behind.disabled = !hasMore;
   }

@@ -12,7 +12,7 @@ const READ_MS = 1500;
 export class QuestionPanel {
   constructor(history, path) {
     Object.assign(this, { path, after: 0, entries: [], timer: 0, isReading: false });
-    this.questions = new Questions((stage) => history.topologyOf(stage));
+    this.questions = new Questions((stage) => history.topologyOf(stage), promptsOf(`${path}/questions`));
     this.element = card("The same questions over time", { note: "Held-out questions, answered greedily before the first step, with every checkpoint and every evaluation. Choose an answer to see what every node said." },
       this.questions.element);
     this.element.hidden = true;
@@ -47,6 +47,12 @@ export class QuestionPanel {
   }
 }
 
+/** Return what asks for the prompts of a stream's messages, of those nodes that were asked; see `Messages`. */
+export function promptsOf(stream) {
+  return (rollout, { node, prompt_tokens: read }) => (read
+    ? async () => (await get(`${stream}/${rollout.id}/prompt?${new URLSearchParams({ node })}`)).text : null);
+}
+
 /** Return the panel by which all rollouts of a run are searched; nothing is read before it is opened. */
 export function rolloutPanel(history, path) {
   const trouble = h("div", {});
@@ -57,6 +63,7 @@ export function rolloutPanel(history, path) {
     },
     topologyOf: (stage) => history.topologyOf(stage),
     tell: (error) => put(trouble, problemPanel(error)),
+    promptOf: promptsOf(`${path}/rollouts`),
   });
   const details = h("details", { ontoggle: () => details.open && list.begin() }, h("summary", {}, "Search them"), trouble, list.element);
   return card("All rollouts", { note: "Every one that was kept: by stage, steps, result, text, node." }, details);

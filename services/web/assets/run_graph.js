@@ -7,6 +7,7 @@ import { drawGraph } from "./graph.js";
 import { Messages } from "./messages.js";
 import { card, table } from "./parts.js";
 import { nodeColor } from "./plot.js";
+import { promptsOf } from "./run_answers.js";
 import { drawSpark, sparkline } from "./spark.js";
 import { ZoomPane } from "./zoom.js";
 
@@ -32,7 +33,7 @@ export class GraphPanel {
     this.behind = h("button", { type: "button", class: "small", "aria-label": "Next rollout", onclick: () => this.step(1) }, "→");
     this.drawing = new ZoomPane("The graph, drawn",
       h("p", { class: "note" }, "The graph appears when the run begins."));
-    this.messages = new Messages((node) => this.select(node));
+    this.messages = new Messages((node) => this.select(node), { promptOf: promptsOf(`${path}/rollouts`) });
     this.nodes = h("div", {});
     this.element = card("The graph", { note: "Sampled rollouts are shown as they come. A node's message travels along all of its edges; choose a node to see what it reads and says." },
       h("div", { class: "chooser" },
