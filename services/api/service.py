@@ -21,12 +21,18 @@ from neuromas.services.store.base import Store
 
 _EXPORTS = 4
 """Archives that one process makes at the same time."""
+_PROMPTS = 4
+"""Prompts that one process writes at the same time."""
 _REQUESTS = 1024
 """Requests that one process has under way, streams not counted."""
 
 
 def _exports() -> FairLimit:
     return FairLimit(_EXPORTS, "too_many_exports", "archives are being made", 5)
+
+
+def _prompts() -> FairLimit:
+    return FairLimit(_PROMPTS, "too_many_prompts", "prompts are being written", 1)
 
 
 def _requests() -> FairLimit:
@@ -47,6 +53,7 @@ class Service:
         readiness: what can be reached.
         requests: room for requests of all kinds.
         exports: room for archives.
+        prompts: room for prompts of kept rollouts.
     """
 
     settings: Settings
@@ -58,6 +65,7 @@ class Service:
     readiness: Readiness
     requests: FairLimit = field(default_factory=_requests)
     exports: FairLimit = field(default_factory=_exports)
+    prompts: FairLimit = field(default_factory=_prompts)
     _serve_token: str = ""
 
     async def serve_token(self) -> str:

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 
 from neuromas.schema.bounds import MAX_STEPS
 from neuromas.services.api.auth import Caller, Reader
 from neuromas.services.api.described import errors, event_of, sends
 from neuromas.services.api.event_stream import EVENTS, follow, page, wants_events
 from neuromas.services.api.paging import MAX_ID, AfterEntry, EntryLimit, Wait
+from neuromas.services.api.prompts import read_prompt
 from neuromas.services.api.rollout_filter import RolloutFilter
 from neuromas.services.api.route import router
 from neuromas.services.api.routes.runs import RunId
-from neuromas.services.api.schemas.artifact import MetricPage, StreamPage
+from neuromas.services.api.schemas.artifact import MetricPage, PromptView, StreamPage
 from neuromas.services.api.service import Service, Serviced
 from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import events_stream, logs_stream, questions_stream, rollouts_stream
@@ -30,6 +31,8 @@ _MAX_SCANNED: Final = 20_000
 _SCAN_ROLLOUTS: Final = 50
 _MAX_LOOKED_AT: Final = 1000
 """Rollouts that one request looks at, whether they fit or not."""
+_Entry = Annotated[int, Path(ge=1, le=2**53, description="Id of a rollout in its stream.")]
+_Node = Annotated[str, Query(max_length=MAX_ID, description="Id of a node.")]
 
 
 def _followed(entry: str) -> dict[int | str, dict[str, Any]]:
@@ -167,6 +170,22 @@ async def find_rollouts(
 async def read_questions(reading: Annotated[_Reading, _pages(20)]) -> Any:
     """Read or follow what every node said to the held-out questions that the run asks again and again."""
     return await reading.answer(questions_stream(reading.run_id))
+
+
+@routes.get("/runs/{run_id}/rollouts/{entry}/prompt", response_model=PromptView, responses=errors(404, 409))
+async def read_prompt_of_rollout(
+    caller: Reader, service: Serviced, run_id: RunId, entry: _Entry, node: _Node
+) -> Document:
+    """Read what a node read in a sampled rollout: its whole prompt, written again as it was."""
+    return await read_prompt(service, caller, run_id, rollouts_stream(run_id), entry, node)
+
+
+@routes.get("/runs/{run_id}/questions/{entry}/prompt", response_model=PromptView, responses=errors(404, 409))
+async def read_prompt_of_question(
+    caller: Reader, service: Serviced, run_id: RunId, entry: _Entry, node: _Node
+) -> Document:
+    """Read what a node read when a held-out question was asked: its whole prompt, written again as it was."""
+    return await read_prompt(service, caller, run_id, questions_stream(run_id), entry, node)
 
 
 @routes.get("/runs/{run_id}/metrics", response_model=MetricPage, responses=errors(404))

@@ -177,6 +177,15 @@ class StreamPage(View):
     """Pass as ``after`` to go on."""
 
 
+class PromptView(View):
+    """What a node read before it wrote its message."""
+
+    object: Literal["prompt"] = "prompt"
+    node: str
+    text: str
+    """All of the prompt, control tokens by their names."""
+
+
 class MetricPoint(View):
     """Metrics of one optimizer step."""
 
