@@ -90,18 +90,14 @@ def test_a_prompt_of_words_is_written_again_as_the_engine_got_it(word_base: Path
 
 def test_the_text_holds_all_that_was_read(tmp_path: Path) -> None:
     base = write_letter_base(tmp_path, CHATML_TOKENS, CHATML)
-    line = {
-        "example": "x",
-        "level": None,
-        "question": "Which?",
-        "expected": "B",
-        "messages": [{"node": "a", "text": "B!", "prompt_tokens": 1}, {"node": "out", "text": "B", "prompt_tokens": 88}],
-    }
-    graph = Topology((Node("a"), Node("out")), (("a", "out"),), "out")
-    reader = PromptReader.of({"prompt": {"instruction": "Say {max_tokens}."}}, base)
     text = "Say 8.\n\nTask:\nWhich?\n\nMessage from layer 1, position 1:\nB!"
     around = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-    line["messages"][1]["prompt_tokens"] = len(around.replace("<|im_start|>", "s").replace("<|im_end|>", "e"))
+    num_tokens = len(around) - len("<|im_start|><|im_end|><|im_start|>") + 3  # a letter is a token, a mark is one too
+    said = [("a", "B!", 1), ("out", "B", num_tokens)]
+    messages = [dict(zip(("node", "text", "prompt_tokens"), one, strict=True)) for one in said]
+    line = {"example": "x", "level": None, "question": "Which?", "expected": "B", "messages": messages}
+    graph = Topology((Node("a"), Node("out")), (("a", "out"),), "out")
+    reader = PromptReader.of({"prompt": {"instruction": "Say {max_tokens}."}}, base)
     assert reader.text(graph, line, "out") == around
 
 
@@ -117,7 +113,7 @@ def test_another_base_is_told_from_the_one_that_read_it(word_base: Path, tmp_pat
 def test_a_node_that_was_not_asked_read_nothing(word_base: Path) -> None:
     renderer = make_renderer(PromptSpec(), word_base)
     topology = layered([2])
-    rollout, line = asked(renderer, topology, ScriptedEngine(lambda call: tokens("so 3"), max_model_len=16))
+    rollout, line = asked(renderer, topology, ScriptedEngine(lambda call: tokens("so 3"), max_model_len=8))
     assert rollout.failure is not None
     reader = PromptReader.of({}, word_base)
     with pytest.raises(RolloutError, match=f"node '{topology.output}' was not asked"):
