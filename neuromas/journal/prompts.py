@@ -63,7 +63,7 @@ class PromptReader:
             BaseModelError: the prompt has another length than it had, so the base is not the one that read it.
         """
         messages = {message["node"]: message for message in rollout["messages"]}
-        read = messages[node_id]["prompt_tokens"] if node_id in messages else 0
+        read = messages[node_id].get("prompt_tokens", 0) if node_id in messages else 0
         if not read:
             raise RolloutError(f"node {node_id!r} was not asked in this rollout")
         example = Example(rollout["example"], rollout["question"], rollout["expected"], rollout.get("level"))

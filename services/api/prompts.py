@@ -66,7 +66,9 @@ def _text(run: RunRecord, rollout: Document, node: str, settings: Settings) -> s
         spec = (folder / SPEC_FILE).read_text(encoding="utf-8")
         topology = _topology(folder, rollout["stage"])
     except OSError as error:
-        raise CheckpointError(f"the files of run {run.id} are gone, and with them how its prompts are written") from error
+        raise CheckpointError(
+            f"the files of run {run.id} are gone, and with them how its prompts are written"
+        ) from error
     base = readable_base(run.base, settings) or resolve_base(run.base, fetch=False)
     changed_ns = (base / TOKENIZER).stat().st_mtime_ns if (base / TOKENIZER).is_file() else 0
     return _reader(spec, base, changed_ns).text(topology, rollout, node)

@@ -64,7 +64,7 @@ ROLLOUT = {
     "example": "e",
     "question": "2 + 2",
     "expected": "4",
-    "messages": [{"node": "n1", "text": "4"}],
+    "messages": [{"node": "n1", "text": "4", "prompt_tokens": 9}],
     "answer": "4",
     "reward": 1.0,
 }
