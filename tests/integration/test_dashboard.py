@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from api_server import ApiServer, checkpoint_of, queued_run, running_api
-from dashboard_world import DESKTOP, PHONE, adopt, aside, opened, trained_run
+from dashboard_world import DESKTOP, PHONE, adopt, aside, begun, opened, row, step, trained_run
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from neuromas.services.records.endpoint import EndpointRecord
-from neuromas.services.records.run import RunRecord, RunState
+from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
@@ -43,28 +44,9 @@ def run(api: ApiServer, folder: Path) -> Document:
     return run
 
 
-def row(page: Page, name: str) -> Locator:
-    return page.locator(".run").filter(has=page.get_by_role("link", name=name, exact=True))
-
-
 def latest(page: Page) -> Locator:
     """Return the rollout that the graph shows."""
     return page.locator(".card", has=page.get_by_role("heading", name="The graph", exact=True)).locator(".rollout")
-
-
-def step(number: int, reward: float, **metrics: float) -> Document:
-    known = {"rollout/reward_mean": reward, "time/step_s": 0.5, "rollout/tokens": 100.0} | metrics
-    return {"type": "step", "stage": 0, "step": number, "time_s": 1000.0 + number, "metrics": known}
-
-
-def begun(api: ApiServer, name: str) -> Document:
-    """Return a run that has just begun to train a graph of two nodes."""
-    run = queued_run(api, name=name)
-    stage = {"type": "stage_started", "stage": 0, "name": "stage-0", "topology": run["spec"]["topology"], "level": None}
-    stage |= {"steps": 9, "trainable_parameters": 10, "first_step": 0, "time_s": 1000.0}
-    aside(lambda: api.tell(events_stream(run["id"]), stage))
-    progress = {"stage": 0, "stage_name": "stage-0", "step": 0, "steps": 9, "nodes": 2, "level": None, "eta_s": None}
-    return aside(lambda: api.change(RunRecord, run["id"], state=RunState.RUNNING, attempt=1, progress=progress))
 
 
 def test_the_list_shows_what_each_run_has_come_to(browser: Browser, api: ApiServer, run: Document) -> None:
@@ -234,6 +216,30 @@ def test_the_graph_shows_the_text_on_every_edge(browser: Browser, api: ApiServer
         expect(graph.locator('[data-node="n1"]')).to_have_attribute("aria-pressed", "true")
         expect(graph.locator('[data-node="n1"]')).to_be_focused()
         expect(graph.locator(".edge.chosen")).to_have_count(1)
+
+
+def test_what_a_node_read_is_asked_for_where_it_is_unfolded(browser: Browser, api: ApiServer, folder: Path) -> None:
+    run = aside(lambda: adopt(api, folder))
+    rollouts = api.client.get(f"/v1/runs/{run['id']}/rollouts").json()["data"]
+    last = rollouts[-1]
+    said = {message["node"]: message for message in last["messages"]}
+    heard = " ".join(f"| L1 N{place} : {said[node]['text']}" for place, node in ((1, "n1"), (2, "n2")))
+    asked: list[str] = []
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
+        page.on("request", lambda request: asked.append(request.url) if "/prompt?" in request.url else None)
+        expect(latest(page).locator("details")).to_have_count(3)
+        assert asked == []
+        read = latest(page).locator("details", has_text="What n3 read").locator("pre")
+        latest(page).get_by_text("What n3 read").click()
+        expect(read).to_have_text(" ".join(f"<bos> {last['question']} @ L2 N1 {heard} >".split()))
+        assert len(read.inner_text().split()) == said["n3"]["prompt_tokens"]
+        page.get_by_role("group", name="graph of 3 nodes, output n3").get_by_role("button").first.click()
+        expect(read).to_be_visible()
+        assert len(asked) == 1
+        shutil.rmtree(api.settings.data_dir / "runs" / run["id"])
+        page.get_by_label("Rollout", exact=True).select_option(str(rollouts[0]["id"]))
+        latest(page).get_by_text("What n1 read").click()
+        expect(latest(page).locator("pre").first).to_contain_text("files of run")
 
 
 def test_the_health_of_nodes_is_told(browser: Browser, api: ApiServer) -> None:

@@ -10,6 +10,7 @@ import pytest
 from dashboard_world import PHONE, opened
 from playwright.sync_api import Browser, Page, expect
 
+from neuromas.base.resolve import resolve_base
 from neuromas.journal.events import (
     Evaluated,
     Event,
@@ -21,17 +22,24 @@ from neuromas.journal.events import (
 )
 from neuromas.journal.folder import RunFolder, RunWriter
 from neuromas.report.page import write_report
+from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import NodeCall, Provenance, Rollout
+from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import tree
 
 STEPS = 100
+GRAPH = tree(6)
 REWARD = re.compile(r"^Reward: ")
 
 
 def rollout(split: Literal["train", "test"], index: int, step: int, text: str, reward: float) -> Rollout:
     example = ChainTask(hops=2).example(split, index)
-    calls = tuple(NodeCall(node, None, (1,), (2,), (-0.1,), "stop", f"{text} by {node}") for node in ("n1", "n2"))
+    renderer = make_renderer(PromptSpec(), resolve_base("tiny"))
+    prompts = {node: renderer.render(GRAPH, node, example, ()) for node in ("n1", "n2")}
+    calls = tuple(
+        NodeCall(node, None, prompt, (2,), (-0.1,), "stop", f"{text} by {node}") for node, prompt in prompts.items()
+    )
     return Rollout("hash", Provenance("run", 0, step), example, 0, 0, calls, text, reward)
 
 
@@ -49,7 +57,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Address of the report of a run of 100 steps of a large graph."""
     folder = tmp_path_factory.mktemp("report") / "run"
     RunFolder(folder).create({"name": "drawn", "seed": 7, "base": "tiny", "task": {"type": "chain", "hops": 3}})
-    topology = tree(6).to_document()
+    topology = GRAPH.to_document()
     events: list[Event] = [
         StageStarted(stage=0, name="only", topology=topology, level=2, steps=STEPS, trainable_parameters=10)
     ]
@@ -199,6 +207,22 @@ def test_all_rollouts_are_searched_page_by_page(page: Page) -> None:
     part.get_by_label("Node").fill("n1")
     part.get_by_label("Node").press("Enter")
     expect(part.get_by_role("status")).to_have_text("None is as asked for.")
+
+
+def test_what_a_node_read_is_unfolded_and_stays_open(page: Page) -> None:
+    part = page.locator("section", has=page.get_by_role("heading", name="What the nodes say"))
+    first = part.locator(".rollout").first
+    read = first.locator("details", has_text="What n2 read").locator("pre")
+    expect(read).to_be_hidden()
+    first.get_by_text("What n2 read").click()
+    expect(read).to_have_text(f"<bos> {ChainTask(hops=2).example('train', 1).prompt} @ L1 N2 >")
+    first.get_by_role("button", name="n1", exact=True).click()
+    expect(read).to_be_visible()
+    table = page.get_by_role("region", name="Answers over time")
+    table.get_by_role("button").first.click()
+    asked = page.locator("section", has=table).locator(".rollout")
+    asked.get_by_text("What n1 read").press("Enter")
+    expect(asked.locator("pre").first).to_have_text(f"<bos> {ChainTask(hops=2).example('test', 0).prompt} @ L1 N1 >")
 
 
 def test_a_report_asks_for_nothing_and_opens_without_a_network(browser: Browser, report: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from api_server import ApiServer, queued_run, running_api
-from dashboard_world import aside, opened
-from playwright.sync_api import Browser, Locator, Page, expect
+from dashboard_world import aside, opened, row
+from playwright.sync_api import Browser, expect
 
 from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import Settings
@@ -20,10 +20,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with running_api(Settings(data_dir=tmp_path_factory.mktemp("tags") / "data", port=0)) as server:
         queued_run(server, name="other")
         yield server
-
-
-def row(page: Page) -> Locator:
-    return page.locator(".run").filter(has=page.get_by_role("link", name="tagged", exact=True))
 
 
 def test_runs_are_tagged_found_by_tag_and_deleted(browser: Browser, api: ApiServer) -> None:
@@ -39,15 +35,15 @@ def test_runs_are_tagged_found_by_tag_and_deleted(browser: Browser, api: ApiServ
         expect(page.locator(".tags .alias")).to_have_text(["base-line", "seed-1"])
         page.get_by_role("link", name="Runs", exact=True).click()
         page.get_by_label("Search").fill("seed-1")
-        expect(row(page)).to_be_visible()
+        expect(row(page, "tagged")).to_be_visible()
         expect(page.locator(".run:visible")).to_have_count(1)
         aside(lambda: api.change(RunRecord, run["id"], state="failed"))
-        row(page).get_by_role("link", name="tagged", exact=True).click()
+        row(page, "tagged").get_by_role("link", name="tagged", exact=True).click()
         page.get_by_role("button", name="Delete", exact=True).click()
         page.get_by_role("dialog").get_by_role("button", name="Keep it").click()
         assert api.client.get(f"/v1/runs/{run['id']}").status_code == 200
         page.get_by_role("button", name="Delete", exact=True).click()
         page.get_by_role("button", name="Delete the run").click()
         expect(page.get_by_role("heading", name="Runs")).to_be_focused()
-        expect(row(page)).to_have_count(0)
+        expect(row(page, "tagged")).to_have_count(0)
     assert api.client.get(f"/v1/runs/{run['id']}").status_code == 404

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from api_server import ApiServer
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from api_server import ApiServer, queued_run
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 from served_app import served
 
 from neuromas.engines.scripted import ScriptedEngine
@@ -22,6 +22,7 @@ from neuromas.journal import lines as journal
 from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, SPEC_FILE
 from neuromas.rollout.prompt import make_renderer
 from neuromas.services.records.run import RunRecord, RunState
+from neuromas.services.records.streams import events_stream
 from neuromas.services.runs.checkpoints import CheckpointRegistrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.state import tell_state
@@ -126,6 +127,27 @@ def _record(folder: Path, ended: bool) -> Document:
         accuracy = result["accuracy"]["greedy"]["value"]
         record |= {"state": RunState.SUCCEEDED, "result": result, "accuracy": accuracy, "ended": events[-1]["time_s"]}
     return record
+
+
+def row(page: Page, name: str) -> Locator:
+    """Return the run of a name in the list."""
+    return page.locator(".run").filter(has=page.get_by_role("link", name=name, exact=True))
+
+
+def step(number: int, reward: float, **metrics: float) -> Document:
+    """Return the event of a step."""
+    known = {"rollout/reward_mean": reward, "time/step_s": 0.5, "rollout/tokens": 100.0} | metrics
+    return {"type": "step", "stage": 0, "step": number, "time_s": 1000.0 + number, "metrics": known}
+
+
+def begun(api: ApiServer, name: str) -> Document:
+    """Return a run that has just begun to train a graph of two nodes."""
+    run = queued_run(api, name=name)
+    stage = {"type": "stage_started", "stage": 0, "name": "stage-0", "topology": run["spec"]["topology"], "level": None}
+    stage |= {"steps": 9, "trainable_parameters": 10, "first_step": 0, "time_s": 1000.0}
+    aside(lambda: api.tell(events_stream(run["id"]), stage))
+    progress = {"stage": 0, "stage_name": "stage-0", "step": 0, "steps": 9, "nodes": 2, "level": None, "eta_s": None}
+    return aside(lambda: api.change(RunRecord, run["id"], state=RunState.RUNNING, attempt=1, progress=progress))
 
 
 @contextmanager
