@@ -83,6 +83,6 @@ def _topology(folder: Path, stage: int) -> Topology:
 
 
 @lru_cache(_READERS)
-def _reader(spec: str, base: Path, changed_ns: int) -> PromptReader:
-    """Return what writes the prompts of a run; ``changed_ns`` is the time of its tokenizer's last change."""
+def _reader(spec: str, base: Path, _changed_ns: int) -> PromptReader:
+    """Return what writes the prompts of a run; ``_changed_ns``, the time of its tokenizer's last change, makes a changed one be read anew."""
     return PromptReader.of(json.loads(spec), base)
