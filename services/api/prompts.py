@@ -84,5 +84,5 @@ def _topology(folder: Path, stage: int) -> Topology:
 
 @lru_cache(_READERS)
 def _reader(spec: str, base: Path, _changed_ns: int) -> PromptReader:
-    """Return what writes the prompts of a run; ``_changed_ns``, the time of its tokenizer's last change, makes a changed one be read anew."""
+    """Return what writes the prompts of a run; another time of its tokenizer's last change is another reader."""
     return PromptReader.of(json.loads(spec), base)
