@@ -68,9 +68,9 @@ def run(arguments: Arguments, console: Console) -> int:
 def _list(console: Console) -> None:
     home = bases_home()
     imported = sorted(entry.name for entry in home.iterdir() if entry.name[0] != ".") if home.is_dir() else []
-    lines = [f"{TINY:<24}shipped with NeuroMAS", *(f"{name:<24}{home / name}" for name in imported)]
+    lines = [f"{TINY:<24}shipped with NeuroMAS", *(f"{name:<23} {home / name}" for name in imported)]
     missing = {name: package.about for name, package in PACKAGES.items() if name not in imported}
-    lines += [f"{name:<24}not here yet: neuromas base get {name} ({about})" for name, about in missing.items()]
+    lines += [f"{name:<23} not here yet: neuromas base get {name} ({about})" for name, about in missing.items()]
     console.show("\n".join(lines), {"bases": [TINY, *imported], "folder": str(home), "available": missing})
 
 

@@ -68,4 +68,4 @@ def _line(checkpoint: Document) -> str:
     accuracy = "" if checkpoint["accuracy"] is None else f"accuracy {percent(checkpoint['accuracy'])}"
     aliases = f"({', '.join(checkpoint['aliases'])})" if checkpoint["aliases"] else ""
     place = f"{checkpoint['stage_name']} step {checkpoint['step']}"
-    return f"{checkpoint['id']}  {place:<22}{checkpoint['nodes']:>3} nodes  {accuracy:<16}{aliases}".rstrip()
+    return f"{checkpoint['id']}  {place:<21} {checkpoint['nodes']:>3} nodes  {accuracy:<16} {aliases}".rstrip()

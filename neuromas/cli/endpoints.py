@@ -109,7 +109,7 @@ def _is_being_swapped(endpoint: Document) -> bool:
 
 def _line(endpoint: Document) -> str:
     copies = f"{endpoint['replicas']} replicas" if endpoint["replicas"] != 1 else "1 replica"
-    return f"{endpoint['name']:<24}{_state(endpoint):<11}{copies:<12}{endpoint['checkpoint']} of {endpoint['run']}"
+    return f"{endpoint['name']:<23} {_state(endpoint):<10} {copies:<11} {endpoint['checkpoint']} of {endpoint['run']}"
 
 
 def _state(endpoint: Document) -> str:

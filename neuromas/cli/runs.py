@@ -183,7 +183,7 @@ def _line(run: Document) -> str:
     accuracy = "" if run["accuracy"] is None else f"accuracy {percent(run['accuracy'])}"
     age = _age(time.time() - run["created"])
     tags = "  ".join([accuracy, *(f"#{tag}" for tag in run["tags"])])
-    return f"{run['id']}  {run['state']:<10}{age:>6}  {run['name']:<24}{stage:<20}{tags}".rstrip()
+    return f"{run['id']}  {run['state']:<10}{age:>6}  {run['name']:<23} {stage:<19} {tags}".rstrip()
 
 
 def _age(seconds: float) -> str:

@@ -61,7 +61,7 @@ def update_for(run: RunRecord, verb: Verb) -> RunUpdate:
     """
     state, wanted, wish = run.state, run.wanted, _WISHES[verb]
     if run.has_ended:
-        raise _illegal(run, verb, f"it is {state} for good; grow it or submit it again to train on")
+        raise _illegal(run, verb, f"it has ended ({state}); grow it or submit it again to train on")
     if state == RunState.RUNNING:
         if wanted == wish:
             reason = "it is running" if verb == "resume" else f"it is being {_DONE[verb]} already"

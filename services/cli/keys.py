@@ -124,7 +124,7 @@ def _line(key: KeyRecord) -> str:
     used = f"used {_day(key.used)}" if key.used else "never used"
     until = "" if key.expires is None else f", until {_day(key.expires)}"
     project = f"  project {key.project}" if key.project else ""
-    return f"{key.id}  {key.state:<8}{','.join(key.scopes):<24}{key.name}  ({used}{until}){project}"
+    return f"{key.id}  {key.state:<7} {','.join(key.scopes):<23} {key.name}  ({used}{until}){project}"
 
 
 def _day(time_s: int) -> str:

@@ -13,6 +13,7 @@ from api_server import RUN, ApiServer, checkpoint_of, queued_run, running_api, s
 
 from neuromas.cli.main import main
 from neuromas.services.records.endpoint import EndpointRecord, EndpointState
+from neuromas.services.records.run import RunRecord
 
 Say = Callable[..., dict[str, Any]]
 
@@ -86,6 +87,21 @@ def test_checkpoints_are_listed(api: ApiServer, say: Say) -> None:
     checkpoints = [checkpoint_of(api, run, step) for step in (1, 2)]
     listed = say("checkpoints", "list", run["id"])["data"]
     assert [one["id"] for one in listed] == [one["id"] for one in reversed(checkpoints)]
+
+
+def test_what_is_too_long_for_its_column_keeps_its_distance(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "n" * 40
+    run = queued_run(api, name=name)
+    checkpoint = checkpoint_of(api, run, 2, 1.0)
+    api.client.post("/v1/endpoints", json={"name": name, "checkpoint": checkpoint["id"]})
+    api.change(RunRecord, run["id"], accuracy=1.0)
+    lines = []
+    for words in (["runs", "list"], ["checkpoints", "list", run["id"]], ["endpoints", "list"]):
+        assert main([*words, "--server", api.url]) == 0
+        lines.append(capsys.readouterr().out.split())
+    runs, checkpoints, endpoints = lines
+    assert [name in runs, name in endpoints] == [True, True]
+    assert " ".join(checkpoints[-5:]) == "accuracy 100.0 % (latest, best)"
 
 
 def test_an_endpoint_is_deployed_swapped_and_deleted(api: ApiServer, say: Say) -> None:

@@ -1,5 +1,6 @@
 // A graph as SVG: nodes with a caption and a shade, and the text that travels on each edge.
 
+import { collapse } from "./collapse.js";
 import { freshId, svg } from "./dom.js";
 import { layOut } from "./layout.js";
 
@@ -18,18 +19,20 @@ const PLACES = [0.5, 0.36, 0.64, 0.24, 0.76];
  * Return the drawing of a topology document as an SVG element.
  *
  * `captions`: node -> short text under its name. `shades`: node -> 0 to 1, how strongly it is filled. `kinds`: node ->
- * a class, such as "bad". `weights`: "sender -> reader" -> 0 to 1, how thick the edge is. `texts`: node -> what it said, shown on each of its edges. `onSelect(node)`: nodes become
- * buttons; `selected` is the one that is chosen.
+ * a class, such as "bad". `weights`: "sender -> reader" -> 0 to 1, how thick the edge is. `texts`: node -> what it said,
+ * shown on each of its edges. `onSelect(node)`: nodes become buttons; `selected` is the one that is chosen. Of a graph
+ * with more than 1,000 edges neighbouring layers are drawn as one node, which is no button.
  */
-export function drawGraph(topology, options = {}) {
-  const { captions = {}, texts = {}, label = `graph of ${topology.nodes.length} nodes` } = options;
+export function drawGraph(whole, { label = `graph of ${whole.nodes.length} nodes`, ...given } = {}) {
+  const { topology, options } = collapse(whole, given);
+  const { captions = {}, texts = {} } = options;
   const plan = layOut(topology);
   const hasCaptions = Object.keys(captions).length > 0;
   const frame = frameOf(plan, captions, texts, NODE_HEIGHT + (hasCaptions ? CAPTION_HEIGHT : 0));
   const edges = edgesOf(topology, plan, frame);
   const role = options.onSelect ? "group" : "img";
   const arrow = freshId("arrow");
-  return svg("svg", { class: "graph", role, "aria-label": label, width: frame.width, height: frame.height, vars: { "--full": `${frame.width}px` },
+  return svg("svg", { class: "graph", role, "aria-label": topology === whole ? label : `${label}, drawn by layers`, width: frame.width, height: frame.height, vars: { "--full": `${frame.width}px` },
     viewBox: `0 0 ${frame.width} ${frame.height}` },
     svg("defs", {}, svg("marker", { id: arrow, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8,
       markerUnits: "userSpaceOnUse", orient: "auto" }, svg("path", { d: "M0 0L8 4L0 8z" }))),
@@ -90,7 +93,7 @@ function drawEdge({ source, target, stretches }, arrow, { texts = {}, weights = 
     svg("title", {}, `${source} to ${target}${said}`));
 }
 
-function drawNode(node, topology, frame, { captions = {}, shades = {}, kinds = {}, titles = {}, selected, onSelect }) {
+function drawNode(node, topology, frame, { captions = {}, shades = {}, kinds = {}, titles = {}, selected, onSelect, isPart }) {
   const spot = frame.plan.spot(node.id, frame.plan.layerOf.get(node.id));
   const left = frame.left(spot);
   const width = frame.right(spot) - left;
@@ -100,7 +103,7 @@ function drawNode(node, topology, frame, { captions = {}, shades = {}, kinds = {
   const classes = ["node", kinds[node.id], node.id === topology.output && "output",
     node.reads_task === false && "deaf", node.id === selected && "chosen"].filter(Boolean).join(" ");
   const shade = 0.08 + 0.6 * Math.min(Math.max(shades[node.id] ?? 0.1, 0), 1);
-  const button = onSelect && { tabindex: 0, role: "button", "aria-pressed": String(node.id === selected),
+  const button = onSelect && !isPart?.(node.id) && { tabindex: 0, role: "button", "aria-pressed": String(node.id === selected),
     "data-node": node.id, onclick: () => onSelect(node.id), onkeydown: (event) => {
       if (event.key === "Enter" || event.key === " ") { event.preventDefault(); onSelect(node.id); }
     } };

@@ -34,7 +34,8 @@ export function sendersOf(topology) {
   return senders;
 }
 
-function layersOf(topology) {
+/** Return the layer of each node, from 1: one more than the last layer that it reads. */
+export function layersOf(topology) {
   const senders = sendersOf(topology);
   const layers = new Map();
   const layerOf = (node) => {

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, put } from "./dom.js";
-import { number, planWords, plural } from "./format.js";
+import { number, plural } from "./format.js";
 import { card, problemPanel } from "./parts.js";
 
 const MAX_SHOWN = 100;
@@ -76,7 +76,6 @@ function wordsOf(event) {
     case "stage_started": return [`${event.name}: ${plural(event.topology.nodes.length, "node")}, ${plural(event.trainable_parameters, "trained number")}${event.level ? `, level ${event.level}` : ""}, up to ${plural(event.steps, "step")}`, "strong"];
     case "evaluated": return [`step ${event.step}: ${event.correct} of ${event.examples} right, ${event.mode}${event.purpose === "check" ? " (check)" : ""}`, ""];
     case "stage_ended": return [`${event.name} ends after ${plural(event.steps, "step")}: ${event.reason}`, ""];
-    case "grown": return [`grows: ${planWords(event.plan)}; new: ${(event.new_nodes || []).join(", ") || "none"}`, "strong"];
     case "notice": return [event.message, event.severity === "warning" ? "bad" : ""];
     case "run_ended": return [`ends: ${event.status}${event.message ? `, ${event.message}` : ""}`, event.status === "failed" ? "bad" : ""];
     default: return [`${event.type}${event.message ? `: ${event.message}` : ""}`, ""];
