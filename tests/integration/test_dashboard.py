@@ -307,7 +307,7 @@ def test_checkpoints_are_deployed_evaluated_exported_and_deleted(
         page.get_by_role("button", name="Deploy checkpoint of step 4").click()
         page.get_by_label("Name").fill("Not A Name")
         page.get_by_role("dialog").get_by_role("button", name="Deploy").click()
-        expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("Not A Name")
+        expect(page.get_by_label("Name")).to_have_attribute("aria-invalid", "true")
         page.get_by_label("Name").fill("by-page")
         page.get_by_role("dialog").get_by_role("button", name="Deploy").click()
         expect(page.get_by_role("heading", name="by-page")).to_be_visible()

@@ -293,7 +293,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser: Browser, tmp_path:
             expect(page.get_by_role("heading", name="API key")).to_be_visible()
             page.get_by_label("API key", exact=True).fill("nmk_wrong")
             page.get_by_role("button", name="Use this key").click()
-            expect(page.get_by_role("alert")).to_contain_text("The key is not valid")
+            expect(page.get_by_label("API key", exact=True)).to_have_accessible_description(re.compile("key is not valid"))
             page.get_by_label("API key", exact=True).fill(reader)
             page.get_by_role("button", name="Use this key").click()
             expect(page.get_by_role("heading", name="New run")).to_be_visible()

@@ -27,10 +27,11 @@ export class RolloutList {
     this.before = h("button", { type: "button", class: "small", onclick: () => this.turn(-1) }, "Earlier");
     this.behind = h("button", { type: "button", class: "small", onclick: () => this.turn(1) }, "Later");
     this.element = h("div", {},
-      h("form", { class: "filters", onchange: () => this.begin(), onsubmit: (event) => { event.preventDefault(); this.begin(); } },
+      h("form", { class: "filters", novalidate: true, onchange: () => this.begin(), onsubmit: (event) => { event.preventDefault(); this.begin(); } },
         Object.entries(this.fields).map(([name, input]) => {
           input.id = freshId("filter");
-          return h("div", { class: "filter" }, h("label", { for: input.id }, titles[name]), input);
+          input.setAttribute("aria-describedby", `${input.id}-fault`);
+          return h("div", { class: "filter" }, h("label", { for: input.id }, titles[name]), input, h("p", { class: "fault", id: `${input.id}-fault` }));
         })),
       this.status, this.list, h("div", { class: "pager" }, this.before, this.behind));
   }
@@ -41,8 +42,14 @@ export class RolloutList {
     return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== ""));
   }
 
-  /** Show the first page. */
+  /** Show the first page; where a field holds what it cannot, that is said beside it, and what is shown stays. */
   begin() {
+    const inputs = Object.values(this.fields);
+    for (const input of inputs) {
+      say(input.nextSibling, input.validationMessage);
+      input.setAttribute("aria-invalid", String(!input.validity.valid));
+    }
+    if (inputs.some((input) => !input.validity.valid)) return Promise.resolve();
     this.starts = [0];
     return this.load();
   }

@@ -151,7 +151,7 @@ def _replicas(service: Service, replicas: int | None, max_replicas: int | None) 
     faults = []
     if least > settings.serving_max_replicas:
         faults.append(Fault("replicas", f"got {least}; this service has at most {settings.serving_max_replicas}"))
-    if most > settings.serving_max_replicas:
+    if max_replicas is not None and most > settings.serving_max_replicas:
         faults.append(Fault("max_replicas", f"got {most}; this service has at most {settings.serving_max_replicas}"))
     if most < least:
         faults.append(Fault("max_replicas", f"got {most}; allowed is at least replicas = {least}"))

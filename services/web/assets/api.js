@@ -86,8 +86,27 @@ function tellReach(isReached) {
   window.dispatchEvent(new CustomEvent("reach", { detail: isReached }));
 }
 
-/** Return a value for Idempotency-Key: the same one sent again makes nothing twice. */
-export function onceKey() {
+/**
+ * Return a `post(path, body)` that makes nothing twice: what is sent again after its answer was lost has the same
+ * Idempotency-Key. What was refused, or is another body, has a new one.
+ */
+export function submitter() {
+  let sent = null;
+  let once = "";
+  return async (path, body) => {
+    const text = JSON.stringify(body);
+    if (text !== sent) once = randomKey();
+    sent = text;
+    try {
+      return await post(path, body, { once });
+    } catch (error) {
+      if (error.status >= 400 && error.status < 500 && error.code !== "idempotency_in_progress") sent = null;
+      throw error;
+    }
+  };
+}
+
+function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

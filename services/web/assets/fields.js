@@ -1,7 +1,7 @@
 // Form fields made from the JSON schema of a run spec, so that what the service learns to do needs no change here.
 
 import { h } from "./dom.js";
-import { labelled } from "./parts.js";
+import { labelled, NO_NUMBER } from "./labelled.js";
 
 /** Return the schema that a reference of a document's schema means. */
 export function resolve(schema, defs) {
@@ -67,7 +67,7 @@ class Field {
 
   get value() {
     if (this.schema.type === "boolean") return this.input.checked;
-    const text = this.input.value.trim();
+    const text = this.input.validity.badInput ? NO_NUMBER : this.input.value.trim();
     if (!text) return this.schema.type === "string" && this.fallback !== null ? "" : null;
     return readValue(text, this.schema);
   }

@@ -1,12 +1,13 @@
 // The page that grows a run: a plan of edits on a checkpoint's graph, and what the new run does differently.
 
-import { capabilities, get, onceKey, post } from "./api.js";
+import { capabilities, get, submitter } from "./api.js";
 import { announce, h, put } from "./dom.js";
 import { Fields, resolve, variants } from "./fields.js";
 import { percent, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { GrownGraph } from "./grown_graph.js";
-import { card, labelled, pageHead, problemPanel, putPage } from "./parts.js";
+import { labelled, numberIn } from "./labelled.js";
+import { card, pageHead, problemPanel, putPage } from "./parts.js";
 import { ZoomPane } from "./zoom.js";
 
 const TRAINING = ["steps", "learning_rate"];
@@ -28,7 +29,7 @@ class GrowPage {
     this.id = id;
     this.wanted = checkpoint;
     this.edits = [];
-    this.once = onceKey();
+    this.post = submitter();
     this.element = h("div", {}, pageHead("Grow", id), h("p", { class: "note" }, "loading …"));
   }
 
@@ -145,7 +146,7 @@ class GrowPage {
       checkpoint: this.checkpoint.value,
       plan: { edits: this.edits.map(({ kind, fields }) => ({ [tag]: kind, ...fields.value })), inherit: this.inherit.value },
       name: this.name.value.trim() || null,
-      level: this.level.valueAsNumber || null,
+      level: numberIn(this.level),
       spec: { ...(Object.keys(training).length ? { training } : {}), ...task },
     };
   }
@@ -156,11 +157,10 @@ class GrowPage {
     this.button.disabled = true;
     this.clearFaults();
     try {
-      const run = await post(`/v1/runs/${this.run.id}/grow`, this.body, { once: this.once });
+      const run = await this.post(`/v1/runs/${this.run.id}/grow`, this.body);
       announce(`Run ${run.name} is queued`);
       location.hash = `#/runs/${run.id}`;
     } catch (error) {
-      this.once = onceKey();
       this.refuse(error);
     }
     this.button.disabled = false;

@@ -1,6 +1,6 @@
 // The page that makes a run: the topology editor, and the form that submits what it holds.
 
-import { capabilities, get, onceKey, post } from "./api.js";
+import { capabilities, get, post, submitter } from "./api.js";
 import { announce, h, put, say } from "./dom.js";
 import { TopologyEditor } from "./editor.js";
 import { bytes, count, plural } from "./format.js";
@@ -35,7 +35,7 @@ export function newRunPage({ query }) {
 
 class NewRunPage {
   constructor() {
-    Object.assign(this, { editor: null, form: null, topology: null, late: null, once: onceKey(), sent: "" });
+    Object.assign(this, { editor: null, form: null, topology: null, late: null, post: submitter() });
     this.element = h("div", {}, pageHead("NeuroMAS", "New run"), h("p", { class: "note" }, "loading …"));
   }
 
@@ -154,11 +154,8 @@ class NewRunPage {
       if (!this.topology) this.editor.input.focus();
       return;
     }
-    const text = JSON.stringify(spec);
-    if (text !== this.sent) this.once = onceKey(); // the same run sent again, after an answer that was lost, is one run
-    this.sent = text;
     try {
-      const run = await post("/v1/runs", spec, { once: this.once });
+      const run = await this.post("/v1/runs", spec);
       announce(`Run ${run.name} is queued`);
       location.hash = `#/runs/${run.id}`;
     } catch (error) {

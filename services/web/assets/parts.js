@@ -2,6 +2,7 @@
 
 import { freshId, h, put, say } from "./dom.js";
 import { Problem } from "./api.js";
+import { clearFaults, placeFaults } from "./labelled.js";
 
 const STATE_WORDS = {
   queued: "waits for its turn", running: "is training", paused: "is paused", succeeded: "has finished",
@@ -129,7 +130,8 @@ export function confirmed({ title, text, action, refuse = "Keep it" }) {
 /**
  * Ask for values in a dialog.
  *
- * `fields`: elements with the inputs. `submit()` does what is asked; what it throws is shown and the dialog stays.
+ * `fields`: labelled inputs, each under the `name` that the request gives it. `submit()` does what is asked; what it
+ * throws is shown, beside the field that it is about where there is one, and the dialog stays.
  */
 export function askFor({ title, fields, action, submit }) {
   const trouble = h("div", {});
@@ -138,11 +140,12 @@ export function askFor({ title, fields, action, submit }) {
     event.preventDefault();
     button.disabled = true;
     put(trouble);
+    clearFaults(fields);
     try {
       await submit();
       dialog.close();
     } catch (error) {
-      put(trouble, problemPanel(error));
+      if (!placeFaults(fields, error)) put(trouble, problemPanel(error));
     }
     button.disabled = false;
   };
@@ -176,21 +179,6 @@ export function copyButton(text, label = "Copy") {
     setTimeout(() => say(button, label), 2000);
   } }, label);
   return button;
-}
-
-/** Return a label above an input, with a hint and a place for what is wrong with it. */
-export function labelled(label, input, hint = "") {
-  const id = input.id || freshId("field");
-  input.id = id;
-  const fault = h("p", { class: "fault", id: `${id}-fault` });
-  const note = hint && h("p", { class: "hint", id: `${id}-hint` }, hint);
-  input.setAttribute("aria-describedby", note ? `${id}-hint ${id}-fault` : `${id}-fault`);
-  const element = h("div", { class: "field" }, h("label", { for: id }, label), input, note, fault);
-  element.setFault = (message) => {
-    say(fault, message || "");
-    input.setAttribute("aria-invalid", String(Boolean(message)));
-  };
-  return element;
 }
 
 /** Return a text as a sentence begins. */

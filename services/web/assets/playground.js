@@ -6,7 +6,8 @@ import { announce, h, put, say } from "./dom.js";
 import { count, duration, number, percent, plural } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { messageItems } from "./messages.js";
-import { askFor, card, confirmed, copyButton, doing, labelled, pageHead, problemPanel, setState, stateChip } from "./parts.js";
+import { clearFaults, labelled, numberIn, placeFaults } from "./labelled.js";
+import { askFor, card, confirmed, copyButton, doing, pageHead, problemPanel, setState, stateChip } from "./parts.js";
 import { ZoomPane } from "./zoom.js";
 
 const BUSY_S = 1.5;
@@ -35,18 +36,20 @@ class EndpointPage {
   }
 
   askCard() {
-    this.question = h("textarea", { rows: 3, spellcheck: "false", required: true, onkeydown: (event) => {
+    this.question = h("textarea", { name: "messages", rows: 3, spellcheck: "false", required: true, onkeydown: (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.form.requestSubmit();
     } });
-    this.temperature = h("input", { type: "number", min: 0, max: 2, step: 0.1, value: 0 });
-    this.seed = h("input", { type: "number", step: 1, placeholder: "drawn" });
+    this.temperature = h("input", { type: "number", name: "temperature", min: 0, max: 2, step: 0.1, value: 0 });
+    this.seed = h("input", { type: "number", name: "seed", step: 1, placeholder: "drawn" });
     this.send = h("button", { type: "submit", class: "main" }, "Ask");
     this.halt = h("button", { type: "button", hidden: true, onclick: () => this.asked && this.asked.abort() }, "Stop");
     this.sample = h("button", { type: "button", onclick: () => this.useSample() }, "A question of the run");
     this.answers = h("div", { class: "answers" });
+    const question = labelled("Question", this.question, "Ctrl and Enter sends it.");
+    const others = [labelled("Temperature", this.temperature, "Empty or 0 = greedy."), labelled("Seed", this.seed, "Empty = a new one each time.")];
+    this.fields = [question, ...others];
     this.form = h("form", { novalidate: true, onsubmit: (event) => this.submit(event) },
-      labelled("Question", this.question, "Ctrl and Enter sends it."),
-      h("div", { class: "fields" }, labelled("Temperature", this.temperature, "0 = greedy."), labelled("Seed", this.seed, "Empty = a new one each time.")),
+      question, h("div", { class: "fields" }, others),
       h("div", { class: "actions" }, this.sample, this.halt, this.send));
     return card("Ask", {}, this.form, this.answers);
   }
@@ -113,13 +116,14 @@ class EndpointPage {
   async submit(event) {
     event.preventDefault();
     const text = this.question.value.trim();
-    if (text) await this.ask({ text, temperature: this.temperature.valueAsNumber || 0,
-      seed: Number.isInteger(this.seed.valueAsNumber) ? this.seed.valueAsNumber : null });
+    if (text) await this.ask({ text, temperature: numberIn(this.temperature) ?? 0, seed: numberIn(this.seed) });
+    else placeFaults(this.fields, { param: "messages", message: "Write a question first." });
   }
 
   /** Ask a question; `changed` names the node whose message was changed, where one was. */
   async ask(question, changed = null) {
     if (this.asked) return;
+    clearFaults(this.fields);
     const answer = new Answer(question, changed, (again, node) => this.ask(again, node));
     this.answers.prepend(answer.element);
     while (this.answers.children.length > MAX_ANSWERS) this.answers.lastChild.remove();
@@ -130,7 +134,8 @@ class EndpointPage {
       await ask({ model: this.name, ...question }, { signal: this.asked.signal, onText: (piece) => answer.add(piece), onEnd: (end) => answer.end(end) });
       announce(`Answer: ${answer.text}`);
     } catch (error) {
-      answer.fail(error);
+      if (placeFaults(this.fields, error)) answer.element.remove();
+      else answer.fail(error);
     }
     this.asked = null;
     this.halt.hidden = true;
@@ -141,7 +146,7 @@ class EndpointPage {
     const { data } = await get(`/v1/runs/${this.endpoint.run}/checkpoints?limit=100`).catch(() => ({ data: [] }));
     const choice = h("select", {}, data.map((one) => h("option", { value: one.id, selected: one.id === this.endpoint.checkpoint },
       `${one.stage_name}, step ${one.step}, ${percent(one.accuracy)} right${one.id === this.endpoint.checkpoint ? " (now)" : ""}`)));
-    const other = h("input", { type: "text", autocomplete: "off", spellcheck: "false", placeholder: "run_…@best" });
+    const other = h("input", { type: "text", name: "checkpoint", autocomplete: "off", spellcheck: "false", placeholder: "run_…@best" });
     askFor({
       title: `Swap the checkpoint of ${this.name}`, action: "Swap",
       fields: [labelled("Checkpoint of the same run", choice), labelled("Or of another", other, "An id, or a run with @latest or @best. No request fails: those under way end on the old one.")],

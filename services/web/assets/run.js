@@ -257,8 +257,7 @@ class Tiles {
   }
 }
 
-/** Return an adapter section as words: its type and its numbers. */
-function sized({ type, ...sizes }) {
-  const numbers = Object.entries(sizes).filter(([, value]) => typeof value === "number").map(([name, value]) => `${name} ${value}`);
-  return [type, ...numbers].join(", ");
+/** Return an adapter section as words: its type and its size. */
+function sized({ type, rank }) {
+  return rank === undefined ? type : `${type}, rank ${rank}`;
 }

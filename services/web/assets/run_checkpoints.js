@@ -1,9 +1,10 @@
 // A run's checkpoints: to deploy, evaluate, grow and export; and what evaluations found.
 
-import { capabilities, download, get, post, remove, onceKey } from "./api.js";
+import { capabilities, download, get, post, remove, submitter } from "./api.js";
 import { announce, h, put } from "./dom.js";
 import { ago, moment, number, percent } from "./format.js";
-import { askFor, card, confirmed, emptyPlace, labelled, problemPanel, stateChip, table } from "./parts.js";
+import { labelled, numberIn } from "./labelled.js";
+import { askFor, card, confirmed, emptyPlace, problemPanel, stateChip, table } from "./parts.js";
 import { ENDED } from "./stream.js";
 
 const LOOK_MS = 1500;
@@ -113,18 +114,18 @@ export class CheckpointPanel {
 
   async evaluate(checkpoint) {
     const { baselines } = await capabilities().catch(() => ({ baselines: [] }));
-    const examples = h("input", { type: "number", min: 1, max: 100000, step: 1, value: 256 });
+    const examples = h("input", { type: "number", name: "examples", min: 1, max: 100000, step: 1, value: 256 });
     const sampled = h("input", { type: "checkbox", checked: true });
     const compared = baselines.map((name) => h("input", { type: "checkbox", value: name }));
-    const once = onceKey();
+    const submit = submitter();
     askFor({
       title: `Evaluate step ${checkpoint.step}`,
       action: "Evaluate",
       fields: [labelled("Held-out examples", examples), labelled("Sampled answers too", sampled, "beside greedy ones"),
-        compared.map((box) => labelled(`Compare: ${box.value}`, box, box.value === "untrained" ? "the same graph on the bare base" : ""))],
+        ...compared.map((box) => labelled(`Compare: ${box.value}`, box, box.value === "untrained" ? "the same graph on the bare base" : ""))],
       submit: async () => {
-        await post("/v1/evaluations", { checkpoint: checkpoint.id, examples: examples.valueAsNumber || null, sampled: sampled.checked,
-          baselines: compared.filter((box) => box.checked).map((box) => box.value) }, { once });
+        await submit("/v1/evaluations", { checkpoint: checkpoint.id, examples: numberIn(examples), sampled: sampled.checked,
+          baselines: compared.filter((box) => box.checked).map((box) => box.value) });
         announce("Evaluation queued");
         this.read();
       },
@@ -139,15 +140,15 @@ export class CheckpointPanel {
 
 /** Ask for a name and deploy a checkpoint under it. */
 export function deployDialog(checkpoint, run) {
-  const name = h("input", { type: "text", value: run.name.slice(0, MAX_NAME), autocomplete: "off", spellcheck: "false", required: true });
-  const replicas = h("input", { type: "number", min: 1, step: 1, placeholder: "1" });
+  const name = h("input", { type: "text", name: "name", value: run.name.slice(0, MAX_NAME), autocomplete: "off", spellcheck: "false", required: true });
+  const replicas = h("input", { type: "number", name: "replicas", min: 1, step: 1, placeholder: "1" });
   askFor({
     title: `Deploy step ${checkpoint.step} of ${run.name}`,
     action: "Deploy",
     fields: [labelled("Name", name, "What clients ask for as the model. Lower case letters, digits, dots and dashes."),
       labelled("Replicas", replicas, "Copies that answer; empty = the service's usual.")],
     submit: async () => {
-      await post("/v1/endpoints", { name: name.value.trim(), checkpoint: checkpoint.id, replicas: replicas.valueAsNumber || null });
+      await post("/v1/endpoints", { name: name.value.trim(), checkpoint: checkpoint.id, replicas: numberIn(replicas) });
       location.hash = `#/endpoints/${encodeURIComponent(name.value.trim())}`;
     },
   });

@@ -3,7 +3,8 @@
 import { post } from "./api.js";
 import { h, put } from "./dom.js";
 import { Fields, resolve, variants } from "./fields.js";
-import { copyButton, labelled } from "./parts.js";
+import { labelled } from "./labelled.js";
+import { copyButton } from "./parts.js";
 import { readJson } from "./shorthand.js";
 
 const TRAINING = ["steps", "prompts_per_step", "group_size", "learning_rate"];
@@ -56,14 +57,16 @@ export class RunForm {
     const input = h("input", { type: "file", accept: ".jsonl", onchange: async () => {
       const [file] = input.files;
       if (!file) return;
+      field.setFault("");
       try {
         const kept = await post("/v1/files", { name: file.name, content: await file.text() });
         put(told, `${kept.examples} examples: `, h("code", {}, kept.path), " ", copyButton(kept.path, "Copy the path"));
       } catch (error) {
-        put(told, error.faults && error.faults.length ? error.faults[0].message : error.message);
+        field.setFault(error.faults && error.faults.length ? error.faults[0].message : error.message);
       }
     } });
-    return h("div", {}, labelled("Bring a file of examples", input), told);
+    const field = labelled("Bring a file of examples", input);
+    return h("div", {}, field, told);
   }
 
   section(name, only, given, labels = LABELS) {

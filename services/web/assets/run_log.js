@@ -17,7 +17,7 @@ export class LogPanel {
     this.lines = [];
     this.seen = 0;
     this.isReading = false;
-    this.list = h("ol", { class: "events" });
+    this.list = h("ol", { class: "events", tabindex: 0, "aria-label": "Events, newest first" });
     this.log = h("div", { class: "log", tabindex: 0, role: "log", "aria-label": "Log lines, newest last" });
     this.details = h("details", { ontoggle: () => this.read() }, h("summary", {}, "Log lines of the driver"), this.log);
     this.element = card("What happened", {}, this.list, this.details);

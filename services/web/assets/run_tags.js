@@ -2,7 +2,8 @@
 
 import { patch } from "./api.js";
 import { announce, h, put } from "./dom.js";
-import { askFor, labelled } from "./parts.js";
+import { labelled } from "./labelled.js";
+import { askFor } from "./parts.js";
 
 /** Return tags as words. */
 export function tagList(tags) {
@@ -24,7 +25,7 @@ export class RunTags {
   }
 
   ask() {
-    const input = h("input", { type: "text", value: this.tags.join(" "), autocomplete: "off", spellcheck: "false" });
+    const input = h("input", { type: "text", name: "tags", value: this.tags.join(" "), autocomplete: "off", spellcheck: "false" });
     askFor({ title: "Tags of the run", action: "Save",
       fields: [labelled("Tags", input, "Words to find it by, with a space between. Letters, digits and . _ : / @ + -")],
       submit: async () => {

@@ -39,7 +39,8 @@ class RunList {
       oninput: () => { this.limit = LARGEST_PAGE; this.sift(); this.refresh(); } });
     this.element = h("div", {},
       h("div", { class: "head-row" }, pageHead("NeuroMAS", "Runs"),
-        h("div", { class: "tools" }, h("label", { for: "run-search" }, "Search"), this.search, h("label", { for: "state-filter" }, "State"), this.filter,
+        h("div", { class: "tools" }, h("div", { class: "group" }, h("label", { for: "run-search" }, "Search"), this.search),
+          h("div", { class: "group" }, h("label", { for: "state-filter" }, "State"), this.filter),
           h("a", { class: "button main", href: "#/new" }, "New run"))),
       this.place, this.body, this.more);
     this.stop = again(() => this.refresh());
