@@ -52,3 +52,10 @@ def test_moves_by_state_and_wish(state: str, wanted: str, verb: Verb, expected: 
 def test_nothing_moves_a_run_that_has_ended(state: str) -> None:
     verbs: tuple[Verb, ...] = ("cancel", "pause", "resume")
     assert [change(state, "run", verb) for verb in verbs] == [None, None, None]
+
+
+def test_why_an_ended_run_cannot_be_moved_is_a_sentence() -> None:
+    with pytest.raises(ApiError) as refused:
+        update_for(a_run("run_1", state="succeeded", wanted="run"), "pause")
+    reason = "it has ended (succeeded); grow it or submit it again to train on"
+    assert refused.value.message == f"run run_1 cannot be paused: {reason}"
