@@ -58,4 +58,4 @@ def test_why_an_ended_run_cannot_be_moved_is_a_sentence() -> None:
     with pytest.raises(ApiError) as refused:
         update_for(a_run("run_1", state="succeeded", wanted="run"), "pause")
     reason = "it has ended (succeeded); grow it or submit it again to train on"
-    assert refused.value.message == f"run run_1 cannot be paused: {reason}"
+    assert str(refused.value) == f"run run_1 cannot be paused: {reason}"
