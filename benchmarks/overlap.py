@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.measure import Cell, ratio, report
-from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.connection import RayConnection
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.growth.stage import Stage, StageOutcome
@@ -44,7 +44,7 @@ class Lane:
     def __init__(self, overlap: int, seed: int, steps: int, examples: int, folder: Path) -> None:
         self.spec = make_spec(overlap, seed, steps, examples)
         self.steps: list[StepDone] = []
-        preflight = check_run(self.spec, read_topology)
+        preflight = check_run(self.spec, find_trained)
         folder.mkdir(parents=True)
         setup = RuntimeSetup(self.spec, folder, worker_setup(self.spec, preflight))
         self._runtime: Runtime = open_runtime(setup, self._note)

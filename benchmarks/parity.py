@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure import Cell, report
-from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.growth.stage import Stage
 from neuromas.journal.events import Event, StepDone
@@ -111,7 +111,7 @@ def measure(turns: int, steps: int, folder: Path) -> list[dict[str, Cell]]:
         for mode, overlap in MODES.items():
             spec = make_spec(overlap, steps)
             (folder / spec.name).mkdir()
-            setup = RuntimeSetup(spec, folder / spec.name, worker_setup(spec, check_run(spec, read_topology)))
+            setup = RuntimeSetup(spec, folder / spec.name, worker_setup(spec, check_run(spec, find_trained)))
             lanes[mode] = spec, open_runtime(setup, seen.note)
         for turn in range(turns):
             for mode in MODES if turn % 2 == 0 else reversed(MODES):

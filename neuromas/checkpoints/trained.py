@@ -48,7 +48,7 @@ class Trained:
         return self.spec.with_topology(self.topology).model_copy(update={"growth": None})
 
 
-def find_trained(path: Path) -> Trained:
+def find_trained(path: str | Path) -> Trained:
     """Return the trained graph of a run folder (its latest checkpoint), a checkpoint, or an alias.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 from neuromas.adapters.mixture import Share
 from neuromas.base.suited import suit_spec
-from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.command import Parser
 from neuromas.cli.options import SpecOptions as Arguments
 from neuromas.cli.options import add_spec
@@ -42,7 +42,7 @@ def run(arguments: Arguments, console: Console) -> int:
         return 0
     suited = suit_spec(load_spec(arguments.path, arguments.set))
     spec = suited.spec
-    preflight = check_run(spec, read_topology)
+    preflight = check_run(spec, find_trained)
     chosen = {choice.setting: choice.value for choice in suited.choices}
     facts = topology_facts(spec.topology) | run_facts(spec, preflight) | {"chosen_by_base": chosen}
     facts["notes"] += _held_out_notes(held_out_sizes(spec, preflight.task))

@@ -6,7 +6,7 @@ A combination that cannot work is refused here, with all faults at once, and not
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,11 +21,11 @@ from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_b
 from neuromas.base.tokens import token_counter
 from neuromas.errors import Fault, NeuroMASError, SpecError
 from neuromas.growth.controller import Controller
-from neuromas.growth.plan import module_names
 from neuromas.growth.schedule import check_schedule
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.prompt_text import PromptText
 from neuromas.rollout.renderer import Renderer
+from neuromas.run.grafts import ReadTrained, graft_faults, named_grafts
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Example, Split, Task
 from neuromas.tasks.held_out import Part, part_sizes
@@ -37,9 +37,6 @@ _TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
 """Packages of which one is enough, where they are not called as the tracker is."""
 _SETTING: Final = re.compile(r"([a-z_]+(?:\.[a-z_]+)+):? ")
 _FLOAT_BYTES = 4
-
-ReadTopology = Callable[[str], Topology]
-"""From the name of a checkpoint to the graph in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +112,13 @@ class _Faults:
 
 
 def check_run(
-    spec: RunSpec, read_topology: ReadTopology, splits: Sequence[Split] = SPLITS, *, here: bool = True
+    spec: RunSpec, read_trained: ReadTrained, splits: Sequence[Split] = SPLITS, *, here: bool = True
 ) -> Preflight:
     """Check a valid spec against this machine, its base and its task.
 
     Args:
         spec: the run.
-        read_topology: used for checkpoints that grafts name.
+        read_trained: used for checkpoints that grafts name.
         splits: the questions that will be asked; files of others need not be there.
         here: whether the run will work in this environment, so that its packages must be installed.
 
@@ -143,7 +140,7 @@ def check_run(
     controller: Controller | None = None
     graphs: tuple[Topology, ...] = (spec.topology,)
     with faults.at("growth"):
-        controller, graphs = _plan_growth(spec, task, read_topology)
+        controller, graphs = _plan_growth(spec, task, read_trained)
     longest, notes = 0, tuple[str, ...]()
     with faults.at(""):
         longest, notes = _look(spec, base, task, graphs, splits)
@@ -153,7 +150,7 @@ def check_run(
     return Preflight(base, task, graphs, controller, spec.adapters, shapes, longest, notes)
 
 
-def check_without_base(spec: RunSpec, read_topology: ReadTopology) -> tuple[Topology, ...]:
+def check_without_base(spec: RunSpec, read_trained: ReadTrained) -> tuple[Topology, ...]:
     """Check of a run what needs no base, where that cannot be read; return every graph that the run may train.
 
     Raises:
@@ -168,7 +165,7 @@ def check_without_base(spec: RunSpec, read_topology: ReadTopology) -> tuple[Topo
         raise AssertionError("a missing task is a fault")
     graphs: tuple[Topology, ...] = (spec.topology,)
     with faults.at("growth"):
-        _, graphs = _plan_growth(spec, task, read_topology)
+        _, graphs = _plan_growth(spec, task, read_trained, decided=False)
     with faults.at("engine.max_adapters"):
         _check_slots(spec, graphs)
     faults.raise_any()
@@ -244,13 +241,18 @@ def _check_slots(spec: RunSpec, graphs: Sequence[Topology]) -> None:
 
 
 def _plan_growth(
-    spec: RunSpec, task: Task, read_topology: ReadTopology
+    spec: RunSpec, task: Task, read_trained: ReadTrained, *, decided: bool = True
 ) -> tuple[Controller | None, tuple[Topology, ...]]:
     if spec.growth is None:
         return None, (spec.topology,)
-    controller = Controller(spec.growth, task.levels, spec.training.steps)
-    modules = {name: read_topology(name) for name in module_names(spec.growth.plans)}
-    return controller, check_schedule(controller, spec.topology, modules)
+    controller, faults, modules = Controller(spec.growth, task.levels, spec.training.steps), _Faults(), {}
+    for path, name in named_grafts(spec.growth.plans):
+        with faults.at(path):
+            modules[name] = module = read_trained(name)
+            faults.found += graft_faults(spec, name, module, path, decided=decided)
+    faults.raise_any()
+    graphs = {name: module.topology for name, module in modules.items()}
+    return controller, check_schedule(controller, spec.topology, graphs)
 
 
 def _look(

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from neuromas.base.suited import suit_spec
-from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
@@ -24,6 +24,7 @@ from neuromas.journal.base_record import check_base, record_base
 from neuromas.journal.data_record import check_data, record_data
 from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted, ignore
 from neuromas.journal.folder import RESULT_FILE, REWARDS_FILE, SPEC_FILE, RunFolder, RunWriter, locked
+from neuromas.run.grafts import lineage_faults
 from neuromas.run.outcome import RunResult
 from neuromas.run.parent import Parent
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
@@ -68,10 +69,12 @@ def run(
     began = time.monotonic()
     on_event(Phase(name="checking the spec"))
     spec = suit_spec(spec).spec
-    preflight = check_run(spec, read_topology)
+    preflight = check_run(spec, find_trained)
     held_out_sizes(spec, preflight.task)
     if parent is not None:
         _check_joint(spec)
+        if faults := lineage_faults(spec, find_trained(parent.checkpoint), parent.plan, find_trained):
+            raise SpecError("the run cannot start", faults)
         check_base(RunFolder(parent.checkpoint.resolve().parents[1]), spec.base)
     folder = RunFolder(out / spec.name)
     with locked(folder.path) as lock:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from neuromas.base.resolve import resolve_base
-from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cluster.threads import serving_share, set_threads
 from neuromas.engines.setup import EngineSetup
@@ -42,7 +41,7 @@ def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
     from neuromas.checkpoints.servable import plain_loras
 
     spec = trained.as_run()
-    check_run(spec, read_topology, ())
+    check_run(spec, find_trained, ())
     base = resolve_base(spec.base)
     return Graph(
         name=name,
@@ -69,7 +68,7 @@ def open_server(
         SpecError: the base or the engine do not fit, with all reasons.
         NeuroMASError: the checkpoint cannot be read, or the engine did not start.
     """
-    check_run(trained.as_run(), read_topology, ())
+    check_run(trained.as_run(), find_trained, ())
     setup = engine_setup(trained)
     set_threads(serving_share(setup.engine.threads).count())
     slots = slots or trained.spec.engine.max_adapters or slots_for(len(trained.topology.adapters))

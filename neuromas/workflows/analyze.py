@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cluster.threads import serving_share, set_threads
 from neuromas.display.training import shown
@@ -111,7 +110,7 @@ def open_client(
         SpecError: the base or the engine do not fit, with all reasons.
     """
     spec = trained.as_run()
-    setup = worker_setup(spec, check_run(spec, read_topology, ("test",)))
+    setup = worker_setup(spec, check_run(spec, find_trained, ("test",)))
     set_threads(serving_share(spec.engine.threads).count())
     refs = {name: AdapterRef(name, 0, spec.name) for name in loras}
     client = LocalRolloutClient(setup.make())

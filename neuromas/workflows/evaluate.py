@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
 from neuromas.display.training import shown
@@ -79,7 +78,7 @@ def evaluate(
     found: dict[str, Evaluation] = {}
     with tempfile.TemporaryDirectory(prefix="neuromas-eval-") as scratch, shown(on_event) as tell:
         tell(Phase(name="checking the spec"))
-        preflight = check_run(spec, read_topology, ("test",))
+        preflight = check_run(spec, find_trained, ("test",))
         setup = RuntimeSetup(spec, Path(scratch), worker_setup(spec, preflight), None, show_worker_logs)
         opened = open_runtime(setup, tell)
         try:

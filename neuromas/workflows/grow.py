@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.display.training import shown
 from neuromas.errors import Fault, GrowthError, SpecError
 from neuromas.growth.lineage import describe_plan
 from neuromas.journal.events import Notice, Observer
+from neuromas.run.grafts import lineage_faults
 from neuromas.run.outcome import RunResult
 from neuromas.run.parent import Parent
 from neuromas.run.preflight import check_run
@@ -170,7 +171,10 @@ def _best(trained: Trained, growth: Growth, out: Path, tell: Observer) -> PlanSp
     trial = TrialSpec(steps=growth.trial_steps, examples=spec.evaluation.examples)
     many = f"trying {len(growth.plans)} plans and the parent side by side; their runs are in {folder}"
     tell(Notice(message=many, source="growth"))
-    worker = worker_setup(spec, check_run(spec, read_topology))
+    worker = worker_setup(spec, check_run(spec, find_trained))
+    faults = (lineage_faults(spec, trained, plan, find_trained) for plan in growth.plans)
+    if found := list(dict.fromkeys(chain.from_iterable(faults))):
+        raise SpecError("the growth cannot start", found)
     ranking = search_growth(spec, worker, trained.checkpoint, growth.plans, trial, folder, level=growth.level)
     tell(Notice(message=draw_ranking(ranking), source="growth"))
     chosen = next((one.plan for one in ranking if _is_better(one)), None)

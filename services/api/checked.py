@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from neuromas.base.resolve import TINY, resolve_base
 from neuromas.base.suited import suit_spec
+from neuromas.checkpoints.trained import Trained
 from neuromas.run.preflight import check_run, check_without_base, held_out_sizes
 from neuromas.services.api.allowed import base_folder
 from neuromas.services.settings import Settings
@@ -36,12 +37,12 @@ class CheckedRun:
     checked_at_start: tuple[str, ...]
 
 
-def check(spec: RunSpec, modules: Mapping[str, Topology], settings: Settings) -> CheckedRun:
+def check(spec: RunSpec, modules: Mapping[str, Trained], settings: Settings) -> CheckedRun:
     """Return a run after its checks; reads the task's files and the base's, where it lies on this machine.
 
     Args:
         spec: valid, and allowed here.
-        modules: graphs of the checkpoints that grafts name.
+        modules: trained graphs of the checkpoints that grafts name, with the specs that were sent for them.
         settings: say which bases can be read.
 
     Raises:
@@ -51,9 +52,16 @@ def check(spec: RunSpec, modules: Mapping[str, Topology], settings: Settings) ->
         graphs = check_without_base(spec, modules.__getitem__)
         return CheckedRun(spec, graphs, (), (_THE_BASE.format(base=spec.base), WHERE_IT_RUNS))
     suited = suit_spec(spec).spec
-    preflight = check_run(suited, modules.__getitem__, here=False)
+    preflight = check_run(suited, lambda name: decided(modules[name], settings), here=False)
     held_out_sizes(suited, preflight.task)
     return CheckedRun(spec, preflight.graphs, preflight.notes, (WHERE_IT_RUNS,))
+
+
+def decided(trained: Trained, settings: Settings) -> Trained:
+    """Return a trained graph whose spec holds what its base decided, where that can be read here."""
+    if readable_base(trained.spec.base, settings) is None:
+        return trained
+    return replace(trained, spec=suit_spec(trained.spec).spec)
 
 
 def readable_base(name: str, settings: Settings) -> Path | None:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from neuromas.checkpoints.trained import Trained
 from neuromas.errors import Fault, SpecError
 from neuromas.growth.plan import Grown, apply_plan, module_names
+from neuromas.run.grafts import graft_faults, named_grafts, parent_faults
 from neuromas.services.api.allowed import module_faults
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.body import parse_body
 from neuromas.services.api.bounds import check_built, check_plan
-from neuromas.services.api.checked import CheckedRun
+from neuromas.services.api.checked import CheckedRun, decided, readable_base
 from neuromas.services.api.problems import invalid
 from neuromas.services.api.references import checkpoint_of_run
 from neuromas.services.api.schemas.run import GrowRequest
 from neuromas.services.api.service import Service
-from neuromas.services.api.submission import checkpoint_topology, read_modules, read_spec
-from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.api.submission import read_modules, read_spec, read_trained
 from neuromas.services.records.run import RunOrigin, RunRecord
+from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
+from neuromas.spec.growth import PlanSpec
 from neuromas.spec.node_groups import regrouped
 from neuromas.tasks.registry import make_task
 
@@ -67,18 +70,28 @@ async def plan_growth(service: Service, caller: Caller, run: RunRecord, document
     if faults := list(module_faults((request.plan,), "plan")):
         raise invalid("this service does not take the plan", faults, code="unsupported", status=400)
     checkpoint = await checkpoint_of_run(service.store, run.id, request.checkpoint)
-    grown = await _grown(service, checkpoint, request)
+    parent = await read_trained(service, checkpoint, run)
+    modules = await read_modules(service, module_names((request.plan,)), "plan")
+    graphs = {name: module.topology for name, module in modules.items()}
+    grown = await asyncio.to_thread(apply_plan, parent.topology, request.plan, graphs)
     check_built(grown.topology, service.settings.max_graph_nodes, "plan")
+    if faults := await asyncio.to_thread(lambda: list(_graft_faults(parent, modules, request.plan, service.settings))):
+        raise SpecError("the plan cannot be carried out", faults)
     checked = await _child(service, caller, run, request, grown)
+    if faults := [Fault(f"spec.{fault.path}", fault.message) for fault in parent_faults(checked.spec, parent)]:
+        raise SpecError("the new run cannot start", faults)
     plan = request.plan.model_dump(mode="json")
     origin = RunOrigin(run=run.id, checkpoint=checkpoint.id, plan=plan, level=request.level)
     return CheckedGrowth(checked, grown, origin)
 
 
-async def _grown(service: Service, checkpoint: CheckpointRecord, request: GrowRequest) -> Grown:
-    topology = await checkpoint_topology(service, checkpoint)
-    modules = await read_modules(service, module_names((request.plan,)), "plan")
-    return await asyncio.to_thread(apply_plan, topology, request.plan, modules)
+def _graft_faults(
+    parent: Trained, modules: Mapping[str, Trained], plan: PlanSpec, settings: Settings
+) -> Iterator[Fault]:
+    own = decided(parent, settings)
+    is_decided = readable_base(own.spec.base, settings) is not None
+    for path, name in named_grafts((plan,), "plan"):
+        yield from graft_faults(own.spec, name, decided(modules[name], settings), path, decided=is_decided)
 
 
 async def _child(service: Service, caller: Caller, run: RunRecord, request: GrowRequest, grown: Grown) -> CheckedRun:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from neuromas.checkpoints.location import TOPOLOGY
+from neuromas.checkpoints.trained import Trained
 from neuromas.errors import CheckpointError, Fault
 from neuromas.growth.plan import module_names
 from neuromas.services.api.allowed import check_allowed
@@ -103,23 +104,14 @@ def topology_record(topology: Topology) -> TopologyRecord:
     )
 
 
-async def read_modules(service: Service, names: tuple[str, ...], path: str) -> dict[str, Topology]:
-    """Return the graphs of checkpoints by their ids.
+async def read_modules(service: Service, names: tuple[str, ...], path: str) -> dict[str, Trained]:
+    """Return trained graphs by the ids of their checkpoints, with the specs that were sent for their runs.
 
     Raises:
         ApiError: one is not there (404).
         CheckpointError: its files are not.
     """
     return {name: await _module(service, name, path) for name in names}
-
-
-async def checkpoint_topology(service: Service, checkpoint: CheckpointRecord) -> Topology:
-    """Return the graph of a checkpoint, read from its folder.
-
-    Raises:
-        CheckpointError: its files are gone.
-    """
-    return await asyncio.to_thread(_read_topology, checkpoint_folder(service, checkpoint))
 
 
 def checkpoint_folder(service: Service, checkpoint: CheckpointRecord) -> Path:
@@ -148,12 +140,24 @@ async def _stored_topology(store: Store, id: str) -> Document:
         raise ApiError(404, "not_found", str(error), param="topology") from error
 
 
-async def _module(service: Service, name: str, path: str) -> Topology:
+async def _module(service: Service, name: str, path: str) -> Trained:
     try:
         checkpoint = await present_checkpoint(service.store, name)
+        run = await service.store.get(RunRecord, checkpoint.run)
     except MissingError as error:
         raise ApiError(404, "not_found", str(error), param=path) from error
-    return await checkpoint_topology(service, checkpoint)
+    return await read_trained(service, checkpoint, run)
+
+
+async def read_trained(service: Service, checkpoint: CheckpointRecord, run: RunRecord) -> Trained:
+    """Return the trained graph of a run's checkpoint, with the spec that was sent for the run.
+
+    Raises:
+        CheckpointError: its files are gone.
+    """
+    folder = checkpoint_folder(service, checkpoint)
+    topology = await asyncio.to_thread(_read_topology, folder)
+    return Trained(folder, topology, await asyncio.to_thread(parse_run_spec, run.spec))
 
 
 def _read_topology(folder: Path) -> Topology:

@@ -11,7 +11,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.errors import NeuroMASError
@@ -123,7 +122,7 @@ def measure(trained: Trained, record: EvaluationRecord, scratch: Path) -> Docume
     if "untrained" in record.baselines:
         sources["untrained"] = trained.topology
     modes = ("greedy", "sampled") if record.sampled else ("greedy",)
-    setup = RuntimeSetup(spec, scratch, worker_setup(spec, check_run(spec, read_topology, ("test",))))
+    setup = RuntimeSetup(spec, scratch, worker_setup(spec, check_run(spec, find_trained, ("test",))))
     runtime = open_runtime(setup, ignore)
     try:
         found = {

@@ -11,7 +11,7 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal import lines as journal
@@ -60,7 +60,7 @@ def observe(name: str, folder: Path) -> Observed:
         }
     )
     RunFolder(folder).create(spec.model_dump(mode="json"))
-    preflight = check_run(spec, read_topology)
+    preflight = check_run(spec, find_trained)
     events: list[Event] = []
     runtime = open_runtime(RuntimeSetup(spec, folder, worker_setup(spec, preflight)), events.append)
     try:

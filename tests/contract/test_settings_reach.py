@@ -22,8 +22,8 @@ from neuromas.adapters.build import build_model
 from neuromas.adapters.export import engine_rank
 from neuromas.adapters.initial import stream
 from neuromas.base.resolve import read_base
-from neuromas.checkpoints.location import ADAPTERS, read_topology
-from neuromas.checkpoints.trained import Trained
+from neuromas.checkpoints.location import ADAPTERS
+from neuromas.checkpoints.trained import Trained, find_trained
 from neuromas.cluster.actors import RolloutActor
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.cluster.threads import engine_share
@@ -103,7 +103,7 @@ def test_a_setting_of_the_engine_reaches_it(name: str, monkeypatch: pytest.Monke
     found = []
     for changes in (needs, merged(needs, {"engine": {name: value}})):
         spec = parse_run_spec(run_document(changes))
-        found.append(received(spec, worker_setup(spec, check_run(spec, read_topology)), monkeypatch))
+        found.append(received(spec, worker_setup(spec, check_run(spec, find_trained)), monkeypatch))
     assert found[0] != found[1]
 
 
@@ -111,7 +111,7 @@ def test_a_setting_of_the_engine_reaches_it(name: str, monkeypatch: pytest.Monke
 def test_training_and_serving_start_the_same_engine(name: str) -> None:
     value, needs = ENGINE[name]
     spec = parse_run_spec(run_document(needs, {"engine": {name: value}, "adapter": {"rank": 3, "targets": ["v_proj"]}}))
-    trained = worker_setup(spec, check_run(spec, read_topology)).engine
+    trained = worker_setup(spec, check_run(spec, find_trained)).engine
     assert engine_setup(Trained(Path("unread"), spec.topology, spec)) == trained
     assert (trained.rank, trained.targets) == (3, ("v_proj",))
     assert name == "type" or getattr(trained.engine, name) == value
@@ -137,10 +137,10 @@ def test_slots_that_a_growing_graph_will_not_fit_into_are_refused() -> None:
     growth = {"levels": [2, 3], "plans": [plan], "trigger": {"type": "threshold"}, "max_steps_per_level": 5}
     document = run_document({"task": {"hops": 3}, "growth": growth, "engine": {"max_adapters": 3}})
     with pytest.raises(NeuroMASError, match="got 3; the largest graph has 4 adapters"):
-        check_run(parse_run_spec(document), read_topology)
+        check_run(parse_run_spec(document), find_trained)
     document["engine"] = {"max_adapters": 4}
     spec = parse_run_spec(document)
-    assert worker_setup(spec, check_run(spec, read_topology)).slots == 4
+    assert worker_setup(spec, check_run(spec, find_trained)).slots == 4
 
 
 # -- the adapters

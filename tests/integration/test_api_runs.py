@@ -292,3 +292,16 @@ def test_a_run_says_what_has_come_out_of_it(api: ApiServer) -> None:
     assert api.client.get(f"/v1/runs/{run['id']}").json()["verdict"] == (
         "The graph has learned: 90.0 % (95 % interval 82.0 % to 95.0 %, 100 questions) right, untrained 10.0 %."
     )
+
+
+def test_a_graft_with_other_adapters_is_refused_before_it_is_queued(api: ApiServer) -> None:
+    run, module = queued_run(api), queued_run(api, name="module", topology={"chain": 4}, adapter={"rank": 4})
+    checkpoint_of(api, run, 1)
+    plan = {"edits": [{"edit": "graft", "modules": [checkpoint_of(api, module, 1)["id"]]}]}
+    for action in ("grow", "grow:validate"):
+        answer = api.client.post(f"/v1/runs/{run['id']}/{action}", json={"plan": plan})
+        assert (answer.status_code, error_of(answer)["param"]) == (422, "plan.edits[0].modules[0]"), answer.text
+        assert "whose adapter.rank is 4; allowed is 1, this run's" in answer.text
+    growth = {"plans": [plan], "without_levels": "grow", "trigger": {"type": "steps", "steps": [2]}}
+    answer = api.client.post("/v1/runs", json=RUN | {"growth": growth, "training": {"steps": 4}})
+    assert (answer.status_code, error_of(answer)["param"]) == (422, "growth.plans[0].edits[0].modules[0]"), answer.text

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from neuromas.checkpoints.location import ADAPTERS, read_topology, resolve_checkpoint
+from neuromas.checkpoints.trained import find_trained
 from neuromas.journal import lines as journal
 from neuromas.run.candidates import search_growth
 from neuromas.run.outcome import RunResult
@@ -128,7 +129,7 @@ def test_candidates_are_tried_side_by_side_and_judged_against_the_parent(tmp_pat
     spec = spec_of("parent", None, nodes=2)
     parent = run(spec, tmp_path)
     plans = [PlanSpec(edits=(WidenSpec(edit="widen", layer=1),))]
-    worker = worker_setup(spec, check_run(spec, read_topology))
+    worker = worker_setup(spec, check_run(spec, find_trained))
     trial = TrialSpec(steps=1, examples=16)
     ranking = search_growth(spec, worker, parent.folder, plans, trial, tmp_path / "search")
     assert {one.name for one in ranking} == {"parent", "plan-0"}

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from served_app import served
 
-from neuromas.checkpoints.location import read_topology
 from neuromas.checkpoints.trained import find_trained
 from neuromas.rollout.client import LocalRolloutClient, Ticket
 from neuromas.rollout.dataflow import Dataflow
@@ -100,7 +99,7 @@ class KeepingClient(LocalRolloutClient):
 def test_served_answers_are_those_of_the_greedy_evaluation(url: str, trained_run: RunResult, tmp_path: Path) -> None:
     trained = find_trained(trained_run.folder)
     spec = trained.as_run()
-    client = KeepingClient(worker_setup(spec, check_run(spec, read_topology)).make())
+    client = KeepingClient(worker_setup(spec, check_run(spec, find_trained)).make())
     learner = Learner(spec, tmp_path, client, lambda event: None)
     learner.evaluate(EvaluationRequest(trained.checkpoint, None, 12, "test"))
     client.close()

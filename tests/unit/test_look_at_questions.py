@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neuromas.checkpoints.location import read_topology
+from neuromas.checkpoints.trained import find_trained
 from neuromas.errors import SpecError
 from neuromas.run.preflight import Preflight, check_run
 from neuromas.spec.parse import parse_run_spec
@@ -17,7 +17,7 @@ def look(folder: Path, train: list[str], test: list[str], *, answer: str = "1", 
         rows = [{"question": question, "answer": answer} for question in questions]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     task = {"type": "file", "train": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl")}
-    return check_run(parse_run_spec({"topology": {"chain": 2}, "task": task, **changes}), read_topology)
+    return check_run(parse_run_spec({"topology": {"chain": 2}, "task": task, **changes}), find_trained)
 
 
 def questions(split: str, count: int) -> list[str]:
@@ -28,7 +28,7 @@ def questions(split: str, count: int) -> list[str]:
 def test_nothing_is_said_of_questions_that_fit(tmp_path: Path) -> None:
     assert look(tmp_path, questions("train", 20), questions("test", 10)).notes == ()
     spec = parse_run_spec({"topology": {"chain": 2}, "task": {"type": "chain", "hops": 3}})
-    assert check_run(spec, read_topology).notes == ()
+    assert check_run(spec, find_trained).notes == ()
 
 
 def test_words_that_the_base_does_not_know(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_task_on_which_a_guess_earns_nearly_all(tmp_path: Path, same: int, fou
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
     task = {"type": "file", **files, "verifier": "label", "choices_key": "choices"}
-    notes = check_run(parse_run_spec({"topology": {"chain": 2}, "task": task}), read_topology).notes
+    notes = check_run(parse_run_spec({"topology": {"chain": 2}, "task": task}), find_trained).notes
     said = "a guess that needs no work on the question earns {} of 1, so there is little to learn"
     assert notes == tuple(map(said.format, found))
 
@@ -71,7 +71,7 @@ def test_a_chance_that_is_no_mean_of_rewards_is_refused(
     monkeypatch.delitem(sys.modules, "odd_chance", raising=False)
     spec = parse_run_spec({"topology": {"chain": 2}, "task": {"type": "python", "factory": "odd_chance:make"}})
     with pytest.raises(SpecError, match="a mean of rewards is 0 to 1, or None where nobody knows it"):
-        check_run(spec, read_topology)
+        check_run(spec, find_trained)
 
 
 def test_an_answer_that_cannot_be_said(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_files_that_are_not_asked_for_need_not_be_there(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"question": "B= 1", "answer": "1"}')
     task = {"type": "file", "train": str(tmp_path / "gone"), "test": str(tmp_path / "test.jsonl")}
     spec = parse_run_spec({"topology": {"chain": 2}, "task": task})
-    assert check_run(spec, read_topology, ("test",)).notes == ()
+    assert check_run(spec, find_trained, ("test",)).notes == ()
     (tmp_path / "test.jsonl").unlink()
-    assert check_run(spec, read_topology, ()).longest_call == 0
+    assert check_run(spec, find_trained, ()).longest_call == 0
     with pytest.raises(SpecError, match="cannot be read"):
-        check_run(spec, read_topology, ("test",))
+        check_run(spec, find_trained, ("test",))

@@ -62,6 +62,8 @@ class AdapterSpec(SpecModel, ABC):
     """Settings that are whole numbers but no sizes of an adapter."""
     starts: ClassVar[frozenset[str]] = frozenset({"fresh", "zero", "copy", "interpolate"})
     """What the adapter of a new node may start from at growth (``inherit.new``)."""
+    is_seeded: ClassVar[bool] = False
+    """Whether trained numbers mean something only with the seed of the run that trained them."""
 
     type: str
     targets: tuple[Key, ...] = Field(default=("q_proj", "v_proj", "up_proj", "down_proj"), min_length=1, max_length=64)
@@ -76,6 +78,12 @@ class AdapterSpec(SpecModel, ABC):
     def scale(self) -> float:
         """Factor of ``B @ A``."""
         return 1.0
+
+    @property
+    def form(self) -> Mapping[str, object]:
+        """The settings that say what trained numbers mean; adapters that agree in them can be in one graph."""
+        form = {name: value for name, value in self if name != "type"}
+        return form | {"alpha": f"{self.scale:g} x rank"} if "alpha" in form else form
 
     @abstractmethod
     def num_parameters(self, shapes: Sequence[ModuleShape]) -> Parameters:

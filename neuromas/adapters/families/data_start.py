@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
-from typing import ClassVar
+from collections.abc import Collection, Iterator, Mapping
+from typing import ClassVar, Final
 
 from pydantic import Field
 
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.errors import Fault
 from neuromas.schema.bounds import MAX_STEPS
+
+_OWN_STARTS: Final = frozenset({"random", "eva", "gradient"})
+"""Starts that differ between adapters, so that each keeps its own; all others follow from the base."""
+_OWN: Final = "of its own for every adapter"
 
 
 class DataStart(AdapterSpec, ABC):
@@ -20,6 +24,13 @@ class DataStart(AdapterSpec, ABC):
 
     batches: int = Field(default=8, ge=1, le=MAX_STEPS)
     """Steps' worth of rollouts that a start from rollouts looks at, at most; "eva" ends earlier where it converges."""
+
+    @property
+    def form(self) -> Mapping[str, object]:
+        """All but how a look was made, and which start an adapter had that is kept with it."""
+        name, value = self.start_setting
+        form = {key: setting for key, setting in super().form.items() if key not in ("batches", "tau")}
+        return form | {name: _OWN if value in _OWN_STARTS else value}
 
     @property
     @abstractmethod

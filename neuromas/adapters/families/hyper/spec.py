@@ -28,6 +28,7 @@ class HyperSpec(AdapterSpec):
 
     title: ClassVar[str] = "hypernetwork"
     starts: ClassVar[frozenset[str]] = AdapterSpec.starts - {"zero"}
+    is_seeded: ClassVar[bool] = True
 
     type: Literal["hyper"] = "hyper"
     rank: int = Field(default=1, ge=1, le=512)

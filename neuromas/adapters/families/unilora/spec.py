@@ -20,6 +20,7 @@ class UniLoraSpec(AdapterSpec):
     """Uni-LoRA: one vector per adapter, spread over all pairs by a fixed isometry."""
 
     title: ClassVar[str] = "Uni-LoRA"
+    is_seeded: ClassVar[bool] = True
 
     type: Literal["unilora"] = "unilora"
     rank: int = Field(default=1, ge=1, le=512)
