@@ -68,8 +68,9 @@ def show_run(begin: Callable[[Observer], RunResult], out: Path, console: Console
         console.say(f"to go on: the same command with --resume (run folder {out / display.run})")
         return _INTERRUPTED
     except KeyboardInterrupt:
-        console.fail("interrupted", "interrupted before the step was done")
-        console.say(f"to go on from the last checkpoint: the same command with --resume ({out / display.run})")
+        console.fail("interrupted", "interrupted")
+        where = "from the last checkpoint if it has one, else from the start"
+        console.say(f"to go on {where}: the same command with --resume (run folder {out / display.run})")
         return _INTERRUPTED
     except NeuroMASError as error:
         if isinstance(error, RuntimeError) and display.run:

@@ -302,6 +302,6 @@ def test_a_graft_with_other_adapters_is_refused_before_it_is_queued(api: ApiServ
         answer = api.client.post(f"/v1/runs/{run['id']}/{action}", json={"plan": plan})
         assert (answer.status_code, error_of(answer)["param"]) == (422, "plan.edits[0].modules[0]"), answer.text
         assert "whose adapter.rank is 4; allowed is 1, this run's" in answer.text
-    growth = {"plans": [plan], "without_levels": "grow", "trigger": {"type": "steps", "steps": [2]}}
-    answer = api.client.post("/v1/runs", json=RUN | {"growth": growth, "training": {"steps": 4}})
+    growth = {"levels": [2, 3], "plans": [plan], "trigger": {"type": "threshold"}}
+    answer = api.client.post("/v1/runs", json=RUN | {"growth": growth, "task": {"type": "chain", "hops": 3}})
     assert (answer.status_code, error_of(answer)["param"]) == (422, "growth.plans[0].edits[0].modules[0]"), answer.text
