@@ -176,10 +176,12 @@ class EndpointPage {
   }
 }
 
+let answers = 0;
+
 /** One question with its answer, as it comes, and the trace of every node. */
 class Answer {
   constructor(question, changed, askAgain) {
-    Object.assign(this, { question, askAgain });
+    Object.assign(this, { question, askAgain, number: ++answers });
     this.text = "";
     this.selected = null;
     this.output = h("p", { class: "answer-text", "aria-busy": "true" });
@@ -210,7 +212,7 @@ class Answer {
     const readBy = new Set(topology.edges.map(([source]) => source));
     topology.output = [...topology.nodes].reverse().map(({ id }) => id).find((id) => !readBy.has(id));
     const select = (node) => { this.selected = this.selected === node ? null : node; draw(); };
-    const drawing = new ZoomPane("What every node said, drawn");
+    const drawing = new ZoomPane(`What every node said, drawn: answer ${this.number}`);
     const list = h("ol", { class: "messages" });
     const slowest = Math.max(...trace.map((one) => one.latency_s), 1e-9);
     const toolOf = (one) => one.node !== topology.output && h("button", { type: "button", class: "small",
