@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from neuromas.cluster.setup import WorkerSetup
+from neuromas.cluster.threads import wait_passively
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Observer, Phase
 from neuromas.spec.run import RunSpec
@@ -65,6 +66,7 @@ def open_runtime(setup: RuntimeSetup, on_event: Observer) -> Runtime:
         NeuroMASError: the engine or the learner refused its setup.
     """
     if setup.spec.runtime.type == "local":
+        wait_passively()
         from neuromas.cluster.local import LocalRuntime
 
         return LocalRuntime(setup, on_event)

@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from neuromas.base.linears import count_parameters
+from neuromas.base.resolve import resolve_base
+from neuromas.errors import BaseModelError
 from neuromas.spec.machine import Threads
 from neuromas.spec.run import RunSpec
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 """Where Linux tells what a container may use."""
+_SMALL_BASE: Final = 10_000_000
+"""Numbers of a base below which its products are over before a second thread has begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +45,20 @@ class ThreadShare:
 
 def engine_share(spec: RunSpec, machines: int = 1) -> ThreadShare:
     """Return the threads of a rollout worker's process; ``machines`` share the run's processes evenly."""
-    return ThreadShare(spec.engine.threads, _beside(spec, spec.runtime.rollout_workers, machines), thread_limit())
+    beside = _beside(spec, spec.runtime.rollout_workers, machines)
+    return ThreadShare(spec.engine.threads, beside, _limit(spec.base))
 
 
 def learner_share(spec: RunSpec, machines: int = 1) -> ThreadShare:
     """Return the threads of a learner's process; see ``engine_share``."""
-    return ThreadShare(
-        spec.runtime.learner_threads, _beside(spec, spec.runtime.learner_workers, machines), thread_limit()
-    )
+    beside = _beside(spec, spec.runtime.learner_workers, machines)
+    return ThreadShare(spec.runtime.learner_threads, beside, _limit(spec.base))
 
 
 def single_share(spec: RunSpec) -> ThreadShare:
     """Return the threads of a process that samples and trains in turn."""
     engine, learner = spec.engine.threads, spec.runtime.learner_threads
-    return ThreadShare(engine if learner == "auto" else learner, limit=thread_limit())
+    return ThreadShare(engine if learner == "auto" else learner, limit=_limit(spec.base))
 
 
 def serving_share(told: Threads) -> ThreadShare:
@@ -65,12 +70,22 @@ def set_threads(count: int) -> None:
     """Bound this process's CPU threads, and those of libraries that it has not loaded yet."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(count)
+    wait_passively()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # vLLM would bind this process to cores of its choice; the learner and other engines share them.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(count)
+
+
+def wait_passively() -> None:
+    """Let threads that wait for each other sleep; to be called before torch is imported.
+
+    OpenMP's threads wait in a loop, and where another program has one of the processors each of them waits for it many
+    times in every product: steps then take forty times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def processors() -> int:
@@ -102,3 +117,12 @@ def _beside(spec: RunSpec, processes: int, machines: int) -> int:
     runtime = spec.runtime
     busy = runtime.rollout_workers + runtime.learner_workers if spec.training.overlap else processes
     return -(-busy // machines)
+
+
+def _limit(base: str) -> int | None:
+    """Return the most threads of an "auto" for a base; None = no limit."""
+    try:
+        is_small = count_parameters(resolve_base(base, fetch=False)) < _SMALL_BASE
+    except BaseModelError:  # not on this machine yet
+        is_small = False
+    return 1 if is_small else thread_limit()

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from neuromas.rollout.answer import AnswerSettings
 from neuromas.serving.question import Question
 from neuromas.serving.wire import MAX_BUDGET, MAX_STOPS, MAX_TEXT, Note, Stops, Temperature, Wire, not_null, only
-from neuromas.topology.graph import MIN_TOP_P
+from neuromas.topology.graph import MAX_NODES, MIN_TOP_P
 
 _SEED_MASK = 2**63 - 1
 _DRAWN_BITS = 53
@@ -36,7 +36,7 @@ class Extras(Wire):
 
     trace: bool = False
     """Return every Node's message beside the answer."""
-    messages: dict[Note, Annotated[str, Field(max_length=MAX_TEXT)]] = Field(default_factory=dict)
+    messages: dict[Note, Annotated[str, Field(max_length=MAX_TEXT)]] = Field(default_factory=dict, max_length=MAX_NODES)
     """Messages by Node: these Nodes are not asked, the others go on from what they say here. Not the output's."""
     deadline_s: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_S)
     """Give the request up after this many seconds; the server's own limit holds as well."""

@@ -36,7 +36,8 @@ class EngineSpec(SpecModel):
     """CPU only: our grouped multi-LoRA kernel or vLLM's own."""
     threads: Threads = "auto"
     """CPU threads of each engine's process. "auto" is its share of the processors of its machine: rollouts and update
-    take turns and use all of them, with training.overlap = 1 they split them. OMP_NUM_THREADS bounds "auto"."""
+    take turns and use all of them, with training.overlap = 1 they split them; it is one for a base of less than ten
+    million numbers. OMP_NUM_THREADS bounds "auto"."""
 
     @model_validator(mode="after")
     def _settings_of_the_engine(self) -> EngineSpec:

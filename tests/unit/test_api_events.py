@@ -20,7 +20,7 @@ from neuromas.services.store.open import open_store
 from neuromas.serving.choices_form import DONE
 
 CHAT = ("/v1/chat/completions", "POST")
-FOLLOWED = [(f"/v1/runs/{{run_id}}/{name}", "GET") for name in ("events", "logs", "rollouts")]
+FOLLOWED = [(f"/v1/runs/{{run_id}}/{name}", "GET") for name in ("events", "logs", "rollouts", "questions")]
 CHUNK = {
     "id": "chatcmpl-1",
     "object": "chat.completion.chunk",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from neuromas.cluster.threads import (
     processors,
     single_share,
     thread_limit,
+    wait_passively,
 )
 from neuromas.errors import SpecError
 from neuromas.spec.parse import parse_run_spec
@@ -23,7 +25,9 @@ from neuromas.spec.run import RunSpec
 
 
 def spec(**sections: Any) -> RunSpec:
-    return parse_run_spec({"topology": {"chain": 2}, "task": {"type": "chain", "hops": 2}, **sections})
+    """Return a run on a base that is not on this machine, and may be of any size."""
+    run = {"topology": {"chain": 2}, "task": {"type": "chain", "hops": 2}, "base": "someone/large"}
+    return parse_run_spec({**run, **sections})
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +109,18 @@ def test_a_container_s_quota_bounds_its_processors(
     monkeypatch.setattr("neuromas.cluster.threads.CGROUPS", tmp_path)
     assert container_quota() == quota
     assert processors() == min(16, math.floor(min(quota, 99)))
+
+
+def test_a_small_base_has_one_thread_unless_it_is_told_more() -> None:
+    tiny = spec(base="tiny")
+    assert (engine_share(tiny).count(), learner_share(tiny).count(), single_share(tiny).count()) == (1, 1, 1)
+    assert engine_share(spec(base="tiny", engine={"threads": 3})).count() == 3
+
+
+def test_threads_that_wait_for_each_other_sleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told in (None, "active"):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if told is not None:
+            monkeypatch.setenv("OMP_WAIT_POLICY", told)
+        wait_passively()
+        assert os.environ["OMP_WAIT_POLICY"] == (told or "passive")
