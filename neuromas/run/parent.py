@@ -51,9 +51,8 @@ def worked_level(checkpoint: Path) -> int | None:
     """
     folder = RunFolder(checkpoint.resolve().parents[1])
     spec = parse_run_spec(folder.read_json(SPEC_FILE)) if folder.is_started else None
-    levels = set[int | None]() if spec is None else {worked.level for worked in spec.prompt.demonstrations} - {None}
-    if spec is None or not levels:
+    if spec is None or not spec.prompt.worked_levels:
         return None
     level: int | None = read_state(checkpoint)["level"]
     trained_on = make_task(spec.task, spec.seed).levels[-1] if level is None else level
-    return trained_on if trained_on in levels else None
+    return trained_on if trained_on in spec.prompt.worked_levels else None

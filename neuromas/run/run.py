@@ -185,8 +185,7 @@ def _train(
     with stopped_by_signal(runtime.request_stop):
         if preflight.controller is None:
             return runner.train_in_order(planned_stages(spec, parent))
-        worked_levels = frozenset(one.level for one in spec.prompt.demonstrations if one.level is not None)
-        return run_schedule(preflight.controller, spec.topology, runner, notify, worked_levels)
+        return run_schedule(preflight.controller, spec.topology, runner, notify, spec.prompt.worked_levels)
 
 
 def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult, tell: Observer) -> Figures:

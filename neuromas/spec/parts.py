@@ -64,6 +64,11 @@ class PromptSpec(SpecModel):
             raise ValueError("stop holds an empty text")
         return self
 
+    @property
+    def worked_levels(self) -> frozenset[int]:
+        """Levels that have worked examples of their own."""
+        return frozenset(worked.level for worked in self.demonstrations if worked.level is not None)
+
 
 class SamplingSpec(SpecModel):
     """Sampling of training rollouts and sampled evaluation; Nodes may override max_tokens and temperature."""

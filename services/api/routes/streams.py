@@ -125,6 +125,31 @@ async def read_rollouts(reading: Annotated[_Reading, _pages(20)]) -> Any:
     return await reading.answer(rollouts_stream(reading.run_id))
 
 
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """A look through a stream for the entries that fit, ``part`` at a time and at most about ``most`` a request."""
+
+    stream: str
+    part: int
+    most: int
+
+    async def page(self, service: Service, after: int, limit: int, fits: Callable[[Document], bool]) -> Document:
+        found: list[Document] = []
+        has_more, scanned = True, 0
+        while has_more and len(found) < limit and scanned < self.most:
+            entries = await service.store.read(self.stream, after=after, limit=self.part)
+            has_more = len(entries) == self.part
+            scanned += len(entries)
+            for entry in entries:
+                if len(found) == limit:
+                    has_more = True
+                    break
+                after = entry.id
+                if fits(entry.document):
+                    found.append({**entry.document, "id": entry.id})
+        return {"data": found, "has_more": has_more, "last_id": after}
+
+
 @routes.get("/runs/{run_id}/rollouts:find", response_model=StreamPage, responses=errors(404))
 async def find_rollouts(
     _: Reader,
@@ -150,20 +175,8 @@ async def find_rollouts(
     """Find sampled rollouts. A page may be shorter than asked for although more follow: ``has_more`` says so."""
     await service.store.get(RunRecord, run_id)
     wanted = RolloutFilter(stage, from_step, to_step, result, contains.lower(), node)
-    found: list[Document] = []
-    has_more, scanned = True, 0
-    while has_more and len(found) < limit and scanned < _MAX_LOOKED_AT:
-        entries = await service.store.read(rollouts_stream(run_id), after=after, limit=_SCAN_ROLLOUTS)
-        has_more = len(entries) == _SCAN_ROLLOUTS
-        scanned += len(entries)
-        for entry in entries:
-            if len(found) == limit:
-                has_more = True
-                break
-            after = entry.id
-            if wanted.fits(entry.document):
-                found.append({**entry.document, "id": entry.id})
-    return {"data": found, "has_more": has_more, "last_id": after}
+    scan = _Scan(rollouts_stream(run_id), _SCAN_ROLLOUTS, _MAX_LOOKED_AT)
+    return await scan.page(service, after, limit, wanted.fits)
 
 
 @_stream("questions", "EntryView")
@@ -201,23 +214,12 @@ async def read_metrics(
 ) -> Document:
     """Read a run's metrics, step by step."""
     await service.store.get(RunRecord, run_id)
-    points: list[Document] = []
-    scanned, has_more = 0, True
-    while has_more and len(points) < limit and scanned < _MAX_SCANNED:
-        entries = await service.store.read(events_stream(run_id), after=after, limit=_SCAN)
-        has_more = len(entries) == _SCAN
-        scanned += len(entries)
-        for entry in entries:
-            if len(points) == limit:
-                has_more = True
-                break
-            after = entry.id
-            if entry.document.get("type") == "step":
-                points.append({**entry.document, "id": entry.id})
+    scan = _Scan(events_stream(run_id), _SCAN, _MAX_SCANNED)
+    page = await scan.page(service, after, limit, lambda event: event.get("type") == "step")
     if names is not None:
         wanted = [name.strip() for name in names.split(",")]
-        points = [{**point, "metrics": _chosen(point["metrics"], wanted)} for point in points]
-    return {"object": "list", "data": points, "has_more": has_more, "last_id": after}
+        page["data"] = [{**point, "metrics": _chosen(point["metrics"], wanted)} for point in page["data"]]
+    return {"object": "list", **page}
 
 
 def _chosen(metrics: dict[str, float], wanted: list[str]) -> dict[str, float]:
