@@ -22,17 +22,20 @@ from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import FAMILIES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "run-spec.md"
+EDITS: tuple[type[BaseModel], ...] = get_args(get_args(growth.EditSpec)[0])
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("(top level)", RunSpec),
     *((f"task, type = {name}", family) for name, family in FAMILIES.items()),
     *((f"adapter, type = {name}", family) for name, family in ADAPTERS.items()),
     ("node_groups.NAME", node_groups.NodeGroupSpec),
     ("prompt", parts.PromptSpec),
+    ("prompt.demonstrations[]", parts.DemonstrationSpec),
     ("sampling", parts.SamplingSpec),
     ("training", training.TrainingSpec),
     ("training.entropy", training.EntropySpec),
     ("growth", growth.GrowthSpec),
     ("growth.plans[]", growth.PlanSpec),
+    *((f"growth.plans[].edits[], edit = {get_args(edit.model_fields['edit'].annotation)[0]}", edit) for edit in EDITS),
     ("growth.plans[].inherit", growth.InheritanceSpec),
     ("growth.trigger", growth.TriggerSpec),
     ("growth.trial", growth.TrialSpec),

@@ -79,6 +79,7 @@ class ConnectSpec(SpecModel):
 
     edit: Literal["connect"]
     edges: tuple[tuple[NodeId, NodeId], ...] = Field(min_length=1, max_length=MAX_EDGES)
+    """Pairs [from, to]: ``to`` reads what ``from`` writes."""
 
 
 class PruneSpec(SpecModel):
@@ -86,6 +87,7 @@ class PruneSpec(SpecModel):
 
     edit: Literal["prune"]
     nodes: tuple[NodeId, ...] = Field(min_length=1, max_length=MAX_NODES)
+    """Their ids."""
 
 
 EditSpec = Annotated[
@@ -194,7 +196,8 @@ class GrowthSpec(SpecModel):
     no growth on a fixed task was seen to beat that; "grow": the plans all the same, one per stage."""
     plans: tuple[PlanSpec, ...] = Field(default=(PlanSpec(edits=(AppendSpec(edit="append"),)),), max_length=_MAX_STAGES)
     """Growth applied at each change of stage; with levels and one plan it is used at every change, else plan k at
-    change k. With ``trial`` they are candidates instead, tried in order. Empty = the levels change, the graph stays."""
+    change k. With ``trial`` they are candidates instead, tried in order. Left out = one ``append``; empty = the levels
+    change, the graph stays."""
     trigger: TriggerSpec = TriggerSpec()
     max_steps_per_level: int = Field(default=60, ge=1, le=MAX_STEPS)
     """A level that the trigger has not ended by then ends the schedule, unless it has reached ``trigger.accuracy`` and

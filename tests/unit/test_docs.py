@@ -7,14 +7,20 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 import neuromas
 import neuromas as nm
 from neuromas.cli.program import make_parser
+from neuromas.schema.parse import parse_section
+from neuromas.spec.growth import GrowthSpec, PlanSpec
 from neuromas.spec.parse import parse_run_spec
+from neuromas.spec.run import RunSpec
 
 ROOT = Path(neuromas.__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -68,6 +74,30 @@ def test_targets_that_pages_name_are_in_the_makefile() -> None:
 def test_spec_of_the_readme_is_valid() -> None:
     spec = parse_run_spec(tomllib.loads(code_blocks("toml")[0]))
     assert (spec.name, len(spec.topology.nodes)) == ("quickstart", 5)
+
+
+def tables_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every table that a value may hold, its own among them."""
+    for argument in get_args(annotation):
+        yield from tables_of(argument)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from tables_of(field.annotation)
+
+
+def test_every_table_of_the_run_spec_has_a_section_in_the_reference() -> None:
+    page = (ROOT / "docs" / "run-spec.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^## .*\n\n(.*)$", page, flags=re.MULTILINE))
+    told = {table: " ".join((table.__doc__ or "").replace("``", "`").split()) for table in tables_of(RunSpec)}
+    assert [table.__name__ for table, text in told.items() if text not in described] == []
+
+
+def test_plan_of_the_guide_is_valid() -> None:
+    page = (ROOT / "docs" / "growth.md").read_text(encoding="utf-8")
+    schedule, plan = map(tomllib.loads, code_blocks("toml", page))
+    assert parse_section(PlanSpec, plan, "the plan").edits
+    assert parse_section(GrowthSpec, schedule["growth"], "the schedule").levels == (3, 5, 7)
 
 
 def test_reference_of_the_run_spec_is_up_to_date() -> None:
