@@ -85,10 +85,11 @@ class RunFolder:
         if self.is_started and overwrite:
             self._delete_run()
         if self.path.is_dir() and any(entry.name != LOCK_FILE for entry in self.path.iterdir()):
-            what, remedy = "files that are no run", "an empty folder"
+            what, remedy = "files that are no run", "use an empty folder"
             if self.is_started:
-                what, remedy = "a run", "--resume to go on with it, --overwrite to delete it"
-            raise CheckpointError(f"{self.path} holds {what} already; use {remedy}, or choose another --out or name")
+                what = "a run"
+                remedy = "go on with it (--resume, in Python resume=True), delete it (--overwrite, overwrite=True)"
+            raise CheckpointError(f"{self.path} holds {what} already; {remedy}, or choose another --out or name")
         self.checkpoints.mkdir(parents=True)
         self.write_json(SPEC_FILE, spec)
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
+import sys
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.queues import SimpleQueue
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from neuromas.cluster.threads import set_threads
 from neuromas.errors import NeuroMASError, RuntimeStartError
-from neuromas.journal.events import Event, RolloutsSampled, RunEnded
+from neuromas.journal.events import Event, RunEnded
 from neuromas.journal.folder import RESULT_FILE, SPEC_FILE, RunFolder
 from neuromas.spec.run import RunSpec
+from neuromas.studies.run_process import log_file
 
-_LOOK_EVERY_S = 0.1
 _STOP_S = 20
 """How long a run may take to end its step when it is asked to stop."""
 
@@ -51,73 +52,89 @@ def run_side_by_side(
     results = {spec.name: found for spec in specs if (found := _result_of(spec, out)) is not None}
     for name in results:
         on_event(name, RunEnded(status="succeeded", message="was finished before"))
-    waiting = [spec for spec in specs if spec.name not in results]
+    waiting = deque(spec for spec in specs if spec.name not in results)
     if not waiting:
         return results
     out.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    events: SimpleQueue[tuple[str, Event]] = context.SimpleQueue()
-    others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(min(num_processes, len(waiting)), context, _begin, (events,))
+    processes: list[_RunProcess] = []
     try:
-        running = {pool.submit(_run, spec, out): spec.name for spec in waiting}
-        while running:
-            done, _ = wait(running, _LOOK_EVERY_S, FIRST_COMPLETED)
-            while not events.empty():
-                on_event(*events.get())
-            for run in done:
-                name = running.pop(run)
-                results[name] = _result(run, name, out)
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        ours = [process for process in multiprocessing.active_children() if process not in others]
-        for process in ours:
-            process.terminate()  # the run ends after its step
-        for process in ours:
-            process.join(_STOP_S)
-            process.kill()
-        raise
+        while waiting and len(processes) < num_processes:
+            processes.append(_RunProcess(out))
+            processes[-1].begin(waiting.popleft())
+        while busy := [process for process in processes if process.name]:
+            ready = wait([process.pipe for process in busy])
+            for process in (process for process in busy if process.pipe in ready):
+                kind, told = process.told()
+                if kind == "event":
+                    on_event(process.name, told)
+                    continue
+                results[process.name] = told
+                process.name = ""
+                if waiting:
+                    process.begin(waiting.popleft())
     finally:
-        pool.shutdown()
+        for process in processes:
+            process.ask_to_stop()
+        for process in processes:
+            process.end()
     return {spec.name: results[spec.name] for spec in specs}
 
 
-def _result(run: Future[Document], name: str, out: Path) -> Document:
-    try:
-        return run.result()
-    except (NeuroMASError, BrokenProcessPool) as error:
-        raise SideBySideError(f"run {name!r} failed: {error} (log: {_log(out, name)})") from error
+class _RunProcess:
+    """A process of ours that runs one spec at a time.
 
+    Not one of ``multiprocessing``: that would execute the user's script once more in each process.
 
-_EVENTS: SimpleQueue[tuple[str, Event]]
-"""Of a process of the pool: where its runs' events go."""
+    Attributes:
+        pipe: where it tells what happens.
+        name: of the run in work; "" = none.
+    """
 
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self.name = ""
+        self.pipe, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: a file of the user's in this folder is no module of Python's.
+                [sys.executable, "-P", "-m", "neuromas.studies.run_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+            )
 
-def _begin(events: SimpleQueue[tuple[str, Event]]) -> None:
-    global _EVENTS  # noqa: PLW0603 - a pool has no other way to its processes
-    _EVENTS = events
-    set_threads(1)
+    def begin(self, spec: RunSpec) -> None:
+        self.name = spec.name
+        with suppress(OSError):  # it has died: told() says so
+            self.pipe.send((spec, self._out))
 
+    def told(self) -> tuple[str, Any]:
+        """Return ("event", event) or ("done", document).
 
-def _run(spec: RunSpec, out: Path) -> Document:
-    """Run a spec in a process of the pool; what it prints goes to its log."""
-    file = os.open(_log(out, spec.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-    from neuromas.run.run import run
+        Raises:
+            SideBySideError: the run failed, or the process is gone.
+        """
+        try:
+            kind, told = self.pipe.recv()
+        except (EOFError, OSError):
+            kind, told = "failed", f"its process ended by itself (exit status {self._process.wait()})"
+        if kind == "failed":
+            raise SideBySideError(f"run {self.name!r} failed: {told} (log: {log_file(self._out, self.name)})")
+        return kind, told
 
-    def tell(event: Event) -> None:
-        if not isinstance(event, RolloutsSampled):
-            _EVENTS.put((spec.name, event))
+    def ask_to_stop(self) -> None:
+        """Have the process end: at once, or after the step of its run."""
+        if self.name:
+            self._process.terminate()
+        else:
+            self.pipe.close()
 
-    folder = RunFolder(run(spec, out, tell, overwrite=True).folder)
-    document: Document = folder.read_json(RESULT_FILE)
-    return document
-
-
-def _log(out: Path, name: str) -> Path:
-    return out / f"{name}.log"
+    def end(self) -> None:
+        """Wait for the process, not for ever."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_S)
+        self._process.kill()
+        self._process.wait()
+        self.pipe.close()
 
 
 def _result_of(spec: RunSpec, out: Path) -> Document | None:

@@ -46,8 +46,6 @@ def compare(
 ) -> Comparison:
     """Train a spec and its baselines, each in a process of its own; finished runs in ``out`` are used as they are.
 
-    A script that calls this needs ``if __name__ == "__main__":`` around it, as Python's own ``multiprocessing`` does.
-
     Args:
         spec: what is compared.
         arms: names of arms (``neuromas compare --help`` lists them); empty = those that fit the spec.

@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -38,3 +41,49 @@ def test_runs_follow_each_other_in_one_process_and_are_not_repeated(small_base: 
 def test_a_run_that_fails_names_itself_and_its_reason(tmp_path: Path) -> None:
     with pytest.raises(SideBySideError, match=r"run 'lost' failed: (?s:.)*nowhere is not a folder"):
         run_side_by_side([make_spec("lost", tmp_path / "nowhere", 1)], tmp_path, lambda job, event: None)
+
+
+def test_a_process_that_dies_is_told_with_its_log(
+    small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+        import os
+
+        from neuromas.tasks.base import Example, Task
+
+        class Deadly(Task):
+            def __init__(self, seed):
+                pass
+
+            def example(self, split, index, level=None):
+                if split == "train":
+                    os._exit(7)
+                return Example(f"{split}/{index}", f"{split} {index}", "1")
+
+            def score(self, example, text):
+                return 0.0
+        """
+    (tmp_path / "deadly.py").write_text(dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = make_spec("lost", small_base, 1)
+    task = {"type": "python", "factory": "deadly:Deadly"}
+    spec = parse_run_spec(spec.model_dump(mode="json") | {"task": task})
+    with pytest.raises(SideBySideError, match=r"run 'lost' failed: its process ended by itself \(exit status 7\)"):
+        run_side_by_side([spec], tmp_path / "out", lambda job, event: None)
+
+
+def test_a_script_that_compares_is_executed_once(small_base: Path, tmp_path: Path) -> None:
+    source = f"""
+        import neuromas as nm
+
+        print("begun")
+        spec = nm.parse_run_spec({make_spec("pair", small_base, 1).model_dump(mode="json")!r})
+        found = nm.compare(spec, ["graph", "untrained"], "out", on_event=lambda run, event: None)
+        print(len(found.document["groups"][0]["arms"]))
+        """
+    script = tmp_path / "script.py"
+    script.write_text(dedent(source))
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("begun") == 1
+    assert done.stdout.splitlines()[-1] == "2"

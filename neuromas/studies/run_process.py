@@ -1,0 +1,60 @@
+"""A process that runs specs for its parent, one after the other: a pipe brings them, and takes what happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from neuromas.cluster.threads import set_threads
+from neuromas.errors import NeuroMASError
+from neuromas.journal.events import Event, RolloutsSampled
+from neuromas.journal.folder import RESULT_FILE, RunFolder
+from neuromas.spec.run import RunSpec
+
+
+def log_file(out: Path, name: str) -> Path:
+    """Return the file of what the process prints while it runs a spec."""
+    return out / f"{name}.log"
+
+
+def main() -> None:
+    """Run what comes until the parent closes the pipe or is gone.
+
+    Of each run all events but sampled rollouts are told, as ``("event", event)``, then ``("done", document)`` with its
+    result, or ``("failed", message)``, which ends the process. So does any other exception, with its traceback in the
+    log.
+    """
+    parent: Connection[tuple[str, object], tuple[RunSpec, Path]] = Connection(int(sys.argv[1]))
+    set_threads(1)
+    while True:
+        try:
+            spec, out = parent.recv()
+        except EOFError:
+            return
+        kind, told = _run(spec, out, parent)
+        parent.send((kind, told))
+        if kind == "failed":
+            return
+
+
+def _run(spec: RunSpec, out: Path, parent: Connection[tuple[str, object], object]) -> tuple[str, object]:
+    file = os.open(log_file(out, spec.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    from neuromas.run.run import run
+
+    def tell(event: Event) -> None:
+        if not isinstance(event, RolloutsSampled):
+            parent.send(("event", event))
+
+    try:
+        return "done", RunFolder(run(spec, out, tell, overwrite=True).folder).read_json(RESULT_FILE)
+    except NeuroMASError as error:
+        return "failed", str(error)
+
+
+if __name__ == "__main__":
+    main()
