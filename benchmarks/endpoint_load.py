@@ -47,7 +47,7 @@ from neuromas.services.settings import Settings
 from neuromas.services.store.open import open_store
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph, ServedGraph
+from neuromas.serving.graph_table import GraphVersion, ServableGraph
 from neuromas.serving.unscored import UNSCORED
 from neuromas.spec.parts import PromptSpec
 from neuromas.tasks.base import Example
@@ -78,7 +78,7 @@ def ask(client: ClientProcess, way: Way, questions: Sequence[str], concurrency: 
     return client.answer()
 
 
-def drive(engine: VllmEngine, graph: ServedGraph, questions: Sequence[str], concurrency: int) -> int:
+def drive(engine: VllmEngine, graph: GraphVersion, questions: Sequence[str], concurrency: int) -> int:
     """Answer all questions on the engine, ``concurrency`` at a time; returns the tokens of all Nodes."""
     flow = Dataflow(engine, graph.renderer)
     waiting = deque(questions)
@@ -116,7 +116,7 @@ class Turns:
     """The turns of one number of requests at a time, and what they found: tokens per second by alternative."""
 
     def __init__(
-        self, engine: VllmEngine, graph: ServedGraph, client: ClientProcess, ways: dict[str, Way], concurrency: int
+        self, engine: VllmEngine, graph: GraphVersion, client: ClientProcess, ways: dict[str, Way], concurrency: int
     ) -> None:
         self._engine, self._graph, self._client, self._ways = engine, graph, client, ways
         self._concurrency = concurrency
@@ -231,7 +231,7 @@ def main() -> None:
     engine = VllmEngine(BASE, SPEC, SLOTS, 1, TARGETS)
     server = GraphServer(lambda: engine)
     loras = {name: random_lora(1, seed) for seed, name in enumerate(GRAPH.adapters)}
-    graph = server.put(Graph("graph", GRAPH, loras, SAMPLING, make_renderer(PromptSpec(), BASE))).result()
+    graph = server.put(ServableGraph("graph", GRAPH, loras, SAMPLING, make_renderer(PromptSpec(), BASE))).result()
     questions = [TASK.example("test", index).prompt for index in range(1024)]
     rows: list[dict[str, Any]] = []
     with endpoint(server) as port, TemporaryDirectory() as folder, served_api(Settings(data_dir=Path(folder))) as api:

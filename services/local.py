@@ -53,7 +53,7 @@ class _AskedToStopError(Exception):
 
 
 @dataclass(slots=True)
-class _Part:
+class _ServiceProcess:
     """One child of the service and how to start it."""
 
     name: str
@@ -95,7 +95,7 @@ class LocalService:
     _head: RayHead
     _children: Children = field(default_factory=Children)
     _signals: _Signals = field(default_factory=_Signals)
-    _parts: list[_Part] = field(default_factory=list)
+    _parts: list[_ServiceProcess] = field(default_factory=list)
     _reaped_s: float = 0.0
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -121,25 +121,27 @@ class LocalService:
     def _start(self) -> None:
         """Start everything at once: what comes up before Ray waits for it by itself."""
         descriptor = self._listener.fileno()
-        ray = self._add(_Part("ray", self._head.command))
-        api = self._add(_Part("api", lambda: _python("neuromas.services.api", "--fd", str(descriptor)), (descriptor,)))
+        ray = self._add(_ServiceProcess("ray", self._head.command))
+        api = self._add(
+            _ServiceProcess("api", lambda: _python("neuromas.services.api", "--fd", str(descriptor)), (descriptor,))
+        )
         self.say("starting Ray and the API")
         self._wait(ray, self._head.is_ready)
-        self._add(_Part("supervisor", lambda: _python("neuromas.services.runs.supervisor", "--owns-cluster")))
+        self._add(_ServiceProcess("supervisor", lambda: _python("neuromas.services.runs.supervisor", "--owns-cluster")))
         self._wait(api, self._is_api_ready)
 
-    def _add(self, part: _Part) -> _Part:
+    def _add(self, part: _ServiceProcess) -> _ServiceProcess:
         self._parts.append(part)
         self._start_part(part)
         return part
 
-    def _start_part(self, part: _Part) -> None:
+    def _start_part(self, part: _ServiceProcess) -> None:
         log = self.settings.data_dir / "logs" / f"{part.name}.log"
         environment = self._head.environment(os.environ | self.settings.environment())
         part.child = self._children.start(part.name, part.command(), environment, log, descriptors=part.descriptors)
         part.started_s = time.monotonic()
 
-    def _wait(self, part: _Part, is_ready: Callable[[], bool]) -> None:
+    def _wait(self, part: _ServiceProcess, is_ready: Callable[[], bool]) -> None:
         """Return when a part is ready; one that ends meanwhile is tried again.
 
         Ray gives its helper processes 15 s, which no setting extends: on a cold machine the first try may be too slow

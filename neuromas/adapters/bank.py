@@ -41,8 +41,8 @@ class AdapterBank:
         self._map = tuner.adapter_map
         config: NodeAdapterConfig = tuner.peft_config[tuner.active_adapters[0]]
         self._scale = tuner.scale
-        groups = [str(place["group"]) for place in config.places]
-        self._scales = [config.mixture.sections[group].scale for group in groups]
+        groups = [str(position["group"]) for position in config.positions]
+        self._scales = [config.kinds.sections[group].scale for group in groups]
         self.names: tuple[str, ...] = tuple(config.names)
         sharing = {owned.owner: owned.members for owned in self.trained() if owned.dim is None}
         self.groups = (*self.names, *sharing)

@@ -13,23 +13,25 @@ from transformers import PreTrainedModel
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.frozen_base import load_base
-from neuromas.adapters.mixture import Mixture
-from neuromas.adapters.place import Place, as_places
+from neuromas.adapters.kinds import AdapterKinds
+from neuromas.adapters.position import AdapterPosition, as_positions
 from neuromas.adapters.tuner import NodeAdapterConfig
 from neuromas.topology.graph import Topology
 
 
 def adapter_config(
-    adapter: AdapterSpec | Mixture, adapters: Sequence[str | Place] | Topology, seed: int
+    adapter: AdapterSpec | AdapterKinds, adapters: Sequence[str | AdapterPosition] | Topology, seed: int
 ) -> NodeAdapterConfig:
     """Return the PEFT config of these adapters: what TRL's ``peft_config=`` takes."""
-    mixture, places = Mixture.of(adapter), as_places(adapters)
-    used = [section for group, section in mixture.sections.items() if any(place.group == group for place in places)]
+    kinds, positions = AdapterKinds.of(adapter), as_positions(adapters)
+    used = [
+        section for group, section in kinds.sections.items() if any(position.group == group for position in positions)
+    ]
     return NodeAdapterConfig(
         task_type="CAUSAL_LM",
-        places=[asdict(place) for place in places],
-        adapter=mixture.usual.model_dump(mode="json"),
-        groups={group: section.model_dump(mode="json") for group, section in mixture.groups.items()},
+        positions=[asdict(position) for position in positions],
+        adapter=kinds.usual.model_dump(mode="json"),
+        groups={group: section.model_dump(mode="json") for group, section in kinds.groups.items()},
         seed=seed,
         target_modules=list(dict.fromkeys(name for section in used for name in section.targets)),
     )
@@ -37,8 +39,8 @@ def adapter_config(
 
 def build_model(
     base_folder: Path,
-    adapter: AdapterSpec | Mixture,
-    adapters: Sequence[str | Place] | Topology,
+    adapter: AdapterSpec | AdapterKinds,
+    adapters: Sequence[str | AdapterPosition] | Topology,
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[PeftModel, AdapterBank]:
@@ -49,7 +51,7 @@ def build_model(
 
     Args:
         base_folder: of the base.
-        adapter: family and sizes of all adapters; or several, by the groups that the adapters' places name.
+        adapter: family and sizes of all adapters; or several, by the groups that the adapters' positions name.
         adapters: those of a graph; or names, for adapters that stand in none.
         seed: of the starts and projections.
         dtype: of the base.
@@ -62,7 +64,10 @@ def build_model(
 
 
 def attach(
-    base: PreTrainedModel, adapter: AdapterSpec | Mixture, adapters: Sequence[str | Place] | Topology, seed: int
+    base: PreTrainedModel,
+    adapter: AdapterSpec | AdapterKinds,
+    adapters: Sequence[str | AdapterPosition] | Topology,
+    seed: int,
 ) -> tuple[PeftModel, AdapterBank]:
     """Return ``base``, frozen, with fresh adapters, and the bank that names them; see ``build_model``."""
     model = get_peft_model(base, adapter_config(adapter, adapters, seed))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuromas.adapters.families.contract import SHARED
 from neuromas.adapters.initial import stream
-from neuromas.adapters.source import AdapterSource, Origin, Roles
+from neuromas.adapters.source import AdapterSource, Roles, TrainedAdapter
 from neuromas.errors import AdapterError
 
 State = Mapping[str, Tensor]
@@ -104,7 +104,7 @@ def _start(
     return _mean(origins, roles, name)
 
 
-def _origin(modules: Sequence[State], origin: Origin) -> dict[str, Tensor]:
+def _origin(modules: Sequence[State], origin: TrainedAdapter) -> dict[str, Tensor]:
     if not 0 <= origin.module < len(modules):
         raise AdapterError(f"origin {origin.adapter!r}: got module {origin.module}, there are {len(modules)}")
     return adapter_state(modules[origin.module], origin.adapter)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from neuromas.adapters.directions import LayerStatistics, Wanted
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape
 from neuromas.adapters.families.map import AdapterMap, Owned
-from neuromas.adapters.mixture import Mixture
-from neuromas.adapters.place import Place
+from neuromas.adapters.kinds import AdapterKinds
+from neuromas.adapters.position import AdapterPosition
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class GroupMap:
     """The adapters of one group: their positions in the stack of all, and their family's map with its section."""
 
     group: str
@@ -32,7 +32,7 @@ class MixedMap(AdapterMap):
     would have no gradient to average over the processes.
     """
 
-    def __init__(self, names: Sequence[str], parts: Sequence[Part]) -> None:
+    def __init__(self, names: Sequence[str], parts: Sequence[GroupMap]) -> None:
         super().__init__(names, max(part.map.rank for part in parts))
         self._parts = tuple(parts)
         self._part_of = {member: part for part in parts for member in part.members}
@@ -124,13 +124,15 @@ class MixedMap(AdapterMap):
             part.map.refresh()
 
 
-def make_map(mixture: Mixture, places: Sequence[Place], seed: int) -> AdapterMap:
-    """Return the map of the adapters at these places, without modules; a family's own where all are of no group."""
-    if all(not place.group for place in places):
-        return mixture.usual.make_map(places, seed)
+def make_map(kinds: AdapterKinds, positions: Sequence[AdapterPosition], seed: int) -> AdapterMap:
+    """Return the map of the adapters at these positions, without modules; a family's own where all are of no group."""
+    if all(not position.group for position in positions):
+        return kinds.usual.make_map(positions, seed)
     parts = []
-    for group, section in mixture.sections.items():
-        members = tuple(index for index, place in enumerate(places) if place.group == group)
+    for group, section in kinds.sections.items():
+        members = tuple(index for index, position in enumerate(positions) if position.group == group)
         if members:
-            parts.append(Part(group, members, section, section.make_map([places[index] for index in members], seed)))
-    return MixedMap([place.name for place in places], parts)
+            parts.append(
+                GroupMap(group, members, section, section.make_map([positions[index] for index in members], seed))
+            )
+    return MixedMap([position.name for position in positions], parts)

@@ -11,7 +11,7 @@ SourceKind = Literal["keep", "fresh", "eva", "zero", "copy", "interpolate"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Origin:
+class TrainedAdapter:
     """One trained Adapter: ``module`` 0 is the checkpoint grown from, k >= 1 the k-th further module of the plan."""
 
     module: int
@@ -63,7 +63,7 @@ class AdapterSource:
     """
 
     kind: SourceKind
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[TrainedAdapter, ...] = ()
     noise: float = 0.0
 
     def __post_init__(self) -> None:

@@ -18,10 +18,10 @@ from transformers import PreTrainedModel
 
 from neuromas.adapters.families.map import SLOT, AdapterMap
 from neuromas.adapters.families.registry import adapter_spec
+from neuromas.adapters.kinds import AdapterKinds
 from neuromas.adapters.layer import MERGE_REFUSED, NodeAdapterLinear
 from neuromas.adapters.mixed import MixedMap, make_map
-from neuromas.adapters.mixture import Mixture
-from neuromas.adapters.place import Place
+from neuromas.adapters.position import AdapterPosition
 from neuromas.adapters.route import Route
 from neuromas.errors import AdapterError
 from neuromas.topology.graph import NAME
@@ -33,7 +33,7 @@ METHOD = "NEUROMAS"
 class NodeAdapterConfig(PeftConfig):  # type: ignore[misc]
     """What PEFT stores in ``adapter_config.json``; everything needed to rebuild the model around saved weights."""
 
-    places: list[dict[str, Any]] = field(default_factory=list, metadata={"help": "Adapters, in stacking order."})
+    positions: list[dict[str, Any]] = field(default_factory=list, metadata={"help": "Adapters, in stacking order."})
     adapter: dict[str, Any] = field(default_factory=dict, metadata={"help": "The section of the run spec."})
     groups: dict[str, Any] = field(default_factory=dict, metadata={"help": "The sections of groups, by their names."})
     seed: int = field(default=0, metadata={"help": "Seed of starts and projections."})
@@ -51,18 +51,20 @@ class NodeAdapterConfig(PeftConfig):  # type: ignore[misc]
                 "'.', '_' and '-' (at most 63); they come from the node ids of the topology"
             )
         groups = {group: adapter_spec(section) for group, section in self.groups.items()}
-        self.mixture = Mixture(adapter_spec(self.adapter), groups)
-        if unknown := sorted({str(place.get("group", "")) for place in self.places} - set(self.mixture.sections)):
+        self.kinds = AdapterKinds(adapter_spec(self.adapter), groups)
+        if unknown := sorted(
+            {str(position.get("group", "")) for position in self.positions} - set(self.kinds.sections)
+        ):
             raise AdapterError(f"node groups: got {unknown}, allowed are {sorted(groups)} (run.node_groups)")
 
     @property
     def names(self) -> list[str]:
         """Names of the adapters, in stacking order."""
-        return [str(place["name"]) for place in self.places]
+        return [str(position["name"]) for position in self.positions]
 
     def make_map(self) -> AdapterMap:
         """Return a map without modules."""
-        return make_map(self.mixture, [Place(**place) for place in self.places], self.seed)
+        return make_map(self.kinds, [AdapterPosition(**position) for position in self.positions], self.seed)
 
 
 class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
@@ -80,8 +82,8 @@ class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
         check_targets(model, config.target_modules)
         self.route = Route(len(config.names))
         self.adapter_map = config.make_map()
-        # A mixture scales each pair on its own.
-        self.scale = 1.0 if isinstance(self.adapter_map, MixedMap) else config.mixture.usual.scale
+        # A mixture of kinds scales each pair on its own.
+        self.scale = 1.0 if isinstance(self.adapter_map, MixedMap) else config.kinds.usual.scale
         self._shared_names: tuple[str, ...] = ()
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:

@@ -12,7 +12,7 @@ from functools import reduce
 from itertools import count, islice
 from typing import Any
 
-from neuromas.adapters.mixture import section_path
+from neuromas.adapters.kinds import section_path
 from neuromas.base.linears import linear_names
 from neuromas.base.resolve import BaseInfo, declared_renderer, read_base, resolve_base
 from neuromas.errors import BaseModelError, SpecError

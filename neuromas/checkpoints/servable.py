@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuromas.adapters.build import build_model
-from neuromas.adapters.mixture import Mixture
+from neuromas.adapters.kinds import AdapterKinds
 from neuromas.adapters.ref import PlainLora
 from neuromas.checkpoints.checkpoint import read_checkpoint
 
 
-def plain_loras(checkpoint: Path, base_folder: Path, adapters: Mixture, seed: int) -> dict[str, PlainLora]:
+def plain_loras(checkpoint: Path, base_folder: Path, adapters: AdapterKinds, seed: int) -> dict[str, PlainLora]:
     """Return every adapter of a checkpoint by name.
 
     Args:

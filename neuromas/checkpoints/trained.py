@@ -16,7 +16,7 @@ from neuromas.topology.graph import Topology
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedCheckpoint:
     """What evaluation, growth, export and serving start from.
 
     Attributes:
@@ -33,7 +33,7 @@ class Trained:
         self,
         engine: Literal["vllm", "transformers"] | None = None,
         runtime: Literal["ray", "local"] | None = None,
-    ) -> Trained:
+    ) -> TrainedCheckpoint:
         """Return the same with another engine or runtime; None leaves the run's own."""
         spec = self.spec
         if engine is not None:
@@ -41,14 +41,14 @@ class Trained:
         if runtime is not None:
             workers = {"rollout_workers": 1, "learner_workers": 1} if runtime == "local" else {}
             spec = spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"type": runtime, **workers})})
-        return Trained(self.checkpoint, self.topology, spec)
+        return TrainedCheckpoint(self.checkpoint, self.topology, spec)
 
     def as_run(self) -> RunSpec:
         """Return the spec of the run as if it had begun with this graph, without its growth."""
         return self.spec.with_topology(self.topology).model_copy(update={"growth": None})
 
 
-def find_trained(path: str | Path) -> Trained:
+def find_trained(path: str | Path) -> TrainedCheckpoint:
     """Return the trained graph of a run folder (its latest checkpoint), a checkpoint, or an alias.
 
     Raises:
@@ -66,4 +66,4 @@ def find_trained(path: str | Path) -> Trained:
         )
     spec = parse_run_spec(run_folder.read_json(SPEC_FILE))
     check_base(run_folder, spec.base)
-    return Trained(checkpoint, read_topology(checkpoint), spec)
+    return TrainedCheckpoint(checkpoint, read_topology(checkpoint), spec)

@@ -9,7 +9,7 @@ from pathlib import Path
 from neuromas.adapters.export import write_peft_folder
 from neuromas.adapters.ref import PlainLora
 from neuromas.base.resolve import resolve_base
-from neuromas.checkpoints.trained import Trained, find_trained
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.cli.command import Parser
 from neuromas.cli.options import CheckpointOptions, add_checkpoint
 from neuromas.display.console import Console
@@ -44,7 +44,7 @@ def run(arguments: Arguments, console: Console) -> int:
     return 0
 
 
-def export(trained: Trained, out: Path) -> list[Path]:
+def export(trained: TrainedCheckpoint, out: Path) -> list[Path]:
     """Write one folder per adapter, ``topology.json`` and ``README.md``; returns the adapters' folders.
 
     Raises:
@@ -60,7 +60,7 @@ def export(trained: Trained, out: Path) -> list[Path]:
     )
 
 
-def write_export(trained: Trained, loras: Mapping[str, PlainLora], out: Path) -> list[Path]:
+def write_export(trained: TrainedCheckpoint, loras: Mapping[str, PlainLora], out: Path) -> list[Path]:
     """Write adapters that are plain LoRAs already, and what belongs to them; loads no torch."""
     out.mkdir(parents=True, exist_ok=True)
     folders = []
@@ -74,7 +74,7 @@ def write_export(trained: Trained, loras: Mapping[str, PlainLora], out: Path) ->
     return folders
 
 
-def _readme(trained: Trained) -> str:
+def _readme(trained: TrainedCheckpoint) -> str:
     graph, spec = trained.topology, trained.spec
     rows = [
         f"| {node} | {graph.layer(node)} | {', '.join(graph.predecessors(node)) or '-'} | "

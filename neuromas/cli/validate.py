@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from neuromas.adapters.mixture import Share
+from neuromas.adapters.kinds import KindTotals
 from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.command import Parser
@@ -17,7 +17,7 @@ from neuromas.run.preflight import Preflight, check_run, held_out_sizes
 from neuromas.run.result import spec_hash
 from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
 from neuromas.spec.run import RunSpec
-from neuromas.tasks.held_out import Part
+from neuromas.tasks.held_out import HeldOutPart
 from neuromas.topology.draw import draw_text
 from neuromas.topology.graph import Topology
 
@@ -56,7 +56,7 @@ def run(arguments: Arguments, console: Console) -> int:
     return 0
 
 
-def _held_out_notes(sizes: Mapping[int | None, Mapping[Part, int]]) -> list[str]:
+def _held_out_notes(sizes: Mapping[int | None, Mapping[HeldOutPart, int]]) -> list[str]:
     notes = []
     for level, parts in sizes.items():
         few = " Few: intervals will be wide" if min(parts.values()) < _FEW else ""
@@ -92,7 +92,7 @@ def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
         "spec_hash": spec_hash(spec),
         "base": str(preflight.base.folder),
         "trainable_parameters": preflight.num_trained(spec.topology),
-        "adapter_kinds": [_kind(share) for share in preflight.shares(spec.topology)],
+        "adapter_kinds": [_kind(kind) for kind in preflight.totals(spec.topology)],
         "adapter_bytes": preflight.published_bytes(spec.topology),
         "longest_call_tokens": preflight.longest_call,
         "rollouts_per_step": rollouts,
@@ -103,15 +103,15 @@ def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
     }
 
 
-def _kind(share: Share) -> dict[str, Any]:
+def _kind(kind: KindTotals) -> dict[str, Any]:
     """Return what the adapters of one node group are, as plain data."""
     return {
-        "group": share.group or None,
-        "type": share.section.type,
-        "adapters": share.adapters,
-        "trainable_parameters_each": share.parameters.per_adapter,
-        "trainable_parameters_shared": share.parameters.shared,
-        "served_rank": share.section.served_rank,
+        "group": kind.group or None,
+        "type": kind.section.type,
+        "adapters": kind.adapters,
+        "trainable_parameters_each": kind.parameters.per_adapter,
+        "trainable_parameters_shared": kind.parameters.shared,
+        "served_rank": kind.section.served_rank,
     }
 
 

@@ -38,7 +38,7 @@ _END_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class LearnerCommand:
     """One thing that all learners do together."""
 
     kind: Literal["start", "train", "evaluate", "stop"]
@@ -47,7 +47,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class LearnerReply:
     """What a learner answers: a value, or the error that it raised."""
 
     value: Any = None
@@ -58,8 +58,8 @@ class CoordinatorActor:
     """Hands commands to the learners and their answers and events back; see ``Runtime`` for the public methods."""
 
     def __init__(self, num_learners: int) -> None:
-        self._commands: list[queue.SimpleQueue[Command]] = [queue.SimpleQueue() for _ in range(num_learners)]
-        self._replies: queue.SimpleQueue[tuple[int, Reply]] = queue.SimpleQueue()
+        self._commands: list[queue.SimpleQueue[LearnerCommand]] = [queue.SimpleQueue() for _ in range(num_learners)]
+        self._replies: queue.SimpleQueue[tuple[int, LearnerReply]] = queue.SimpleQueue()
         self._events = Mailbox()
         self._stop = threading.Event()
         self._published: Any = None
@@ -68,14 +68,14 @@ class CoordinatorActor:
 
     def start(self) -> dict[str, int]:
         """Wait until all learners have imported what training needs; returns the facts of the first."""
-        facts: dict[str, int] = self._command(Command("start"))
+        facts: dict[str, int] = self._command(LearnerCommand("start"))
         return facts
 
     def train_stage(self, stage: Stage, resume: Path | None = None) -> StageOutcome:
         """Train one stage with all learners."""
         self._stop.clear()
         try:
-            outcome: StageOutcome = self._command(Command("train", stage, resume))
+            outcome: StageOutcome = self._command(LearnerCommand("train", stage, resume))
             return outcome
         finally:
             self._events.put(None)
@@ -83,7 +83,7 @@ class CoordinatorActor:
     def evaluate(self, request: EvaluationRequest) -> Evaluation:
         """Evaluate on the first learner."""
         try:
-            evaluation: Evaluation = self._command(Command("evaluate", request))
+            evaluation: Evaluation = self._command(LearnerCommand("evaluate", request))
             return evaluation
         finally:
             self._events.put(None)
@@ -102,22 +102,22 @@ class CoordinatorActor:
     def stop(self) -> None:
         """Let the learners go home once they have done what they were told before."""
         for commands in self._commands:
-            commands.put(Command("stop"))
+            commands.put(LearnerCommand("stop"))
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def fail(self, reason: str) -> None:
         """Fail the command under way: Ray Train has ended."""
-        self._replies.put((-1, Reply(error=RuntimeStartError(f"a data-parallel learner died: {reason}"))))
+        self._replies.put((-1, LearnerReply(error=RuntimeStartError(f"a data-parallel learner died: {reason}"))))
 
     # -- for the learners
 
     @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
-    def next_command(self, rank: int) -> Command:
+    def next_command(self, rank: int) -> LearnerCommand:
         """Wait for the next command."""
         return self._commands[rank].get()
 
     @ray.method(concurrency_group=LEARNERS)  # type: ignore[untyped-decorator]
-    def reply(self, rank: int, reply: Reply) -> None:
+    def reply(self, rank: int, reply: LearnerReply) -> None:
         """Answer the last command."""
         self._replies.put((rank, reply))
 
@@ -137,7 +137,7 @@ class CoordinatorActor:
         """Return what was pinned last."""
         return {} if self._published is None else ray.get(self._published)
 
-    def _command(self, command: Command) -> Any:
+    def _command(self, command: LearnerCommand) -> Any:
         for commands in self._commands:
             commands.put(command)
         values: dict[int, Any] = {}
@@ -225,13 +225,13 @@ def _learn(config: dict[str, Any]) -> None:
     coordinator, rank = config["coordinator"], get_context().get_world_rank()
     process = _LearnerProcess(config["setup"], config["workers"], coordinator, rank, config["threads"])
     while True:
-        command: Command = ray.get(coordinator.next_command.remote(rank))
+        command: LearnerCommand = ray.get(coordinator.next_command.remote(rank))
         if command.kind == "stop":
             return
         try:
-            reply = Reply(process.run(command))
+            reply = LearnerReply(process.run(command))
         except Exception as error:  # noqa: BLE001 - sent to the run, which raises it
-            reply = Reply(error=error)
+            reply = LearnerReply(error=error)
         ray.get(coordinator.reply.remote(rank, reply))
 
 
@@ -251,7 +251,7 @@ class _LearnerProcess:
         pool = RolloutPool(workers, setup.spec.runtime.rollout_timeout_s, self._record, SharedAdapters(coordinator))
         self._learner = Learner(setup.spec, setup.folder, pool, self._record)
 
-    def run(self, command: Command) -> Any:
+    def run(self, command: LearnerCommand) -> Any:
         """Carry out one command and return what it gives."""
         if isinstance(command.argument, Stage):
             return self._learner.train_stage(command.argument, command.resume)

@@ -35,7 +35,7 @@ _REVIVAL = "revival"
 
 
 @dataclass(slots=True)
-class _Part:
+class _PoolBatch:
     """A share of a batch: which worker has it, since when, and its result once there is one."""
 
     tag: str
@@ -88,7 +88,7 @@ class RolloutPool:
         self._timeout_s = timeout_s
         self._on_event = on_event
         self._published = OwnAdapters() if published is None else published
-        self._orders: dict[Ticket, list[_Part]] = {}
+        self._orders: dict[Ticket, list[_PoolBatch]] = {}
         self._num_tickets = 0
         self._out: set[int] = set()
         self._reviving: set[int] = set()
@@ -138,7 +138,7 @@ class RolloutPool:
         ticket = Ticket(self._num_tickets)
         self._num_tickets += 1
         shares = split(batch, max(1, self._manager.num_healthy_actors()))
-        order = [_Part(f"{ticket.number}/{index}", share) for index, share in enumerate(shares)]
+        order = [_PoolBatch(f"{ticket.number}/{index}", share) for index, share in enumerate(shares)]
         self._orders[ticket] = order
         self._revive()
         self._send(order)
@@ -169,7 +169,7 @@ class RolloutPool:
         """End the actors. Safe to call twice."""
         self._manager.clear()
 
-    def _send(self, order: list[_Part]) -> None:
+    def _send(self, order: list[_PoolBatch]) -> None:
         """Give each part that no healthy worker has to the healthy worker with the least to do."""
         healthy = self._manager.healthy_actor_ids()
         for part in order:
@@ -185,7 +185,7 @@ class RolloutPool:
         parts = (part for order in self._orders.values() for part in order)
         return sum(part.worker == worker and part.result is None for part in parts)
 
-    def _fetch(self, order: list[_Part]) -> None:
+    def _fetch(self, order: list[_PoolBatch]) -> None:
         """Take in what has arrived; waits until something may have changed, at most ``_POLL_S``."""
         parts = {part.tag: part for part in order if part.result is None and part.worker is not None}
         if not parts and not self._reviving:
@@ -220,7 +220,7 @@ class RolloutPool:
         ray.kill(self._manager.actors()[worker], no_restart=False)
         self._take_out(worker, reason)
 
-    def _kill_hung(self, order: list[_Part]) -> None:
+    def _kill_hung(self, order: list[_PoolBatch]) -> None:
         healthy, now = self._manager.healthy_actor_ids(), time.monotonic()
         late = {part.worker for part in order if part.result is None and now - part.sent_s > self._timeout_s}
         for worker in late.intersection(healthy):

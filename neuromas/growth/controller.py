@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from neuromas.errors import GrowthError
-from neuromas.growth.stage import Notice, StageOutcome
+from neuromas.growth.stage import GrowthNotice, StageOutcome
 from neuromas.growth.triggers import Trigger, make_trigger
 from neuromas.spec.growth import GrowthSpec, PlanSpec
 
@@ -38,7 +38,7 @@ class Train:
     trigger: Trigger | None
     plans: tuple[PlanSpec, ...] = ()
     is_scratch: bool = False
-    notices: tuple[Notice, ...] = ()
+    notices: tuple[GrowthNotice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Stop:
     """The schedule is over. ``finished`` is False where it could not reach its last stage."""
 
     finished: bool
-    notices: tuple[Notice, ...] = ()
+    notices: tuple[GrowthNotice, ...] = ()
 
 
 Decision = Train | Stop
@@ -94,7 +94,7 @@ class Controller:
             return self._open()
         number, last = len(history), history[-1]
         if self._is_last(number - 1, lost):
-            notice = Notice("growth_done", f"schedule done after {number} stages, accuracy {last.accuracy:.3f}")
+            notice = GrowthNotice("growth_done", f"schedule done after {number} stages, accuracy {last.accuracy:.3f}")
             return Stop(finished=True, notices=(notice,))
         if (obstacle := self._obstacle(last)) is not None:
             return Stop(finished=False, notices=(obstacle,))
@@ -105,7 +105,7 @@ class Controller:
         if not plans or (not self.spec.levels and number - 1 in lost):
             return train
         reached = f"accuracy {last.accuracy:.3f} after {last.steps} steps ({last.reason})"
-        notice = Notice("growth_due", f"{reached}: growing for {_level_text(train.level)}")
+        notice = GrowthNotice("growth_due", f"{reached}: growing for {_level_text(train.level)}")
         return replace(train, plans=plans, notices=(notice,))
 
     def _open(self) -> Train:
@@ -119,17 +119,19 @@ class Controller:
         )
         advice = f"{has_levels}: on a fixed task no growth is known to beat training the full size from scratch"
         if self.spec.without_levels == "scratch":
-            notice = Notice("growth_without_levels", f"{advice}, so that is what this run does")
+            notice = GrowthNotice("growth_without_levels", f"{advice}, so that is what this run does")
             return replace(train, plans=self.spec.plans, is_scratch=True, notices=(notice,))
-        notice = Notice("growth_without_levels", f"{advice} (growth.without_levels = 'scratch'); growing as asked")
+        notice = GrowthNotice(
+            "growth_without_levels", f"{advice} (growth.without_levels = 'scratch'); growing as asked"
+        )
         return replace(train, notices=(notice,))
 
-    def _obstacle(self, last: StageOutcome) -> Notice | None:
+    def _obstacle(self, last: StageOutcome) -> GrowthNotice | None:
         """Return why the graph must not grow now; None when it may."""
         if self.spec.trigger.type == "steps":
             return None
         if last.reason == "collapse":
-            return Notice(
+            return GrowthNotice(
                 "growth_refused",
                 f"the stage collapsed to accuracy {last.accuracy:.3f}; nothing is grown from it. "
                 "Lower training.learning_rate, or start again from its best checkpoint",
@@ -174,9 +176,9 @@ class Controller:
             return plans
         return (plans[number - 1],)
 
-    def _out_of_budget(self, history: Sequence[StageOutcome]) -> Notice:
+    def _out_of_budget(self, history: Sequence[StageOutcome]) -> GrowthNotice:
         spent = sum(stage.steps for stage in history)
-        return Notice(
+        return GrowthNotice(
             "growth_refused",
             f"{spent} of training.steps = {self.total_steps} are spent after {len(history)} of {self.spec.num_stages} "
             "stages; raise training.steps or give growth.final_steps",
@@ -184,8 +186,8 @@ class Controller:
         )
 
 
-def _below(setting: str, reached: float, needed: float, steps: int) -> Notice:
-    return Notice(
+def _below(setting: str, reached: float, needed: float, steps: int) -> GrowthNotice:
+    return GrowthNotice(
         "growth_refused",
         f"{setting.replace('_', ' ')} {reached:.3f} after {steps} steps is below growth.trigger.{setting} = {needed}: "
         "a plateau is not grown from, because the larger graph would keep its shortcut. Raise "

@@ -41,7 +41,7 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """Spending of one stage of one arm; ``nodes`` is the size of the graph it trained."""
 
     arm: str
@@ -54,11 +54,11 @@ class Entry:
 class Ledger:
     """All entries of a run, in order. Immutable: ``add`` returns a new one."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
 
     def add(self, arm: str, stage: str, nodes: int, spending: Spending) -> Ledger:
         """Return the ledger with one more entry."""
-        return Ledger((*self.entries, Entry(arm, stage, nodes, spending)))
+        return Ledger((*self.entries, LedgerEntry(arm, stage, nodes, spending)))
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from neuromas.adapters.source import AdapterSource, Origin
+from neuromas.adapters.source import AdapterSource, TrainedAdapter
 from neuromas.errors import GrowthError
 from neuromas.schema.suggest import suggest
 from neuromas.spec.growth import (
@@ -26,7 +26,7 @@ from neuromas.spec.growth import (
 from neuromas.topology import edits
 from neuromas.topology.graph import Topology
 
-Place = tuple[int, str]
+TrainedNode = tuple[int, str]
 """A trained node: (module, node id); module 0 is the graph grown from, k >= 1 the plan's k-th further checkpoint."""
 
 
@@ -43,7 +43,7 @@ class Grown:
     """
 
     topology: Topology
-    origin: Mapping[str, Place | None]
+    origin: Mapping[str, TrainedNode | None]
     new: tuple[str, ...]
     sources: Mapping[str, AdapterSource]
     plan: PlanSpec
@@ -51,7 +51,7 @@ class Grown:
     @property
     def mapping(self) -> dict[str, str]:
         """Node of the graph grown from -> the same node in the grown graph; pruned ones are left out."""
-        return {place[1]: node for node, place in self.origin.items() if place is not None and place[0] == 0}
+        return {trained[1]: node for node, trained in self.origin.items() if trained is not None and trained[0] == 0}
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class _Draft:
     """
 
     graph: Topology
-    origin: Mapping[str, Place | None]
+    origin: Mapping[str, TrainedNode | None]
     twins: Mapping[str, str]
     copied: frozenset[str] = frozenset()
     fresh: frozenset[str] = frozenset()
@@ -179,15 +179,17 @@ def _joined(draft: _Draft, edit: GraftSpec, names: Sequence[str], modules: Mappi
     result = edits.graft_modules([graph for graph, _ in parts], edit.arrange)
     own_index = parts.index(own)
 
-    def origin_of(place: Place | None) -> Place | None:
-        if place is None:
+    def origin_of(trained: TrainedNode | None) -> TrainedNode | None:
+        if trained is None:
             return None
-        return draft.origin[place[1]] if place[0] == own_index else (parts[place[0]][1], place[1])
+        return draft.origin[trained[1]] if trained[0] == own_index else (parts[trained[0]][1], trained[1])
 
-    now = {place[1]: node for node, place in result.origin.items() if place is not None and place[0] == own_index}
+    now = {
+        trained[1]: node for node, trained in result.origin.items() if trained is not None and trained[0] == own_index
+    }
     return _Draft(
         result.topology,
-        {node: origin_of(place) for node, place in result.origin.items()},
+        {node: origin_of(trained) for node, trained in result.origin.items()},
         {now[node]: now[twin] for node, twin in draft.twins.items()},
         frozenset(now[node] for node in draft.copied),
         frozenset(now[node] for node in draft.fresh),
@@ -200,9 +202,9 @@ def _sources(
     """Yield what every adapter starts from. An adapter that any trained node uses is kept."""
     for adapter in draft.graph.adapters:
         users = [node for node in draft.graph.order if draft.graph.adapter_of(node) == adapter]
-        kept = next((place for node in users if (place := draft.origin[node]) is not None), None)
+        kept = next((trained for node in users if (trained := draft.origin[node]) is not None), None)
         if kept is not None:
-            yield adapter, AdapterSource("keep", (_trained(kept, graphs),))
+            yield adapter, AdapterSource("keep", (_adapter_of(kept, graphs),))
         else:
             yield adapter, _new_source(draft, users[0], inherit, graphs)
 
@@ -215,41 +217,41 @@ def _new_source(draft: _Draft, node: str, inherit: InheritanceSpec, graphs: Sequ
     if twin is not None and draft.origin[twin] is None and kind != "interpolate":
         return _new_source(draft, twin, inherit, graphs)  # it repeats a new node: what is good for that one
     near, group = _ends(draft, node) if kind == "interpolate" else _models(draft, node), draft.graph.node(node).group
-    alike = [place for place in near if graphs[place[0]].node(place[1]).group == group]
-    places = alike if kind == "interpolate" else alike[:1]
-    if not places or (kind == "interpolate" and len(alike) < len(near)):
+    alike = [trained for trained in near if graphs[trained[0]].node(trained[1]).group == group]
+    chosen = alike if kind == "interpolate" else alike[:1]
+    if not chosen or (kind == "interpolate" and len(alike) < len(near)):
         of_kind = "" if not near else f" of its node group ({group or 'none'}), whose adapters are of its kind,"
         raise GrowthError(
             f"inherit.new = {inherit.new!r}: new node {node!r} has no trained node{of_kind} near it; use 'fresh'"
         )
-    origins = tuple(dict.fromkeys(_trained(place, graphs) for place in places))
+    origins = tuple(dict.fromkeys(_adapter_of(trained, graphs) for trained in chosen))
     return AdapterSource(kind, origins, inherit.noise if kind == "copy" else 0.0)
 
 
-def _trained(place: Place, graphs: Sequence[Topology]) -> Origin:
-    return Origin(place[0], graphs[place[0]].adapter_of(place[1]))
+def _adapter_of(trained: TrainedNode, graphs: Sequence[Topology]) -> TrainedAdapter:
+    return TrainedAdapter(trained[0], graphs[trained[0]].adapter_of(trained[1]))
 
 
-def _ends(draft: _Draft, node: str) -> list[Place]:
+def _ends(draft: _Draft, node: str) -> list[TrainedNode]:
     """Return the nearest trained nodes before and after a new one; one or none where a side has none."""
     sides = (draft.graph.predecessors, draft.graph.successors)
-    return [place for neighbours in sides if (place := _nearest(draft, node, neighbours)) is not None]
+    return [trained for neighbours in sides if (trained := _nearest(draft, node, neighbours)) is not None]
 
 
-def _models(draft: _Draft, node: str) -> list[Place]:
+def _models(draft: _Draft, node: str) -> list[TrainedNode]:
     """Return trained nodes to copy, best first: the one whose place it repeats, that it feeds, before it, after it."""
     twin = draft.twins.get(node)
     beside = [*([] if twin is None else [twin]), *draft.graph.successors(node)]
-    return [place for other in beside if (place := draft.origin[other]) is not None] + _ends(draft, node)
+    return [trained for other in beside if (trained := draft.origin[other]) is not None] + _ends(draft, node)
 
 
-def _nearest(draft: _Draft, node: str, neighbours: Callable[[str], Sequence[str]]) -> Place | None:
+def _nearest(draft: _Draft, node: str, neighbours: Callable[[str], Sequence[str]]) -> TrainedNode | None:
     """Return the first trained node met when walking from a new one, breadth first; None where there is none."""
     frontier, seen = list(neighbours(node)), {node}
     for other in frontier:
-        place = draft.origin[other]
-        if place is not None:
-            return place
+        trained = draft.origin[other]
+        if trained is not None:
+            return trained
         if other not in seen:
             seen.add(other)
             frontier.extend(neighbours(other))

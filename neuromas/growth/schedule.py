@@ -14,7 +14,7 @@ from neuromas.errors import GrowthError
 from neuromas.growth.controller import Controller, Stop, Train
 from neuromas.growth.lineage import Lineage, describe_plan
 from neuromas.growth.plan import Grown, apply_plan, module_names
-from neuromas.growth.stage import Notice, Stage, StageOutcome, StageRunner
+from neuromas.growth.stage import GrowthNotice, Stage, StageOutcome, StageRunner
 from neuromas.growth.trial import judge, trial_steps
 from neuromas.spec.growth import PlanSpec
 from neuromas.topology.graph import Topology
@@ -78,7 +78,7 @@ def run_schedule(
     controller: Controller,
     topology: Topology,
     runner: StageRunner,
-    notify: Callable[[Notice], None],
+    notify: Callable[[GrowthNotice], None],
     worked_levels: frozenset[int] = frozenset(),
 ) -> ScheduleResult:
     """Train the first graph and grow it until the controller stops.
@@ -103,7 +103,7 @@ class _Walk:
     controller: Controller
     topology: Topology
     runner: StageRunner
-    notify: Callable[[Notice], None]
+    notify: Callable[[GrowthNotice], None]
     worked_levels: frozenset[int]
     history: list[StageOutcome] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)
@@ -172,7 +172,7 @@ class _Walk:
         theirs = self.runner.evaluate(_outcome(parent).checkpoint, level, trial.examples)
         verdict = judge(mine, theirs, trial, plans)
         self.notify(
-            Notice(
+            GrowthNotice(
                 "growth_kept" if verdict.kept else "growth_rolled_back",
                 f"{name}: {verdict.grown:.3f} against {verdict.parent:.3f} of the parent trained on "
                 f"({verdict.wins} wins, {verdict.losses} losses, p = {verdict.p_value:.3g})",
@@ -212,7 +212,7 @@ class _Walk:
         """Return the stage on the graph that a plan makes of the parent's."""
         grown = self._apply(parent, plan)
         self.notify(
-            Notice(
+            GrowthNotice(
                 "growth",
                 f"{stage.name}: {len(parent.topology.nodes)} -> {len(grown.topology.nodes)} nodes by "
                 f"{describe_plan(plan)}",

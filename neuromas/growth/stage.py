@@ -132,7 +132,7 @@ class StageOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class GrowthNotice:
     """Something the user should read: ``kind`` for programs, ``message`` for people, ``data`` for both."""
 
     kind: str

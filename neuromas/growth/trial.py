@@ -21,7 +21,7 @@ BESIDE_STEPS = 180
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TrialOutcome:
     """Outcome of a paired comparison.
 
     Attributes:
@@ -54,7 +54,7 @@ def trial_steps(spec: TrialSpec, plan: PlanSpec) -> int:
     return BESIDE_STEPS if any(_adds_beside(edit) for edit in plan.edits) else SERIES_STEPS
 
 
-def judge(grown: Sequence[float], parent: Sequence[float], spec: TrialSpec, plans: int = 1) -> Verdict:
+def judge(grown: Sequence[float], parent: Sequence[float], spec: TrialSpec, plans: int = 1) -> TrialOutcome:
     """Return whether a growth is better than its parent.
 
     Args:
@@ -73,7 +73,7 @@ def judge(grown: Sequence[float], parent: Sequence[float], spec: TrialSpec, plan
     mean, parent_mean = sum(grown) / len(grown), sum(parent) / len(parent)
     p_value = min(1.0, plans * sign_test(wins, losses))
     kept = mean > parent_mean and mean - parent_mean >= spec.min_gain and p_value <= spec.max_p_value
-    return Verdict(mean, parent_mean, wins, losses, p_value, kept)
+    return TrialOutcome(mean, parent_mean, wins, losses, p_value, kept)
 
 
 def sign_test(wins: int, losses: int) -> float:

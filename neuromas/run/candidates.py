@@ -15,7 +15,7 @@ from neuromas.journal.events import ignore
 from neuromas.journal.folder import RunFolder
 from neuromas.run.parent import worked_level
 from neuromas.run.search import Ranked, make_candidates, search
-from neuromas.run.stages import StageBook, StageRunner
+from neuromas.run.stages import RuntimeStages, StageBook
 from neuromas.spec.growth import PlanSpec, TrialSpec
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.run import RunSpec
@@ -35,7 +35,7 @@ class LocalRunners:
     worker: WorkerSetup
     folder: Path
 
-    def __call__(self, name: str) -> StageRunner:
+    def __call__(self, name: str) -> RuntimeStages:
         """Return a runner whose engine and learner are loaded."""
         threads = _threads(self.spec)
         local = RuntimeSpec(type="local", learner_threads=threads)
@@ -44,7 +44,7 @@ class LocalRunners:
         folder = RunFolder(self.folder / name)
         folder.create(spec.model_dump(mode="json"), overwrite=True)
         runtime = open_runtime(RuntimeSetup(spec, folder.path, self.worker), ignore)
-        return StageRunner(runtime, StageBook(folder))
+        return RuntimeStages(runtime, StageBook(folder))
 
 
 def search_growth(

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from neuromas.adapters.families.contract import AdapterSpec
-from neuromas.adapters.mixture import USUAL, section_path
+from neuromas.adapters.kinds import USUAL, section_path
 from neuromas.base.fingerprint import fingerprint
 from neuromas.base.resolve import resolve_base
-from neuromas.checkpoints.trained import Trained
+from neuromas.checkpoints.trained import TrainedCheckpoint
 from neuromas.errors import BaseModelError, Fault
 from neuromas.spec.growth import GraftSpec, PlanSpec
 from neuromas.spec.run import RunSpec
 
-ReadTrained = Callable[[str], Trained]
+ReadTrained = Callable[[str], TrainedCheckpoint]
 """From the name of a checkpoint to the trained graph in it."""
 
 _BY_BASE = frozenset({"targets", "rank"})
@@ -34,7 +34,9 @@ def named_grafts(plans: Sequence[PlanSpec], path: str = "plans[{}]") -> Iterator
                 yield f"{path.format(number)}.edits[{index}].modules[{place}]", name
 
 
-def graft_faults(spec: RunSpec, name: str, module: Trained, path: str, *, decided: bool = True) -> Iterator[Fault]:
+def graft_faults(
+    spec: RunSpec, name: str, module: TrainedCheckpoint, path: str, *, decided: bool = True
+) -> Iterator[Fault]:
     """Yield why a trained graph cannot be grafted in a run.
 
     Args:
@@ -66,7 +68,7 @@ def graft_faults(spec: RunSpec, name: str, module: Trained, path: str, *, decide
             yield Fault(path, f"got {name!r}, {kind}; allowed is {spec.seed}, this run's")
 
 
-def parent_faults(spec: RunSpec, parent: Trained) -> Iterator[Fault]:
+def parent_faults(spec: RunSpec, parent: TrainedCheckpoint) -> Iterator[Fault]:
     """Yield the settings of a grown run that do not fit the adapters that it takes over from its parent."""
     for group, theirs in _used(parent).items():
         if (own := spec.adapters.sections.get(group)) is None:
@@ -79,7 +81,7 @@ def parent_faults(spec: RunSpec, parent: Trained) -> Iterator[Fault]:
             yield Fault("seed", f"got {spec.seed}; allowed is {parent.spec.seed}, {why}")
 
 
-def lineage_faults(spec: RunSpec, parent: Trained, plan: PlanSpec, read_trained: ReadTrained) -> list[Fault]:
+def lineage_faults(spec: RunSpec, parent: TrainedCheckpoint, plan: PlanSpec, read_trained: ReadTrained) -> list[Fault]:
     """Return why a grown run cannot take over what its parent and the graphs that its plan grafts have learned.
 
     Raises:
@@ -91,7 +93,7 @@ def lineage_faults(spec: RunSpec, parent: Trained, plan: PlanSpec, read_trained:
     return faults
 
 
-def _used(trained: Trained) -> Mapping[str, AdapterSpec]:
+def _used(trained: TrainedCheckpoint) -> Mapping[str, AdapterSpec]:
     """Return the kinds of adapters in a graph by group, of those that it has some of."""
     groups = {trained.topology.group_of(adapter) or USUAL for adapter in trained.topology.adapters}
     return {group: section for group, section in trained.spec.adapters.sections.items() if group in groups}

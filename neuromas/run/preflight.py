@@ -14,7 +14,7 @@ from typing import Final
 
 from neuromas.adapters.export import engine_rank
 from neuromas.adapters.families.contract import ModuleShape
-from neuromas.adapters.mixture import Mixture, Share, section_path
+from neuromas.adapters.kinds import AdapterKinds, KindTotals, section_path
 from neuromas.base.attention import check_attention
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_base, resolve_base
@@ -28,7 +28,7 @@ from neuromas.rollout.renderer import Renderer
 from neuromas.run.grafts import ReadTrained, graft_faults, named_grafts
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Example, Split, Task
-from neuromas.tasks.held_out import Part, part_sizes
+from neuromas.tasks.held_out import HeldOutPart, part_sizes
 from neuromas.tasks.registry import make_task
 from neuromas.tasks.survey import SPLITS, Look, look_at
 from neuromas.topology.graph import Topology
@@ -58,7 +58,7 @@ class Preflight:
     task: Task
     graphs: tuple[Topology, ...]
     controller: Controller | None
-    adapters: Mixture
+    adapters: AdapterKinds
     shapes: tuple[ModuleShape, ...]
     longest_call: int
     notes: tuple[str, ...] = ()
@@ -68,17 +68,17 @@ class Preflight:
         """Adapters of the graph that has most of them."""
         return max(len(graph.adapters) for graph in self.graphs)
 
-    def shares(self, graph: Topology) -> tuple[Share, ...]:
+    def totals(self, graph: Topology) -> tuple[KindTotals, ...]:
         """Return what the adapters of each node group are in one of the graphs."""
-        return self.adapters.shares(graph, self.shapes)
+        return self.adapters.totals(graph, self.shapes)
 
     def num_trained(self, graph: Topology) -> int:
         """Return how many numbers are trained in one of the graphs."""
-        return sum(share.trained for share in self.shares(graph))
+        return sum(kind.trained for kind in self.totals(graph))
 
     def published_bytes(self, graph: Topology) -> int:
         """Return what one publish of all adapters of one of the graphs moves to an engine."""
-        return _FLOAT_BYTES * sum(share.served for share in self.shares(graph))
+        return _FLOAT_BYTES * sum(kind.served for kind in self.totals(graph))
 
 
 def _placed(fault: Fault) -> Fault:
@@ -173,14 +173,14 @@ def check_without_base(spec: RunSpec, read_trained: ReadTrained) -> tuple[Topolo
     return graphs
 
 
-def held_out_sizes(spec: RunSpec, task: Task) -> dict[int | None, Mapping[Part, int]]:
+def held_out_sizes(spec: RunSpec, task: Task) -> dict[int | None, Mapping[HeldOutPart, int]]:
     """Return how many validation and test questions the levels of a run have, of those that do not go on for ever.
 
     Raises:
         SpecError: a level has too few to be divided.
     """
     faults = _Faults()
-    sizes: dict[int | None, Mapping[Part, int]] = {}
+    sizes: dict[int | None, Mapping[HeldOutPart, int]] = {}
     with faults.at("task.test"):
         for level in dict.fromkeys((*(spec.growth.levels if spec.growth else ()), None)):
             if (found := part_sizes(task, level)) is not None:

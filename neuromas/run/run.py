@@ -19,7 +19,7 @@ from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import CheckpointError, Fault, SpecError
 from neuromas.growth.schedule import ScheduleResult, run_schedule
-from neuromas.growth.stage import Notice as GrowthNotice
+from neuromas.growth.stage import GrowthNotice
 from neuromas.journal.base_record import check_base, record_base
 from neuromas.journal.data_record import check_data, record_data
 from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted, ignore
@@ -28,8 +28,8 @@ from neuromas.run.grafts import lineage_faults
 from neuromas.run.outcome import RunResult
 from neuromas.run.parent import Parent
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
-from neuromas.run.result import Figures, Seconds, result_document, score, spec_hash
-from neuromas.run.stages import StageBook, StageInterruptedError, StageRunner, planned_stages
+from neuromas.run.result import Figures, Seconds, result_document, spec_hash
+from neuromas.run.stages import RuntimeStages, StageBook, StageInterruptedError, planned_stages
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
@@ -108,7 +108,7 @@ def run(
                 evaluation=round(time.monotonic() - trained, 3),
             )
             document = result_document(spec, preflight, schedule, book.outcomes, figures, seconds)
-            folder.write_json(REWARDS_FILE, {name: figure.rewards for name, figure in figures.scores.items()})
+            folder.write_json(REWARDS_FILE, {name: figure.rewards for name, figure in figures.accuracies.items()})
             folder.write_json(RESULT_FILE, document)
             tell(RunEnded(status="succeeded"))
         on_event(Phase(name="writing report.html"))
@@ -181,7 +181,7 @@ def _train(
             )
         )
 
-    runner = StageRunner(runtime, book)
+    runner = RuntimeStages(runtime, book)
     with stopped_by_signal(runtime.request_stop):
         if preflight.controller is None:
             return runner.train_in_order(planned_stages(spec, parent))
@@ -200,11 +200,11 @@ def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult, tell: Ob
 
     found, votes = evaluate(checkpoint), spec.evaluation.votes
     return Figures(
-        greedy=score(found),
-        sampled=score(evaluate(checkpoint, greedy=False)),
-        untrained=score(evaluate(schedule.topology)),
-        untrained_sampled=score(evaluate(schedule.topology, greedy=False)),
-        voted=score(evaluate(checkpoint, greedy=False, votes=votes)) if votes else None,
+        greedy=found.accuracy,
+        sampled=evaluate(checkpoint, greedy=False).accuracy,
+        untrained=evaluate(schedule.topology).accuracy,
+        untrained_sampled=evaluate(schedule.topology, greedy=False).accuracy,
+        voted=evaluate(checkpoint, greedy=False, votes=votes).accuracy if votes else None,
         roles=found.roles,
     )
 

@@ -20,7 +20,7 @@ from neuromas.growth.ledger import Spending
 from neuromas.growth.lineage import describe_plan
 from neuromas.growth.plan import apply_plan
 from neuromas.growth.stage import Stage, StageRunner
-from neuromas.growth.trial import Verdict, judge, trial_steps
+from neuromas.growth.trial import TrialOutcome, judge, trial_steps
 from neuromas.spec.growth import PlanSpec, TrialSpec
 from neuromas.topology.graph import Topology
 
@@ -54,7 +54,7 @@ class Ranked:
     name: str
     plan: PlanSpec | None
     rewards: tuple[float, ...]
-    verdict: Verdict | None
+    verdict: TrialOutcome | None
     checkpoint: Path | None
     spending: Spending
     error: str | None = None

@@ -76,7 +76,7 @@ class StageBook:
         return (open_ones[-1], int(read_state(open_ones[-1])["step"])) if open_ones else (None, 0)
 
 
-class StageRunner:
+class RuntimeStages:
     """Trains stages on the runtime of the run; see ``growth.stage.StageRunner``."""
 
     def __init__(self, runtime: Runtime, book: StageBook) -> None:

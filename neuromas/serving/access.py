@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from neuromas.serving.api_error import ApiError, invalid
+from neuromas.serving.endpoint_error import EndpointError, invalid
 
 LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain"})
 _OPEN = ("/healthz", "/health")
@@ -40,7 +40,7 @@ class AccessCheck:
             answer = JSONResponse(refusal.body, status_code=refusal.status, headers=refusal.headers)
             await answer(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _refusal(self, scope: Scope) -> EndpointError | None:
         headers = Headers(scope=scope)
         if self._token is not None and scope["path"] not in _OPEN and not self._is_known(headers):
             message = "this server answers only who brings its token: Authorization: Bearer ..."

@@ -12,8 +12,8 @@ from pydantic_core import to_json
 
 from neuromas.rollout.record import FinishReason, NodeCall
 from neuromas.serving.answer_tokens import output_call
-from neuromas.serving.api_error import ApiError
 from neuromas.serving.ask_request import AskRequest
+from neuromas.serving.endpoint_error import EndpointError
 from neuromas.serving.question import Answered, Question
 from neuromas.topology.graph import Topology
 
@@ -53,7 +53,7 @@ class AnswerForm(ABC):
         """Return the events behind all answers."""
 
     @abstractmethod
-    def failed(self, refusal: ApiError) -> bytes:
+    def failed(self, refusal: EndpointError) -> bytes:
         """Return the events that say why a stream breaks off."""
 
     def extras(self, place: int, answered: Answered) -> dict[str, Any]:

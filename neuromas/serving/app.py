@@ -10,11 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from neuromas.serving.access import AccessCheck
-from neuromas.serving.api_error import ApiError, invalid
 from neuromas.serving.ask_route import DIALECTS, AskRoute
+from neuromas.serving.endpoint_error import EndpointError, invalid
 from neuromas.serving.graph_client import GraphClient
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import ServedGraph
+from neuromas.serving.graph_table import GraphVersion
 from neuromas.serving.head import HeadAsGet
 
 
@@ -33,8 +33,8 @@ def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bo
     for path, dialect in DIALECTS.items():
         app.router.routes.append(Route(path, AskRoute(client, dialect), methods=["POST"]))
 
-    @app.exception_handler(ApiError)
-    async def _api_error(_: Request, error: ApiError) -> JSONResponse:
+    @app.exception_handler(EndpointError)
+    async def _endpoint_error(_: Request, error: EndpointError) -> JSONResponse:
         return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
     @app.exception_handler(HTTPException)
@@ -44,7 +44,7 @@ def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bo
 
     @app.exception_handler(Exception)
     async def _crash(*_: object) -> JSONResponse:
-        refusal = ApiError(500, "server_error", "something broke here; the server's log has it", code="internal")
+        refusal = EndpointError(500, "server_error", "something broke here; the server's log has it", code="internal")
         return JSONResponse(refusal.body, status_code=refusal.status)
 
     @app.get("/health")
@@ -67,7 +67,7 @@ def make_app(server: GraphServer, token: str | None = None, *, loopback_only: bo
     return app
 
 
-def _model(graph: ServedGraph) -> dict[str, Any]:
+def _model(graph: GraphVersion) -> dict[str, Any]:
     return {
         "id": graph.name,
         "object": "model",

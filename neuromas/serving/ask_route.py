@@ -17,12 +17,12 @@ from starlette.types import Receive, Scope, Send
 
 from neuromas.errors import NeuroMASError
 from neuromas.serving.answer_form import AnswerForm, encode
-from neuromas.serving.api_error import first_fault, from_refusal, invalid
 from neuromas.serving.ask_request import AskRequest
 from neuromas.serving.body_size import MAX_VALUES, holds_too_much
 from neuromas.serving.chat_request import ChatRequest
 from neuromas.serving.choices_form import ChatForm, CompletionForm
 from neuromas.serving.completion_request import CompletionRequest
+from neuromas.serving.endpoint_error import first_fault, from_refusal, invalid
 from neuromas.serving.graph_client import GraphClient, LeftError
 from neuromas.serving.question import Answered, Question
 from neuromas.serving.response_form import ResponseForm

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from neuromas.serving.answer_form import AnswerForm, all_calls, event, finish_reason, hidden_tokens, usage
 from neuromas.serving.answer_tokens import answer_tokens, output_call
-from neuromas.serving.api_error import ApiError
+from neuromas.serving.endpoint_error import EndpointError
 from neuromas.serving.question import Answered
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -73,7 +73,7 @@ class ChoicesForm(AnswerForm):
         return self._event({"choices": [], "usage": self._usage(answers), "system_fingerprint": fingerprint}) + DONE
 
     @override
-    def failed(self, refusal: ApiError) -> bytes:
+    def failed(self, refusal: EndpointError) -> bytes:
         return event(refusal.body)  # OpenAI's clients raise what they find in an event of this shape
 
     def chunk(self, choice: dict[str, Any], **more: Any) -> bytes:

@@ -28,7 +28,7 @@ from neuromas.serving.app import make_app
 from neuromas.serving.deployment_status import GroupStatus, group_status
 from neuromas.serving.graph_loader import GraphLoader
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.group import EngineGroup, Opener, places
+from neuromas.serving.group import EngineGroup, Opener, graph_sources
 from neuromas.serving.load import ServerLimits
 from neuromas.spec.machine import Threads
 
@@ -58,7 +58,7 @@ class GraphReplica:
 
         Serve sends a replica nothing new while this runs, which would hold requests back for as long as loading takes.
         """
-        self._loader.want(places(user_config))
+        self._loader.want(graph_sources(user_config))
         following = asyncio.get_running_loop().run_in_executor(None, self._loader.follow)
         if not self._has_begun:
             await following

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from neuromas.base.resolve import resolve_base
-from neuromas.checkpoints.trained import Trained, find_trained
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.cluster.threads import serving_share, set_threads
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import AdapterError
@@ -16,17 +16,17 @@ from neuromas.rollout.engine import Engine
 from neuromas.rollout.prompt import make_renderer
 from neuromas.run.preflight import check_run
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
-from neuromas.serving.group import EngineGroup, GraphPlace, slots_for
+from neuromas.serving.graph_table import ServableGraph
+from neuromas.serving.group import EngineGroup, GraphSource, slots_for
 from neuromas.serving.load import ServerLimits
 
 
-def engine_setup(trained: Trained) -> EngineSetup:
+def engine_setup(trained: TrainedCheckpoint) -> EngineSetup:
     """Return the engine that a trained graph needs; graphs with equal setups can share one."""
     return EngineSetup.of(trained.spec, resolve_base(trained.spec.base))
 
 
-def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
+def load_graph(trained: TrainedCheckpoint, name: str, version: str = "") -> ServableGraph:
     """Return a trained graph with its weights.
 
     Args:
@@ -43,7 +43,7 @@ def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
     spec = trained.as_run()
     check_run(spec, find_trained, ())
     base = resolve_base(spec.base)
-    return Graph(
+    return ServableGraph(
         name=name,
         topology=trained.topology,
         adapters=plain_loras(trained.checkpoint, base, spec.adapters, spec.seed),
@@ -54,7 +54,7 @@ def load_graph(trained: Trained, name: str, version: str = "") -> Graph:
 
 
 def open_server(
-    trained: Trained, name: str, *, slots: int | None = None, limits: ServerLimits | None = None
+    trained: TrainedCheckpoint, name: str, *, slots: int | None = None, limits: ServerLimits | None = None
 ) -> GraphServer:
     """Return a server of a trained graph, its engine loaded and its adapters published.
 
@@ -90,26 +90,26 @@ class CheckpointOpener:
         set_threads(serving_share(setup.engine.threads).count())
         return setup.start(slots)
 
-    def load(self, setup: EngineSetup, place: GraphPlace) -> Graph:
+    def load(self, setup: EngineSetup, source: GraphSource) -> ServableGraph:
         """Return the graph of a checkpoint.
 
         Raises:
             AdapterError: the checkpoint needs another engine than this one.
             NeuroMASError: it cannot be read.
         """
-        trained = find_trained(Path(place.checkpoint))
+        trained = find_trained(Path(source.checkpoint))
         needed = engine_setup(trained)
         if (needed.base_folder, needed.rank, needed.targets) != (setup.base_folder, setup.rank, setup.targets):
             raise AdapterError(
-                f"checkpoint {place.checkpoint} needs base {needed.base_folder.name}, rank {needed.rank} and targets "
+                f"checkpoint {source.checkpoint} needs base {needed.base_folder.name}, rank {needed.rank} and targets "
                 f"{', '.join(needed.targets)}; the engine has {setup.base_folder.name}, {setup.rank} and "
                 f"{', '.join(setup.targets)}"
             )
-        return load_graph(trained, place.name, place.version)
+        return load_graph(trained, source.name, source.version)
 
 
 def group_graphs(
-    wanted: Sequence[GraphPlace],
+    wanted: Sequence[GraphSource],
     *,
     replicas: Mapping[str, tuple[int, int]] | None = None,
     slots: int | None = None,
@@ -131,23 +131,23 @@ def group_graphs(
         AdapterError: the slots do not suffice for the graphs that share an engine.
         NeuroMASError: a checkpoint cannot be read.
     """
-    shared: dict[EngineSetup, list[GraphPlace]] = {}
+    shared: dict[EngineSetup, list[GraphSource]] = {}
     adapters: dict[EngineSetup, int] = {}
-    for place in wanted:
-        trained = find_trained(Path(place.checkpoint))
+    for source in wanted:
+        trained = find_trained(Path(source.checkpoint))
         setup = engine_setup(trained)
         setup = setup if gpus is None else replace(setup, gpus=gpus)
-        shared.setdefault(setup, []).append(place)
+        shared.setdefault(setup, []).append(source)
         adapters[setup] = adapters.get(setup, 0) + len(trained.topology.adapters)
     groups = []
     for setup, graphs in shared.items():
         if slots is not None and slots < adapters[setup]:
-            names = ", ".join(place.name for place in graphs)
+            names = ", ".join(source.name for source in graphs)
             raise AdapterError(
                 f"the graphs {names} have {adapters[setup]} adapters together, their engine has {slots} slots; "
                 "serve fewer graphs or raise the number of slots"
             )
-        bounds = [(replicas or {}).get(place.name, (1, 1)) for place in graphs]
+        bounds = [(replicas or {}).get(source.name, (1, 1)) for source in graphs]
         least = max(low for low, _ in bounds)
         groups.append(
             EngineGroup(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from neuromas.errors import NeuroMASError
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
-from neuromas.serving.group import GraphPlace
+from neuromas.serving.graph_table import ServableGraph
+from neuromas.serving.group import GraphSource
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +40,15 @@ class LoadReport:
 class GraphLoader:
     """Loads, swaps and removes graphs, one change after the other; a graph that fails leaves the others alone."""
 
-    def __init__(self, server: GraphServer, load: Callable[[GraphPlace], Graph]) -> None:
+    def __init__(self, server: GraphServer, load: Callable[[GraphSource], ServableGraph]) -> None:
         self._server = server
         self._load = load
         self._changing = threading.Lock()
-        self._wanted: tuple[GraphPlace, ...] = ()
-        self._served: dict[str, GraphPlace] = {}
-        self._errors: dict[GraphPlace, str] = {}
+        self._wanted: tuple[GraphSource, ...] = ()
+        self._served: dict[str, GraphSource] = {}
+        self._errors: dict[GraphSource, str] = {}
 
-    def want(self, wanted: Sequence[GraphPlace]) -> None:
+    def want(self, wanted: Sequence[GraphSource]) -> None:
         """Say what shall be served from now on; ``follow`` brings it about."""
         self._wanted = tuple(wanted)
 
@@ -58,9 +58,9 @@ class GraphLoader:
         Blocks for seconds. While another thread does the same it does the work for both.
         """
         with self._changing:
-            while (place := self._next()) is not None:
-                self._bring(place)
-            names = {place.name for place in self._wanted}
+            while (source := self._next()) is not None:
+                self._bring(source)
+            names = {source.name for source in self._wanted}
             for name in [name for name in self._served if name not in names]:
                 self._server.remove(name).result()
                 del self._served[name]
@@ -68,28 +68,28 @@ class GraphLoader:
     def report(self) -> dict[str, LoadReport]:
         """Return how far each wanted graph is, by name."""
         reports = {}
-        for place in self._wanted:
-            served = self._served.get(place.name)
-            reports[place.name] = LoadReport(
-                wanted=place.generation,
+        for source in self._wanted:
+            served = self._served.get(source.name)
+            reports[source.name] = LoadReport(
+                wanted=source.generation,
                 served=None if served is None else served.generation,
                 version="" if served is None else served.version,
-                error=self._errors.get(place),
+                error=self._errors.get(source),
             )
         return reports
 
-    def _next(self) -> GraphPlace | None:
+    def _next(self) -> GraphSource | None:
         """Return a wanted graph that is not served and has not failed."""
-        for place in self._wanted:
-            if self._served.get(place.name) != place and place not in self._errors:
-                return place
+        for source in self._wanted:
+            if self._served.get(source.name) != source and source not in self._errors:
+                return source
         return None
 
-    def _bring(self, place: GraphPlace) -> None:
+    def _bring(self, source: GraphSource) -> None:
         try:
-            self._server.put(self._load(place)).result()
+            self._server.put(self._load(source)).result()
         except NeuroMASError as error:
-            self._errors[place] = str(error)
-            logger.warning("graph cannot be served", extra={"graph": place.name, "reason": str(error)})
+            self._errors[source] = str(error)
+            logger.warning("graph cannot be served", extra={"graph": source.name, "reason": str(error)})
         else:
-            self._served[place.name] = place
+            self._served[source.name] = source

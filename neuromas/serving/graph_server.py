@@ -21,7 +21,7 @@ from neuromas.rollout.batch import RolloutBatch, check_given
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import Engine
 from neuromas.rollout.record import Provenance, Rollout
-from neuromas.serving.graph_table import Graph, GraphTable, ServedGraph
+from neuromas.serving.graph_table import GraphTable, GraphVersion, ServableGraph
 from neuromas.serving.load import Load, ServerLimits
 from neuromas.serving.question import (
     Answered,
@@ -55,8 +55,8 @@ class _Order:
 class _Put:
     """A graph that waits to be published."""
 
-    graph: Graph
-    future: Future[ServedGraph] = field(default_factory=Future)
+    graph: ServableGraph
+    future: Future[GraphVersion] = field(default_factory=Future)
 
 
 class GraphServer:
@@ -122,7 +122,7 @@ class GraphServer:
         return limit is not None and any(len(call.prompt_token_ids) >= limit for call in rollout.calls)
 
     @property
-    def graphs(self) -> Mapping[str, ServedGraph]:
+    def graphs(self) -> Mapping[str, GraphVersion]:
         """The served graphs by name."""
         return self._table.current
 
@@ -131,7 +131,7 @@ class GraphServer:
         """What there is to do now, and what was done."""
         return replace(self._load, running=len(self._running), waiting=max(0, self._num_open - len(self._running)))
 
-    def put(self, graph: Graph) -> Future[ServedGraph]:
+    def put(self, graph: ServableGraph) -> Future[GraphVersion]:
         """Serve a graph from now on, in place of one of the same name; requests under way end as they began.
 
         Where adapter slots are held by versions that only wait for their last request, this waits too.

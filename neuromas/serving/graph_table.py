@@ -21,7 +21,7 @@ from neuromas.topology.graph import Topology
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class ServableGraph:
     """A trained graph with its weights.
 
     Attributes:
@@ -42,16 +42,16 @@ class Graph:
 
 
 @dataclass(slots=True, eq=False)
-class ServedGraph:
+class GraphVersion:
     """One version of a graph in the engine.
 
     Attributes:
         name: of the model.
         topology: the graph.
         adapters: adapter name -> published version.
-        sampling: see Graph.
-        renderer: see Graph.
-        version: see Graph.
+        sampling: see ServableGraph.
+        renderer: see ServableGraph.
+        version: see ServableGraph.
         generation: counts the versions of this name from 0; a name that was removed goes on counting.
         created_s: when it was published, unix seconds.
         num_requests: requests under way.
@@ -80,12 +80,12 @@ class GraphTable:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._current: dict[str, ServedGraph] = {}
-        self._retiring: list[ServedGraph] = []
+        self._current: dict[str, GraphVersion] = {}
+        self._retiring: list[GraphVersion] = []
         self._num_versions: Counter[str] = Counter()
 
     @property
-    def current(self) -> Mapping[str, ServedGraph]:
+    def current(self) -> Mapping[str, GraphVersion]:
         """Served graphs by name; a snapshot that other threads may read."""
         return self._current
 
@@ -94,7 +94,7 @@ class GraphTable:
         """Whether old versions still hold adapter slots because requests use them."""
         return bool(self._retiring)
 
-    def put(self, graph: Graph) -> ServedGraph:
+    def put(self, graph: ServableGraph) -> GraphVersion:
         """Serve a graph; a graph of the same name answers what it has begun and nothing else.
 
         Raises:
@@ -115,7 +115,7 @@ class GraphTable:
                 f"graph {graph.name!r} with {len(weights)} adapters cannot be served: {error}"
             ) from error
         self._num_versions[graph.name] += 1
-        served = ServedGraph(
+        served = GraphVersion(
             graph.name, graph.topology, refs, graph.sampling, graph.renderer, graph.version, generation
         )
         old = self._current.get(graph.name)
@@ -133,29 +133,29 @@ class GraphTable:
         self._retire(gone)
         return True
 
-    def enter(self, served: ServedGraph) -> None:
+    def enter(self, served: GraphVersion) -> None:
         """Note that a request uses the version."""
         served.num_requests += 1
 
-    def leave(self, served: ServedGraph) -> None:
+    def leave(self, served: GraphVersion) -> None:
         """Note that a request has ended; the last one of an old version frees its slots."""
         served.num_requests -= 1
         if not served.is_current and not served.num_requests:
             self._retiring.remove(served)
             self._forget(served)
 
-    def _retire(self, served: ServedGraph) -> None:
+    def _retire(self, served: GraphVersion) -> None:
         served.is_current = False
         if served.num_requests:
             self._retiring.append(served)
         else:
             self._forget(served)
 
-    def _forget(self, served: ServedGraph) -> None:
+    def _forget(self, served: GraphVersion) -> None:
         self._engine.publish({}, retire=[ref for ref in served.adapters.values() if ref is not None])
 
 
-def _check_prompts(graph: Graph) -> None:
+def _check_prompts(graph: ServableGraph) -> None:
     """Write every Node's prompt once: what fails here would fail for every request."""
     question = Example(id="check", prompt="", answer="")
     for node in graph.topology.nodes:

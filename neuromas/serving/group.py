@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 from neuromas.engines.setup import EngineSetup
 from neuromas.rollout.engine import Engine
-from neuromas.serving.graph_table import Graph
+from neuromas.serving.graph_table import ServableGraph
 from neuromas.serving.load import ServerLimits
 
 _MIN_SLOTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class GraphPlace:
+class GraphSource:
     """Where a served graph comes from.
 
     Attributes:
@@ -45,7 +45,7 @@ class EngineGroup:
     """
 
     setup: EngineSetup
-    graphs: tuple[GraphPlace, ...]
+    graphs: tuple[GraphSource, ...]
     slots: int
     replicas: int = 1
     max_replicas: int = 1
@@ -65,12 +65,12 @@ class EngineGroup:
     @property
     def user_config(self) -> dict[str, Any]:
         """What may change while replicas run, as JSON."""
-        return {"graphs": [asdict(place) for place in self.graphs]}
+        return {"graphs": [asdict(source) for source in self.graphs]}
 
 
-def places(user_config: dict[str, Any]) -> tuple[GraphPlace, ...]:
+def graph_sources(user_config: dict[str, Any]) -> tuple[GraphSource, ...]:
     """Return the graphs of ``EngineGroup.user_config``."""
-    return tuple(GraphPlace(**document) for document in user_config["graphs"])
+    return tuple(GraphSource(**document) for document in user_config["graphs"])
 
 
 def slots_for(num_adapters: int) -> int:
@@ -95,7 +95,7 @@ class Opener(Protocol):
             NeuroMASError: it did not start.
         """
 
-    def load(self, setup: EngineSetup, place: GraphPlace) -> Graph:
+    def load(self, setup: EngineSetup, source: GraphSource) -> ServableGraph:
         """Return a graph with its weights, fit for the engine of ``setup``.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Protocol
 from neuromas.errors import EngineError, NeuroMASError
 from neuromas.rollout.answer import AS_TRAINED, AnswerSettings
 from neuromas.rollout.record import Rollout
-from neuromas.serving.graph_table import ServedGraph
+from neuromas.serving.graph_table import GraphVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Answered:
     """
 
     rollout: Rollout
-    graph: ServedGraph
+    graph: GraphVersion
     waited_s: float
 
 
@@ -86,7 +86,7 @@ class Request:
     reply: Reply
     arrived: float
     deadline: float
-    graph: ServedGraph | None = None
+    graph: GraphVersion | None = None
     key: int | None = None
     started: float = 0.0
 

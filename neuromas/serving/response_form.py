@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from neuromas.serving.answer_form import AnswerForm, all_calls, encode, hidden_tokens, usage
 from neuromas.serving.answer_tokens import answer_tokens, output_call
-from neuromas.serving.api_error import ApiError
+from neuromas.serving.endpoint_error import EndpointError
 from neuromas.serving.question import Answered, Question
 from neuromas.serving.response_request import ResponseRequest
 
@@ -92,7 +92,7 @@ class ResponseForm(AnswerForm):
         return self._event(f"response.{response['status']}", {"response": response})
 
     @override
-    def failed(self, refusal: ApiError) -> bytes:
+    def failed(self, refusal: EndpointError) -> bytes:
         error = {"code": "server_error", "message": str(refusal)}
         return self._event("response.failed", {"response": self._response("failed") | {"error": error}})
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from neuromas.adapters.families.registry import AnyAdapterSpec, default_adapter
-from neuromas.adapters.mixture import Mixture, section_path
+from neuromas.adapters.kinds import AdapterKinds, section_path
 from neuromas.errors import Fault, SpecError, TopologyError
 from neuromas.schema.bounds import MAX_PATH
 from neuromas.schema.model import SpecModel
@@ -69,9 +69,9 @@ class RunSpec(SpecModel):
         return _grouped(value) if isinstance(value, Mapping) and value.get("node_groups") else value
 
     @property
-    def adapters(self) -> Mixture:
+    def adapters(self) -> AdapterKinds:
         """The kinds of adapters that the run trains."""
-        return Mixture(self.adapter, {name: group.adapter for name, group in self.node_groups.items()})
+        return AdapterKinds(self.adapter, {name: group.adapter for name, group in self.node_groups.items()})
 
     def with_topology(self, topology: Topology) -> RunSpec:
         """Return the spec of a run of another graph, whose nodes carry their groups; groups without nodes go."""

@@ -11,7 +11,7 @@ import numpy as np
 from neuromas.adapters.build import build_model
 from neuromas.adapters.frozen_base import DTYPES
 from neuromas.checkpoints.checkpoint import read_checkpoint
-from neuromas.checkpoints.trained import Trained
+from neuromas.checkpoints.trained import TrainedCheckpoint
 from neuromas.rollout.record import Group, NodeCall
 from neuromas.studies.score_kernel import document, kernel
 from neuromas.training.advantage import RunningBaseline, call_advantages, groups_with_signal
@@ -25,7 +25,7 @@ Told = tuple[NodeCall, float, float]
 
 
 def diagnose(
-    trained: Trained, base_folder: Path, groups: Sequence[Group], most: int, on_adapter: Callable[[str], None]
+    trained: TrainedCheckpoint, base_folder: Path, groups: Sequence[Group], most: int, on_adapter: Callable[[str], None]
 ) -> dict[str, Any]:
     """Return the kernels of all adapters of a trained graph, and what they say, as plain data.
 

@@ -18,7 +18,7 @@ from neuromas.schema.bounds import MAX_KEY, MAX_TEXT, Key, Reference
 from neuromas.tasks.base import Description, Example, Score, Split, Task
 from neuromas.tasks.code import CODE, load_code
 from neuromas.tasks.expression import are_equal, require
-from neuromas.tasks.row import Layout, read_example
+from neuromas.tasks.row import RowKeys, read_example
 from neuromas.tasks.rows import Rows, read_rows
 from neuromas.tasks.spec import TaskSpec
 from neuromas.tasks.template import names_in
@@ -124,9 +124,9 @@ class FileSpec(TaskSpec):
         return read_rows(Path(self.place(split)))
 
     @property
-    def layout(self) -> Layout:
+    def row_keys(self) -> RowKeys:
         """Where in a row question, answer, choices and level are."""
-        return Layout(
+        return RowKeys(
             question=self.question_key,
             question_template=self.question_template,
             answer=self.answer_key,
@@ -285,10 +285,10 @@ def shuffled(size: int, seed: str) -> tuple[int, ...]:
 
 def _read_rows(spec: FileSpec, split: Split) -> Pools:
     by_level: dict[int, list[Example]] = {}
-    place, layout = spec.place(split), spec.layout
+    place, keys = spec.place(split), spec.row_keys
     try:
         for number, (row_place, row) in enumerate(spec.rows(split), start=1):
-            example = read_example(layout, f"{split}/{number}", row, f"{place}, {row_place}")
+            example = read_example(keys, f"{split}/{number}", row, f"{place}, {row_place}")
             by_level.setdefault(_NO_LEVEL if example.level is None else example.level, []).append(example)
     except TaskError as error:
         raise TaskError(f"task.{split}: {error}") from error

@@ -16,13 +16,13 @@ from typing import Literal
 from neuromas.errors import TaskError
 from neuromas.tasks.base import Example, Task
 
-Part = Literal["validation", "test"]
+HeldOutPart = Literal["validation", "test"]
 
 _SHARE = 4  # one of so many held-out questions is for validation
 _PATIENCE = 1000  # draws in a row without a question of the part before an endless stream counts as too small
 
 
-def held_out(task: Task, level: int | None, examples: int, part: Part) -> tuple[Example, ...]:
+def held_out(task: Task, level: int | None, examples: int, part: HeldOutPart) -> tuple[Example, ...]:
     """Return the first held-out examples of a level (None = the target) of a part; fewer where it has fewer.
 
     Raises:
@@ -33,7 +33,7 @@ def held_out(task: Task, level: int | None, examples: int, part: Part) -> tuple[
     return _divided(task, level)[part][:examples]
 
 
-def part_sizes(task: Task, level: int | None) -> Mapping[Part, int] | None:
+def part_sizes(task: Task, level: int | None) -> Mapping[HeldOutPart, int] | None:
     """Return how many examples each part of a level has; None where they have no end.
 
     Raises:
@@ -44,7 +44,7 @@ def part_sizes(task: Task, level: int | None) -> Mapping[Part, int] | None:
     return {part: len(examples) for part, examples in _divided(task, level).items()}
 
 
-def _divided(task: Task, level: int | None) -> Mapping[Part, tuple[Example, ...]]:
+def _divided(task: Task, level: int | None) -> Mapping[HeldOutPart, tuple[Example, ...]]:
     """Divide a list: the quarter of its different questions whose digests are the smallest, at least one of them."""
     size = task.size("test", level)
     assert size is not None, "endless streams are divided question by question"
@@ -62,7 +62,7 @@ def _divided(task: Task, level: int | None) -> Mapping[Part, tuple[Example, ...]
     }
 
 
-def _stream(task: Task, level: int | None, part: Part) -> Iterator[Example]:
+def _stream(task: Task, level: int | None, part: HeldOutPart) -> Iterator[Example]:
     last = 0
     for index in count():
         example = task.example("test", index, level)

@@ -58,7 +58,7 @@ _LONGEST: Final = 400  # digits, exponent included, of what is not written as a 
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NumberMatch:
     """A number in a text: its canonical form, such as "-3/2" or "1000", and where in the plain text it stands."""
 
     value: str
@@ -76,7 +76,7 @@ def plain(text: str) -> str:
     return _LATEX_FRACTION.sub(_plain_fraction, text)
 
 
-def find_numbers(text: str) -> Iterator[Found]:
+def find_numbers(text: str) -> Iterator[NumberMatch]:
     """Yield the numbers of a plain text, in order."""
     position = 0
     while (match := _START.search(text, position)) is not None:
@@ -90,9 +90,9 @@ def find_numbers(text: str) -> Iterator[Found]:
         yield from _found(value, match.start(), position)
 
 
-def _found(value: str | None, start: int, end: int) -> Iterator[Found]:
+def _found(value: str | None, start: int, end: int) -> Iterator[NumberMatch]:
     if value is not None:
-        yield Found(value, start, end)
+        yield NumberMatch(value, start, end)
 
 
 def _read_last(text: str, digits: str, end: int, negative: bool) -> tuple[str | None, int]:

@@ -16,7 +16,7 @@ from neuromas.schema.bounds import Reference
 from neuromas.tasks.base import Example, Score, Split, Task
 from neuromas.tasks.file import shuffled
 from neuromas.tasks.rows import Row, read_rows
-from neuromas.tasks.sandbox.check import Limits, check, require
+from neuromas.tasks.sandbox.check import ResourceLimits, check, require
 from neuromas.tasks.spec import TaskSpec
 
 _FENCED: Final = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -151,9 +151,9 @@ class ProgramsTask(Task):
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return Score(0.0, {"compiles": 0.0})
         names = [info["entry_point"]] if info["entry_point"] else []
-        limits = Limits(self.spec.timeout_s, self.spec.memory_mib)
-        verdict = check(program, info["setup"], info["tests"], names, limits)
-        return Score(float(verdict.passed), {"compiles": 1.0})
+        limits = ResourceLimits(self.spec.timeout_s, self.spec.memory_mib)
+        result = check(program, info["setup"], info["tests"], names, limits)
+        return Score(float(result.passed), {"compiles": 1.0})
 
     @cached_property
     def _train(self) -> tuple[Example, ...]:

@@ -18,7 +18,7 @@ _SPEAKERS: Final = {"system": "", "user": "User: ", "assistant": "Assistant: "}
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RowKeys:
     """What is where in a row; names of its values, but for templates and the verifier."""
 
     question: str
@@ -30,52 +30,48 @@ class Layout:
     verifier: str
 
 
-def read_example(layout: Layout, example_id: str, row: Row, place: str) -> Example:
+def read_example(keys: RowKeys, example_id: str, row: Row, place: str) -> Example:
     """Return the example in a row; ``place`` names the row in errors.
 
     Raises:
         TaskError: the row lacks something, or the verifier does not read its answer.
     """
-    info: dict[str, Any] = {} if layout.verifier in READERS else to_json(row)
+    info: dict[str, Any] = {} if keys.verifier in READERS else to_json(row)
     labels: list[str] = []
-    if layout.choices is not None:
-        choices, labels = _choices(_value(row, layout.choices, "task.choices_key", place), place)
+    if keys.choices is not None:
+        choices, labels = _choices(_value(row, keys.choices, "task.choices_key", place), place)
         info["choices"] = choices
-        row = {**row, layout.choices: choices}
-    if layout.question_template is None:
-        question = _question(_value(row, layout.question, "task.question_key", place), layout.question, place)
+        row = {**row, keys.choices: choices}
+    if keys.question_template is None:
+        question = _question(_value(row, keys.question, "task.question_key", place), keys.question, place)
     else:
-        question = fill(layout.question_template, row, place)
-    given = (
-        [fill(layout.answer_template, row, place)]
-        if layout.answer_template is not None
-        else _answers(layout, row, place)
-    )
-    answers = [_canonical(layout, answer, info.get("choices", []), labels, place) for answer in given]
+        question = fill(keys.question_template, row, place)
+    given = [fill(keys.answer_template, row, place)] if keys.answer_template is not None else _answers(keys, row, place)
+    answers = [_canonical(keys, answer, info.get("choices", []), labels, place) for answer in given]
     if len(answers) > 1:
         info["answers"] = answers
-    return Example(example_id, question, answers[0], _level(layout.level, row, place), info)
+    return Example(example_id, question, answers[0], _level(keys.level, row, place), info)
 
 
-def _answers(layout: Layout, row: Row, place: str) -> list[Any]:
-    value = _value(row, layout.answer, "task.answer_key", place)
+def _answers(keys: RowKeys, row: Row, place: str) -> list[Any]:
+    value = _value(row, keys.answer, "task.answer_key", place)
     if isinstance(value, list) and value:
         return value
     return [value]
 
 
-def _canonical(layout: Layout, value: Any, choices: list[str], labels: list[str], place: str) -> str:
+def _canonical(keys: RowKeys, value: Any, choices: list[str], labels: list[str], place: str) -> str:
     """Return a right answer as the verifier reads it."""
-    text = _text(value, layout.answer, "task.answer_key", place)
-    if layout.verifier not in READERS:
+    text = _text(value, keys.answer, "task.answer_key", place)
+    if keys.verifier not in READERS:
         return text
-    if layout.verifier == "choice" and choices:
+    if keys.verifier == "choice" and choices:
         text = _letter(value, text, choices, labels)
-    answer = GOLD_READERS[layout.verifier](text, choices)
-    if layout.verifier == "choice" and choices and (answer is None or answer not in ascii_uppercase[: len(choices)]):
+    answer = GOLD_READERS[keys.verifier](text, choices)
+    if keys.verifier == "choice" and choices and (answer is None or answer not in ascii_uppercase[: len(choices)]):
         raise TaskError(f"{place}: got the answer {shown(text)}; the row has {len(choices)} choices")
     if answer is None:
-        raise TaskError(f"{place}: the verifier {layout.verifier!r} cannot read all of the answer {text[-60:]!r}")
+        raise TaskError(f"{place}: the verifier {keys.verifier!r} cannot read all of the answer {text[-60:]!r}")
     return answer
 
 

@@ -25,7 +25,7 @@ def read_rows(path: Path) -> Rows:
         TaskError: the file cannot be read, or a line does not hold a row; the message names the line.
     """
     try:
-        yield from READERS.get(path.suffix.lower(), _json_lines)(path)
+        yield from ROW_READERS.get(path.suffix.lower(), _json_lines)(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TaskError(f"{path} cannot be read: {reason(error)}") from error
 
@@ -125,7 +125,7 @@ def plain_value(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | Decimal) else str(value)
 
 
-READERS: Final[Mapping[str, Callable[[Path], Rows]]] = {
+ROW_READERS: Final[Mapping[str, Callable[[Path], Rows]]] = {
     ".jsonl": _json_lines,
     ".csv": _csv,
     ".tsv": _tsv,

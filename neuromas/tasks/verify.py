@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol
 
-from neuromas.tasks.number import Found, find_numbers, plain
+from neuromas.tasks.number import NumberMatch, find_numbers, plain
 
 _SURROUNDING: Final = " \t\n.,;:!?\"'`*"
 _BRACES: Final = re.compile(r"(?P<box>\\(?:boxed|fbox)\s?\{)|\\[\s\S]|(?P<open>\{)|(?P<close>\})")
@@ -62,7 +62,7 @@ _LAYOUT: Final = re.compile(
 _LARGE_FRACTION: Final = re.compile(r"\\[dt]frac(?![A-Za-z])")
 
 
-class Reader(Protocol):
+class AnswerReader(Protocol):
     """Reads the answer that a text gives; ``choices`` are the row's, read by ``label`` only."""
 
     def __call__(self, text: str, choices: Sequence[str] = (), /) -> str | None:
@@ -156,7 +156,7 @@ def gold_math(text: str, _choices: Sequence[str] = ()) -> str | None:
     return _unlaid(_all_announced(text))
 
 
-READERS: Final[Mapping[str, Reader]] = {
+READERS: Final[Mapping[str, AnswerReader]] = {
     "exact": read_exact,
     "number": read_number,
     "choice": read_choice,
@@ -165,7 +165,7 @@ READERS: Final[Mapping[str, Reader]] = {
 }
 """By the verifier's name: what a text answers."""
 
-GOLD_READERS: Final[Mapping[str, Reader]] = {
+GOLD_READERS: Final[Mapping[str, AnswerReader]] = {
     "exact": gold_exact,
     "number": gold_number,
     "choice": gold_choice,
@@ -280,7 +280,7 @@ def _whole_number(text: str, *, with_unit: bool) -> str | None:
 def _stated_number(sentence: str) -> str | None:
     """Return the first number of a sentence, of an equation the last side that is one number; None of a formula."""
     shown = plain(sentence)
-    sides: list[list[Found]] = []
+    sides: list[list[NumberMatch]] = []
     for number in find_numbers(shown):
         if not sides:
             sides = [[number]]

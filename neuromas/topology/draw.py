@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from neuromas.topology.graph import Topology
-from neuromas.topology.layout import Layout, Spot, lay_out
+from neuromas.topology.layout import Layout, Vertex, lay_out
 from neuromas.topology.summary import summary
 
 _MAX_ROWS = 60
@@ -34,8 +34,8 @@ _PIECES = {
 class _Net:
     """Spots that are read together: every source is joined to every target, over one vertical line in ``column``."""
 
-    sources: tuple[Spot, ...]
-    targets: tuple[Spot, ...]
+    sources: tuple[Vertex, ...]
+    targets: tuple[Vertex, ...]
     column: int
 
 
@@ -103,9 +103,9 @@ def _draw_list(graph: Topology) -> str:
 def _draw_lines(graph: Topology, layout: Layout) -> str:
     rows = [""] * layout.num_rows
     for gap, layer in enumerate(layout.layers):
-        nodes = [spot for spot in layer if graph.layer(spot.node) == spot.layer]
-        width = max(len(spot.node) for spot in nodes)
-        at = {layout.rows[spot]: spot for spot in layer}
+        nodes = [vertex for vertex in layer if graph.layer(vertex.node) == vertex.layer]
+        width = max(len(vertex.node) for vertex in nodes)
+        at = {layout.rows[vertex]: vertex for vertex in layer}
         outgoing = {source for source, _ in layout.links[gap]} if gap < len(layout.links) else set()
         for row in range(layout.num_rows):
             rows[row] += _cell(at.get(row), nodes, outgoing, width)
@@ -116,26 +116,26 @@ def _draw_lines(graph: Topology, layout: Layout) -> str:
     return "\n".join(row.rstrip() for row in rows)
 
 
-def _cell(spot: Spot | None, nodes: Sequence[Spot], outgoing: Iterable[Spot], width: int) -> str:
+def _cell(vertex: Vertex | None, nodes: Sequence[Vertex], outgoing: Iterable[Vertex], width: int) -> str:
     """Return a layer's column in one row: a node's id, a lane's line, or nothing."""
-    if spot is None:
+    if vertex is None:
         return " " * (width + 2)
-    if spot not in nodes:
+    if vertex not in nodes:
         return "─" * (width + 2)
-    rest = width - len(spot.node)
-    return f"{spot.node} " + ("─" * (rest + 1) if spot in outgoing else " " * (rest + 1))
+    rest = width - len(vertex.node)
+    return f"{vertex.node} " + ("─" * (rest + 1) if vertex in outgoing else " " * (rest + 1))
 
 
-def _nets(layout: Layout, links: Sequence[tuple[Spot, Spot]]) -> list[_Net]:
+def _nets(layout: Layout, links: Sequence[tuple[Vertex, Vertex]]) -> list[_Net]:
     """Group links into nets and give each a column, one shared only by nets at different heights.
 
-    A spot may feed a net of its own and one that it shares, in this order from left to right; two shared ones cannot
+    A vertex may feed a net of its own and one that it shares, in this order from left to right; two shared ones cannot
     be told apart in one line.
     """
-    sources_of: dict[Spot, list[Spot]] = {}
+    sources_of: dict[Vertex, list[Vertex]] = {}
     for source, target in links:
         sources_of.setdefault(target, []).append(source)
-    targets_of: dict[tuple[Spot, ...], list[Spot]] = {}
+    targets_of: dict[tuple[Vertex, ...], list[Vertex]] = {}
     for target, sources in sources_of.items():
         key = tuple(sorted(sources, key=layout.rows.__getitem__))
         targets_of.setdefault(key, []).append(target)
@@ -170,7 +170,7 @@ def _gutter(graph: Topology, layout: Layout, nets: Sequence[_Net]) -> list[str]:
         arms[row][column].add("r")
         for place in range(column + 1, columns):
             arms[row][place] |= {"l", "r"}
-    joined = {(layout.rows[spot], net.column) for net in nets for spot in (*net.sources, *net.targets)}
+    joined = {(layout.rows[vertex], net.column) for net in nets for vertex in (*net.sources, *net.targets)}
     for net in nets:
         top, bottom = _range(layout, (*net.sources, *net.targets))
         for row in range(top, bottom + 1):
@@ -195,8 +195,8 @@ def _wire(places: Sequence[set[str]], end: str | None) -> str:
     return text + (end or "  ")
 
 
-def _range(layout: Layout, spots: Iterable[Spot]) -> tuple[int, int]:
-    rows = [layout.rows[spot] for spot in spots]
+def _range(layout: Layout, vertices: Iterable[Vertex]) -> tuple[int, int]:
+    rows = [layout.rows[vertex] for vertex in vertices]
     return min(rows), max(rows)
 
 

@@ -13,7 +13,7 @@ from neuromas.topology.graph import Topology
 _SWEEPS = 4
 
 
-class Spot(NamedTuple):
+class Vertex(NamedTuple):
     """A place in a layer: a node's own, or, in a later layer, the lane on which its message travels further on."""
 
     node: str
@@ -25,14 +25,14 @@ class Layout:
     """A drawing plan.
 
     Attributes:
-        layers: spots of each layer from top to bottom.
-        links: for each gap between two layers, the pairs of spots to join.
-        rows: height of each spot, from 0 downwards; spots of one layer are at least 2 apart.
+        layers: vertices of each layer from top to bottom.
+        links: for each gap between two layers, the pairs of vertices to join.
+        rows: height of each vertex, from 0 downwards; vertices of one layer are at least 2 apart.
     """
 
-    layers: tuple[tuple[Spot, ...], ...]
-    links: tuple[tuple[tuple[Spot, Spot], ...], ...]
-    rows: Mapping[Spot, int]
+    layers: tuple[tuple[Vertex, ...], ...]
+    links: tuple[tuple[tuple[Vertex, Vertex], ...], ...]
+    rows: Mapping[Vertex, int]
 
     @property
     def num_rows(self) -> int:
@@ -43,7 +43,7 @@ class Layout:
 def lay_out(graph: Topology) -> Layout:
     """Return where to draw each node and each lane. The same graph always gives the same plan."""
     links = _links(graph)
-    layers = [[Spot(node, layer) for node in graph.layers[layer - 1]] for layer in range(1, graph.depth + 1)]
+    layers = [[Vertex(node, layer) for node in graph.layers[layer - 1]] for layer in range(1, graph.depth + 1)]
     for gap, pairs in enumerate(links):
         known = set(layers[gap + 1])
         layers[gap + 1] += list(dict.fromkeys(target for _, target in pairs if target not in known))
@@ -51,22 +51,22 @@ def lay_out(graph: Topology) -> Layout:
     return Layout(tuple(map(tuple, layers)), tuple(map(tuple, links)), _rows(layers, links))
 
 
-def _links(graph: Topology) -> list[list[tuple[Spot, Spot]]]:
-    """Return, for each gap between two layers, the pairs of spots to join."""
-    links: list[list[tuple[Spot, Spot]]] = [[] for _ in range(graph.depth - 1)]
+def _links(graph: Topology) -> list[list[tuple[Vertex, Vertex]]]:
+    """Return, for each gap between two layers, the pairs of vertices to join."""
+    links: list[list[tuple[Vertex, Vertex]]] = [[] for _ in range(graph.depth - 1)]
     for node in graph.order:
-        readers = [Spot(reader, graph.layer(reader)) for reader in graph.successors(node)]
+        readers = [Vertex(reader, graph.layer(reader)) for reader in graph.successors(node)]
         last = max((reader.layer for reader in readers), default=0)
         for layer in range(graph.layer(node), last):
-            here = Spot(node, layer)
+            here = Vertex(node, layer)
             links[layer - 1] += [(here, reader) for reader in readers if reader.layer == layer + 1]
             if layer + 1 < last:
-                links[layer - 1].append((here, Spot(node, layer + 1)))
+                links[layer - 1].append((here, Vertex(node, layer + 1)))
     return links
 
 
-def _uncross(layers: list[list[Spot]], links: Sequence[Sequence[tuple[Spot, Spot]]]) -> None:
-    """Sort each layer by the mean place of what its spots are joined to, forwards and backwards in turn."""
+def _uncross(layers: list[list[Vertex]], links: Sequence[Sequence[tuple[Vertex, Vertex]]]) -> None:
+    """Sort each layer by the mean place of what its vertices are joined to, forwards and backwards in turn."""
     for _ in range(_SWEEPS):
         for gap, pairs in enumerate(links):
             _sort(layers[gap + 1], layers[gap], [(target, source) for source, target in pairs])
@@ -74,19 +74,19 @@ def _uncross(layers: list[list[Spot]], links: Sequence[Sequence[tuple[Spot, Spot
             _sort(layers[gap], layers[gap + 1], pairs)
 
 
-def _sort(layer: list[Spot], beside: Sequence[Spot], pairs: Sequence[tuple[Spot, Spot]]) -> None:
-    place = {spot: index for index, spot in enumerate(beside)}
+def _sort(layer: list[Vertex], beside: Sequence[Vertex], pairs: Sequence[tuple[Vertex, Vertex]]) -> None:
+    place = {vertex: index for index, vertex in enumerate(beside)}
     mean = _means(layer, ((one, place[other]) for one, other in pairs))
     layer.sort(key=mean.__getitem__)
 
 
-def _rows(layers: Sequence[Sequence[Spot]], links: Sequence[Sequence[tuple[Spot, Spot]]]) -> dict[Spot, int]:
-    rows = {spot: 2 * index for index, spot in enumerate(layers[0])}
+def _rows(layers: Sequence[Sequence[Vertex]], links: Sequence[Sequence[tuple[Vertex, Vertex]]]) -> dict[Vertex, int]:
+    rows = {vertex: 2 * index for index, vertex in enumerate(layers[0])}
     for (_, layer), pairs in zip(pairwise(layers), links, strict=True):
         wanted = _means(layer, ((target, rows[source]) for source, target in pairs))
         rows |= dict(zip(layer, _spread(list(wanted.values())), strict=True))
     top = min(rows.values())
-    return {spot: row - top for spot, row in rows.items()}
+    return {vertex: row - top for vertex, row in rows.items()}
 
 
 def _spread(wanted: Sequence[float]) -> list[int]:
@@ -101,12 +101,12 @@ def _spread(wanted: Sequence[float]) -> list[int]:
     return [offset + 2 * index for index, offset in enumerate(offsets)]
 
 
-def _means(layer: Iterable[Spot], values: Iterable[tuple[Spot, float]]) -> dict[Spot, float]:
-    """Return the mean of the values of each spot, in the order of the layer; 0 for those without."""
-    found: dict[Spot, list[float]] = {spot: [] for spot in layer}
-    for spot, value in values:
-        found[spot].append(value)
-    return {spot: _mean(listed) for spot, listed in found.items()}
+def _means(layer: Iterable[Vertex], values: Iterable[tuple[Vertex, float]]) -> dict[Vertex, float]:
+    """Return the mean of the values of each vertex, in the order of the layer; 0 for those without."""
+    found: dict[Vertex, list[float]] = {vertex: [] for vertex in layer}
+    for vertex, value in values:
+        found[vertex].append(value)
+    return {vertex: _mean(listed) for vertex, listed in found.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

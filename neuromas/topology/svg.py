@@ -8,7 +8,7 @@ from html import escape
 from itertools import pairwise
 
 from neuromas.topology.graph import Node, Topology
-from neuromas.topology.layout import Layout, Spot, lay_out
+from neuromas.topology.layout import Layout, Vertex, lay_out
 from neuromas.topology.summary import summary
 
 # Pixels.
@@ -42,15 +42,15 @@ class _Frame:
     layout: Layout
     node_height: float
 
-    def left(self, spot: Spot) -> float:
-        return self.layers[spot.layer - 1][0]
+    def left(self, vertex: Vertex) -> float:
+        return self.layers[vertex.layer - 1][0]
 
-    def right(self, spot: Spot) -> float:
-        return self.layers[spot.layer - 1][1]
+    def right(self, vertex: Vertex) -> float:
+        return self.layers[vertex.layer - 1][1]
 
-    def middle(self, spot: Spot) -> float:
+    def middle(self, vertex: Vertex) -> float:
         scale = _ROW * self.node_height / _NODE_HEIGHT
-        return _MARGIN + self.node_height / 2 + self.layout.rows[spot] * scale
+        return _MARGIN + self.node_height / 2 + self.layout.rows[vertex] * scale
 
 
 def draw_svg(
@@ -75,11 +75,15 @@ def draw_svg(
     width = frame.layers[-1][1] + _MARGIN
     height = max(map(frame.middle, layout.rows)) + frame.node_height / 2 + _MARGIN
     parts = [
-        (f'<svg xmlns="http://www.w3.org/2000/svg" class="neuromas-graph" role="img" aria-label="{label}" '
-        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'),
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="neuromas-graph" role="img" aria-label="{label}" '
+            f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'
+        ),
         f"<style>{_STYLE}</style>",
-        ('<defs><marker id="neuromas-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
-        'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'),
+        (
+            '<defs><marker id="neuromas-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+            'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
+        ),
         *_edges(graph, frame, weights),
         *(_node(graph, graph.node(node), frame, captions, weights) for node in graph.order),
         "</svg>",
@@ -104,13 +108,13 @@ def _edges(graph: Topology, frame: _Frame, weights: Mapping[str, float]) -> Iter
         readers = graph.successors(source)
         thickness = {reader: 1 + 3 * _unit(weights.get(f"{source}->{reader}", 0.1)) for reader in readers}
         last = max((graph.layer(reader) for reader in readers), default=0)
-        lanes = [Spot(source, layer) for layer in range(graph.layer(source), last)]
+        lanes = [Vertex(source, layer) for layer in range(graph.layer(source), last)]
         if len(lanes) > 1:
             along = "".join(f"{_curve(frame, *pair)}H{frame.right(pair[1]):.1f}" for pair in pairwise(lanes))
             thickest = max(thickness[reader] for reader in readers if graph.layer(reader) > lanes[1].layer)
             yield f'<path d="{_start(frame, lanes[0])}{along}" stroke-width="{thickest:.2f}"/>'
         for reader in readers:
-            end = Spot(reader, graph.layer(reader))
+            end = Vertex(reader, graph.layer(reader))
             here = lanes[end.layer - 1 - graph.layer(source)]
             yield (
                 f'<path d="{_start(frame, here)}{_curve(frame, here, end)}" stroke-width="{thickness[reader]:.2f}" '
@@ -122,11 +126,11 @@ def _unit(weight: float) -> float:
     return min(max(weight, 0.0), 1.0)
 
 
-def _start(frame: _Frame, spot: Spot) -> str:
-    return f"M{frame.right(spot):.1f} {frame.middle(spot):.1f}"
+def _start(frame: _Frame, vertex: Vertex) -> str:
+    return f"M{frame.right(vertex):.1f} {frame.middle(vertex):.1f}"
 
 
-def _curve(frame: _Frame, here: Spot, there: Spot) -> str:
+def _curve(frame: _Frame, here: Vertex, there: Vertex) -> str:
     start, end = frame.right(here), frame.left(there)
     bend = (start + end) / 2
     return (
@@ -135,9 +139,9 @@ def _curve(frame: _Frame, here: Spot, there: Spot) -> str:
 
 
 def _node(graph: Topology, node: Node, frame: _Frame, captions: Mapping[str, str], weights: Mapping[str, float]) -> str:
-    spot = Spot(node.id, graph.layer(node.id))
-    left, width = frame.left(spot), frame.right(spot) - frame.left(spot)
-    middle, centre = frame.middle(spot), frame.left(spot) + width / 2
+    vertex = Vertex(node.id, graph.layer(node.id))
+    left, width = frame.left(vertex), frame.right(vertex) - frame.left(vertex)
+    middle, centre = frame.middle(vertex), frame.left(vertex) + width / 2
     kinds = [kind for kind, holds in (("output", node.id == graph.output), ("deaf", not node.reads_task)) if holds]
     fill = 0.08 + 0.6 * _unit(weights.get(node.id, 0.1))
     caption = captions.get(node.id, "")

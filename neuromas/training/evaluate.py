@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from neuromas.errors import RolloutError
 from neuromas.rollout.record import Group, Rollout
 from neuromas.tasks.base import Task
-from neuromas.tasks.held_out import Part
+from neuromas.tasks.held_out import HeldOutPart
 from neuromas.topology.graph import Topology
 from neuromas.training.statistics import Interval, reward_interval
 
@@ -38,6 +39,18 @@ class Accuracy:
     def value(self) -> float:
         """Mean reward."""
         return self.interval.value
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the mean with its 95 % interval, and the method that gave it."""
+        return {
+            "correct": sum(self.rewards),
+            "examples": self.examples,
+            "value": self.value,
+            "low": self.interval.low,
+            "high": self.interval.high,
+            "interval": self.interval.method,
+            "unasked": self.unasked,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +97,7 @@ class EvaluationRequest:
     source: Path | Topology
     level: int | None
     examples: int
-    part: Part
+    part: HeldOutPart
     greedy: bool = True
     votes: int = 1
 

@@ -56,7 +56,7 @@ every evaluation: three lines of questions.jsonl each time."""
 
 
 @dataclass(slots=True)
-class Progress:
+class StageProgress:
     """What changes from step to step beside the weights."""
 
     step: int = 0
@@ -114,7 +114,7 @@ class StageSession:
         self.restraint = Restraint(bank, stage)
         self._chance = task.chance(stage.level)
         self._alarms = Alarms(stage.index, self._chance)
-        self._progress = Progress()
+        self._progress = StageProgress()
         cursor = 0 if start is None else int(start.state["cursor"])
         if resumed is not None:
             cursor = self._resume(resumed)

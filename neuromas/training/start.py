@@ -10,7 +10,7 @@ from torch import Tensor
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.families.contract import SHARED
 from neuromas.adapters.inherit import inherit
-from neuromas.adapters.source import AdapterSource, Origin
+from neuromas.adapters.source import AdapterSource, TrainedAdapter
 from neuromas.checkpoints.checkpoint import Checkpoint
 from neuromas.errors import CheckpointError
 from neuromas.topology.graph import Topology
@@ -53,7 +53,7 @@ def all_new(bank: AdapterBank) -> dict[str, AdapterSource]:
 
 def keep_all(bank: AdapterBank) -> dict[str, AdapterSource]:
     """Return the sources of a graph that takes over every adapter under its own name."""
-    return {name: AdapterSource("keep", (Origin(0, name),)) for name in bank.names}
+    return {name: AdapterSource("keep", (TrainedAdapter(0, name),)) for name in bank.names}
 
 
 def check_resume(checkpoint: Checkpoint, name: str, topology: Topology) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
-from neuromas.checkpoints.trained import Trained, find_trained
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.cluster.threads import serving_share, set_threads
 from neuromas.display.training import shown
 from neuromas.journal.events import Observer, Phase
@@ -102,7 +102,7 @@ def analyze(
 
 
 def open_client(
-    trained: Trained, loras: Mapping[str, PlainLora]
+    trained: TrainedCheckpoint, loras: Mapping[str, PlainLora]
 ) -> tuple[LocalRolloutClient, dict[str, AdapterRef | None]]:
     """Return a client of an engine in this process that holds the adapters, and their versions by name.
 
@@ -118,7 +118,7 @@ def open_client(
     return client, dict(refs)
 
 
-def load_adapters(trained: Trained) -> Mapping[str, PlainLora]:
+def load_adapters(trained: TrainedCheckpoint) -> Mapping[str, PlainLora]:
     """Return the adapters of a trained graph by name."""
     from neuromas.base.resolve import resolve_base
     from neuromas.checkpoints.servable import plain_loras
@@ -128,7 +128,7 @@ def load_adapters(trained: Trained) -> Mapping[str, PlainLora]:
 
 
 def _batch(
-    trained: Trained, task: Task, refs: Mapping[str, AdapterRef | None], level: int | None, examples: int
+    trained: TrainedCheckpoint, task: Task, refs: Mapping[str, AdapterRef | None], level: int | None, examples: int
 ) -> RolloutBatch:
     spec = trained.spec
     return RolloutBatch(

@@ -14,7 +14,6 @@ from neuromas.journal.events import Observer, Phase
 from neuromas.report.markup import element
 from neuromas.report.numbers import percent, share
 from neuromas.run.preflight import check_run
-from neuromas.run.result import score
 from neuromas.run.run import worker_setup
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
@@ -92,7 +91,7 @@ def evaluate(
         {
             "checkpoint": str(trained.checkpoint),
             "level": level,
-            "accuracy": {mode: score(evaluation).to_document() for mode, evaluation in found.items()},
+            "accuracy": {mode: evaluation.accuracy.to_document() for mode, evaluation in found.items()},
             "roles": [asdict(role) for role in found["greedy"].roles],
         }
     )

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuromas.checkpoints.trained import Trained, find_trained
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.display.training import shown
 from neuromas.errors import Fault, GrowthError, SpecError
 from neuromas.growth.lineage import describe_plan
@@ -57,11 +57,11 @@ class Growth:
     trial_steps: int | None = None
     overrides: tuple[str, ...] = ()
 
-    def name_after(self, parent: Trained) -> str:
+    def name_after(self, parent: TrainedCheckpoint) -> str:
         """Return the name of the child's run."""
         return self.name or f"{parent.spec.name}-grown"
 
-    def child(self, spec: RunSpec, parent: Trained) -> RunSpec:
+    def child(self, spec: RunSpec, parent: TrainedCheckpoint) -> RunSpec:
         """Return the child's spec, given the parent's with the grown graph.
 
         Raises:
@@ -157,7 +157,7 @@ def _read(plan: Plan) -> PlanSpec:
     return parse_section(PlanSpec, load_document(Path(plan)), f"the growth plan {plan}")
 
 
-def _best(trained: Trained, growth: Growth, out: Path, tell: Observer) -> PlanSpec:
+def _best(trained: TrainedCheckpoint, growth: Growth, out: Path, tell: Observer) -> PlanSpec:
     """Return the plan that does best in a trial.
 
     Raises:

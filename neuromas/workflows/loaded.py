@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from neuromas.checkpoints.trained import Trained, find_trained
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.errors import RolloutError
 from neuromas.serving.endpoint import open_server
 from neuromas.serving.graph_server import GraphServer
@@ -43,7 +43,7 @@ class TrainedGraph:
     Its engine starts with the first question and ends with ``close``, a ``with`` block or the process.
     """
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: TrainedCheckpoint) -> None:
         self._trained = trained
         self._server: GraphServer | None = None
 

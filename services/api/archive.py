@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from neuromas.checkpoints.location import ADAPTERS, verify
-from neuromas.checkpoints.trained import Trained, find_trained
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.errors import AdapterError, CheckpointError, NeuroMASError
 from neuromas.services.api.problems import ApiError, unsupported
 
@@ -73,7 +73,7 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _export_here(trained: Trained, folder: Path) -> bool:
+def _export_here(trained: TrainedCheckpoint, folder: Path) -> bool:
     """Write the checkpoint's adapters; returns whether their family can be written without its map."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

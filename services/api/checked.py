@@ -9,7 +9,7 @@ from typing import Final
 
 from neuromas.base.resolve import TINY, resolve_base
 from neuromas.base.suited import suit_spec
-from neuromas.checkpoints.trained import Trained
+from neuromas.checkpoints.trained import TrainedCheckpoint
 from neuromas.run.preflight import check_run, check_without_base, held_out_sizes
 from neuromas.services.api.allowed import base_folder
 from neuromas.services.settings import Settings
@@ -37,7 +37,7 @@ class CheckedRun:
     checked_at_start: tuple[str, ...]
 
 
-def check(spec: RunSpec, modules: Mapping[str, Trained], settings: Settings) -> CheckedRun:
+def check(spec: RunSpec, modules: Mapping[str, TrainedCheckpoint], settings: Settings) -> CheckedRun:
     """Return a run after its checks; reads the task's files and the base's, where it lies on this machine.
 
     Args:
@@ -57,7 +57,7 @@ def check(spec: RunSpec, modules: Mapping[str, Trained], settings: Settings) -> 
     return CheckedRun(spec, preflight.graphs, preflight.notes, (WHERE_IT_RUNS,))
 
 
-def decided(trained: Trained, settings: Settings) -> Trained:
+def decided(trained: TrainedCheckpoint, settings: Settings) -> TrainedCheckpoint:
     """Return a trained graph whose spec holds what its base decided, where that can be read here."""
     if readable_base(trained.spec.base, settings) is None:
         return trained

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from neuromas.adapters.families.registry import default_adapter
-from neuromas.adapters.mixture import Mixture
+from neuromas.adapters.kinds import AdapterKinds
 from neuromas.base.resolve import TINY
 from neuromas.base.sizes import TRAINING_COPIES, read_sizes
 from neuromas.growth.plan import Grown
@@ -41,7 +41,7 @@ class Assumptions:
 
     base: str
     folder: Path | None
-    adapters: Mixture
+    adapters: AdapterKinds
     max_tokens: int
     max_signal: int | None
 
@@ -50,7 +50,7 @@ class Assumptions:
         """Return those of a run spec; None = of a run spec that says nothing but the graph."""
         base = TINY if spec is None else spec.base
         folder = readable_base(base, settings)
-        adapters = Mixture(default_adapter()) if spec is None else spec.adapters
+        adapters = AdapterKinds(default_adapter()) if spec is None else spec.adapters
         sampling = SamplingSpec() if spec is None else spec.sampling
         signal = None if spec is None else spec.prompt.max_signal_tokens
         return Assumptions(base, folder, adapters, sampling.max_tokens, signal)
@@ -151,10 +151,10 @@ def _weights(topology: Topology, assumed: Assumptions, tokens: int) -> tuple[int
     sizes = None if assumed.folder is None else read_sizes(assumed.folder, assumed.adapters.targets)
     if sizes is None:
         return None, dict.fromkeys(("adapter_bytes", "training_bytes", "base_bytes", "kv_cache_bytes"))
-    shares = assumed.adapters.shares(topology, sizes.adapted)
-    trained = sum(share.trained for share in shares)
+    totals = assumed.adapters.totals(topology, sizes.adapted)
+    trained = sum(kind.trained for kind in totals)
     return trained, {
-        "adapter_bytes": sum(share.served for share in shares) * _FLOAT_BYTES,
+        "adapter_bytes": sum(kind.served for kind in totals) * _FLOAT_BYTES,
         "training_bytes": trained * _FLOAT_BYTES * TRAINING_COPIES,
         "base_bytes": sizes.file_bytes,
         "kv_cache_bytes": None if sizes.kv_per_token is None else tokens * sizes.kv_per_token,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from neuromas.checkpoints.trained import Trained
+from neuromas.checkpoints.trained import TrainedCheckpoint
 from neuromas.errors import Fault, SpecError
 from neuromas.growth.plan import Grown, apply_plan, module_names
 from neuromas.run.grafts import graft_faults, named_grafts, parent_faults
@@ -86,7 +86,7 @@ async def plan_growth(service: Service, caller: Caller, run: RunRecord, document
 
 
 def _graft_faults(
-    parent: Trained, modules: Mapping[str, Trained], plan: PlanSpec, settings: Settings
+    parent: TrainedCheckpoint, modules: Mapping[str, TrainedCheckpoint], plan: PlanSpec, settings: Settings
 ) -> Iterator[Fault]:
     own = decided(parent, settings)
     is_decided = readable_base(own.spec.base, settings) is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from neuromas.checkpoints.location import TOPOLOGY
-from neuromas.checkpoints.trained import Trained
+from neuromas.checkpoints.trained import TrainedCheckpoint
 from neuromas.errors import CheckpointError, Fault
 from neuromas.growth.plan import module_names
 from neuromas.services.api.allowed import check_allowed
@@ -104,7 +104,7 @@ def topology_record(topology: Topology) -> TopologyRecord:
     )
 
 
-async def read_modules(service: Service, names: tuple[str, ...], path: str) -> dict[str, Trained]:
+async def read_modules(service: Service, names: tuple[str, ...], path: str) -> dict[str, TrainedCheckpoint]:
     """Return trained graphs by the ids of their checkpoints, with the specs that were sent for their runs.
 
     Raises:
@@ -140,7 +140,7 @@ async def _stored_topology(store: Store, id: str) -> Document:
         raise ApiError(404, "not_found", str(error), param="topology") from error
 
 
-async def _module(service: Service, name: str, path: str) -> Trained:
+async def _module(service: Service, name: str, path: str) -> TrainedCheckpoint:
     try:
         checkpoint = await present_checkpoint(service.store, name)
         run = await service.store.get(RunRecord, checkpoint.run)
@@ -149,7 +149,7 @@ async def _module(service: Service, name: str, path: str) -> Trained:
     return await read_trained(service, checkpoint, run)
 
 
-async def read_trained(service: Service, checkpoint: CheckpointRecord, run: RunRecord) -> Trained:
+async def read_trained(service: Service, checkpoint: CheckpointRecord, run: RunRecord) -> TrainedCheckpoint:
     """Return the trained graph of a run's checkpoint, with the spec that was sent for the run.
 
     Raises:
@@ -157,7 +157,7 @@ async def read_trained(service: Service, checkpoint: CheckpointRecord, run: RunR
     """
     folder = checkpoint_folder(service, checkpoint)
     topology = await asyncio.to_thread(_read_topology, folder)
-    return Trained(folder, topology, await asyncio.to_thread(parse_run_spec, run.spec))
+    return TrainedCheckpoint(folder, topology, await asyncio.to_thread(parse_run_spec, run.spec))
 
 
 def _read_topology(folder: Path) -> Topology:

@@ -11,7 +11,7 @@ from typing import Any
 from neuromas.cli.command import Parser, add_verb, add_verbs
 from neuromas.display.console import Console
 from neuromas.services.api.audit import append
-from neuromas.services.cli.place import PlaceOptions, add_place
+from neuromas.services.cli.store_options import StoreOptions, add_store_options
 from neuromas.services.keys import QUOTAS, make_key, revoke_key, rotate_key, shown
 from neuromas.services.records.key import KeyRecord
 from neuromas.services.settings import load_settings
@@ -26,7 +26,7 @@ keys rotate key_0123456789abcdef
 keys revoke key_0123456789abcdef"""
 
 
-class Arguments(PlaceOptions):
+class Arguments(StoreOptions):
     """What the command reads."""
 
     verb: str
@@ -62,7 +62,7 @@ def add(parser: Parser) -> None:
     revoke = add_verb(verbs, "revoke", "make a key invalid for good")
     revoke.add_argument("id", metavar="KEY", help="id of the key (key_...)")
     for each in (create, rotate, listed, revoke):
-        add_place(each)
+        add_store_options(each)
 
 
 def run(arguments: Arguments, console: Console) -> int:

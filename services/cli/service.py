@@ -7,7 +7,7 @@ from pathlib import Path
 from neuromas.cli.command import Parser
 from neuromas.cli.options import port_number
 from neuromas.display.console import Console
-from neuromas.services.cli.place import PlaceOptions, add_place
+from neuromas.services.cli.store_options import StoreOptions, add_store_options
 from neuromas.services.local import local_service, summary
 from neuromas.services.settings import SettingsError, load_settings
 
@@ -17,7 +17,7 @@ service --tasks ~/questions --bases ~/models
 service --store redis://127.0.0.1:6379/0"""
 
 
-class Arguments(PlaceOptions):
+class Arguments(StoreOptions):
     """What the command reads."""
 
     host: str | None
@@ -36,7 +36,7 @@ def add(parser: Parser) -> None:
         "--tasks", metavar="DIR", type=Path, action="append", help="let runs read files of examples below DIR"
     )
     parser.add_argument("--bases", metavar="DIR", type=Path, action="append", help="let runs use base models below DIR")
-    add_place(parser)
+    add_store_options(parser)
 
 
 def run(arguments: Arguments, console: Console) -> int:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuromas.errors import Fault, SpecError
 from neuromas.schema.faults import faults_of
-from neuromas.serving.group import GraphPlace
+from neuromas.serving.group import GraphSource
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -63,13 +63,13 @@ def build(arguments: Mapping[str, Any]) -> Application:
         raise SpecError("the application has no token", [Fault(TOKEN_VARIABLE, message)])
     bounds = (declared.replicas, declared.max_replicas or declared.replicas)
     groups = group_graphs(
-        [GraphPlace(name, checkpoint) for name, checkpoint in declared.graphs.items()],
+        [GraphSource(name, checkpoint) for name, checkpoint in declared.graphs.items()],
         replicas=dict.fromkeys(declared.graphs, bounds),
         cpus=declared.cpus,
         gpus=declared.gpus,
     )
     if len(groups) > 1:
-        names = "; ".join(", ".join(place.name for place in group.graphs) for group in groups)
+        names = "; ".join(", ".join(source.name for source in group.graphs) for group in groups)
         raise SpecError(f"these graphs need {len(groups)} engines ({names}); declare one application for each")
     return application(groups[0], CheckpointOpener(), token)
 

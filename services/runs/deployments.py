@@ -33,7 +33,7 @@ from neuromas.services.store.base import ConflictError, MissingError, Store, Sto
 from neuromas.services.store.listing import all_of
 from neuromas.services.store.open import open_store
 from neuromas.serving.deployment_status import GroupStatus
-from neuromas.serving.group import EngineGroup, GraphPlace
+from neuromas.serving.group import EngineGroup, GraphSource
 from neuromas.serving.load import ServerLimits
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Grouping(Protocol):
     """Puts graphs together that can share an engine; see ``neuromas.serving.endpoint.group_graphs``."""
 
     def __call__(
-        self, wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: ServerLimits
+        self, wanted: Sequence[GraphSource], *, replicas: Mapping[str, tuple[int, int]], limits: ServerLimits
     ) -> tuple[EngineGroup, ...]:
         """Return the groups; raises NeuroMASError where a checkpoint cannot be read."""
 
@@ -124,31 +124,31 @@ class Deployments:
         )
         if wanted == self._plan.wanted:
             return
-        places, replicas = [], {}
+        sources, replicas = [], {}
         for endpoint in endpoints:
-            place = await self._place(endpoint)
-            if place is not None:
-                places.append(place)
-                replicas[place.name] = (endpoint.replicas, endpoint.max_replicas)
+            source = await self._source(endpoint)
+            if source is not None:
+                sources.append(source)
+                replicas[source.name] = (endpoint.replicas, endpoint.max_replicas)
         limits = ServerLimits(max_waiting=self._settings.serving_queue, deadline_s=self._settings.chat_timeout_s)
-        found = await asyncio.to_thread(self._grouping, places, replicas=replicas, limits=limits)
+        found = await asyncio.to_thread(self._grouping, sources, replicas=replicas, limits=limits)
         groups = tuple(map(self._fitted, found))
         if groups:
             await asyncio.to_thread(self._deployer.deploy, groups)
-        self._plan = _Plan(wanted, groups, {place.name: group for group in groups for place in group.graphs})
+        self._plan = _Plan(wanted, groups, {source.name: group for group in groups for source in group.graphs})
 
-    async def _place(self, endpoint: EndpointRecord) -> GraphPlace | None:
+    async def _source(self, endpoint: EndpointRecord) -> GraphSource | None:
         """Return where an endpoint's graph comes from; one whose checkpoint cannot be used fails by itself."""
         try:
             folder = await checkpoint_folder(self._store, self._settings.data_dir, endpoint.checkpoint)
-            place = GraphPlace(endpoint.name, str(folder), endpoint.checkpoint, endpoint.generation)
-            await asyncio.to_thread(self._grouping, [place], replicas={}, limits=ServerLimits())
+            source = GraphSource(endpoint.name, str(folder), endpoint.checkpoint, endpoint.generation)
+            await asyncio.to_thread(self._grouping, [source], replicas={}, limits=ServerLimits())
         except StoreUnavailableError:
             raise
         except NeuroMASError as error:
             await self._fail(endpoint, error.code, str(error))
             return None
-        return place
+        return source
 
     def _fitted(self, group: EngineGroup) -> EngineGroup:
         """Return a group with the settings' sizes; slots that stay the same let graphs come and go while it serves."""
@@ -260,9 +260,9 @@ def main(arguments: list[str]) -> int:
     set_up_logging(settings.log_level, "json")
     connection = RayConnection(None, min_cpus=1)
     try:
-        place = urlsplit(settings.serve_url)
-        is_loopback = place.hostname in ("127.0.0.1", "localhost", "::1")
-        address = ServeAddress("127.0.0.1" if is_loopback else "0.0.0.0", place.port or 80)  # noqa: S104
+        url = urlsplit(settings.serve_url)
+        is_loopback = url.hostname in ("127.0.0.1", "localhost", "::1")
+        address = ServeAddress("127.0.0.1" if is_loopback else "0.0.0.0", url.port or 80)  # noqa: S104
         return asyncio.run(_run(settings, partial(ServeDeployer, address, CheckpointOpener()), group_graphs, job))
     finally:
         connection.close()

@@ -11,12 +11,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from neuromas.checkpoints.trained import Trained, find_trained
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.errors import NeuroMASError
 from neuromas.journal.events import ignore
 from neuromas.run.preflight import check_run
-from neuromas.run.result import score
 from neuromas.run.run import worker_setup
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
@@ -105,7 +104,7 @@ def _failure(code: str, message: str) -> EvaluationUpdate:
     return {"state": EvaluationState.FAILED, "error": error, "ended": time.time()}
 
 
-def measure(trained: Trained, record: EvaluationRecord, scratch: Path) -> Document:
+def measure(trained: TrainedCheckpoint, record: EvaluationRecord, scratch: Path) -> Document:
     """Return the figures of a checkpoint on held-out examples, named as in a run's ``result.json``.
 
     Args:
@@ -133,7 +132,7 @@ def measure(trained: Trained, record: EvaluationRecord, scratch: Path) -> Docume
     finally:
         runtime.close()
     return {
-        "accuracy": {name: score(evaluation).to_document() for name, evaluation in found.items()},
+        "accuracy": {name: evaluation.accuracy.to_document() for name, evaluation in found.items()},
         "roles": [asdict(role) for role in found["greedy"].roles],
         "level": record.level,
         "examples": examples,

@@ -10,7 +10,7 @@ from neuromas.adapters.families.contract import AdapterSpec, ModuleShape
 from neuromas.adapters.families.map import AdapterMap
 from neuromas.adapters.families.registry import FAMILIES
 from neuromas.adapters.families.unilora.map import UniLoraMap, balanced_index
-from neuromas.adapters.place import Place
+from neuromas.adapters.position import AdapterPosition
 from neuromas.errors import AdapterError, SpecError
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def spec(request) -> AdapterSpec:
 
 @pytest.fixture
 def make(spec: AdapterSpec):
-    return lambda names=NAMES: finished(spec.make_map([Place(name) for name in names], seed=3))
+    return lambda names=NAMES: finished(spec.make_map([AdapterPosition(name) for name in names], seed=3))
 
 
 def scramble(adapter_map: AdapterMap) -> AdapterMap:
@@ -107,7 +107,7 @@ def test_absent_adapters_get_exactly_no_gradient(make):
 
 
 def test_the_base_is_left_as_it_is(spec: AdapterSpec):
-    adapter_map = spec.make_map([Place("a")], seed=3)
+    adapter_map = spec.make_map([AdapterPosition("a")], seed=3)
     layers = {shape.path: layer(shape) for shape in SHAPES}
     for path, linear in layers.items():
         adapter_map.add_module(path, linear)

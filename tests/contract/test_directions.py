@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from neuromas.adapters.directions import InputDirections, LayerStatistics, leading_rotation_plane
 from neuromas.adapters.families.lora.spec import LoraSpec
-from neuromas.adapters.place import Place
+from neuromas.adapters.position import AdapterPosition
 
 
 def rows(number: int, seed: int, width: int = 12) -> Tensor:
@@ -84,7 +84,7 @@ def test_no_gradient_has_no_plane():
 
 
 def test_adapters_that_read_the_same_get_different_bases_of_one_span():
-    made = LoraSpec(rank=3, start="eva").make_map([Place("a"), Place("b")], seed=0)
+    made = LoraSpec(rank=3, start="eva").make_map([AdapterPosition("a"), AdapterPosition("b")], seed=0)
     made.add_module("x.q_proj", nn.Linear(12, 5, bias=False))
     directions = torch.linalg.svd(rows(50, 3), full_matrices=False)[2][:3]
     for adapter in (0, 1):

@@ -12,7 +12,7 @@ from neuromas.adapters.ref import AdapterRef
 from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints.checkpoint import read_checkpoint
 from neuromas.checkpoints.servable import plain_loras
-from neuromas.checkpoints.trained import Trained
+from neuromas.checkpoints.trained import TrainedCheckpoint
 from neuromas.cli.export import write_export
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
@@ -65,7 +65,7 @@ def test_every_family_is_trained_exported_and_served_in_one_graph(spec: RunSpec,
     try:
         learner = Learner(spec, tmp_path, LocalRolloutClient(worker), lambda event: None)
         result = learner.train_stage(Stage("main", 0, spec.topology, spec.training.steps))
-        trained = Trained(result.checkpoint, spec.topology, spec)
+        trained = TrainedCheckpoint(result.checkpoint, spec.topology, spec)
         loras = plain_loras(result.checkpoint, base, spec.adapters, spec.seed)
         write_export(trained, loras, tmp_path / "export")
         folders = tmp_path / "export" / "adapters"

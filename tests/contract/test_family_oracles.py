@@ -18,12 +18,12 @@ from neuromas.adapters.families.loft.spec import LoftSpec
 from neuromas.adapters.families.map import AdapterMap
 from neuromas.adapters.families.ssf.spec import SsfSpec
 from neuromas.adapters.families.unilora.map import balanced_index
-from neuromas.adapters.place import Place, places_of
+from neuromas.adapters.position import AdapterPosition, positions_of
 from neuromas.topology.document import topology_from_document
 
 CPU = torch.device("cpu")
 PATH = "x.q_proj"
-PLACES = (Place("a"), Place("b"))
+POSITIONS = (AdapterPosition("a"), AdapterPosition("b"))
 LOFT = [name for name in SPECS if name.startswith("loft")]
 
 
@@ -34,9 +34,9 @@ def layer(out_features: int = 12, in_features: int = 9) -> nn.Linear:
     return linear
 
 
-def moved(spec, linear: nn.Linear, places=PLACES) -> tuple[AdapterMap, dict[str, Tensor]]:
+def moved(spec, linear: nn.Linear, positions=POSITIONS) -> tuple[AdapterMap, dict[str, Tensor]]:
     """Return a map whose trained tensors are random, and its tensors by the last part of their keys."""
-    adapter_map = spec.make_map(places, seed=3)
+    adapter_map = spec.make_map(positions, seed=3)
     adapter_map.add_module(PATH, linear)
     adapter_map.finish(CPU)
     generator = torch.Generator().manual_seed(5)
@@ -159,26 +159,26 @@ def test_segments_are_found_where_rows_lie_in_clusters_and_none_is_empty():
     assert sorted(cluster(np.zeros((3, 2), np.float32), 3).tolist()) == [0, 1, 2]
 
 
-def test_hyper_vectors_are_the_networks_values_at_their_places():
-    places = places_of(topology_from_document({"layers": [2, 1]}))
+def test_hyper_vectors_are_the_networks_values_at_their_positions():
+    positions = positions_of(topology_from_document({"layers": [2, 1]}))
     spec = HyperSpec(rank=2, dimension=20, hidden=3, embedding=2, residual=True)
-    adapter_map, t = moved(spec, layer(), places)
+    adapter_map, t = moved(spec, layer(), positions)
     index = balanced_index(2 * (12 + 9), 20, seed=3).long()
     counts = torch.bincount(index, minlength=20)
-    for k, place in enumerate(places):
-        inputs = torch.cat([torch.tensor(features(place)), t["embedding"][k]])
+    for k, position in enumerate(positions):
+        inputs = torch.cat([torch.tensor(features(position)), t["embedding"][k]])
         hidden = torch.tanh(t["second"] @ torch.tanh(t["first"] @ inputs + t["first_bias"]) + t["second_bias"])
         vector = t["mean"] + t["basis"] @ hidden + t["own"][:, k]
         expected = (vector / counts.sqrt())[index][18:].view(12, 2)
         torch.testing.assert_close(adapter_map.pair(PATH, None)[1][k].detach(), expected, rtol=0, atol=1e-6)
 
 
-def test_places_tell_depth_width_and_wiring():
-    places = places_of(topology_from_document({"layers": [2]}))
-    assert [place.name for place in places] == ["n1", "n2", "n3"]
-    assert places[0] == Place("n1", 0.5, 0.5, 0, 1)
-    assert places[1] == Place("n2", 0.5, 1.0, 0, 1)
-    assert places[2] == Place("n3", 1.0, 1.0, 2, 0, is_output=True)
+def test_positions_tell_depth_width_and_wiring():
+    positions = positions_of(topology_from_document({"layers": [2]}))
+    assert [position.name for position in positions] == ["n1", "n2", "n3"]
+    assert positions[0] == AdapterPosition("n1", 0.5, 0.5, 0, 1)
+    assert positions[1] == AdapterPosition("n2", 0.5, 1.0, 0, 1)
+    assert positions[2] == AdapterPosition("n3", 1.0, 1.0, 2, 0, is_output=True)
 
 
 def test_a_network_that_saves_nothing_says_so():

@@ -23,7 +23,7 @@ from neuromas.adapters.export import engine_rank
 from neuromas.adapters.initial import stream
 from neuromas.base.resolve import read_base
 from neuromas.checkpoints.location import ADAPTERS
-from neuromas.checkpoints.trained import Trained, find_trained
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.cluster.actors import RolloutActor
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.cluster.threads import engine_share
@@ -112,7 +112,7 @@ def test_training_and_serving_start_the_same_engine(name: str) -> None:
     value, needs = ENGINE[name]
     spec = parse_run_spec(run_document(needs, {"engine": {name: value}, "adapter": {"rank": 3, "targets": ["v_proj"]}}))
     trained = worker_setup(spec, check_run(spec, find_trained)).engine
-    assert engine_setup(Trained(Path("unread"), spec.topology, spec)) == trained
+    assert engine_setup(TrainedCheckpoint(Path("unread"), spec.topology, spec)) == trained
     assert (trained.rank, trained.targets) == (3, ("v_proj",))
     assert name == "type" or getattr(trained.engine, name) == value
 

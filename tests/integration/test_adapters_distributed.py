@@ -14,12 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from neuromas.adapters.build import build_model
 from neuromas.adapters.families.contract import AdapterSpec
-from neuromas.adapters.mixture import Mixture
-from neuromas.adapters.place import Place
+from neuromas.adapters.kinds import AdapterKinds
+from neuromas.adapters.position import AdapterPosition
 
 NAMES = ("a", "b", "c")
-MIXED_PLACES = (Place("a"), Place("b", group="hyper"), Place("c", group="loft-random"))
-KINDS: dict[str, AdapterSpec | Mixture] = {**SPECS, "mixed": MIXTURE}
+MIXED_POSITIONS = (AdapterPosition("a"), AdapterPosition("b", group="hyper"), AdapterPosition("c", group="loft-random"))
+KINDS: dict[str, AdapterSpec | AdapterKinds] = {**SPECS, "mixed": MIXTURE}
 ROUTES = [0, 1, 2, 2, 0, 0]  # the second process has no row of "b"
 pytestmark = pytest.mark.timeout(900)  # two more processes that each import the whole stack
 CASES = [f"{name}/{wrap}" for name in KINDS for wrap in ("replicated", "sharded")]
@@ -44,7 +44,7 @@ def alone(model: PeftModel) -> torch.nn.Module:
 
 
 def gradients(base: Path, kind: str, rows: slice, wrap) -> dict[str, torch.Tensor]:
-    model, bank = build_model(base, KINDS[kind], MIXED_PLACES if kind == "mixed" else NAMES, seed=0)
+    model, bank = build_model(base, KINDS[kind], MIXED_POSITIONS if kind == "mixed" else NAMES, seed=0)
     for owned in bank.trained():
         owned.tensor.data += 0.2 * torch.randn(owned.tensor.shape, generator=torch.Generator().manual_seed(1))
     module = wrap(model)

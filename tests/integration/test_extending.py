@@ -43,10 +43,10 @@ class FixedSpec(AdapterSpec):
     def pooled(self, count):
         return self.model_copy(update={"width": self.width * count})
 
-    def make_map(self, places, seed):
+    def make_map(self, positions, seed):
         from neuromas.adapters.families.fixed.map import FixedMap
 
-        return FixedMap([place.name for place in places], self.width, seed)
+        return FixedMap([position.name for position in positions], self.width, seed)
 '''
 FAMILY_MAP = '''
 """LoRA with a fixed A: only B is trained."""

@@ -23,7 +23,7 @@ from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Provenance
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
+from neuromas.serving.graph_table import ServableGraph
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.tasks.chain import ChainTask
@@ -68,7 +68,7 @@ class World:
     def put(self, name: str, version: int) -> None:
         topology = GRAPHS[name]
         renderer = make_renderer(PromptSpec(), self.base)
-        graph = Graph(name, topology, weights(self.base, topology, version), SAMPLING, renderer, str(version))
+        graph = ServableGraph(name, topology, weights(self.base, topology, version), SAMPLING, renderer, str(version))
         self.server.put(graph).result(WAIT_S)
 
     def ask(self, name: str, question: str, **settings: object) -> dict:

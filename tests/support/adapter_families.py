@@ -12,7 +12,7 @@ from neuromas.adapters.families.loft.spec import LoftSpec
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.families.ssf.spec import SsfSpec
 from neuromas.adapters.families.unilora.spec import UniLoraSpec
-from neuromas.adapters.mixture import Mixture
+from neuromas.adapters.kinds import AdapterKinds
 from neuromas.spec.node_groups import marked
 from neuromas.topology.document import topology_from_document
 
@@ -38,7 +38,7 @@ USUAL = "lora"
 GROUPS = {name: spec for name, spec in SPECS.items() if name != USUAL} | {
     "elsewhere": LoraSpec(rank=3, targets=("o_proj", "q_proj"))
 }
-MIXTURE = Mixture(SPECS[USUAL], GROUPS)
+MIXTURE = AdapterKinds(SPECS[USUAL], GROUPS)
 NODES = {name: (f"n{number}",) for number, name in enumerate(GROUPS, 1)}
 GRAPH = marked(
     topology_from_document({"layers": [len(GROUPS)]}), {node: name for name, nodes in NODES.items() for node in nodes}

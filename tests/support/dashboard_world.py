@@ -29,7 +29,7 @@ from neuromas.services.runs.state import tell_state
 from neuromas.services.store.base import Document, Store
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
+from neuromas.serving.graph_table import ServableGraph
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.topology.document import topology_from_document
 
@@ -203,7 +203,9 @@ def answering(base: Path, topology: Document, name: str, delay: int = 3) -> Iter
     server = GraphServer(lambda: ScriptedEngine(lambda call: [10, 11, 12, 13], lambda call: delay, max_model_len=128))
     try:
         renderer = make_renderer(PromptSpec(), base)
-        server.put(Graph(name, graph, dict.fromkeys(graph.adapters), SamplingSpec(max_tokens=8), renderer)).result(30)
+        server.put(
+            ServableGraph(name, graph, dict.fromkeys(graph.adapters), SamplingSpec(max_tokens=8), renderer)
+        ).result(30)
         with served(make_app(server)) as url:
             yield url
     finally:

@@ -18,7 +18,7 @@ from neuromas.rollout.engine import EngineCall
 from neuromas.rollout.prompt import make_renderer
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
+from neuromas.serving.graph_table import ServableGraph
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.topology.document import topology_from_document
 
@@ -59,7 +59,7 @@ def upstream(base: Path, *names: str, delay: Callable[[EngineCall], int] = lambd
     topology = topology_from_document(TOPOLOGY)
     for name in names:
         adapters = dict.fromkeys(topology.adapters)
-        server.put(Graph(name, topology, adapters, SamplingSpec(max_tokens=8), renderer)).result(30)
+        server.put(ServableGraph(name, topology, adapters, SamplingSpec(max_tokens=8), renderer)).result(30)
     http = uvicorn.Server(uvicorn.Config(make_app(server), port=0, log_level="error"))
     thread = threading.Thread(target=http.run)
     thread.start()

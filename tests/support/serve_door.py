@@ -31,7 +31,7 @@ def main(port: int) -> None:
 
     from neuromas.serving.deploy import ServeAddress, ServeDeployer
     from neuromas.serving.endpoint import CheckpointOpener, group_graphs
-    from neuromas.serving.group import GraphPlace
+    from neuromas.serving.group import GraphSource
     from neuromas.serving.load import ServerLimits
 
     ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
@@ -40,10 +40,10 @@ def main(port: int) -> None:
         order = json.loads(line)
         answer: Document = {}
         if order["do"] == "deploy":
-            places = [GraphPlace(**place) for place in order["graphs"]]
+            sources = [GraphSource(**source) for source in order["graphs"]]
             bounds = {name: (low, high) for name, (low, high) in order.get("replicas", {}).items()}
             limits = ServerLimits(**order.get("limits", {}))
-            groups = group_graphs(places, replicas=bounds, slots=16, cpus=0.5, limits=limits)
+            groups = group_graphs(sources, replicas=bounds, slots=16, cpus=0.5, limits=limits)
             door.deploy(groups)
             answer = {"groups": [{"name": group.name, "route": group.route} for group in groups]}
         elif order["do"] == "status":

@@ -17,7 +17,7 @@ from neuromas.rollout.engine import EngineCall, EngineResult
 from neuromas.rollout.renderer import Renderer
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
+from neuromas.serving.graph_table import ServableGraph
 from neuromas.serving.load import ServerLimits
 from neuromas.spec.parts import SamplingSpec
 from neuromas.topology.builders import chain
@@ -79,7 +79,7 @@ class World:
     def put(self, name: str = "g", version: str = "") -> None:
         topology = chain(2)
         adapters = dict.fromkeys(topology.adapters, PlainLora(1, {}))
-        graph = Graph(name, topology, adapters, SamplingSpec(max_tokens=8), self.renderer, version)
+        graph = ServableGraph(name, topology, adapters, SamplingSpec(max_tokens=8), self.renderer, version)
         self.server.put(graph).result(WAIT_S)
 
     def ask(self, **settings: object) -> httpx.Response:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuromas.adapters.inherit import inherit
-from neuromas.adapters.source import AdapterSource, Origin, Roles
+from neuromas.adapters.source import AdapterSource, Roles, TrainedAdapter
 from neuromas.errors import AdapterError
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -31,7 +31,7 @@ FRESH = {f"c/{Q}/A": torch.ones(2, 3), f"c/{Q}/B": torch.zeros(4, 2)}
 
 
 def source(kind, *adapters, module=0, noise=0.0):
-    return AdapterSource(kind, tuple(Origin(module, adapter) for adapter in adapters), noise)
+    return AdapterSource(kind, tuple(TrainedAdapter(module, adapter) for adapter in adapters), noise)
 
 
 def test_old_adapters_are_carried_bit_for_bit_also_under_a_new_name():

@@ -12,7 +12,7 @@ from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.engine import EngineCall
 from neuromas.rollout.prompt import Renderer
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
+from neuromas.serving.graph_table import ServableGraph
 from neuromas.serving.question import Question, TooLongError
 from neuromas.spec.parts import SamplingSpec
 from neuromas.topology.graph import Node, Topology
@@ -82,5 +82,5 @@ def test_a_message_that_is_longer_than_the_context_is_refused_before_the_engine_
         server.close()
 
 
-def graph(renderer: Renderer) -> Graph:
-    return Graph("g", GRAPH, dict.fromkeys(GRAPH.adapters), SamplingSpec(max_tokens=4), renderer)
+def graph(renderer: Renderer) -> ServableGraph:
+    return ServableGraph("g", GRAPH, dict.fromkeys(GRAPH.adapters), SamplingSpec(max_tokens=4), renderer)

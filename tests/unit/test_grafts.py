@@ -10,9 +10,9 @@ from adapter_families import SPECS
 from neuromas.adapters.build import build_model
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.inherit import inherit
-from neuromas.adapters.mixture import Mixture
+from neuromas.adapters.kinds import AdapterKinds
 from neuromas.checkpoints.checkpoint import Checkpoint, CheckpointWriter
-from neuromas.checkpoints.trained import Trained
+from neuromas.checkpoints.trained import TrainedCheckpoint
 from neuromas.cli.main import main
 from neuromas.errors import AdapterError
 from neuromas.growth.plan import apply_plan
@@ -139,10 +139,10 @@ def joins(base: Path, own: AdapterSpec, theirs: AdapterSpec, seeds: tuple[int, i
     plan = PlanSpec(edits=(GraftSpec(edit="graft", modules=("module",)),))
     grown = apply_plan(chain(2), plan, {"module": chain(2)})
     states = [
-        build_model(base, Mixture.of(section), chain(2), seed)[1].state()
+        build_model(base, AdapterKinds.of(section), chain(2), seed)[1].state()
         for section, seed in zip((own, theirs), seeds, strict=True)
     ]
-    _, bank = build_model(base, Mixture.of(own), grown.topology, seeds[0])
+    _, bank = build_model(base, AdapterKinds.of(own), grown.topology, seeds[0])
     try:
         bank.load_all(inherit(states, grown.sources, bank.state(), bank.roles(), 0))
     except AdapterError:
@@ -170,5 +170,5 @@ def graft_faults_of(base: Path, own: str, theirs: str, seeds: tuple[int, int]) -
         a_spec(base=str(base), adapter=SPECS[name].model_dump(), seed=seed)
         for name, seed in zip((own, theirs), seeds, strict=True)
     )
-    module = Trained(Path("module"), other.topology, other)
+    module = TrainedCheckpoint(Path("module"), other.topology, other)
     return [str(fault) for fault in graft_faults(mine, "module", module, "path")]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromas.adapters.source import AdapterSource, Origin
+from neuromas.adapters.source import AdapterSource, TrainedAdapter
 from neuromas.errors import GrowthError
 from neuromas.growth.plan import apply_plan, module_names
 from neuromas.spec.growth import (
@@ -28,11 +28,11 @@ FRESH = AdapterSource("fresh")
 
 
 def keep(adapter: str, module: int = 0) -> AdapterSource:
-    return AdapterSource("keep", (Origin(module, adapter),))
+    return AdapterSource("keep", (TrainedAdapter(module, adapter),))
 
 
 def copy(adapter: str, noise: float = 0.0) -> AdapterSource:
-    return AdapterSource("copy", (Origin(0, adapter),), noise)
+    return AdapterSource("copy", (TrainedAdapter(0, adapter),), noise)
 
 
 def plan(*edits: EditSpec, **inherit: object) -> PlanSpec:
@@ -82,17 +82,17 @@ def test_copy_in_a_widened_layer_takes_the_sibling_whose_place_it_repeats() -> N
 
 def test_zero_starts_from_the_a_of_the_node_that_copy_would_take() -> None:
     grown = apply_plan(CHAIN, plan(BeforeOutputSpec(edit="before_output"), new="zero"))
-    assert grown.sources["n4"] == AdapterSource("zero", (Origin(0, "n3"),))
+    assert grown.sources["n4"] == AdapterSource("zero", (TrainedAdapter(0, "n3"),))
 
 
 def test_interpolation_takes_the_trained_nodes_before_and_after() -> None:
     grown = apply_plan(CHAIN, plan(DeepenSpec(edit="deepen", after_layer=1), new="interpolate"))
-    assert grown.sources["n4"] == AdapterSource("interpolate", (Origin(0, "n1"), Origin(0, "n2")))
+    assert grown.sources["n4"] == AdapterSource("interpolate", (TrainedAdapter(0, "n1"), TrainedAdapter(0, "n2")))
 
 
 def test_interpolation_at_the_end_has_one_side_only() -> None:
     grown = apply_plan(CHAIN, plan(APPEND, new="interpolate"))
-    assert grown.sources["n5"] == AdapterSource("interpolate", (Origin(0, "n3"),))
+    assert grown.sources["n5"] == AdapterSource("interpolate", (TrainedAdapter(0, "n3"),))
 
 
 def test_a_graft_puts_the_trained_tree_beside_a_fresh_one_below_a_new_output() -> None:

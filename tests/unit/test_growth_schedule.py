@@ -10,7 +10,7 @@ from neuromas.growth.controller import Controller
 from neuromas.growth.ledger import Spending
 from neuromas.growth.lineage import draw_lineage
 from neuromas.growth.schedule import ScheduleResult, check_schedule, run_schedule
-from neuromas.growth.stage import Notice, Stage, StageOutcome
+from neuromas.growth.stage import GrowthNotice, Stage, StageOutcome
 from neuromas.spec.growth import (
     AppendSpec,
     GraftSpec,
@@ -57,8 +57,8 @@ class ScriptedRunner:
 
 def walk(
     spec: GrowthSpec, runner: ScriptedRunner, *, total_steps: int = 100, levels: tuple[int, ...] = (3, 5, 7)
-) -> tuple[ScheduleResult, list[Notice]]:
-    notices: list[Notice] = []
+) -> tuple[ScheduleResult, list[GrowthNotice]]:
+    notices: list[GrowthNotice] = []
     return run_schedule(Controller(spec, levels, total_steps), CHAIN, runner, notices.append), notices
 
 

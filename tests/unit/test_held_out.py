@@ -9,10 +9,10 @@ from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.chain import ChainTask
 from neuromas.tasks.file import FileSpec, FileTask
-from neuromas.tasks.held_out import Part, held_out, part_sizes
+from neuromas.tasks.held_out import HeldOutPart, held_out, part_sizes
 from neuromas.tasks.tree import TreeTask
 
-PARTS: tuple[Part, Part] = ("validation", "test")
+PARTS: tuple[HeldOutPart, HeldOutPart] = ("validation", "test")
 
 
 def file_task(folder: Path, test: Sequence[str]) -> FileTask:
@@ -22,7 +22,7 @@ def file_task(folder: Path, test: Sequence[str]) -> FileTask:
     return FileSpec(type="file", train=str(folder / "train.jsonl"), test=str(folder / "test.jsonl")).make(0)
 
 
-def prompts(task: Task, part: Part, examples: int = 10**6, level: int | None = None) -> list[str]:
+def prompts(task: Task, part: HeldOutPart, examples: int = 10**6, level: int | None = None) -> list[str]:
     return [example.prompt for example in held_out(task, level, examples, part)]
 
 

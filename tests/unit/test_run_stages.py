@@ -11,7 +11,7 @@ from neuromas.growth.ledger import Spending
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.growth.triggers import Check
 from neuromas.journal.folder import RunFolder
-from neuromas.run.stages import StageBook, StageInterruptedError, StageRunner, planned_stages
+from neuromas.run.stages import RuntimeStages, StageBook, StageInterruptedError, planned_stages
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 
@@ -97,7 +97,7 @@ def test_a_stage_in_the_book_is_not_trained_again(tmp_path: Path) -> None:
     (tmp_path / "stages.jsonl").write_text(LINE)
     runtime = ScriptedRuntime(folder.checkpoints)
     (stage,) = planned_stages(spec(), None)
-    assert StageRunner(runtime, StageBook(folder)).train(stage).steps == 3
+    assert RuntimeStages(runtime, StageBook(folder)).train(stage).steps == 3
     assert not runtime.trained
 
 
@@ -106,14 +106,14 @@ def test_an_interrupted_stage_is_not_written_down(tmp_path: Path) -> None:
     nothing = {"reason": "interrupted", "accuracy": float("nan"), "sampled_accuracy": float("nan"), "steps": 4}
     runtime = ScriptedRuntime(folder.checkpoints, nothing)
     with pytest.raises(StageInterruptedError, match="stopped after step 4 of stage-0"):
-        StageRunner(runtime, StageBook(folder)).train_in_order(planned_stages(spec(), None))
+        RuntimeStages(runtime, StageBook(folder)).train_in_order(planned_stages(spec(), None))
     assert StageBook(folder).outcomes == []
 
 
 def test_in_turn_each_adapter_trains_its_share_from_the_checkpoint_of_the_one_before(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     runtime = ScriptedRuntime(folder.checkpoints)
-    result = StageRunner(runtime, StageBook(folder)).train_in_order(planned_stages(spec(in_turn=True), None))
+    result = RuntimeStages(runtime, StageBook(folder)).train_in_order(planned_stages(spec(in_turn=True), None))
     first, second = folder.checkpoints / "turn-0-end", folder.checkpoints / "turn-1-end"
     assert [(stage.name, stage.index, stage.steps, stage.start, stage.frozen) for stage, _ in runtime.trained] == [
         ("turn-0", 0, 3, None, ("n2", "n3")),

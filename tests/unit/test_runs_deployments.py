@@ -17,7 +17,7 @@ from neuromas.services.runs.deployments import Deployments
 from neuromas.services.settings import Settings
 from neuromas.services.store.sqlite import SqliteStore
 from neuromas.serving.deployment_status import GraphStatus, GroupStatus, State
-from neuromas.serving.group import EngineGroup, GraphPlace
+from neuromas.serving.group import EngineGroup, GraphSource
 from neuromas.serving.load import ServerLimits
 from neuromas.spec.machine import EngineSpec
 
@@ -40,7 +40,7 @@ class Serve:
 
     def settle(self) -> None:
         for group in self.groups.values():
-            good = {place.name: place.generation for place in group.graphs if place.name not in self.errors}
+            good = {source.name: source.generation for source in group.graphs if source.name not in self.errors}
             bad = {name: old for name, old in self.served.get(group.name, {}).items() if name in self.errors}
             self.served[group.name] = {**bad, **good}
 
@@ -53,7 +53,7 @@ class Serve:
 
     def _status(self, group: EngineGroup) -> GroupStatus:
         served = self.served.get(group.name, {})
-        wanted = {place.name: place.generation for place in group.graphs}
+        wanted = {source.name: source.generation for source in group.graphs}
         graphs = {
             name: GraphStatus(
                 wanted.get(name, 0), served.get(name), served.get(name) == wanted.get(name), self.errors.get(name)
@@ -64,17 +64,17 @@ class Serve:
 
 
 def grouping(
-    wanted: Sequence[GraphPlace], *, replicas: Mapping[str, tuple[int, int]], limits: ServerLimits
+    wanted: Sequence[GraphSource], *, replicas: Mapping[str, tuple[int, int]], limits: ServerLimits
 ) -> tuple[EngineGroup, ...]:
     """Put graphs together by the first letter of their names."""
-    for place in wanted:
-        if not Path(place.checkpoint).is_dir():
-            raise CheckpointError(f"{place.checkpoint} is missing")
-    letters = sorted({place.name[0] for place in wanted})
+    for source in wanted:
+        if not Path(source.checkpoint).is_dir():
+            raise CheckpointError(f"{source.checkpoint} is missing")
+    letters = sorted({source.name[0] for source in wanted})
     return tuple(
         EngineGroup(
             EngineSetup(Path(letter), EngineSpec(), 8, ("q_proj",)),
-            tuple(place for place in wanted if place.name[0] == letter),
+            tuple(source for source in wanted if source.name[0] == letter),
             slots=8,
             limits=limits,
         )

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import neuromas
-from neuromas.tasks.sandbox.check import Limits, Verdict, check
+from neuromas.tasks.sandbox.check import ProgramResult, ResourceLimits, check
 from neuromas.tasks.sandbox.values import from_line, to_line
 
 CHILD = Path(neuromas.__file__).parent / "tasks/sandbox/child.py"
-LIMITS = Limits(seconds=60, memory_mib=256)
-QUICK = Limits(seconds=1, memory_mib=256)
+LIMITS = ResourceLimits(seconds=60, memory_mib=256)
+QUICK = ResourceLimits(seconds=1, memory_mib=256)
 
 REFUSED = {
     "reads a file": "def f(x): return open('/etc/passwd').read()",
@@ -111,7 +111,7 @@ import bisect, collections, copy, datetime, decimal, fractions, functools, hashl
 import random, re, statistics, string, typing, unicodedata
 def f(x): return x + int(decimal.Decimal(fractions.Fraction(1).numerator))
 """
-    assert check(program, "", "assert f(1) == 2", ["f"], LIMITS) == Verdict(True)
+    assert check(program, "", "assert f(1) == 2", ["f"], LIMITS) == ProgramResult(True)
 
 
 def test_tests_see_errors_of_the_program_as_they_were_raised() -> None:
@@ -123,7 +123,7 @@ def test_tests_see_errors_of_the_program_as_they_were_raised() -> None:
 def test_tests_may_print_and_use_helpers_of_the_right_program() -> None:
     setup = "def helper(x): return x + 1\ndef f(x): return helper(x)"
     tests = "print('x' * 100000)\nassert f(helper(1)) == helper(2)"
-    assert check("def f(x): return x + 1", setup, tests, ["f"], LIMITS) == Verdict(True)
+    assert check("def f(x): return x + 1", setup, tests, ["f"], LIMITS) == ProgramResult(True)
     assert check("def f(x): return x + 2", setup, tests, ["f"], LIMITS).why.startswith("AssertionError")
 
 

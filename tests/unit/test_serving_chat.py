@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from neuromas.rollout.answer import AnswerSettings
-from neuromas.serving.api_error import first_fault
 from neuromas.serving.chat_request import ChatRequest
+from neuromas.serving.endpoint_error import first_fault
 
 LEAST = {"model": "g", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -18,8 +18,8 @@ from neuromas.rollout.renderer import Renderer
 from neuromas.serving.deployment_status import GraphStatus, group_status
 from neuromas.serving.graph_loader import GraphLoader, LoadReport
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
-from neuromas.serving.group import EngineGroup, GraphPlace, places, slots_for
+from neuromas.serving.graph_table import ServableGraph
+from neuromas.serving.group import EngineGroup, GraphSource, graph_sources, slots_for
 from neuromas.serving.load import ServerLimits
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
@@ -29,7 +29,7 @@ SETUP = EngineSetup(Path("/bases/tiny"), EngineSpec(), 1, ("q_proj", "v_proj"))
 
 
 def group(**changes: object) -> EngineGroup:
-    return replace(EngineGroup(SETUP, (GraphPlace("g", "runs/g"),), slots=8), **changes)  # type: ignore[arg-type]
+    return replace(EngineGroup(SETUP, (GraphSource("g", "runs/g"),), slots=8), **changes)  # type: ignore[arg-type]
 
 
 def test_equal_setups_have_one_name_and_others_another() -> None:
@@ -46,8 +46,8 @@ def test_equal_setups_have_one_name_and_others_another() -> None:
 
 
 def test_user_config_is_json_that_gives_the_graphs_back() -> None:
-    graphs = (GraphPlace("g", "runs/g", "ckpt_1", 3), GraphPlace("h", "runs/h"))
-    assert places(json.loads(json.dumps(group(graphs=graphs).user_config))) == graphs
+    graphs = (GraphSource("g", "runs/g", "ckpt_1", 3), GraphSource("h", "runs/h"))
+    assert graph_sources(json.loads(json.dumps(group(graphs=graphs).user_config))) == graphs
 
 
 def test_slots_leave_room_to_swap_everything_and_seldom_change() -> None:
@@ -64,7 +64,7 @@ class TestServeApplication:
         return str(application(group, CheckpointOpener(), "token")._bound_deployment._version)
 
     def test_graphs_and_copies_change_in_place_and_engines_by_new_replicas(self) -> None:
-        same = [group(), group(graphs=(GraphPlace("h", "runs/h", "", 1),)), group(replicas=2, max_replicas=5)]
+        same = [group(), group(graphs=(GraphSource("h", "runs/h", "", 1),)), group(replicas=2, max_replicas=5)]
         assert len({self.version(one) for one in same}) == 1
         assert self.version(group(slots=16)) != self.version(group())
         assert self.version(group(limits=ServerLimits(max_running=3))) != self.version(group())
@@ -86,14 +86,14 @@ class Library:
     """Loads graphs by the name of their checkpoint; those called broken cannot be read."""
 
     renderer: Renderer
-    loaded: list[GraphPlace] = field(default_factory=list)
+    loaded: list[GraphSource] = field(default_factory=list)
 
-    def load(self, place: GraphPlace) -> Graph:
-        self.loaded.append(place)
-        if place.checkpoint == "broken":
+    def load(self, source: GraphSource) -> ServableGraph:
+        self.loaded.append(source)
+        if source.checkpoint == "broken":
             raise CheckpointError("it is broken")
         topology = chain(1)
-        return Graph(place.name, topology, {"n1": None}, SamplingSpec(), self.renderer, place.version)
+        return ServableGraph(source.name, topology, {"n1": None}, SamplingSpec(), self.renderer, source.version)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_shelf_brings_swaps_and_removes_graphs_and_leaves_the_others_alone(
     server: GraphServer, library: Library
 ) -> None:
     loader = GraphLoader(server, library.load)
-    first = (GraphPlace("g", "one", "v1", 1), GraphPlace("h", "two", "v1", 1))
+    first = (GraphSource("g", "one", "v1", 1), GraphSource("h", "two", "v1", 1))
     loader.want(first)
     assert loader.report()["g"] == LoadReport(wanted=1)
     loader.follow()
@@ -124,21 +124,21 @@ def test_a_shelf_brings_swaps_and_removes_graphs_and_leaves_the_others_alone(
     loader.follow()
     assert {name: graph.version for name, graph in server.graphs.items()} == {"g": "v2"}
     assert loader.report() == {"g": LoadReport(wanted=2, served=2, version="v2")}
-    assert [place.checkpoint for place in library.loaded] == ["one", "two", "three"]
+    assert [source.checkpoint for source in library.loaded] == ["one", "two", "three"]
 
 
 def test_a_graph_that_fails_is_reported_and_the_old_version_stays(server: GraphServer, library: Library) -> None:
     loader = GraphLoader(server, library.load)
-    loader.want([GraphPlace("g", "one", "v1", 1)])
+    loader.want([GraphSource("g", "one", "v1", 1)])
     loader.follow()
-    loader.want([GraphPlace("g", "broken", "v2", 2), GraphPlace("h", "two", "", 1)])
+    loader.want([GraphSource("g", "broken", "v2", 2), GraphSource("h", "two", "", 1)])
     loader.follow()
     reports = loader.report()
     assert reports["g"] == LoadReport(wanted=2, served=1, version="v1", error="it is broken")
     assert reports["h"].is_ready
     loader.follow()
     assert len(library.loaded) == 3, "what has failed is not tried again by itself"
-    loader.want([GraphPlace("g", "one", "v1", 3)])
+    loader.want([GraphSource("g", "one", "v1", 3)])
     loader.follow()
     assert loader.report()["g"].is_ready
 

@@ -19,7 +19,7 @@ from neuromas.rollout.engine import EngineCall, EngineResult
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.renderer import Renderer
 from neuromas.serving.graph_server import GraphServer
-from neuromas.serving.graph_table import Graph
+from neuromas.serving.graph_table import ServableGraph
 from neuromas.serving.load import ServerLimits
 from neuromas.serving.question import (
     Answered,
@@ -79,10 +79,10 @@ def serving(engine: GatedEngine, limits: ServerLimits | None = None) -> Iterator
         server.close(drain_s=WAIT_S)
 
 
-def graph(renderer: Renderer, name: str = "g", nodes: int = 2, rank: int = 1, version: str = "") -> Graph:
+def graph(renderer: Renderer, name: str = "g", nodes: int = 2, rank: int = 1, version: str = "") -> ServableGraph:
     topology = chain(nodes)
     lora = PlainLora(rank, {})
-    return Graph(name, topology, dict.fromkeys(topology.adapters, lora), SamplingSpec(), renderer, version)
+    return ServableGraph(name, topology, dict.fromkeys(topology.adapters, lora), SamplingSpec(), renderer, version)
 
 
 def ask(server: GraphServer, name: str = "g", **settings: object) -> Answered:

@@ -146,7 +146,7 @@ def test_mermaid() -> None:
 def test_rows_of_a_layer_are_two_apart(graph: Topology) -> None:
     layout = lay_out(graph)
     for layer in layout.layers:
-        rows = [layout.rows[spot] for spot in layer]
+        rows = [layout.rows[vertex] for vertex in layer]
         assert all(later - earlier >= 2 for earlier, later in pairwise(rows))
 
 

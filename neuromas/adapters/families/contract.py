@@ -16,7 +16,7 @@ from neuromas.schema.model import SpecModel
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
-    from neuromas.adapters.place import Place
+    from neuromas.adapters.position import AdapterPosition
 
 SHARED = "@shared"
 """Stands for an adapter's name where a tensor belongs to all of a kind; begins with what no adapter's name can."""
@@ -114,8 +114,8 @@ class AdapterSpec(SpecModel, ABC):
         """
 
     @abstractmethod
-    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
-        """Return a map without modules for one adapter per place. Loads torch."""
+    def make_map(self, positions: Sequence[AdapterPosition], seed: int) -> AdapterMap:
+        """Return a map without modules for one adapter per position. Loads torch."""
 
     def plain_lora(self, name: str, state: Mapping[str, Array]) -> PlainLora | None:
         """Return one adapter of a checkpoint as engines take it, without torch and without the base.

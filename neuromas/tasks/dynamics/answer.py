@@ -35,7 +35,7 @@ _EQUATION: Final = re.compile(r"(?:\b([xyz])\s?['′’]|\bd([xyz])\s?/\s?dt)\s{
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HiddenPaths:
     """Paths that were not shown.
 
     Attributes:
@@ -50,7 +50,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class FittedFormula:
     """A fitted formula, and how well it meets the rates that were not shown, 0 to 1."""
 
     formula: Formula
@@ -94,7 +94,9 @@ def read_equations(text: str, variables: Sequence[str]) -> dict[str, Formula]:
     return found
 
 
-def met(formulas: Mapping[str, Formula], variables: Sequence[str], shown: Array, held: Held, floor: float) -> list[Met]:
+def met(
+    formulas: Mapping[str, Formula], variables: Sequence[str], shown: Array, held: HiddenPaths, floor: float
+) -> list[FittedFormula]:
     """Return the formulas with their constants fitted to what was shown, and how well each meets what was not.
 
     Args:
@@ -112,12 +114,12 @@ def met(formulas: Mapping[str, Formula], variables: Sequence[str], shown: Array,
         constants = fit(formula, rows, shown[:, count + number])
         fitted = formula.bound(constants or {})
         given = derivatives([fitted], variables, held.states)[0] if constants is not None else None
-        found.append(Met(fitted, 0.0 if given is None else agreement(given, held.rates[number], floor)))
+        found.append(FittedFormula(fitted, 0.0 if given is None else agreement(given, held.rates[number], floor)))
     return found
 
 
 def worth(
-    formulas: Mapping[str, Formula], true: Mapping[str, Formula], shown: Array, held: Held, floor: float
+    formulas: Mapping[str, Formula], true: Mapping[str, Formula], shown: Array, held: HiddenPaths, floor: float
 ) -> Worth:
     """Return what formulas for all variables are worth beside the true ones; see ``met``."""
     variables = list(true)
@@ -140,7 +142,7 @@ def agreement(given: Array, true: Array, floor: float) -> float:
     return 1 / (1 + max(0.0, error - floor) / HALF) if error < 1 else 0.0
 
 
-def _followed(formulas: Sequence[Formula], variables: Sequence[str], held: Held) -> float:
+def _followed(formulas: Sequence[Formula], variables: Sequence[str], held: HiddenPaths) -> float:
     """Return the share of all times up to which the paths stay within ``NEAR`` of the true ones."""
     import numpy as np
 

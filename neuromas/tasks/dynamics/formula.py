@@ -105,19 +105,19 @@ def parse_formula(text: str, names: Collection[str]) -> Formula:
     """
     if len(text) > MAX_CHARACTERS:
         raise FormulaError(f"got {len(text)} characters; allowed are {MAX_CHARACTERS}")
-    reader = _Reader([match.groups() for match in _TOKEN.finditer(text)], frozenset(names))
-    reader.sum()
-    if (token := reader.token()) is not None:
+    parser = _Parser([match.groups() for match in _TOKEN.finditer(text)], frozenset(names))
+    parser.sum()
+    if (token := parser.token()) is not None:
         raise FormulaError(f"got {token!r} after the end of a formula")
-    if len(reader.parts) > MAX_PARTS:
-        raise FormulaError(f"got {len(reader.parts)} parts; allowed are {MAX_PARTS}")
-    numbers = [part for part in reader.parts if isinstance(part, float) or _CONSTANT.fullmatch(part)]
+    if len(parser.parts) > MAX_PARTS:
+        raise FormulaError(f"got {len(parser.parts)} parts; allowed are {MAX_PARTS}")
+    numbers = [part for part in parser.parts if isinstance(part, float) or _CONSTANT.fullmatch(part)]
     if len(numbers) > MAX_NUMBERS:
         raise FormulaError(f"got {len(numbers)} numbers and constants; allowed are {MAX_NUMBERS}")
-    return Formula(tuple(reader.parts))
+    return Formula(tuple(parser.parts))
 
 
-class _Reader:
+class _Parser:
     """Descends the grammar, down to ``MAX_DEPTH``."""
 
     def __init__(self, tokens: list[tuple[str | None, ...]], names: frozenset[str]) -> None:

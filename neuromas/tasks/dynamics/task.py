@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 
 from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Score, Split, Task
-from neuromas.tasks.dynamics.answer import CONSTANTS, FLOOR, NOTHING, Held, met, read_equations, worth
+from neuromas.tasks.dynamics.answer import CONSTANTS, FLOOR, NOTHING, HiddenPaths, met, read_equations, worth
 from neuromas.tasks.dynamics.formula import FUNCTIONS, Formula
 from neuromas.tasks.dynamics.systems import STEPS, SYSTEMS, TIERS, System, derivatives, of_tier, paths
 from neuromas.tasks.spec import TaskSpec
@@ -201,7 +201,7 @@ def _shown(example: Example) -> NDArray[np.float64]:
     return np.array(example.info["rows"], dtype=float)
 
 
-def held_paths(example: Example) -> Held:
+def held_paths(example: Example) -> HiddenPaths:
     """Return an example's paths from first values that no question shows: 8, of a draw of its own."""
     system, drawn = _system(example), example.info["parameters"]
     assert isinstance(drawn, Mapping), "examples are made by this task"
@@ -209,4 +209,4 @@ def held_paths(example: Example) -> Held:
     starts = system.draw_starts(Random(int(str(example.info["draw"]))), _HELD_PATHS)
     true = system.rates(parameters)
     states = paths(true, system.variables, starts, system.horizon)
-    return Held(states, derivatives(true, system.variables, states), system.horizon)
+    return HiddenPaths(states, derivatives(true, system.variables, states), system.horizon)

@@ -25,7 +25,7 @@ _LOADING_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ResourceLimits:
     """What a program may use.
 
     Attributes:
@@ -38,7 +38,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProgramResult:
     """Whether a program passed its tests; ``why`` not, in the words of the error."""
 
     passed: bool
@@ -55,7 +55,7 @@ def require() -> None:
         raise TaskError(f"running programs {missing}")
 
 
-def check(program: str, setup: str, tests: str, names: Sequence[str], limits: Limits) -> Verdict:
+def check(program: str, setup: str, tests: str, names: Sequence[str], limits: ResourceLimits) -> ProgramResult:
     """Return whether a program passes its tests.
 
     Args:
@@ -114,14 +114,14 @@ def _ask(process: subprocess.Popen[bytes], request: Mapping[str, Any]) -> None:
         process.stdin.flush()
 
 
-def _read(process: subprocess.Popen[bytes], request: Mapping[str, Any], limits: Limits) -> Verdict:
+def _read(process: subprocess.Popen[bytes], request: Mapping[str, Any], limits: ResourceLimits) -> ProgramResult:
     try:
         said, _ = process.communicate(json.dumps(request).encode() + b"\n", timeout=limits.seconds + _LOADING_S)
     except subprocess.TimeoutExpired:
-        return Verdict(False, f"took longer than {limits.seconds} s")
+        return ProgramResult(False, f"took longer than {limits.seconds} s")
     if not said:
-        return Verdict(False, f"used more than {limits.seconds} s or {limits.memory_mib} MiB")
-    verdict = json.loads(said)
-    if "unlocked" in verdict:
-        raise TaskError(f"running programs is not safe here: {verdict['unlocked']}")
-    return Verdict(verdict["passed"], verdict["why"])
+        return ProgramResult(False, f"used more than {limits.seconds} s or {limits.memory_mib} MiB")
+    result = json.loads(said)
+    if "unlocked" in result:
+        raise TaskError(f"running programs is not safe here: {result['unlocked']}")
+    return ProgramResult(result["passed"], result["why"])

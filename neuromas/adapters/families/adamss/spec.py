@@ -13,7 +13,7 @@ from neuromas.schema.bounds import MAX_RANK, MAX_SIZE
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
-    from neuromas.adapters.place import Place
+    from neuromas.adapters.position import AdapterPosition
 
 
 class AdamssSpec(AdapterSpec):
@@ -58,8 +58,8 @@ class AdamssSpec(AdapterSpec):
         """Return adapters of ``count`` times the rank."""
         return self.model_copy(update={"rank": self.rank * count})
 
-    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+    def make_map(self, positions: Sequence[AdapterPosition], seed: int) -> AdapterMap:
         """Return the map; see ``AdamssMap``."""
         from neuromas.adapters.families.adamss.map import AdamssMap
 
-        return AdamssMap([place.name for place in places], self.basis, self.segments, self.rank, seed)
+        return AdamssMap([position.name for position in positions], self.basis, self.segments, self.rank, seed)

@@ -1,1 +1,1 @@
-"""A network that all adapters share makes each one's vector from its place in the graph."""
+"""A network that all adapters share makes each one's vector from its position in the graph."""

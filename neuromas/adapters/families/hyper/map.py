@@ -1,6 +1,6 @@
 """theta_v = mean + M g(e_v) (+ own_v): one small network g for all adapters. Source of the idea: arXiv:2112.00914.
 
-e_v is the adapter's place in its graph when it was made, and a trained part of its own. g has two layers of width h
+e_v is the adapter's position in its graph when it was made, and a trained part of its own. g has two layers of width h
 with tanh. M (d, h) and the mean start at zero, so every adapter of a new graph starts as the base, and both have a
 gradient. theta_v is spread over the pairs as in Uni-LoRA.
 """
@@ -18,20 +18,20 @@ from neuromas.adapters.families.hyper.spec import FEATURES, HyperSpec
 from neuromas.adapters.families.map import SLOT, Fixed, Owned, of_present, trained
 from neuromas.adapters.families.unilora.map import UniLoraMap
 from neuromas.adapters.initial import stream
-from neuromas.adapters.place import Place
+from neuromas.adapters.position import AdapterPosition
 
 
 class HyperMap(UniLoraMap):
     """Shared: mean (d,), M (d, h), the layers of g. Of each adapter: place (5), embedding (e), and own vector (d)."""
 
-    def __init__(self, places: Sequence[Place], spec: HyperSpec, seed: int) -> None:
-        super().__init__([place.name for place in places], spec.rank, spec.dimension, seed)
-        self._places = tuple(places)
+    def __init__(self, positions: Sequence[AdapterPosition], spec: HyperSpec, seed: int) -> None:
+        super().__init__([position.name for position in positions], spec.rank, spec.dimension, seed)
+        self._positions = tuple(positions)
         self._spec = spec
         self._network: dict[str, nn.ParameterDict] = {}
         self._embedding = nn.ParameterDict()
         self._own = nn.ParameterDict()
-        self._place: Fixed | None = None
+        self._position: Fixed | None = None
 
     def _make_vectors(self, device: torch.device) -> Mapping[str, nn.Module]:
         """Draw g and the embeddings; each depends on the seed and the adapter's name alone."""
@@ -48,9 +48,9 @@ class HyperMap(UniLoraMap):
             "second_bias": trained(torch.zeros(h, device=device)),
         }
         self._embedding = trained(torch.from_numpy(np.stack(embeddings).astype(np.float32)).to(device))
-        self._place = Fixed(torch.tensor([features(place) for place in self._places], device=device))
+        self._position = Fixed(torch.tensor([features(position) for position in self._positions], device=device))
         owned: dict[str, nn.Module] = {f"neuromas_{name}": part for name, part in self._network.items()}
-        owned |= {"neuromas_embedding": self._embedding, "neuromas_place": self._place}
+        owned |= {"neuromas_embedding": self._embedding, "neuromas_place": self._position}
         if self._spec.residual:
             self._own = trained(torch.zeros(d, self.num_adapters, device=device))
             owned["neuromas_own"] = self._own
@@ -61,9 +61,9 @@ class HyperMap(UniLoraMap):
         return torch.from_numpy(drawn.astype(np.float32))
 
     def _vectors(self, present: Tensor | None) -> Tensor:
-        assert self._place is not None, "pairs are asked for after finish()"
+        assert self._position is not None, "pairs are asked for after finish()"
         net = {name: part[SLOT] for name, part in self._network.items()}
-        inputs = of_present(torch.cat([self._place.tensor, self._embedding[SLOT]], dim=1), present)
+        inputs = of_present(torch.cat([self._position.tensor, self._embedding[SLOT]], dim=1), present)
         with torch.autocast(inputs.device.type, enabled=False):
             hidden = torch.tanh(inputs @ net["first"].mT + net["first_bias"])
             hidden = torch.tanh(hidden @ net["second"].mT + net["second_bias"])
@@ -75,13 +75,13 @@ class HyperMap(UniLoraMap):
 
     def tensors(self) -> Sequence[Owned]:
         """The network, and what each adapter has beside it."""
-        assert self._place is not None, "tensors are asked for after finish()"
+        assert self._position is not None, "tensors are asked for after finish()"
         found = [Owned(name, part[SLOT], None) for name, part in self._network.items()]
-        found += [Owned("embedding", self._embedding[SLOT]), Owned("place", self._place.tensor)]
+        found += [Owned("embedding", self._embedding[SLOT]), Owned("place", self._position.tensor)]
         return [*found, Owned("own", self._own[SLOT], 1)] if self._spec.residual else found
 
 
-def features(place: Place) -> list[float]:
-    """Return a place as inputs of the network, each about between 0 and 3."""
-    fans = [math.log1p(place.fan_in), math.log1p(place.fan_out)]
-    return [place.depth, place.index, *fans, float(place.is_output)]
+def features(position: AdapterPosition) -> list[float]:
+    """Return a position as inputs of the network, each about between 0 and 3."""
+    fans = [math.log1p(position.fan_in), math.log1p(position.fan_out)]
+    return [position.depth, position.index, *fans, float(position.is_output)]

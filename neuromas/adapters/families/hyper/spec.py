@@ -14,16 +14,16 @@ from neuromas.schema.bounds import MAX_DIMENSION, MAX_SIZE
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
-    from neuromas.adapters.place import Place
+    from neuromas.adapters.position import AdapterPosition
 
 FEATURES = 5
-"""Numbers that describe a place: depth, index, messages read, readers, whether it answers."""
+"""Numbers that describe a position: depth, index, messages read, readers, whether it answers."""
 
 
 class HyperSpec(AdapterSpec):
-    """A network shared by all adapters makes each one's Uni-LoRA vector from its place in the graph.
+    """A network shared by all adapters makes each one's Uni-LoRA vector from its position in the graph.
 
-    A new node's adapter comes from its place, so it does not start as the base once the network is trained.
+    A new node's adapter comes from its position, so it does not start as the base once the network is trained.
     """
 
     title: ClassVar[str] = "hypernetwork"
@@ -38,7 +38,7 @@ class HyperSpec(AdapterSpec):
     hidden: int = Field(default=4, ge=1, le=MAX_SIZE)
     """Width h of the network: the vectors of all adapters lie in one subspace of this dimension."""
     embedding: int = Field(default=4, ge=1, le=MAX_SIZE)
-    """Trained numbers that each adapter has beside its place, as further inputs of the network."""
+    """Trained numbers that each adapter has beside its position, as further inputs of the network."""
     residual: bool = False
     """Whether each adapter also has a vector of its own, added to the network's: the coupling can be unlearned then."""
 
@@ -48,7 +48,7 @@ class HyperSpec(AdapterSpec):
         return self.rank
 
     def num_parameters(self, shapes: Sequence[ModuleShape]) -> Parameters:
-        """Return e (+ d with ``residual``) for each adapter, and d + d h + h (e + places + 1) + h (h + 1) for all."""
+        """Return e (+ d with ``residual``) for each adapter, and d + d h + h (e + FEATURES + 1) + h (h + 1) for all."""
         d, h = self.dimension, self.hidden
         shared = d + d * h + h * (self.embedding + FEATURES + 1) + h * (h + 1)
         return Parameters(self.embedding + (d if self.residual else 0), shared)
@@ -73,8 +73,8 @@ class HyperSpec(AdapterSpec):
         fault = Fault("type", f"got {self.type!r}, whose adapters cannot be pooled in one; compare with another family")
         raise SpecError("the adapters cannot be pooled", [fault])
 
-    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+    def make_map(self, positions: Sequence[AdapterPosition], seed: int) -> AdapterMap:
         """Return the map; see ``HyperMap``."""
         from neuromas.adapters.families.hyper.map import HyperMap
 
-        return HyperMap(places, self, seed)
+        return HyperMap(positions, self, seed)

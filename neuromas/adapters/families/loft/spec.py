@@ -13,7 +13,7 @@ from neuromas.errors import Fault
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
-    from neuromas.adapters.place import Place
+    from neuromas.adapters.position import AdapterPosition
 
 Support = Literal["principal", "coordinate", "random", "eva", "gradient"]
 
@@ -67,11 +67,11 @@ class LoftSpec(InputStart):
             rank += 2 if self.support == "gradient" else 1
         return self.model_copy(update={"rank": rank})
 
-    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+    def make_map(self, positions: Sequence[AdapterPosition], seed: int) -> AdapterMap:
         """Return the map; see ``LoftMap``."""
         from neuromas.adapters.families.loft.map import LoftMap
 
-        return LoftMap([place.name for place in places], self, seed)
+        return LoftMap([position.name for position in positions], self, seed)
 
 
 def _rotations(rank: int) -> int:

@@ -16,7 +16,7 @@ from neuromas.schema.bounds import MAX_WEIGHT
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
-    from neuromas.adapters.place import Place
+    from neuromas.adapters.position import AdapterPosition
 
 
 class LoraSpec(InputStart):
@@ -72,11 +72,11 @@ class LoraSpec(InputStart):
         alpha = None if self.alpha is None else self.alpha * count
         return self.model_copy(update={"rank": self.rank * count, "alpha": alpha})
 
-    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+    def make_map(self, positions: Sequence[AdapterPosition], seed: int) -> AdapterMap:
         """Return the map; see ``LoraMap``."""
         from neuromas.adapters.families.lora.map import LoraMap
 
-        return LoraMap([place.name for place in places], self, seed)
+        return LoraMap([position.name for position in positions], self, seed)
 
     def plain_lora(self, name: str, state: Mapping[str, Array]) -> PlainLora:
         """Return A and B as they lie in the state, scaled."""

@@ -13,7 +13,7 @@ from neuromas.errors import Fault
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
-    from neuromas.adapters.place import Place
+    from neuromas.adapters.position import AdapterPosition
 
 Side = Literal["output", "input"]
 Start = Literal["norm", "random", "gradient"]
@@ -60,8 +60,8 @@ class SsfSpec(DataStart):
         """Return adapters of ``count`` times the channels."""
         return self.model_copy(update={"channels": self.channels * count})
 
-    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+    def make_map(self, positions: Sequence[AdapterPosition], seed: int) -> AdapterMap:
         """Return the map; see ``SsfMap``."""
         from neuromas.adapters.families.ssf.map import SsfMap
 
-        return SsfMap([place.name for place in places], self, seed)
+        return SsfMap([position.name for position in positions], self, seed)

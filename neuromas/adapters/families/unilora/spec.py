@@ -13,7 +13,7 @@ from neuromas.schema.bounds import MAX_DIMENSION, MAX_WEIGHT
 
 if TYPE_CHECKING:
     from neuromas.adapters.families.map import AdapterMap
-    from neuromas.adapters.place import Place
+    from neuromas.adapters.position import AdapterPosition
 
 
 class UniLoraSpec(AdapterSpec):
@@ -53,11 +53,11 @@ class UniLoraSpec(AdapterSpec):
         alpha = None if self.alpha is None else self.alpha * count
         return self.model_copy(update={"rank": self.rank * count, "alpha": alpha, "dimension": self.dimension * count})
 
-    def make_map(self, places: Sequence[Place], seed: int) -> AdapterMap:
+    def make_map(self, positions: Sequence[AdapterPosition], seed: int) -> AdapterMap:
         """Return the map; see ``UniLoraMap``."""
         from neuromas.adapters.families.unilora.map import UniLoraMap
 
-        return UniLoraMap([place.name for place in places], self.rank, self.dimension, seed)
+        return UniLoraMap([position.name for position in positions], self.rank, self.dimension, seed)
 
 
 def projection_faults(dimension: int, rank: int, shapes: Sequence[ModuleShape]) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ USUAL = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class KindTotals:
     """What the adapters of one group in one graph are.
 
     Attributes:
@@ -38,7 +38,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class AdapterKinds:
     """The section of every adapter of a run.
 
     Attributes:
@@ -50,9 +50,9 @@ class Mixture:
     groups: Mapping[str, AdapterSpec] = field(default_factory=dict)
 
     @staticmethod
-    def of(adapter: AdapterSpec | Mixture) -> Mixture:
-        """Return a mixture as it is, and a section as the one kind of a mixture."""
-        return Mixture(adapter) if isinstance(adapter, AdapterSpec) else adapter
+    def of(adapter: AdapterSpec | AdapterKinds) -> AdapterKinds:
+        """Return kinds as they are, and a section as the only kind."""
+        return AdapterKinds(adapter) if isinstance(adapter, AdapterSpec) else adapter
 
     @property
     def sections(self) -> dict[str, AdapterSpec]:
@@ -73,7 +73,7 @@ class Mixture:
         """Return the section of an adapter of a graph."""
         return self.sections[topology.group_of(adapter) or USUAL]
 
-    def shares(self, topology: Topology, shapes: Sequence[ModuleShape]) -> tuple[Share, ...]:
+    def totals(self, topology: Topology, shapes: Sequence[ModuleShape]) -> tuple[KindTotals, ...]:
         """Return what each group that has adapters in a graph is.
 
         Args:
@@ -89,7 +89,7 @@ class Mixture:
             if count := counts.get(group, 0):
                 own = carried(section, shapes)
                 served = count * section.served_rank * sum(shape.width for shape in own)
-                found.append(Share(group, section, count, section.num_parameters(own), served))
+                found.append(KindTotals(group, section, count, section.num_parameters(own), served))
         return tuple(found)
 
     def faults(self, shapes: Sequence[ModuleShape]) -> Iterator[Fault]:
@@ -100,8 +100,8 @@ class Mixture:
 
     def notes(self, topology: Topology) -> Iterator[str]:
         """Yield what someone should know who trains a graph with these adapters, in sentences."""
-        for share in self.shares(topology, ()):
-            yield from share.section.notes(share.adapters)
+        for kind in self.totals(topology, ()):
+            yield from kind.section.notes(kind.adapters)
 
 
 def carried(section: AdapterSpec, shapes: Sequence[ModuleShape]) -> tuple[ModuleShape, ...]:

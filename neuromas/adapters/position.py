@@ -9,7 +9,7 @@ from neuromas.topology.graph import Topology
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AdapterPosition:
     """An adapter and the position of the first node that uses it.
 
     Attributes:
@@ -31,13 +31,13 @@ class Place:
     group: str = ""
 
 
-def places_of(topology: Topology) -> tuple[Place, ...]:
-    """Return the place of every adapter of a graph, in the order of ``topology.adapters``."""
+def positions_of(topology: Topology) -> tuple[AdapterPosition, ...]:
+    """Return the position of every adapter of a graph, in the order of ``topology.adapters``."""
     layer_of = {node: (depth, layer) for depth, layer in enumerate(topology.layers, 1) for node in layer}
-    places: dict[str, Place] = {}
+    positions: dict[str, AdapterPosition] = {}
     for node in topology.order:
         depth, layer = layer_of[node]
-        place = Place(
+        position = AdapterPosition(
             topology.adapter_of(node),
             depth / len(topology.layers),
             (layer.index(node) + 1) / len(layer),
@@ -46,12 +46,12 @@ def places_of(topology: Topology) -> tuple[Place, ...]:
             node == topology.output,
             topology.node(node).group or "",
         )
-        places.setdefault(place.name, place)
-    return tuple(places[name] for name in topology.adapters)
+        positions.setdefault(position.name, position)
+    return tuple(positions[name] for name in topology.adapters)
 
 
-def as_places(adapters: Sequence[str | Place] | Topology) -> tuple[Place, ...]:
-    """Return places of a graph's adapters, or of names that stand in no graph."""
+def as_positions(adapters: Sequence[str | AdapterPosition] | Topology) -> tuple[AdapterPosition, ...]:
+    """Return positions of a graph's adapters, or of names that stand in no graph."""
     if isinstance(adapters, Topology):
-        return places_of(adapters)
-    return tuple(Place(entry) if isinstance(entry, str) else entry for entry in adapters)
+        return positions_of(adapters)
+    return tuple(AdapterPosition(entry) if isinstance(entry, str) else entry for entry in adapters)

@@ -1,4 +1,4 @@
-"""ApiError: why a request is not answered, as status and body in OpenAI's shape."""
+"""EndpointError: why a request is not answered, as status and body in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CLIENT_GONE = 499  # nginx's number; nobody reads it
 _NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients ask again after a 5xx; that would not help here
 
 
-class ApiError(Exception):
+class EndpointError(Exception):
     """A request that cannot be answered."""
 
     def __init__(
@@ -32,12 +32,12 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
-def invalid(message: str, param: str | None = None, code: str | None = None, status: int = 400) -> ApiError:
+def invalid(message: str, param: str | None = None, code: str | None = None, status: int = 400) -> EndpointError:
     """Return the error of a request that is wrong in itself."""
-    return ApiError(status, "invalid_request_error", message, param, code)
+    return EndpointError(status, "invalid_request_error", message, param, code)
 
 
-def first_fault(error: ValidationError) -> ApiError:
+def first_fault(error: ValidationError) -> EndpointError:
     """Return the first thing that is wrong with a body."""
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     path = ".".join(map(str, fault["loc"]))
@@ -47,7 +47,7 @@ def first_fault(error: ValidationError) -> ApiError:
     return invalid(f"{path or 'body'}: {fault['msg'].removeprefix('Value error, ')}", path or None, code)
 
 
-def from_refusal(error: NeuroMASError, question: str | None = None) -> ApiError:
+def from_refusal(error: NeuroMASError, question: str | None = None) -> EndpointError:
     """Return the API's error for one of the server's; ``question`` is the parameter that holds what was asked."""
     message = str(error)
     if isinstance(error, UnknownGraphError):
@@ -55,9 +55,11 @@ def from_refusal(error: NeuroMASError, question: str | None = None) -> ApiError:
     if isinstance(error, TooLongError | RolloutError):
         return invalid(message, question, error.code)
     if isinstance(error, QueueFullError):
-        return ApiError(429, "rate_limit_error", message, None, error.code, {"retry-after": str(error.retry_after_s)})
+        return EndpointError(
+            429, "rate_limit_error", message, None, error.code, {"retry-after": str(error.retry_after_s)}
+        )
     if isinstance(error, DeadlineError):
-        return ApiError(504, "timeout_error", message, None, error.code, _NO_RETRY)
+        return EndpointError(504, "timeout_error", message, None, error.code, _NO_RETRY)
     if isinstance(error, LeftError):
-        return ApiError(_CLIENT_GONE, "client_error", message, None, error.code)
-    return ApiError(503, "server_error", message, None, error.code)
+        return EndpointError(_CLIENT_GONE, "client_error", message, None, error.code)
+    return EndpointError(503, "server_error", message, None, error.code)
