@@ -9,8 +9,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from neuromas.adapters.directions import LayerStatistics, Wanted
-from neuromas.adapters.families.map import Owned
+from neuromas.adapters.directions import LayerStatistics, StartNeeds
+from neuromas.adapters.families.map import AdapterMap, DataStartedMap, Owned
 from neuromas.adapters.ref import PlainLora
 from neuromas.adapters.source import Roles
 from neuromas.adapters.tuner import NodeAdapterConfig, NodeAdapterTuner
@@ -102,7 +102,7 @@ class AdapterBank:
         found = {}
         for k, name in enumerate(self.names):
             own = [owned for owned in tensors if owned.row_of(k) is not None]
-            fixed = {owned.key for owned in own if not owned.is_trained} | set(self._map.part_of(k).constants())
+            fixed = {owned.key for owned in own if not owned.is_trained} | set(self._family(k).constants())
             found[name] = Roles(frozenset(owned.key for owned in own if owned.is_update), frozenset(fixed))
         return found
 
@@ -113,6 +113,10 @@ class AdapterBank:
     def num_trainable(self, name: str) -> int:
         """Return how many numbers training moves in one adapter alone."""
         return sum(tensor.numel() for tensor in self.node_parameters(name).values())
+
+    def _family(self, k: int) -> AdapterMap:
+        """Return the map of one adapter's family."""
+        return self._map.located(k)[0]
 
     def _views(self, tensors: Sequence[Owned], k: int) -> dict[str, Tensor]:
         """Return views of one adapter's rows of its own tensors, by key."""
@@ -134,17 +138,20 @@ class AdapterBank:
 
     def modules(self, name: str) -> tuple[str, ...]:
         """Return the paths of the layers that an adapter acts on."""
-        part = self._map.part_of(self.index(name))
+        part = self._family(self.index(name))
         return tuple(shape.path for shape in self._map.modules() if part.adapts(shape.path))
 
-    def wanted(self, name: str, *, from_inputs: bool) -> Wanted | None:
-        """Return what a new adapter starts from beside base and seed; see ``AdapterMap.wanted``."""
-        return self._map.wanted(self.index(name), from_inputs=from_inputs)
+    def start_needs(self, name: str, *, from_inputs: bool) -> StartNeeds | None:
+        """Return what a new adapter starts from beside base and seed; see ``DataStartedMap.start_needs``."""
+        family, _ = self._map.located(self.index(name))
+        return family.start_needs(from_inputs=from_inputs) if isinstance(family, DataStartedMap) else None
 
     @torch.no_grad()
     def start(self, name: str, found: Mapping[str, LayerStatistics]) -> None:
         """Give a new adapter its start from what was found of its layers; it goes on acting as the base."""
-        self._map.start(self.index(name), found)
+        family, position = self._map.located(self.index(name))
+        assert isinstance(family, DataStartedMap), "only these have needs"
+        family.start(position, found)
         self._map.refresh()
 
     # -- gradients
@@ -187,7 +194,7 @@ class AdapterBank:
         device = self.trained()[0].tensor.device
         present = None if present is None else present.to(device)
         modules: list[dict[str, tuple[np.ndarray, np.ndarray]]] = [{} for _ in names]
-        parts = [self._map.part_of(self.index(name)) for name in names]
+        parts = [self._family(self.index(name)) for name in names]
         for shape in self._map.modules():
             a, b = self._map.pair(shape.path, present)
             stacked_a = _copy_out(a)
@@ -214,7 +221,7 @@ class AdapterBank:
             for name, row in self._owners(owned, chosen):
                 state[f"{name}/{owned.key}"] = rows[row].clone(memory_format=torch.contiguous_format)
         for name in chosen:
-            for key, value in self._map.part_of(self.index(name)).constants().items():
+            for key, value in self._family(self.index(name)).constants().items():
                 state[f"{name}/{key}"] = value.clone()
         return state
 
@@ -253,7 +260,7 @@ class AdapterBank:
 
     def _set(self, name: str, state: Mapping[str, Tensor]) -> None:
         k = self.index(name)
-        _fill(name, self._views(self.tensors(), k), self._map.part_of(k).constants(), state)
+        _fill(name, self._views(self.tensors(), k), self._family(k).constants(), state)
 
 
 @torch.no_grad()

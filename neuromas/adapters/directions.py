@@ -17,7 +17,7 @@ _PASSES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StartNeeds:
     """What the start of an adapter is made of, of every layer that it acts on.
 
     Attributes:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from neuromas.adapters.directions import LayerStatistics, Wanted
 from neuromas.adapters.families.contract import AdapterSpec, ModuleShape
 from neuromas.adapters.families.map import AdapterMap, Owned
 from neuromas.adapters.kinds import AdapterKinds
@@ -39,9 +38,10 @@ class MixedMap(AdapterMap):
         self._layers: dict[str, nn.Linear] = {}
         self._chosen: tuple[Tensor | None, list[Tensor | None], Tensor] | None = None
 
-    def part_of(self, adapter: int) -> AdapterMap:
-        """Return the map of the adapter's group."""
-        return self._part_of[adapter].map
+    def located(self, adapter: int) -> tuple[AdapterMap, int]:
+        """Return the map of the adapter's group, and its position there."""
+        part = self._part_of[adapter]
+        return part.map, part.members.index(adapter)
 
     def _make(self, shape: ModuleShape, linear: nn.Linear) -> Mapping[str, nn.Module]:
         owned: dict[str, nn.Module] = {}
@@ -107,16 +107,6 @@ class MixedMap(AdapterMap):
             for part in self._parts
             for owned in part.map.tensors()
         ]
-
-    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
-        """Ask the adapter's part."""
-        part = self._part_of[adapter]
-        return part.map.wanted(part.members.index(adapter), from_inputs=from_inputs)
-
-    def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
-        """Let the adapter's part start it."""
-        part = self._part_of[adapter]
-        part.map.start(part.members.index(adapter), found)
 
     def refresh(self) -> None:
         """Refresh every part."""

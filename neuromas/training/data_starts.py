@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from neuromas.adapters.bank import AdapterBank
-from neuromas.adapters.directions import InputDirections, LayerStatistics, Wanted
+from neuromas.adapters.directions import InputDirections, LayerStatistics, StartNeeds
 from neuromas.adapters.source import AdapterSource
 from neuromas.growth.ledger import Spending
 from neuromas.growth.stage import Stage
@@ -38,14 +38,14 @@ _ROWS: Final = 32
 """Messages in one forward pass."""
 
 
-def wanted_starts(bank: AdapterBank, sources: Mapping[str, AdapterSource]) -> dict[str, Wanted]:
-    """Return what the new adapters of a stage start from beside base and seed, those that want something."""
-    wanted = {}
+def start_needs(bank: AdapterBank, sources: Mapping[str, AdapterSource]) -> dict[str, StartNeeds]:
+    """Return what the new adapters of a stage start from beside base and seed, those that need something."""
+    needs = {}
     for name, source in sources.items():
-        found = bank.wanted(name, from_inputs=source.kind == "eva") if source.is_new else None
+        found = bank.start_needs(name, from_inputs=source.kind == "eva") if source.is_new else None
         if found is not None:
-            wanted[name] = found
-    return wanted
+            needs[name] = found
+    return needs
 
 
 def start_from_rollouts(
@@ -54,7 +54,7 @@ def start_from_rollouts(
     task: Task,
     model: nn.Module,
     bank: AdapterBank,
-    wanted: Mapping[str, Wanted],
+    needs: Mapping[str, StartNeeds],
     cursor: int,
 ) -> Spending:
     """Give new adapters their starts; the first process looks, and all take what it finds. Returns what was sampled.
@@ -65,7 +65,7 @@ def start_from_rollouts(
         task: draws and scores examples.
         model: with ``add_scoring``, on its device.
         bank: of the model.
-        wanted: what each new adapter wants, at least one.
+        needs: what each new adapter needs, at least one.
         cursor: index of the stage's first training example.
 
     Raises:
@@ -75,8 +75,8 @@ def start_from_rollouts(
     if place.peers.rank == 0:
         began = perf_counter()
         policies = NodePolicies.of(stage.topology, bank.names, place.spec.sampling)
-        looking = Looking(model, bank, policies, place.spec.training, wanted, place.spec.seed)
-        look = _sampler(place, stage, task, bank, wanted, cursor)
+        looking = Looking(model, bank, policies, place.spec.training, needs, place.spec.seed)
+        look = _sampler(place, stage, task, bank, needs, cursor)
         while not looking.is_over:
             place.emit(Phase(name=f"looking at what new nodes read: {looking.progress()}"))
             rollouts = look.sample(looking.batches)
@@ -85,9 +85,9 @@ def start_from_rollouts(
         place.client.publish({}, sorted(look.refs().values()))
         looking.start()
         place.emit(looking.notice(perf_counter() - began))
-    state = place.peers.gather(bank.state(wanted) if place.peers.rank == 0 else {})[0]
+    state = place.peers.gather(bank.state(needs) if place.peers.rank == 0 else {})[0]
     if place.peers.rank != 0:
-        for name in wanted:
+        for name in needs:
             bank.load(name, state)
     return spent
 
@@ -96,16 +96,16 @@ def start_from_rollouts(
 class _Sight:
     """What is known of one adapter so far; layers that are fed by one tensor share their directions."""
 
-    wanted: Wanted
+    needs: StartNeeds
     inputs: dict[str, InputDirections] = field(default_factory=dict)
     gradient: dict[str, Tensor] = field(default_factory=dict)
     calls: int = 0
 
     def is_over(self, batches: int) -> bool:
-        if batches >= self.wanted.batches:
+        if batches >= self.needs.batches:
             return True
         found = self.inputs.values()
-        return bool(found) and not self.wanted.gradient and all(layer.has_converged for layer in found)
+        return bool(found) and not self.needs.gradient and all(layer.has_converged for layer in found)
 
 
 class Looking:
@@ -121,24 +121,24 @@ class Looking:
         bank: AdapterBank,
         policies: NodePolicies,
         training: TrainingSpec,
-        wanted: Mapping[str, Wanted],
+        needs: Mapping[str, StartNeeds],
         seed: int,
     ) -> None:
         """Begin; see ``start_from_rollouts``. The gradient is that of the run's estimator."""
         self._model, self._bank, self._policies, self._seed = model, bank, policies, seed
         self._estimator = training.estimator
         self._running = RunningBaseline(training.baseline_decay)
-        self._sights = {name: _Sight(wanted[name]) for name in wanted}
+        self._sights = {name: _Sight(needs[name]) for name in needs}
         self.batches = 0
 
     @property
     def is_over(self) -> bool:
-        """Whether every adapter has what it wants, or has seen as much as it may."""
+        """Whether every adapter has what it needs, or has seen as much as it may."""
         return all(sight.is_over(self.batches) for sight in self._sights.values())
 
     def progress(self) -> str:
         """Return how far it has come, for who watches."""
-        most = max(sight.wanted.batches for sight in self._sights.values())
+        most = max(sight.needs.batches for sight in self._sights.values())
         layers = [layer for sight in self._sights.values() for layer in sight.inputs.values()]
         converged = f", {sum(layer.has_converged for layer in layers)} of {len(layers)} layers converged"
         return f"batch {self.batches + 1} of at most {most}{converged if layers else ''}"
@@ -159,9 +159,9 @@ class Looking:
                 if call is not None and self._policies.adapters[node] == k
             ]
             sight.calls += len(told)
-            if sight.wanted.directions:
+            if sight.needs.directions:
                 self._see_inputs(name, sight, [call for call, _, _ in told])
-            if sight.wanted.gradient:
+            if sight.needs.gradient:
                 self._see_gradient(name, sight, [entry for entry in told if entry[1] != 0])
         self._running.update(rows.rewards)
         self.batches += 1
@@ -178,7 +178,7 @@ class Looking:
         blind = [
             name
             for name, sight in self._sights.items()
-            if not sight.calls or (sight.wanted.gradient and not sight.gradient)
+            if not sight.calls or (sight.needs.gradient and not sight.gradient)
         ]
         layers = [layer for sight in self._sights.values() for layer in sight.inputs.values()]
         converged = sum(layer.has_converged for layer in layers)
@@ -212,7 +212,7 @@ class Looking:
             for path, rows in inputs.items():
                 first = seen.setdefault(id(rows), path)
                 if path not in sight.inputs:
-                    made = InputDirections(sight.wanted.directions, sight.wanted.tau)
+                    made = InputDirections(sight.needs.directions, sight.needs.tau)
                     sight.inputs[path] = sight.inputs.get(first, made)
                 if first == path and not sight.inputs[path].has_converged:
                     sight.inputs[path].add(rows)
@@ -232,11 +232,11 @@ class Looking:
 
 
 def _sampler(
-    place: Workplace, stage: Stage, task: Task, bank: AdapterBank, wanted: Mapping[str, Wanted], cursor: int
+    place: Workplace, stage: Stage, task: Task, bank: AdapterBank, needs: Mapping[str, StartNeeds], cursor: int
 ) -> StepSampler:
     """Return what samples the stage's first questions for this process alone, under names of their own."""
     changes: dict[str, int] = {"refill_rounds": 0}
-    if not any(adapter.gradient for adapter in wanted.values()):
+    if not any(adapter.gradient for adapter in needs.values()):
         changes["group_size"] = 1
     training = place.spec.training.model_copy(update=changes)
     alone = replace(place, peers=Alone(), spec=place.spec.model_copy(update={"training": training}))

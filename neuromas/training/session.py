@@ -39,7 +39,7 @@ from neuromas.rollout.record import Group
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
 from neuromas.training.alarms import Alarms
-from neuromas.training.data_starts import start_from_rollouts, wanted_starts
+from neuromas.training.data_starts import start_from_rollouts, start_needs
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import StepRollouts, StepSampler
@@ -128,8 +128,8 @@ class StageSession:
             return
         if start is not None and stage.keeps_moments:
             load_moments(optimizer, start, sources)
-        if wanted := wanted_starts(bank, sources):
-            self._progress.spending += start_from_rollouts(place, stage, task, model, bank, wanted, cursor)
+        if needs := start_needs(bank, sources):
+            self._progress.spending += start_from_rollouts(place, stage, task, model, bank, needs, cursor)
 
     def run(self) -> StageOutcome:
         """Train to the end, evaluate and write the last checkpoint."""

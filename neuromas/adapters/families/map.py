@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuromas.adapters.directions import LayerStatistics, Wanted
+from neuromas.adapters.directions import LayerStatistics, StartNeeds
 from neuromas.adapters.families.contract import SHARED, ModuleShape
 
 SLOT = "default"
@@ -99,9 +99,9 @@ class AdapterMap(ABC):
         """Number of adapters in the stacks."""
         return len(self.names)
 
-    def part_of(self, adapter: int) -> AdapterMap:
-        """Return the map of one family that an adapter belongs to: this one, unless families are mixed."""
-        return self
+    def located(self, adapter: int) -> tuple[AdapterMap, int]:
+        """Return the map of an adapter's family, and its position there: in this one, unless families are mixed."""
+        return self, adapter
 
     def adapts(self, path: str) -> bool:
         """Whether the module is one that was added."""
@@ -142,30 +142,33 @@ class AdapterMap(ABC):
     def tensors(self) -> Sequence[Owned]:
         """Return all that is kept of the adapters; the trained ones are every trainable parameter of the model."""
 
-    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
-        """Return what a new adapter starts from beside base and seed; None = nothing, it has its start.
-
-        Args:
-            adapter: its position in the stacks.
-            from_inputs: whether growth asks for a start from the inputs that the node gets, whatever the family's own.
-        """
-        return None
-
-    def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
-        """Give a new adapter its start from what was found; its update stays zero. ``refresh`` is to be called after.
-
-        Args:
-            adapter: its position in the stacks.
-            found: of each of its layers, by path, what ``wanted`` asked for.
-        """
-        raise NotImplementedError(f"{type(self).__name__} wants nothing")
-
     def constants(self) -> Mapping[str, Tensor]:
         """Numbers that an adapter's state is meaningless without (a projection's seed); checked on load."""
         return {}
 
     def refresh(self) -> None:  # noqa: B027 - most maps derive nothing
         """Compute anew what is derived from fixed tensors; called after they were loaded."""
+
+
+class DataStartedMap(AdapterMap):
+    """A map whose new adapters may start from what their nodes read and write in rollouts."""
+
+    @abstractmethod
+    def start_needs(self, *, from_inputs: bool) -> StartNeeds | None:
+        """Return what a new adapter starts from beside base and seed; None = nothing, it has its start.
+
+        Args:
+            from_inputs: whether growth asks for a start from the inputs that the node gets, whatever the family's own.
+        """
+
+    @abstractmethod
+    def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
+        """Give a new adapter its start from what was found; its update stays zero. ``refresh`` is to be called after.
+
+        Args:
+            adapter: its position in the stacks.
+            found: of each of its layers, by path, what ``start_needs`` asked for.
+        """
 
 
 def trained(tensor: Tensor) -> nn.ParameterDict:

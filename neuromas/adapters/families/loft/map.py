@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuromas.adapters.directions import LayerStatistics, Wanted, leading_rotation_plane
+from neuromas.adapters.directions import LayerStatistics, StartNeeds, leading_rotation_plane
 from neuromas.adapters.families.contract import ModuleShape
 from neuromas.adapters.families.loft.spec import LoftSpec
-from neuromas.adapters.families.map import SLOT, AdapterMap, Fixed, Owned, of_present, trained
+from neuromas.adapters.families.map import SLOT, DataStartedMap, Fixed, Owned, of_present, trained
 from neuromas.adapters.initial import stream
 from neuromas.adapters.spectrum import leading_directions
 
 
-class LoftMap(AdapterMap):
+class LoftMap(DataStartedMap):
     """Per module the lower triangle of Q (N, r (r - 1) / 2), and P^T: one for all adapters (r, in), or one each."""
 
     def __init__(self, names: Sequence[str], spec: LoftSpec, seed: int) -> None:
@@ -68,12 +68,12 @@ class LoftMap(AdapterMap):
         with torch.autocast(entries.device.type, enabled=False):
             return support.expand(len(entries), -1, -1), image @ cayley_difference(entries, self.rank)
 
-    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
+    def start_needs(self, *, from_inputs: bool) -> StartNeeds | None:
         """What the support is made of."""
         spec = self._spec
         if spec.support == "eva":
-            return Wanted(directions=self.rank, tau=spec.tau, batches=spec.batches)
-        return Wanted(gradient=True, batches=spec.batches) if spec.support == "gradient" else None
+            return StartNeeds(directions=self.rank, tau=spec.tau, batches=spec.batches)
+        return StartNeeds(gradient=True, batches=spec.batches) if spec.support == "gradient" else None
 
     def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
         """Set the support; where the rollouts have no gradient it stays the random one."""

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuromas.adapters.directions import LayerStatistics, Wanted
+from neuromas.adapters.directions import LayerStatistics, StartNeeds
 from neuromas.adapters.families.contract import ModuleShape
 from neuromas.adapters.families.lora.spec import LoraSpec
-from neuromas.adapters.families.map import SLOT, AdapterMap, Owned, of_present, trained
+from neuromas.adapters.families.map import SLOT, DataStartedMap, Owned, of_present, trained
 from neuromas.adapters.initial import down_projection, stream
 
 
-class LoraMap(AdapterMap):
+class LoraMap(DataStartedMap):
     """The identity map: per module stacked A (N, r, in) and B (N, out, r).
 
     A starts random from (seed, adapter name, module), B starts at zero, so every adapter starts as the base
@@ -44,11 +44,11 @@ class LoraMap(AdapterMap):
         a, b = (tensors[SLOT] for tensors in self._tensors[path])
         return of_present(a, present), of_present(b, present)
 
-    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
+    def start_needs(self, *, from_inputs: bool) -> StartNeeds | None:
         """The leading directions of the inputs, as many as A has rows."""
         if not from_inputs and self._spec.start != "eva":
             return None
-        return Wanted(directions=self.rank, tau=self._spec.tau, batches=self._spec.batches)
+        return StartNeeds(directions=self.rank, tau=self._spec.tau, batches=self._spec.batches)
 
     def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
         """Set A to a random basis of the directions' span."""

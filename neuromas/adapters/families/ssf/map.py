@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuromas.adapters.directions import LayerStatistics, Wanted
+from neuromas.adapters.directions import LayerStatistics, StartNeeds
 from neuromas.adapters.families.contract import ModuleShape
-from neuromas.adapters.families.map import SLOT, AdapterMap, Fixed, Owned, of_present, trained
+from neuromas.adapters.families.map import SLOT, DataStartedMap, Fixed, Owned, of_present, trained
 from neuromas.adapters.families.ssf.spec import SsfSpec
 from neuromas.adapters.initial import stream
 
 
-class SsfMap(AdapterMap):
+class SsfMap(DataStartedMap):
     """Per module the scales s (N, k), and the channels: the same for all adapters (k,), or each its own (N, k)."""
 
     def __init__(self, names: Sequence[str], spec: SsfSpec, seed: int) -> None:
@@ -57,9 +57,9 @@ class SsfMap(AdapterMap):
             return scale[:, :, None] * weight[channels], _selection(channels, shape.out_features).mT
         return _selection(channels, shape.in_features), (scale[:, :, None] * weight.mT[channels]).mT
 
-    def wanted(self, adapter: int, *, from_inputs: bool) -> Wanted | None:
+    def start_needs(self, *, from_inputs: bool) -> StartNeeds | None:
         """The gradient that the channels are chosen by."""
-        return Wanted(gradient=True, batches=self._spec.batches) if self._spec.start == "gradient" else None
+        return StartNeeds(gradient=True, batches=self._spec.batches) if self._spec.start == "gradient" else None
 
     def start(self, adapter: int, found: Mapping[str, LayerStatistics]) -> None:
         """Choose the channels of the largest |dR/ds| = |sum W0 o G|; without any gradient the random ones stay."""
