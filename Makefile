@@ -4,7 +4,8 @@ VENV ?= .venv
 OUT ?= runs
 SEEDS ?= 0 1 2
 PYTEST_ARGS ?=
-# Two workers, each file in one of them: what a file shares is made once, and two clusters at a time fit in 8 GB.
+# Two workers, each file in one of them (tests/conftest.py): what a file shares is made once, and two clusters at a time
+# fit in 8 GB.
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
@@ -35,10 +36,13 @@ real: venv ## Get SmolLM2-135M (93 MB), train it on sums (12 minutes)
 service: venv-dev ## The whole service on this machine; Ctrl-C stops it
 	@$(BIN)/neuromas service $(ARGS)
 
+# Tests that wait leave a processor to the rest, whose words come last.
 test: venv-dev ## What CI runs: style, types, import contracts, all tests
-	@status=0; \
-	$(MAKE) --no-print-directory lint || status=1; \
+	@said=$$(mktemp); status=0; \
+	$(MAKE) --no-print-directory lint >$$said 2>&1 & lint=$$!; \
 	$(BIN)/python $(PYTEST) --durations=25 $(PYTEST_ARGS) || status=1; \
+	wait $$lint || status=1; \
+	cat $$said; rm $$said; \
 	exit $$status
 
 quick: venv-dev ## Style, types, import contracts and unit tests

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from neuromas.cli.remote import Remote
+from neuromas.journal import lines as journal
 
 ROOT = Path(__file__).parents[2]
 START_S = 420.0
@@ -181,6 +182,17 @@ class ServiceProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         return self.process.wait(deadline_s)
+
+
+def check_whole(service: ServiceProcess, run_id: str, steps: int) -> None:
+    """A finished run has told every step once, in order, and its folder holds the same."""
+    run = service.get(f"/v1/runs/{run_id}")
+    assert (run["state"], run["error"]) == ("succeeded", None), service.words()
+    assert service.steps(run_id) == list(range(1, steps + 1))
+    folder = service.data / "runs" / run_id / "tiny"
+    assert [line["step"] for line in journal.read(folder / "metrics.jsonl")] == list(range(1, steps + 1))
+    assert run["result"]["steps"] == steps
+    assert run["progress"]["step"] == steps
 
 
 @contextmanager
