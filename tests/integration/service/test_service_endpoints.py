@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 from service_process import ROOT, Document, ServiceProcess
@@ -67,7 +66,7 @@ def test_an_endpoint_answers_swaps_and_stops(service: ServiceProcess, run: Docum
     service.post("/v1/endpoints", {"name": "other", "checkpoint": checkpoint_of(service, run, 6)})
     endpoint(service, "other", "ready")
     newest = client.chat.completions.create(model="other", messages=asked, temperature=0)
-    change = httpx.patch(f"{service.url}/v1/endpoints/solver", json={"checkpoint": f"{run['id']}@latest"}, timeout=30)
+    change = service.client.patch("/v1/endpoints/solver", json={"checkpoint": f"{run['id']}@latest"})
     assert change.status_code == 200
     for _ in range(20):
         client.chat.completions.create(model="solver", messages=asked, temperature=0)
@@ -81,7 +80,7 @@ def test_an_endpoint_answers_swaps_and_stops(service: ServiceProcess, run: Docum
     swapped = client.chat.completions.create(model="solver", messages=asked, temperature=0)
     assert swapped.to_dict()["neuromas"]["version"] == middle
 
-    assert httpx.delete(f"{service.url}/v1/endpoints/solver", timeout=30).status_code == 200
+    assert service.client.delete("/v1/endpoints/solver").status_code == 200
     endpoint(service, "solver", "stopped")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="solver", messages=asked)

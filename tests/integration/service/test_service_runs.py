@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from service_process import Document, ServiceProcess, check_whole, slow, tiny
+from service_process import ALONE, Document, ServiceProcess, check_whole, slow, tiny
 
 pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
 STEPS = 20
@@ -79,7 +79,7 @@ def test_a_cancelled_run_ends_and_the_next_one_has_its_place(service: ServicePro
 
 def test_a_run_that_fails_tells_its_reason(service: ServiceProcess) -> None:
     training = tiny()["training"] | {"parity_tolerance": 1e-12}
-    run = service.wait_for_state(submit(service, training=training), "failed", "succeeded")
+    run = service.wait_for_state(submit(service, training=training, runtime=ALONE), "failed", "succeeded")
     # No arithmetic in float32 is that exact: the base's own scores are compared first, then the engine's.
     assert run["error"]["code"] in ("base_model", "parity")
     assert "allowed is 1.0" in run["error"]["message"]
@@ -111,7 +111,7 @@ def test_a_killed_rollout_worker_is_replaced(service: ServiceProcess) -> None:
 
 
 def test_killed_supervisors_and_apis_change_nothing(service: ServiceProcess) -> None:
-    run_id, waiting = submit_slow(service), submit(service, steps=100_000)
+    run_id, waiting = submit_slow(service, runtime=ALONE), submit(service, steps=100_000, runtime=ALONE)
     service.wait_for_step(run_id, 3)
     driver = service.find("neuromas.services.runs.driver", run_id)
     with service.remote() as remote:
