@@ -58,7 +58,7 @@ def weights(base: Path, topology: Topology, version: int) -> dict[str, PlainLora
 
 @dataclass
 class World:
-    """A server with its address and a client, and what training's dataflow answers: graph -> version -> question -> text."""
+    """A server, its address and client, and what training's dataflow answers: graph -> version -> question -> text."""
 
     server: GraphServer
     url: str
