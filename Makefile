@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help venv venv-dev venv-gpu demo real service test quick lint bench evidence evidence-families docs lock clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: ## Make .venv: vLLM, Ray, TRL, PEFT and torch for CPU
 	@$(INSTALL) cpu
@@ -26,7 +26,7 @@ venv-dev:
 venv-gpu: ## Make .venv for GPUs instead (VENV=... keeps both)
 	@$(INSTALL) gpu dev service
 
-demo: venv ## Train a graph, grow it, compare with baselines (4 minutes)
+demo: venv ## Train a graph, grow it, compare with baselines (4 min)
 	@$(BIN)/neuromas demo --out $(OUT)
 
 real: venv ## Get SmolLM2-135M (93 MB), train it on sums (12 minutes)

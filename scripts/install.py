@@ -85,7 +85,8 @@ class Progress:
 
     def _echo(self, line: str, what: str, count: int, total: int) -> None:
         if line.startswith("Installing collected packages"):
-            self.show(f"{what}: unpacking {total or count} packages (the longest part)")
+            packages = f" {count} packages (the longest part)" if count > 1 else ""
+            self.show(f"{what}: unpacking{packages}")
         elif line and not any(mark in line for mark in NOT_A_REPORT):
             counted = f" {count}/{total}" if total else ""
             self.show(f"{what}{counted}: {line}")

@@ -11,6 +11,7 @@ from typing import Literal
 from neuromas.base.data_home import bases_home
 from neuromas.base.documents import read_json
 from neuromas.base.end_tokens import end_token_ids
+from neuromas.base.package import PACKAGES
 from neuromas.errors import BaseModelError
 
 TINY = "tiny"
@@ -80,6 +81,8 @@ def resolve_base(name: str, *, fetch: bool = True) -> Path:
         if not (folder / "config.json").is_file():
             raise BaseModelError(f"base {name!r}: {folder} has no config.json; {missing}")
         return folder.resolve()
+    if name in PACKAGES:
+        raise BaseModelError(f"base {name!r} is not here yet; get it with `neuromas base get {name}`")
     if name == TINY or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise BaseModelError(f"base {name!r}: {folder} is not a folder; {missing}")
     return _from_hub(name, fetch)

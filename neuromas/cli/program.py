@@ -43,7 +43,8 @@ COMMANDS: Final = {
 """Module and summary of each command, in the order of the help."""
 
 _EPILOG = """\
-exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted (a run can be resumed)
+exit codes: 0 done, 1 the run failed, 2 bad input,
+            130 interrupted (a run can be resumed)
 
 examples:
   neuromas validate examples/quickstart.toml

@@ -46,8 +46,10 @@ def run(arguments: Arguments, console: Console) -> int:
         about = {name: _about(name) for name in names}
         console.show("\n".join(f"{name:<16}{text}" for name, text in about.items()), {"tasks": about})
         return 0
+    if arguments.name is None:
+        raise SpecError(f"which family? NAME is one of {', '.join(names)}: neuromas tasks show chain")
     if arguments.name not in names:
-        raise SpecError(f"got the task {arguments.name!r}; {suggest(arguments.name or '', names)}")
+        raise SpecError(f"got the task {arguments.name!r}; {suggest(arguments.name, names)}")
     spec = task_spec(apply_overrides({"type": arguments.name}, arguments.set))
     task = make_task(spec, 0)
     shown = [_shown(task, task.example("train", index, arguments.level)) for index in range(arguments.examples)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +19,8 @@ _PAIRS: Final = '─- ━- │| ┃| ▶> ◀< ·- …. –- −- →> ×x “" 
 _ASCII: Final = {pair[0]: pair[1] for pair in _PAIRS.split()}
 """Stand-ins of the same width; what is left of the box-drawing characters joins lines: +."""
 _ERRORS: Final = "neuromas-ascii"
+_LABEL: Final = re.compile(r" *[^ ]+(?: [^ ]+)* {2,}(?=[^ ])")
+"""What stands before the second column of a line: a label and at least two spaces."""
 
 
 class Console:
@@ -26,6 +30,8 @@ class Console:
         as_json: whether stdout carries one JSON document instead of text for people.
         verbose: whether details are wanted.
         stderr: for progress and messages; shows plain lines where it is no terminal.
+
+    On a terminal lines are broken between words; in a file or a pipe they stay whole.
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
@@ -38,15 +44,15 @@ class Console:
 
     def say(self, text: str) -> None:
         """Tell people something; not part of the result."""
-        self.stderr.print(text, markup=False)
+        self.stderr.print(_fitted(text, self.stderr), markup=False)
 
     def warn(self, text: str) -> None:
         """Tell people something they should act on."""
-        self.stderr.print(f"warning: {text}", style="yellow", markup=False)
+        self.stderr.print(_fitted(f"warning: {text}", self.stderr), style="yellow", markup=False)
 
     def confirms(self, question: str) -> bool:
         """Ask whether to go on; only a line that begins with y says so, an input that has ended does not."""
-        self.stderr.print(f"{question} [y/N] ", end="", markup=False)
+        self.stderr.print(_fitted(f"{question} [y/N] ", self.stderr), end="", markup=False)
         return sys.stdin.readline().strip().lower().startswith("y")
 
     def show(self, text: str, document: Mapping[str, Any]) -> None:
@@ -55,11 +61,11 @@ class Console:
             sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=not _writes_unicode(), default=str) + "\n")
             sys.stdout.flush()
         else:
-            self._stdout.print(text, markup=False)
+            self._stdout.print(_fitted(text, self._stdout), markup=False)
 
     def fail(self, code: str, message: str, faults: tuple[Mapping[str, str], ...] = ()) -> None:
         """Write an error: to stderr, and with --json as the document on stdout too."""
-        self.stderr.print(f"error: {message}", style="red", markup=False)
+        self.stderr.print(_fitted(f"error: {message}", self.stderr), style="red", markup=False)
         if self.as_json:
             self.show("", {"error": {"code": code, "message": message, "faults": list(faults)}})
 
@@ -69,6 +75,30 @@ class Console:
         if isinstance(error, SpecError):
             faults = tuple({"path": fault.path, "message": fault.message} for fault in error.faults)
         self.fail(error.code, str(error), faults)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return a text whose lines have at most ``width`` characters, broken between words; a longer word stays whole.
+
+    What goes on stands below its second column where a line has one, as ``name    meaning`` does, else two further in.
+    """
+    return "\n".join(_wrapped_line(line, width) if len(line) > width else line for line in text.split("\n"))
+
+
+def _wrapped_line(line: str, width: int) -> str:
+    label = _LABEL.match(line)
+    indent = len(line) - len(line.lstrip(" ")) + 2
+    if label is not None and label.end() <= width // 2:
+        indent = label.end()
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=" " * indent, expand_tabs=False, replace_whitespace=False, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return wrapper.fill(line)
+
+
+def _fitted(text: str, console: RichConsole) -> str:
+    return wrapped(text, console.width) if console.is_terminal else text
 
 
 def write_what_is_possible(stream: object) -> None:

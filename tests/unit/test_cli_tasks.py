@@ -25,12 +25,23 @@ def test_questions_are_shown_with_what_scores(capsys: pytest.CaptureFixture[str]
     assert "1.0   for 'E= " in capsys.readouterr().out
 
 
+def test_the_list_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["tasks", "list"]) == OK
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " " * 16 + "of change along some of its paths." in lines
+
+
 def test_a_file_and_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"question": "1+1?", "answer": 2}')
     files = ["--set", f"train={path}", "--set", f"test={path}"]
     assert main(["tasks", "show", "file", *files, "--set", "verifier=number", "--examples", "1"]) == OK
     assert "question: 1+1?\nanswer:   2\n  1.0   for '2'" in capsys.readouterr().out
+    assert main(["tasks", "show"]) == BAD_INPUT
+    assert "NAME is one of chain, tree" in capsys.readouterr().err
     assert main(["tasks", "show", "fiel"]) == BAD_INPUT
     assert "did you mean 'file'?" in capsys.readouterr().err
     assert main(["tasks", "show", "file"]) == BAD_INPUT

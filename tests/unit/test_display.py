@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console as RichConsole
 
-from neuromas.display.console import Console
+from neuromas.display.console import Console, wrapped
 from neuromas.display.status import step_line
 from neuromas.display.training import TrainingDisplay
 from neuromas.journal.events import Evaluated, Notice, Phase, StageEnded, StageStarted, StepDone
@@ -118,3 +118,28 @@ def test_warnings_stand_out(console: Console) -> None:
     with TrainingDisplay(console) as display:
         display(Notice(message="rollout worker 0 was lost", severity="warning"))
     assert written(console) == ["warning: rollout worker 0 was lost"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("short", "short"),
+        ("one two three four", "one two\n  three\n  four"),
+        ("  one two three", "  one two\n    three"),
+        ("ab  one two three", "ab  one\n    two\n    three"),
+        ("  ab  one\n\nwww.a.very.long.address", "  ab  one\n\nwww.a.very.long.address"),
+        ("a-b-c-d-e-f", "a-b-c-d-e-f"),
+        ("a label too long  one two", "a label\n  too long\n  one two"),
+    ],
+)
+def test_lines_are_broken_between_words(text: str, expected: str) -> None:
+    assert wrapped(text, 10) == expected
+
+
+def test_a_terminal_gets_broken_lines_and_a_file_whole_ones(console: Console) -> None:
+    sentence = "many words that do not fit a line of thirty columns"
+    console.warn(sentence)
+    assert written(console) == [f"warning: {sentence}"]
+    console.stderr = RichConsole(file=io.StringIO(), width=30, soft_wrap=True, force_terminal=True, color_system=None)
+    console.warn(sentence)
+    assert written(console) == ["warning: many words that do", "  not fit a line of thirty", "  columns"]

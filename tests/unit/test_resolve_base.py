@@ -46,6 +46,12 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
         resolve_base(name)
 
 
+def test_a_known_model_that_is_not_here_is_told_how_to_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(BaseModelError, match=r"not here yet; get it with `neuromas base get smollm2-135m`$"):
+        resolve_base("smollm2-135m")
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=r"no config\.json"):
         resolve_base(str(tmp_path))
