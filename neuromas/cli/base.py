@@ -9,10 +9,12 @@ from neuromas.base.chat_template import read_chat_template
 from neuromas.base.data_home import bases_home
 from neuromas.base.end_tokens import special_tokens
 from neuromas.base.linears import count_parameters, linear_names
-from neuromas.base.package import PACKAGES, get_model
+from neuromas.base.model_wheel import get_model
+from neuromas.base.package import PACKAGES
 from neuromas.base.resolve import TINY, BaseInfo, check_vllm_cpu, read_base, resolve_base
 from neuromas.cli.command import Options, Parser, add_verb, add_verbs
 from neuromas.display.console import Console
+from neuromas.display.status import StatusLine
 from neuromas.errors import BaseModelError
 from neuromas.topology.graph import NAME, NAME_RULE
 
@@ -55,8 +57,9 @@ def run(arguments: Arguments, console: Console) -> int:
     elif arguments.verb == "get":
         folder = bases_home() / arguments.base
         if not folder.is_dir():
-            console.say(f"getting {arguments.base}: {PACKAGES[arguments.base].about}")
-            get_model(arguments.base, folder)
+            with StatusLine(console) as status:
+                status.phase(f"getting {arguments.base} ({PACKAGES[arguments.base].about})")
+                get_model(arguments.base, folder)
         _show(arguments.base, console)
     elif arguments.verb == "import":
         _show(_import(arguments), console)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from neuromas.base.package import PACKAGES, _unpacked, get_model
+from neuromas.base.model_wheel import _unpacked, get_model
+from neuromas.base.package import PACKAGES
 from neuromas.errors import BaseModelError
 
 
