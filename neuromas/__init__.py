@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from neuromas.workflows.analyze import Analysis, analyze
     from neuromas.workflows.answer import Answer
     from neuromas.workflows.compare import Comparison, compare
+    from neuromas.workflows.diagnose import Diagnosis, diagnose
     from neuromas.workflows.evaluate import Measurement, evaluate
     from neuromas.workflows.grow import grow
     from neuromas.workflows.loaded import TrainedGraph, load
@@ -33,6 +34,7 @@ _HOMES = {
     "Analysis": "neuromas.workflows.analyze",
     "Answer": "neuromas.workflows.answer",
     "Comparison": "neuromas.workflows.compare",
+    "Diagnosis": "neuromas.workflows.diagnose",
     "Example": "neuromas.tasks.base",
     "Measurement": "neuromas.workflows.evaluate",
     "NeuroMASError": "neuromas.errors",
@@ -48,6 +50,7 @@ _HOMES = {
     "TrainedGraph": "neuromas.workflows.loaded",
     "analyze": "neuromas.workflows.analyze",
     "compare": "neuromas.workflows.compare",
+    "diagnose": "neuromas.workflows.diagnose",
     "evaluate": "neuromas.workflows.evaluate",
     "grow": "neuromas.workflows.grow",
     "load": "neuromas.workflows.loaded",
@@ -62,6 +65,7 @@ __all__ = [
     "Analysis",
     "Answer",
     "Comparison",
+    "Diagnosis",
     "Example",
     "Measurement",
     "NeuroMASError",
@@ -78,6 +82,7 @@ __all__ = [
     "__version__",
     "analyze",
     "compare",
+    "diagnose",
     "evaluate",
     "grow",
     "load",

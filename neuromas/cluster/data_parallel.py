@@ -32,6 +32,7 @@ from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Event
 from neuromas.journal.folder import TRACKING_FOLDER, RunWriter
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
+from neuromas.training.study import Study
 
 CONTROL, LEARNERS = "control", "learners"
 _END_S = 15.0
@@ -41,8 +42,8 @@ _END_S = 15.0
 class LearnerCommand:
     """One thing that all learners do together."""
 
-    kind: Literal["start", "train", "evaluate", "stop"]
-    argument: Stage | EvaluationRequest | None = None
+    kind: Literal["start", "train", "evaluate", "study", "stop"]
+    argument: Stage | EvaluationRequest | Study | None = None
     resume: Path | None = None
 
 
@@ -85,6 +86,14 @@ class CoordinatorActor:
         try:
             evaluation: Evaluation = self._command(LearnerCommand("evaluate", request))
             return evaluation
+        finally:
+            self._events.put(None)
+
+    def study(self, study: Study) -> dict[str, Any]:
+        """Return what a study finds out about a trained graph, on the first learner."""
+        try:
+            found: dict[str, Any] = self._command(LearnerCommand("study", study))
+            return found
         finally:
             self._events.put(None)
 
@@ -257,6 +266,8 @@ class _LearnerProcess:
             return self._learner.train_stage(command.argument, command.resume)
         if isinstance(command.argument, EvaluationRequest) and self._rank == 0:
             return self._learner.evaluate(command.argument)
+        if isinstance(command.argument, Study) and self._rank == 0:
+            return self._learner.study(command.argument)
         return {"threads": self._threads}
 
     def _record(self, event: Event) -> None:

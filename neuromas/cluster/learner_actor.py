@@ -19,6 +19,7 @@ from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Event
 from neuromas.journal.folder import RunWriter
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
+from neuromas.training.study import Study
 
 if TYPE_CHECKING:
     from neuromas.training.learner import Learner
@@ -69,6 +70,13 @@ class LearnerActor:
         finally:
             self._events.put(None)
 
+    def study(self, study: Study) -> dict[str, Any]:
+        """Return what a study finds out about a trained graph."""
+        try:
+            return self._started().study(study)
+        finally:
+            self._events.put(None)
+
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def request_stop(self) -> None:
         """Ask the stage under way to end."""
@@ -78,7 +86,7 @@ class LearnerActor:
     def next_events(self, timeout_s: float) -> list[Event | None]:
         """Return all events since the last call; waits up to ``timeout_s`` seconds for the first.
 
-        None stands for the end of a call to ``train_stage`` or ``evaluate``.
+        None stands for the end of a call to ``train_stage``, ``evaluate`` or ``study``.
         """
         return self._events.take(timeout_s)
 

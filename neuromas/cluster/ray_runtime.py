@@ -23,6 +23,7 @@ from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Notice, Observer, Phase
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
+from neuromas.training.study import Study
 
 _EVENTS_TIMEOUT_S = 2.0
 
@@ -73,6 +74,11 @@ class RayRuntime:
         """Evaluate a checkpoint or an untrained graph."""
         evaluation: Evaluation = self._follow(self._learner.evaluate.remote(request))
         return evaluation
+
+    def study(self, study: Study) -> dict[str, Any]:
+        """Return what a study finds out about a trained graph."""
+        found: dict[str, Any] = self._follow(self._learner.study.remote(study))
+        return found
 
     def request_stop(self) -> None:
         """Ask the stage under way to end; acts within a few seconds."""

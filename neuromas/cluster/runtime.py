@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.cluster.threads import wait_passively
@@ -12,6 +12,7 @@ from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Observer, Phase
 from neuromas.spec.run import RunSpec
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
+from neuromas.training.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,13 @@ class Runtime(Protocol):
         Raises:
             CheckpointError: there is no such checkpoint, or it is altered.
             NeuroMASError: what the learner or a worker raised.
+        """
+
+    def study(self, study: Study) -> dict[str, Any]:
+        """Return what a study finds out about a trained graph; its phases reach the observer as they happen.
+
+        Raises:
+            NeuroMASError: what the study, the learner or a worker raised.
         """
 
     def request_stop(self) -> None:

@@ -13,6 +13,7 @@
 - ``result.json``: figures of the finished run
 - ``rewards.json``: of every test question, what each figure of the result is the mean of
 - ``analysis.json``: what ``neuromas analyze`` found last
+- ``diagnosis.json``: what ``neuromas diagnose`` found last
 - ``report.html``: the figures for people
 """
 
@@ -44,13 +45,14 @@ STAGES_FILE = "stages.jsonl"
 RESULT_FILE = "result.json"
 REWARDS_FILE = "rewards.json"
 ANALYSIS_FILE = "analysis.json"
+DIAGNOSIS_FILE = "diagnosis.json"
 REPORT_FILE = "report.html"
 CHECKPOINTS_FOLDER = "checkpoints"
 TRACKING_FOLDER = "tracking"
 LOCK_FILE = "run.lock"
 _OWN_FILES = (
     SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, QUESTIONS_FILE, EVENTS_FILE, STAGES_FILE,
-    RESULT_FILE, REWARDS_FILE, ANALYSIS_FILE, REPORT_FILE, LOCK_FILE,
+    RESULT_FILE, REWARDS_FILE, ANALYSIS_FILE, DIAGNOSIS_FILE, REPORT_FILE, LOCK_FILE,
 )  # fmt: skip
 
 

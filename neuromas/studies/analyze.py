@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from neuromas.adapters.ref import PlainLora
+from neuromas.journal.events import Phase
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import RolloutClient
-from neuromas.studies.influence import Changes, Influence
+from neuromas.studies.influence import Changes, Influence, measures, num_changes
 from neuromas.studies.messages import messages
-from neuromas.studies.similarity import similarities
+from neuromas.studies.published import held_out_batch, published
+from neuromas.studies.similarity import most_alike
 from neuromas.tasks.base import Task
+from neuromas.tasks.registry import make_task
 from neuromas.training.evaluate import node_roles
+from neuromas.training.study import Study
+
+if TYPE_CHECKING:
+    from neuromas.training.workplace import Workplace
 
 SIGNIFICANT = 0.05
 Document = dict[str, Any]
 
 
-def num_changes(batch: RolloutBatch) -> int:
-    """Return how many times ``analyze`` runs the batch, the unchanged run included."""
-    return 1 + sum(1 for _ in _tests(batch))
+@dataclass(frozen=True, slots=True)
+class AnalysisStudy(Study):
+    """``analyze`` of a checkpoint on test questions.
+
+    Attributes:
+        checkpoint: folder of the checkpoint.
+        examples: questions at most.
+        level: task level; None = the task's target.
+    """
+
+    checkpoint: Path
+    examples: int
+    level: int | None = None
+
+    def __call__(self, place: Workplace) -> Document:
+        """Return what ``analyze`` finds; each change that is measured is a phase."""
+        task = make_task(place.spec.task, place.spec.seed)
+        with published(place, self.checkpoint) as (loras, refs):
+            batch = held_out_batch(place.spec, task, refs, self.level, self.examples, "test", greedy=True)
+            found = analyze(place.client, batch, task, loras, _progress(place, batch))
+        return {"level": self.level, **found}
+
+
+def _progress(place: Workplace, batch: RolloutBatch) -> Callable[[str], None]:
+    done, runs, questions = 0, num_changes(batch.topology, len(batch.examples)), len(batch.examples)
+
+    def note(what: str) -> None:
+        nonlocal done
+        done += 1
+        place.emit(Phase(name=f"asking {questions} held-out questions (time {done} of {runs}; last: {what})"))
+
+    place.emit(Phase(name=f"asking {questions} held-out questions (time 0 of {runs})"))
+    return note
 
 
 def analyze(
@@ -47,7 +84,7 @@ def analyze(
     changes = Changes(client, batch)
     on_run("the graph as it is")
     found: list[Influence] = []
-    for measure in _tests(batch):
+    for measure in measures(batch.topology, len(batch.examples)):
         found.append(measure(changes))
         on_run(f"{found[-1].kind} {found[-1].change}")
     topology = batch.topology
@@ -70,23 +107,8 @@ def analyze(
         ],
         "edges": [_document(entry) for entry in found if entry.kind == "edge"],
         "exchanged": next((_document(entry) for entry in found if entry.kind == "exchanged"), None),
-        "similarity": similarities(loras),
+        "similarity": most_alike(loras),
     }
-
-
-def _tests(batch: RolloutBatch) -> Iterator[Callable[[Changes], Influence]]:
-    """Yield what is measured, in order."""
-    topology = batch.topology
-    for node in topology.order:
-        if topology.successors(node):
-            yield partial(Changes.cut, node=node)
-            if len(batch.examples) > 1:
-                yield partial(Changes.shuffled, node=node)
-        yield partial(Changes.untrained, node=node)
-    for sender, reader in topology.edges:
-        yield partial(Changes.edge, sender=sender, reader=reader)
-    if len(topology.adapters) > 1:
-        yield Changes.exchanged
 
 
 def _is_idle(node: str, found: list[Influence]) -> bool:

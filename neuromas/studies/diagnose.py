@@ -1,84 +1,58 @@
-"""From sampled rollouts of a trained graph to what training can still move in it."""
+"""What training can still move in a trained graph: sampled rollouts of held-out questions, read by score kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
+from neuromas.journal.events import Phase
+from neuromas.studies.published import held_out_batch, published
+from neuromas.tasks.registry import make_task
+from neuromas.training.study import Study
 
-from neuromas.adapters.build import build_model
-from neuromas.adapters.frozen_base import DTYPES
-from neuromas.checkpoints.checkpoint import read_checkpoint
-from neuromas.checkpoints.trained import TrainedCheckpoint
-from neuromas.rollout.record import Group, NodeCall
-from neuromas.studies.score_kernel import document, kernel
-from neuromas.training.advantage import RunningBaseline, call_advantages, groups_with_signal
-from neuromas.training.calls import call_rows
-from neuromas.training.kernel import linearity_gap, score_grams
-from neuromas.training.scoring import add_scoring
-from neuromas.training.step_plan import NodePolicies
+if TYPE_CHECKING:
+    from neuromas.training.workplace import Workplace
 
-Told = tuple[NodeCall, float, float]
-"""A call, its advantage and the temperature it was sampled at."""
+QUESTIONS: Final = 16
+CALLS: Final = 32
 
 
-def diagnose(
-    trained: TrainedCheckpoint, base_folder: Path, groups: Sequence[Group], most: int, on_adapter: Callable[[str], None]
-) -> dict[str, Any]:
-    """Return the kernels of all adapters of a trained graph, and what they say, as plain data.
+@dataclass(frozen=True, slots=True)
+class DiagnosisStudy(Study):
+    """Score kernels of a checkpoint's adapters over messages about validation questions.
 
-    Advantages are the reward less the mean of the group's other rollouts, whatever the run was trained with.
-
-    Args:
-        trained: the graph.
-        base_folder: of the base that it was trained on.
-        groups: sampled rollouts of it, in groups of one question.
-        most: messages of each adapter; those of groups with both right and wrong answers come first.
-        on_adapter: told which adapter is looked at.
-
-    Raises:
-        CheckpointError: the checkpoint is incomplete or altered.
-        AdapterError: its adapters are of another kind or size.
+    Attributes:
+        checkpoint: folder of the checkpoint.
+        questions: at most; each is asked as often as in training, at least twice.
+        calls: messages of each adapter at most.
+        level: task level; None = the task's target.
     """
-    spec = trained.spec
-    held = read_checkpoint(trained.checkpoint)
-    model, bank = build_model(base_folder, spec.adapters, held.topology, spec.seed, DTYPES[spec.engine.dtype])
-    add_scoring(model.get_base_model())
-    start = bank.state()
-    bank.load_all(held.adapters)
-    policies = NodePolicies.of(held.topology, bank.names, spec.sampling)
-    kernels = []
-    for adapter in bank.names:
-        on_adapter(adapter)
-        told = list(_calls(groups, policies, bank.index(adapter)))[:most]
-        if not told:
-            continue
-        calls, advantages, temperatures = zip(*told, strict=True)
-        grams = score_grams(model, bank, adapter, calls, temperatures)
-        gap = linearity_gap(model, bank, adapter, calls, temperatures, start)
-        kernels.append(kernel(adapter, grams, np.array(advantages), gap))
-    signal = groups_with_signal(_advantages(groups, policies.nodes))
-    return {
-        "questions": len(groups),
-        "questions_with_signal": int(signal.sum()),
-        **document(kernels, bank.export_all()),
-    }
 
+    checkpoint: Path
+    questions: int = QUESTIONS
+    calls: int = CALLS
+    level: int | None = None
 
-def _advantages(groups: Sequence[Group], nodes: tuple[str, ...]) -> Any:
-    rows = call_rows(groups, nodes)
-    return call_advantages(rows.rewards, rows.present_by_rollout, "rloo", RunningBaseline(0.0))
+    def __call__(self, place: Workplace) -> dict[str, Any]:
+        """Return the findings; each adapter that is looked at is a phase."""
+        from neuromas.studies.adapter_kernels import adapter_kernels
 
-
-def _calls(groups: Sequence[Group], policies: NodePolicies, adapter: int) -> Iterator[Told]:
-    """Yield the calls of an adapter, those of groups with a signal first."""
-    rows = call_rows(groups, policies.nodes)
-    by_rollout = _advantages(groups, policies.nodes)
-    advantages = rows.per_row(by_rollout).astype(np.float64)
-    order = np.argsort(~groups_with_signal(by_rollout)[rows.group_of_row], kind="stable")
-    for row in order.tolist():
-        call, node = rows.calls[row], int(rows.node_of_row[row])
-        if call is not None and policies.adapters[node] == adapter:
-            yield call, float(advantages[row]), policies.temperatures[node]
+        spec = place.spec
+        with published(place, self.checkpoint) as (_, refs):
+            batch = held_out_batch(
+                spec,
+                make_task(spec.task, spec.seed),
+                refs,
+                self.level,
+                self.questions,
+                "validation",
+                greedy=False,
+                group_size=max(2, spec.training.group_size),
+            )
+            place.emit(Phase(name=f"sampling {len(batch.examples)} x {batch.group_size} rollouts"))
+            groups = place.client.collect(place.client.submit(batch))
+        found = adapter_kernels(
+            spec, self.checkpoint, groups, self.calls, lambda name: place.emit(Phase(name=f"kernel of {name}"))
+        )
+        return {"level": self.level, **found}

@@ -6,8 +6,9 @@ meant: then only the change can change an answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from neuromas.errors import TopologyError
@@ -124,6 +125,25 @@ class Changes:
 
     def _run(self, batch: RolloutBatch) -> list[Group]:
         return self._client.collect(self._client.submit(batch))
+
+
+def measures(topology: Topology, examples: int) -> Iterator[Callable[[Changes], Influence]]:
+    """Yield what measures each change of a graph, in order."""
+    for node in topology.order:
+        if topology.successors(node):
+            yield partial(Changes.cut, node=node)
+            if examples > 1:
+                yield partial(Changes.shuffled, node=node)
+        yield partial(Changes.untrained, node=node)
+    for sender, reader in topology.edges:
+        yield partial(Changes.edge, sender=sender, reader=reader)
+    if len(topology.adapters) > 1:
+        yield Changes.exchanged
+
+
+def num_changes(topology: Topology, examples: int) -> int:
+    """Return how many times all measures together ask the questions, the unchanged graph included."""
+    return 1 + sum(1 for _ in measures(topology, examples))
 
 
 def knock_out(topology: Topology, node: str) -> Topology:

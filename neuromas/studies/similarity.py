@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any, Final
 
 import numpy as np
 
 from neuromas.adapters.ref import PlainLora
 
+MAX_PAIRS: Final = 64
+"""Pairs of adapters that a document lists: a graph may have half a million."""
 
-def similarities(loras: Mapping[str, PlainLora]) -> dict[str, dict[str, float]]:
-    """Return the cosine between the updates of every two adapters, 0 where one of them is no update at all.
 
-    The inner product of two updates, summed over modules, is tr((B1 A1)ᵀ (B2 A2)) = Σ (B1ᵀ B2) * (A1 A2ᵀ): products of
-    rank by rank, so that it does not depend on how an update is split into its factors.
+def most_alike(loras: Mapping[str, PlainLora]) -> list[dict[str, Any]]:
+    """Return the pairs of adapters with the cosine between their updates, the most alike first, ``MAX_PAIRS`` at most.
+
+    The cosine is 0 where one of them is no update at all. The inner product of two updates, summed over modules, is
+    tr((B1 A1)ᵀ (B2 A2)) = Σ (B1ᵀ B2) * (A1 A2ᵀ): products of rank by rank, so that it does not depend on how an update
+    is split into its factors.
     """
-    names = list(loras)
-    products = np.array([[_inner(loras[one], loras[other]) for other in names] for one in names])
-    norms = np.sqrt(np.diag(products))
-    scale = np.outer(norms, norms)
-    cosines = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
-    return {one: dict(zip(names, row, strict=True)) for one, row in zip(names, cosines.tolist(), strict=True)}
+    norms = {name: float(np.sqrt(_inner(lora, lora))) for name, lora in loras.items()}
+    pairs = [
+        {"adapters": [one, other], "cosine": _cosine(_inner(loras[one], loras[other]), norms[one] * norms[other])}
+        for one, other in combinations(loras, 2)
+    ]
+    return sorted(pairs, key=_least)[:MAX_PAIRS]
 
 
-def closest(table: Mapping[str, Mapping[str, float]]) -> Sequence[tuple[str, str, float]]:
-    """Return all pairs of different adapters with their cosine, the most alike first."""
-    names = list(table)
-    pairs = [(one, other, table[one][other]) for k, one in enumerate(names) for other in names[k + 1 :]]
-    return sorted(pairs, key=lambda pair: -pair[2])
+def _least(pair: Mapping[str, Any]) -> float:
+    return -float(pair["cosine"])
+
+
+def _cosine(inner: float, norms: float) -> float:
+    return inner / norms if norms > 0 else 0.0
 
 
 def _inner(one: PlainLora, other: PlainLora) -> float:

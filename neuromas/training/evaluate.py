@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from neuromas.errors import RolloutError
 from neuromas.rollout.record import Group, Rollout
@@ -14,6 +14,9 @@ from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import HeldOutPart
 from neuromas.topology.graph import Topology
 from neuromas.training.statistics import Interval, reward_interval
+
+MAX_LABELS: Final = 16
+"""Labels of a Node's messages that are told: where answers are numbers there may be one for each example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class NodeRole:
     Attributes:
         node: id of the Node.
         position: (layer, index) in the graph.
-        said: labels by falling share; messages that state nothing are left out, so shares may not add up to 1.
+        said: the ``MAX_LABELS`` most frequent labels by falling share; messages that state nothing are left out.
         correct: share of all its messages that state something correct.
         tokens: mean length of its messages.
     """
@@ -166,7 +169,7 @@ def node_roles(groups: Sequence[Group], task: Task, positions: dict[str, tuple[i
             position=position,
             said=tuple(
                 Said(label, count / calls[node], right[node][label] / count)
-                for label, count in labels[node].most_common()
+                for label, count in labels[node].most_common(MAX_LABELS)
             ),
             correct=right[node].total() / max(1, calls[node]),
             tokens=tokens[node] / max(1, calls[node]),

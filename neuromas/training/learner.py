@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer
@@ -27,6 +28,7 @@ from neuromas.topology.graph import Topology
 from neuromas.training.evaluate import Evaluation, EvaluationRequest, accuracy, node_roles, vote
 from neuromas.training.peers import Peers, find_peers
 from neuromas.training.session import StageSession
+from neuromas.training.study import Study
 from neuromas.training.workplace import Workplace
 
 
@@ -114,6 +116,10 @@ class Learner:
             return self._evaluate(request, checkpoint.topology, refs)
         finally:
             self._place.client.publish({}, tuple(refs.values()))
+
+    def study(self, study: Study) -> dict[str, Any]:
+        """Return what a study finds out about a trained graph."""
+        return study(self._place)
 
     def _evaluate(
         self, request: EvaluationRequest, topology: Topology, refs: Mapping[str, AdapterRef | None]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from neuromas.checkpoints.trained import find_trained
-from neuromas.cluster.runtime import RuntimeSetup, open_runtime
 from neuromas.display.training import shown
 from neuromas.journal.events import Observer, Phase
 from neuromas.report.markup import element
 from neuromas.report.numbers import percent, share
-from neuromas.run.preflight import check_run
-from neuromas.run.run import worker_setup
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
+from neuromas.workflows.opened import opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +70,12 @@ def evaluate(
     """
     trained = find_trained(Path(source)).on_machine(engine, runtime)
     examples = examples or trained.spec.evaluation.examples
-    spec = trained.as_run()
     found: dict[str, Evaluation] = {}
-    with tempfile.TemporaryDirectory(prefix="neuromas-eval-") as scratch, shown(on_event) as tell:
-        tell(Phase(name="checking the spec"))
-        preflight = check_run(spec, find_trained, ("test",))
-        setup = RuntimeSetup(spec, Path(scratch), worker_setup(spec, preflight), None, show_worker_logs)
-        opened = open_runtime(setup, tell)
-        try:
-            for mode in ("greedy", "sampled") if sampled else ("greedy",):
-                tell(Phase(name=f"measuring {trained.checkpoint}, {mode}, {examples} test questions"))
-                request = EvaluationRequest(trained.checkpoint, level, examples, "test", greedy=mode == "greedy")
-                found[mode] = opened.evaluate(request)
-        finally:
-            opened.close()
+    with shown(on_event) as tell, opened(trained, tell, show_worker_logs=show_worker_logs) as started:
+        for mode in ("greedy", "sampled") if sampled else ("greedy",):
+            tell(Phase(name=f"measuring {trained.checkpoint}, {mode}, {examples} test questions"))
+            request = EvaluationRequest(trained.checkpoint, level, examples, "test", greedy=mode == "greedy")
+            found[mode] = started.evaluate(request)
     return Measurement(
         {
             "checkpoint": str(trained.checkpoint),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -20,6 +21,7 @@ from neuromas.journal.folder import RunFolder
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
 from neuromas.spec.parse import parse_run_spec
+from neuromas.studies.analyze import AnalysisStudy
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
 
 # Ray Train alone starts half a dozen processes.
@@ -28,10 +30,11 @@ STEPS = 3
 RUNTIMES = {
     "local": {"type": "local"},
     "ray": {"type": "ray"},
-    "ray with two of each": {"type": "ray", "rollout_workers": 2, "learner_workers": 2, "start_timeout_s": 900},
+    "ray with two workers": {"type": "ray", "rollout_workers": 2},
+    "ray with two learners": {"type": "ray", "learner_workers": 2, "start_timeout_s": 900},
 }
 # Two learners sum gradients in another order, and two workers have other batches to sum over.
-TOLERANCE = {"local": 0.0, "ray": 0.0, "ray with two of each": 1e-5}
+TOLERANCE = {"local": 0.0, "ray": 0.0, "ray with two workers": 1e-5, "ray with two learners": 1e-5}
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Observed:
     result: StageOutcome
     greedy: Evaluation
     untrained: Evaluation
+    studied: dict[str, Any]
     events: list[Event]
     metrics: list[dict]
     weights: dict[str, torch.Tensor]
@@ -67,13 +71,14 @@ def observe(name: str, folder: Path) -> Observed:
         result = runtime.train_stage(plan)
         greedy = runtime.evaluate(EvaluationRequest(result.checkpoint, None, 8, "test"))
         untrained = runtime.evaluate(EvaluationRequest(spec.topology, None, 8, "test"))
+        studied = runtime.study(AnalysisStudy(result.checkpoint, 4))
     finally:
         runtime.close()
     assert [thread.name for thread in threading.enumerate() if thread.name == "ray-train"] == []
     assert not ray.is_initialized()
     weights = load_file(result.checkpoint / "adapters.safetensors")
     metrics = list(journal.read(folder / "metrics.jsonl"))
-    return Observed(name, result, greedy, untrained, events, metrics, weights)
+    return Observed(name, result, greedy, untrained, studied, events, metrics, weights)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,17 @@ def test_answers_are_those_of_one_process(observed: Observed, local: Observed) -
     assert observed.greedy.accuracy.rewards == local.greedy.accuracy.rewards
     assert observed.greedy.roles == local.greedy.roles
     assert observed.untrained.accuracy.rewards == local.untrained.accuracy.rewards
+
+
+def test_a_study_is_carried_out_where_the_learner_is_and_tells_how_far_it_is(
+    observed: Observed, local: Observed
+) -> None:
+    found, expected = (dict(one.studied) for one in (observed, local))
+    cosines = [[pair["cosine"] for pair in one.pop("similarity")] for one in (found, expected)]
+    assert found == expected
+    assert cosines[0] == pytest.approx(cosines[1], abs=1e-2)
+    phases = [event.name for event in observed.events if isinstance(event, Phase) and "(time 7 of 7" in event.name]
+    assert len(phases) == 1
 
 
 def test_events_arrive_in_order_and_all_before_the_result(observed: Observed) -> None:

@@ -16,8 +16,8 @@ from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Group, Provenance
 from neuromas.rollout.stats import RolloutStats
 from neuromas.spec.parts import PromptSpec, SamplingSpec
-from neuromas.studies.analyze import analyze, num_changes
-from neuromas.studies.influence import Changes, knock_out
+from neuromas.studies.analyze import analyze
+from neuromas.studies.influence import Changes, knock_out, num_changes
 from neuromas.tasks.chain import ChainTask
 from neuromas.topology.builders import chain
 from neuromas.topology.document import topology_from_document
@@ -147,7 +147,7 @@ def test_analysis_names_the_node_that_nobody_needs(client: EngineClient) -> None
     done: list[str] = []
     loras = {name: PlainLora(1, {}) for name in REFS}
     found = analyze(client, asked, TASK, loras, done.append)
-    assert len(done) == num_changes(asked) == 15
+    assert len(done) == num_changes(graph, len(asked.examples)) == 15
     assert [node["node"] for node in found["nodes"] if node["is_idle"]] == ["spare"]
     says = {node["node"]: [label["label"] for label in node["says"]] for node in found["nodes"]}
     assert says == {"n1": ["A"], "spare": [], "n2": ["B"], "n3": ["B"]}

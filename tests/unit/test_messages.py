@@ -5,7 +5,7 @@ import pytest
 
 from neuromas.adapters.ref import PlainLora
 from neuromas.studies.messages import entropy_bits, information_bits
-from neuromas.studies.similarity import closest, similarities
+from neuromas.studies.similarity import MAX_PAIRS, most_alike
 
 
 def test_entropy_of_known_frequencies() -> None:
@@ -43,19 +43,24 @@ def test_similarity_is_the_cosine_of_the_formed_updates() -> None:
     loras = {"a": random_lora(0, 2), "b": random_lora(1, 3)}
     formed = {name: np.concatenate([(b @ a).ravel() for a, b in lora.modules.values()]) for name, lora in loras.items()}
     cosine = formed["a"] @ formed["b"] / np.linalg.norm(formed["a"]) / np.linalg.norm(formed["b"])
-    found = similarities(loras)
-    assert found["a"]["b"] == pytest.approx(cosine, abs=1e-12)
-    assert found["a"]["a"] == pytest.approx(1)
+    assert most_alike(loras) == [{"adapters": ["a", "b"], "cosine": pytest.approx(cosine, abs=1e-12)}]
 
 
 def test_similarity_does_not_depend_on_how_an_update_is_factored() -> None:
     one = random_lora(0, 2)
     other = PlainLora(2, {path: (2 * a[::-1], b[:, ::-1] / 2) for path, (a, b) in one.modules.items()})
-    assert similarities({"a": one, "b": other})["a"]["b"] == pytest.approx(1)
+    assert most_alike({"a": one, "b": other}) == [{"adapters": ["a", "b"], "cosine": pytest.approx(1)}]
 
 
 def test_an_adapter_without_an_update_is_like_none() -> None:
     silent = PlainLora(1, {"q": (np.ones((1, 6)), np.zeros((5, 1)))})
-    table = similarities({"a": random_lora(0, 2), "b": silent})
-    assert table["a"]["b"] == 0
-    assert closest(table) == [("a", "b", 0.0)]
+    assert most_alike({"a": random_lora(0, 2), "b": silent}) == [{"adapters": ["a", "b"], "cosine": 0.0}]
+
+
+def test_of_very_many_pairs_the_most_alike_are_listed() -> None:
+    loras = {f"a{k}": random_lora(k % 13, 1) for k in range(26)}  # 13 twins among 325 pairs
+    found = most_alike(loras)
+    assert len(found) == MAX_PAIRS
+    twins = [[f"a{k}", f"a{k + 13}"] for k in range(13)]
+    assert sorted(pair["adapters"] for pair in found[:13]) == sorted(twins)
+    assert [pair["cosine"] for pair in found] == sorted((pair["cosine"] for pair in found), reverse=True)

@@ -57,6 +57,9 @@ class ScriptedRuntime:
     def evaluate(self, request: Any) -> Any:
         raise NotImplementedError
 
+    def study(self, study: Any) -> Any:
+        raise NotImplementedError
+
     def request_stop(self) -> None:
         raise NotImplementedError
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from neuromas.adapters.ref import PlainLora
-from neuromas.studies.score_kernel import document, kernel, overlaps
+from neuromas.studies.score_kernel import MAX_MODULES, Kernel, document, kernel, overlaps, to_target
+from neuromas.studies.similarity import MAX_PAIRS
 
 
 def test_the_numbers_of_a_kernel_of_two_modules() -> None:
@@ -42,7 +43,29 @@ def test_an_adapter_that_moves_a_thousandth_of_the_best_is_inert() -> None:
     )
     found = document([one, other], {})
     assert found["inert"] == ["b"]
+    assert found["grow_from"] == ["a"]
     assert found["adapters"][0]["suffixes"] == {"v": pytest.approx(2.0)}  # type: ignore[index]
+
+
+def test_the_layers_to_target_are_the_fewest_that_hold_nine_tenths_of_the_push() -> None:
+    advantages = np.array([1.0, -1.0])
+
+    def of(adapter: str, **pushes: float) -> Kernel:  # each 2 x push / 2
+        return kernel(adapter, {f"0.{name}": push / 2 * np.eye(2) for name, push in pushes.items()}, advantages, None)
+
+    found = document([of("a", q=6, k=3, v=1), of("b", q=0.5, v=4.5), of("c", up=1, q=1, k=1)], {})
+    assert [entry["targets"] for entry in found["adapters"]] == [["q", "k"], ["v"], ["up", "q", "k"]]  # type: ignore[index,union-attr]
+    # Together: q 7.5, v 5.5, k 4, up 1 of 18; nine tenths are 16.2.
+    assert found["targets"] == ["q", "v", "k"]
+    assert found["grow_from"] == ["a", "b"]  # 10 and 5; c has 3
+    assert to_target({"q": 0.0, "v": 0.0}) == []
+
+
+def test_of_very_many_modules_those_with_the_largest_push_are_listed_and_all_are_counted() -> None:
+    grams = {f"{k}.q": np.diag([float(k), 0.0]) for k in range(100)}
+    (found,) = document([kernel("a", grams, np.array([1.0, 0.0]), None)], {})["adapters"]  # type: ignore[misc,index]
+    assert [module["path"] for module in found["modules"]] == [f"{k}.q" for k in range(99, 99 - MAX_MODULES, -1)]
+    assert found["suffixes"] == {"q": pytest.approx(sum(range(100)))}
 
 
 def test_overlap_is_the_share_of_an_update_in_the_span_of_another() -> None:
@@ -53,6 +76,11 @@ def test_overlap_is_the_share_of_an_update_in_the_span_of_another() -> None:
     both = lora([[1, 0, 0], [0, 1, 0]], [[3, 0], [0, 4]])  # 9 of 25 lie in the span of the first
     none = lora([[0, 0, 0]], [[0], [0]])
     found = overlaps({"one": one, "both": both, "none": none})
-    assert found["one"] == {"one": pytest.approx(1.0), "both": pytest.approx(9 / 25), "none": 0.0}
-    assert found["both"]["one"] == pytest.approx(1.0)
-    assert found["none"] == {"one": 0.0, "both": 0.0, "none": 0.0}
+    assert found[:2] == [
+        {"of": "one", "within": "both", "share": pytest.approx(1.0)},
+        {"of": "both", "within": "one", "share": pytest.approx(9 / 25)},
+    ]
+    assert {(pair["of"], pair["within"]): pair["share"] for pair in found[2:]} == {
+        ("one", "none"): 0.0, ("both", "none"): 0.0, ("none", "one"): 0.0, ("none", "both"): 0.0,
+    }  # fmt: skip
+    assert len(overlaps({f"a{k}": one for k in range(12)})) == MAX_PAIRS

@@ -1,0 +1,42 @@
+"""The runtime of a trained graph: its rollout workers and learner, for as long as something is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
+from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
+from neuromas.journal.events import Observer, Phase
+from neuromas.run.preflight import check_run
+from neuromas.run.run import worker_setup
+
+
+@contextmanager
+def opened(
+    trained: TrainedCheckpoint, on_event: Observer, *, scratch: Path | None = None, show_worker_logs: bool = False
+) -> Iterator[Runtime]:
+    """Give the runtime that the spec of a trained graph names, set up to ask it held-out questions.
+
+    Args:
+        trained: the graph.
+        on_event: told what goes on.
+        scratch: folder that every process of the runtime can write to; None = a temporary one of this machine.
+        show_worker_logs: copy what other processes print to this one.
+
+    Raises:
+        SpecError: the base, the task or the engine do not fit, with all reasons.
+        RuntimeStartError: a process could not be started.
+    """
+    with TemporaryDirectory(prefix="neuromas-study-") as temporary:
+        on_event(Phase(name="checking the spec"))
+        spec = trained.as_run()
+        worker = worker_setup(spec, check_run(spec, find_trained, ("test",)))
+        setup = RuntimeSetup(spec, scratch or Path(temporary), worker, None, show_worker_logs)
+        runtime = open_runtime(setup, on_event)
+        try:
+            yield runtime
+        finally:
+            runtime.close()
