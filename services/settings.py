@@ -227,6 +227,11 @@ class Settings(BaseSettings):
         return self.data_dir / "runs"
 
     @property
+    def evaluations_dir(self) -> Path:
+        """Folder of what evaluations under way write for their own processes; nothing in it outlasts them."""
+        return self.data_dir / "evaluations"
+
+    @property
     def uploads_dir(self) -> Path:
         """Folder of the files of examples that people brought along; specs may name them."""
         return self.data_dir / "uploads"

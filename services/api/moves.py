@@ -1,4 +1,6 @@
-"""Moves of runs that users ask for: cancel, pause, resume. Compare-and-set, so that two who ask at once both see why.
+"""Moves that users ask for: of runs (cancel, pause, resume) and of evaluations (cancel), by compare-and-set.
+
+Of two who ask at once both see why one of them is refused.
 
 A run that nobody drives is moved at once. Of one that is driven the wish is written down; its driver stops with a
 checkpoint as soon as it can, and the supervisor sees to it.
@@ -14,6 +16,7 @@ from typing import Final, Literal
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.ownership import check_owner
 from neuromas.services.api.problems import ApiError
+from neuromas.services.records.evaluation import UNFINISHED, EvaluationRecord, EvaluationState, EvaluationUpdate
 from neuromas.services.records.run import RunRecord, RunState, RunUpdate, Wanted
 from neuromas.services.records.streams import events_stream
 from neuromas.services.store.base import ConflictError, Store, StoreUnavailableError
@@ -51,6 +54,23 @@ async def move(store: Store, caller: Caller, run_id: str, verb: Verb) -> RunReco
             await tell_state(store, moved)
         return moved
     raise ApiError(409, "conflict", f"run {run_id} changes too quickly now; try again", headers={"Retry-After": "1"})
+
+
+async def give_up(store: Store, caller: Caller, id: str) -> EvaluationRecord:
+    """Give an evaluation up, and return it. The supervisor stops its processes, where it has some.
+
+    Raises:
+        MissingError: there is no such evaluation.
+        ApiError: it is another's (403), or has ended (409).
+    """
+    evaluation = await store.get(EvaluationRecord, id)
+    check_owner(caller, evaluation)
+    update: EvaluationUpdate = {"state": EvaluationState.CANCELLED, "ended": time.time()}
+    try:
+        return await store.update(EvaluationRecord, id, update, states=UNFINISHED)
+    except ConflictError as error:
+        ended = (await store.get(EvaluationRecord, id)).state
+        raise ApiError(409, "illegal_move", f"evaluation {id} has ended ({ended})", param="state") from error
 
 
 def update_for(run: RunRecord, verb: Verb) -> RunUpdate:

@@ -11,7 +11,7 @@ from typing import Final
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.problems import busy
 from neuromas.services.api.service import Service
-from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
+from neuromas.services.records.evaluation import UNFINISHED, EvaluationRecord
 from neuromas.services.records.run import RunRecord, RunState
 from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
@@ -36,9 +36,7 @@ class Quota:
 
 
 RUNS: Final = Quota("max_queued_runs", RunRecord, (RunState.QUEUED, RunState.RUNNING, RunState.PAUSED))
-EVALUATIONS: Final = Quota(
-    "max_queued_evaluations", EvaluationRecord, (EvaluationState.QUEUED, EvaluationState.RUNNING)
-)
+EVALUATIONS: Final = Quota("max_queued_evaluations", EvaluationRecord, UNFINISHED)
 
 
 @asynccontextmanager

@@ -155,9 +155,19 @@ async def read_trained(service: Service, checkpoint: CheckpointRecord, run: RunR
     Raises:
         CheckpointError: its files are gone.
     """
-    folder = checkpoint_folder(service, checkpoint)
-    topology = await asyncio.to_thread(_read_topology, folder)
-    return TrainedCheckpoint(folder, topology, await asyncio.to_thread(parse_run_spec, run.spec))
+    topology = await checkpoint_graph(service, checkpoint)
+    return TrainedCheckpoint(
+        checkpoint_folder(service, checkpoint), topology, await asyncio.to_thread(parse_run_spec, run.spec)
+    )
+
+
+async def checkpoint_graph(service: Service, checkpoint: CheckpointRecord) -> Topology:
+    """Return the graph of a checkpoint.
+
+    Raises:
+        CheckpointError: its files are gone.
+    """
+    return await asyncio.to_thread(_read_topology, checkpoint_folder(service, checkpoint))
 
 
 def _read_topology(folder: Path) -> Topology:

@@ -8,6 +8,9 @@ from typing import Any, ClassVar, Final, Literal, TypedDict
 from neuromas.services.records.failure import Failure
 from neuromas.services.records.record import Moves, Record
 
+EvaluationKind = Literal["accuracy", "analysis", "diagnosis"]
+"""What is found out: how many answers are right; what each node and edge contributes; what training can still move."""
+
 
 class EvaluationState(StrEnum):
     """States of an evaluation."""
@@ -16,12 +19,15 @@ class EvaluationState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
+UNFINISHED: Final = (EvaluationState.QUEUED, EvaluationState.RUNNING)
+"""States that an evaluation leaves some time; the others are its ends."""
 _MOVES: Final[Moves] = {
-    EvaluationState.QUEUED: frozenset({EvaluationState.RUNNING}),
+    EvaluationState.QUEUED: frozenset({EvaluationState.RUNNING, EvaluationState.CANCELLED}),
     # To queued: its process was lost, and another one begins it anew.
-    EvaluationState.RUNNING: frozenset({EvaluationState.QUEUED, EvaluationState.SUCCEEDED, EvaluationState.FAILED}),
+    EvaluationState.RUNNING: frozenset(EvaluationState) - {EvaluationState.RUNNING},
 }
 
 
@@ -38,7 +44,7 @@ class EvaluationUpdate(TypedDict, total=False):
 
 
 class EvaluationRecord(Record):
-    """A measurement of a checkpoint on held-out examples."""
+    """What is found out about a checkpoint on held-out examples."""
 
     noun: ClassVar[str] = "evaluation"
     updatable: ClassVar[frozenset[str]] = frozenset(EvaluationUpdate.__annotations__)
@@ -48,14 +54,17 @@ class EvaluationRecord(Record):
     checkpoint: str
     run: str
     """Whose checkpoint it is."""
+    kind: EvaluationKind = "accuracy"
     state: EvaluationState = EvaluationState.QUEUED
     examples: int | None = None
-    """None = as many as the run."""
+    """None = as many as the run; for a diagnosis as many as it usually has."""
     level: int | None = None
     """Task level; None = the target."""
     sampled: bool = True
-    """Measure sampled answers beside greedy ones."""
+    """Measure the accuracy of sampled answers beside that of greedy ones."""
     baselines: tuple[str, ...] = ()
+    calls: int | None = None
+    """Messages of each adapter in a diagnosis; None = as many as it usually has."""
     attempt: int = 0
     """Number of its job."""
     job: str | None = None
@@ -71,4 +80,4 @@ class EvaluationRecord(Record):
     @property
     def has_ended(self) -> bool:
         """Whether it is in a state that it never leaves."""
-        return self.state in (EvaluationState.SUCCEEDED, EvaluationState.FAILED)
+        return self.state not in UNFINISHED

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Container, Mapping
+from typing import Final
 
 from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState, EvaluationUpdate
 from neuromas.services.records.failure import Failure
@@ -16,6 +18,8 @@ from neuromas.services.store.base import ConflictError, MissingError, Store
 from neuromas.services.store.listing import all_of
 
 logger = logging.getLogger(__name__)
+_PREFIX: Final = "eval_"
+"""How ids of evaluations, and of their jobs, begin."""
 
 
 class Evaluations:
@@ -39,7 +43,7 @@ class Evaluations:
         """
         jobs = await self._jobs.list()
         running = await all_of(self._store, EvaluationRecord, state=EvaluationState.RUNNING)
-        under_way = 0
+        under_way = await self._stop_given_up(jobs, {_job_of(evaluation) for evaluation in running})
         for evaluation in running:
             under_way += await self._look_after(evaluation, jobs.get(_job_of(evaluation)))
         for evaluation in sorted(await all_of(self._store, EvaluationRecord, state=EvaluationState.QUEUED), key=age):
@@ -47,6 +51,23 @@ class Evaluations:
                 break
             under_way += await self._take(evaluation)
         return under_way
+
+    async def _stop_given_up(self, jobs: Mapping[str, Job], running: Container[str]) -> int:
+        """Stop the jobs of evaluations that were cancelled; returns how many have not ended yet."""
+        stopping = 0
+        for job in jobs.values():
+            if job.is_ended or job.id in running or not job.id.startswith(_PREFIX):
+                continue
+            if await self._is_given_up(job.id.rpartition("-")[0]):
+                await self._jobs.stop(job.id)
+                stopping += 1
+        return stopping
+
+    async def _is_given_up(self, id: str) -> bool:
+        try:
+            return (await self._store.get(EvaluationRecord, id)).state == EvaluationState.CANCELLED
+        except MissingError:
+            return False
 
     async def _look_after(self, evaluation: EvaluationRecord, job: Job | None) -> bool:
         if job is None:  # never submitted, or forgotten by a new cluster: the same id starts it once

@@ -6,17 +6,18 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
+from typing import Final
 
 from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
-from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
+from neuromas.cluster.runtime import Runtime
 from neuromas.errors import NeuroMASError
 from neuromas.journal.events import ignore
-from neuromas.run.preflight import check_run
-from neuromas.run.run import worker_setup
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
 from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState, EvaluationUpdate
@@ -26,16 +27,22 @@ from neuromas.services.runs.lineage import checkpoint_folder
 from neuromas.services.settings import Settings, load_settings
 from neuromas.services.store.base import ConflictError, Document, Store
 from neuromas.services.store.open import open_store
+from neuromas.studies.analyze import AnalysisStudy
+from neuromas.studies.diagnose import CALLS, QUESTIONS, DiagnosisStudy
 from neuromas.topology.graph import Topology
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
+from neuromas.workflows.opened import opened
 
 logger = logging.getLogger(__name__)
+STOPPED: Final = 128 + signal.SIGTERM
+"""Exit code of an evaluation that was given up."""
 
 
 def main(arguments: list[str]) -> int:
     """Evaluate and return the exit code: 0 when the record says what was found, or why nothing was."""
     id, job = arguments
     os.umask(PRIVATE_UMASK)
+    signal.signal(signal.SIGTERM, _leave)
     settings = load_settings()
     set_up_logging(settings.log_level, "json")
     found = asyncio.run(_read(settings, id, job))
@@ -44,6 +51,11 @@ def main(arguments: list[str]) -> int:
         return 0
     asyncio.run(_write(settings, id, _outcome(settings, *found)))
     return 0
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """End this process as an exit does, so that its scratch folder and its workers go with it."""
+    sys.exit(STOPPED)
 
 
 async def _read(settings: Settings, id: str, job: str) -> tuple[EvaluationRecord, Path] | None:
@@ -78,14 +90,14 @@ async def _end(store: Store, id: str, update: EvaluationUpdate) -> None:
         try:
             await store.update(EvaluationRecord, id, update, states=[EvaluationState.RUNNING])
         except ConflictError:
-            return  # told before, by an answer that was lost on its way
+            return  # given up meanwhile, or told before by an answer that was lost on its way
 
     await persistently(move)
 
 
 def _outcome(settings: Settings, record: EvaluationRecord, folder: Path) -> EvaluationUpdate:
     # Shared with the other machines of the cluster, unlike a temporary folder of this one.
-    scratch = settings.data_dir / "evaluations" / record.id
+    scratch = settings.evaluations_dir / record.id
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         result = measure(find_trained(folder), record, scratch)
@@ -105,32 +117,41 @@ def _failure(code: str, message: str) -> EvaluationUpdate:
 
 
 def measure(trained: TrainedCheckpoint, record: EvaluationRecord, scratch: Path) -> Document:
-    """Return the figures of a checkpoint on held-out examples, named as in a run's ``result.json``.
+    """Return what an evaluation is to find out about a checkpoint.
+
+    Of an accuracy these are figures named as in a run's ``result.json``; else what ``neuromas analyze`` or ``neuromas
+    diagnose`` gives.
 
     Args:
         trained: the checkpoint with its run's spec.
-        record: examples, level, sampled and baselines, as the evaluation's record has them.
+        record: kind and settings, as the evaluation's record has them.
         scratch: folder that every process of the evaluation can write to.
 
     Raises:
         NeuroMASError: it could not be evaluated.
     """
-    spec = trained.as_run()
-    examples = record.examples or spec.evaluation.examples
+    examples = record.examples or trained.spec.evaluation.examples
+    with opened(trained, ignore, scratch=scratch) as runtime:
+        match record.kind:
+            case "accuracy":
+                return _accuracy(runtime, trained, record, examples)
+            case "analysis":
+                return runtime.study(AnalysisStudy(trained.checkpoint, examples, record.level))
+            case "diagnosis":
+                questions, calls = record.examples or QUESTIONS, record.calls or CALLS
+                return runtime.study(DiagnosisStudy(trained.checkpoint, questions, calls, record.level))
+
+
+def _accuracy(runtime: Runtime, trained: TrainedCheckpoint, record: EvaluationRecord, examples: int) -> Document:
     sources: dict[str, Path | Topology] = {"": trained.checkpoint}
     if "untrained" in record.baselines:
         sources["untrained"] = trained.topology
     modes = ("greedy", "sampled") if record.sampled else ("greedy",)
-    setup = RuntimeSetup(spec, scratch, worker_setup(spec, check_run(spec, find_trained, ("test",))))
-    runtime = open_runtime(setup, ignore)
-    try:
-        found = {
-            _name(source, mode): _evaluate(runtime, sources[source], record.level, examples, mode)
-            for source in sources
-            for mode in modes
-        }
-    finally:
-        runtime.close()
+    found = {
+        _name(source, mode): _evaluate(runtime, sources[source], record.level, examples, mode)
+        for source in sources
+        for mode in modes
+    }
     return {
         "accuracy": {name: evaluation.accuracy.to_document() for name, evaluation in found.items()},
         "roles": [asdict(role) for role in found["greedy"].roles],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import time
 from collections.abc import Container
@@ -12,6 +13,7 @@ from typing import Final
 
 from neuromas.journal.folder import RunFolder
 from neuromas.services.records.checkpoint import CheckpointRecord
+from neuromas.services.records.evaluation import UNFINISHED, EvaluationRecord
 from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import AUDIT
 from neuromas.services.settings import Settings
@@ -43,6 +45,7 @@ class Retention:
         """
         while await self._store.trim(AUDIT, self._settings.retain_audit_entries):
             pass
+        await self._clear_scratch()
         runs = await all_of(self._store, RunRecord)
         needed = await users(self._store)
         by_run: dict[str, list[CheckpointRecord]] = {}
@@ -57,6 +60,15 @@ class Retention:
             for checkpoint in await asyncio.to_thread(self._due, run, checkpoints):
                 if checkpoint.id not in needed:
                     await self._remove_checkpoint(checkpoint)
+
+    async def _clear_scratch(self) -> None:
+        """Remove what evaluations have left whose processes were killed."""
+        folder = self._settings.evaluations_dir
+        left = set(await asyncio.to_thread(os.listdir, folder)) if folder.is_dir() else set()
+        for state in UNFINISHED if left else ():
+            left -= {evaluation.id for evaluation in await all_of(self._store, EvaluationRecord, state=state)}
+        for id in left:
+            await asyncio.to_thread(shutil.rmtree, folder / id, ignore_errors=True)
 
     def _is_run_due(self, run: RunRecord, checkpoints: list[CheckpointRecord], needed: Container[str]) -> bool:
         days, ended = self._settings.retain_runs_days, run.ended

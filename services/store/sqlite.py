@@ -27,7 +27,7 @@ from neuromas.services.store.base import (
     StoreUnusableError,
     StreamEntry,
 )
-from neuromas.services.store.indexes import check_limit, check_list, lists_texts
+from neuromas.services.store.indexes import LISTED_BY, check_limit, check_list, lists_texts
 from neuromas.services.store.schema import prepare
 from neuromas.services.store.versions import decode, encode, entry_id, first_version, next_version, read
 from neuromas.services.store.watch import Watch
@@ -247,14 +247,11 @@ def _list(
 ) -> list[str]:
     """Return the texts of a page, with the first of the next one where there is one."""
     kind = records.noun
-    tests, values = ["kind = ?"], [kind, *where.values()]
-    # Keys are names of fields (check_list). The path stands in the statement's text, else no index would be used.
-    tests += [
-        f"EXISTS (SELECT 1 FROM json_each(body, '$.{key}') WHERE value = ?)"  # noqa: S608 - a field's name
-        if lists_texts(records, key)
-        else f"json_extract(body, '$.{key}') = ?"
-        for key in where
-    ]
+    tests, values = ["kind = ?"], [kind]
+    for key, value in where.items():
+        test, holds = _test(records, key)
+        tests.append(test)
+        values += [*holds, value]
     if after is not None:
         cursor = "SELECT created, sequence FROM documents WHERE kind = ? AND id = ?"
         last = connection.execute(cursor, (kind, after)).fetchone()
@@ -264,6 +261,19 @@ def _list(
         values += last
     statement = f"SELECT body FROM documents WHERE {' AND '.join(tests)} ORDER BY created DESC, sequence DESC LIMIT ?"  # noqa: S608
     return [row[0] for row in connection.execute(statement, (*values, limit + 1))]
+
+
+def _test(records: type[Record], key: str) -> tuple[str, Sequence[str]]:
+    """Return the test of a field, and the values that it takes before the one that is asked for.
+
+    A key is the name of a field (check_list). Its path stands in the statement's text, else no index would be used.
+    """
+    if lists_texts(records, key):
+        return f"EXISTS (SELECT 1 FROM json_each(body, '$.{key}') WHERE value = ?)", ()  # noqa: S608 - a field's name
+    path, usual = f"json_extract(body, '$.{key}')", records.model_fields[key].default
+    if key in LISTED_BY or not isinstance(usual, str):
+        return f"{path} = ?", ()
+    return f"COALESCE({path}, ?) = ?", (usual,)  # a record of before there was the field has the default
 
 
 def _tally(connection: sqlite3.Connection, kind: str, states: Sequence[str]) -> Mapping[str, int]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neuromas.services.records.endpoint import EndpointRecord
-from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
+from neuromas.services.records.evaluation import UNFINISHED, EvaluationRecord
 from neuromas.services.records.run import RunRecord, RunState
 from neuromas.services.store.base import Store
 from neuromas.services.store.listing import all_of
 
 _UNFINISHED_RUNS = (RunState.QUEUED, RunState.RUNNING, RunState.PAUSED)
-_UNFINISHED_EVALUATIONS = (EvaluationState.QUEUED, EvaluationState.RUNNING)
 
 
 async def users(store: Store) -> dict[str, str]:
@@ -20,7 +19,7 @@ async def users(store: Store) -> dict[str, str]:
     for endpoint in await all_of(store, EndpointRecord):
         if endpoint.is_up:
             found |= dict.fromkeys((endpoint.checkpoint, endpoint.run), f"endpoint {endpoint.name}")
-    for evaluation_state in _UNFINISHED_EVALUATIONS:
+    for evaluation_state in UNFINISHED:
         for evaluation in await all_of(store, EvaluationRecord, state=evaluation_state):
             found |= dict.fromkeys((evaluation.checkpoint, evaluation.run), f"evaluation {evaluation.id}")
     for run_state in _UNFINISHED_RUNS:

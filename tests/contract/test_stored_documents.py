@@ -90,14 +90,14 @@ async def write(place: StorePlace, store: Store, kind: type[Record], id: str, te
         document = json.loads(text)
         row = (document["sequence"], kind.noun, id, document["created"], text)
         with sqlite3.connect(place.settings.sqlite_file) as connection:
-            connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)", row)
         connection.close()
     else:
         with redis.Redis.from_url(place.settings.store_url) as client:
             client.set(keys.document(kind.noun, id), text)
 
 
-LATER: dict[type[Record], dict[str, Any]] = {RunRecord: {"tags": []}}
+LATER: dict[type[Record], dict[str, Any]] = {RunRecord: {"tags": []}, EvaluationRecord: {"kind": "accuracy"}}
 """What fields that came later hold where they are not None."""
 
 
@@ -113,6 +113,16 @@ async def test_a_stored_document_is_read_with_all_that_it_holds(
     assert {name: read[name] for name in held} == held
     told_later = {name: value for name, value in read.items() if name not in held and value is not None}
     assert told_later == LATER.get(kind, {})
+
+
+async def test_what_came_before_a_field_is_listed_by_the_fields_default(place: StorePlace, store: Store) -> None:
+    id, text = STORED[EvaluationRecord]
+    await store.create(EvaluationRecord.model_validate_json(text))  # so that it is in the lists
+    await write(place, store, EvaluationRecord, id, text)
+    assert '"kind"' not in text
+    for kind, expected in (("accuracy", [id]), ("analysis", [])):
+        page = await store.list(EvaluationRecord, where={"kind": kind, "run": "run_aa"})
+        assert [record.id for record in page.items] == expected
 
 
 async def test_a_field_of_a_later_program_is_kept(place: StorePlace, store: Store) -> None:

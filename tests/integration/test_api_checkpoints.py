@@ -24,6 +24,7 @@ from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
 from neuromas.services.records.run import RunRecord, RunState
 from neuromas.spec.parse import parse_run_spec
+from neuromas.topology.builders import chain
 
 SPEC: dict[str, Any] = {
     "name": "trained",
@@ -194,3 +195,73 @@ def test_evaluations_are_queued_and_read(api: ApiServer) -> None:
     for body in ({"checkpoint": "ckpt_x"}, {"checkpoint": f"{run['id']}@none"}, {"checkpoint": "run_x@latest"}):
         assert api.client.post("/v1/evaluations", json=body).status_code == 404
     assert api.client.post("/v1/evaluations", json={"checkpoint": best["id"], "examples": 0}).status_code == 422
+
+
+def test_an_analysis_and_a_diagnosis_are_evaluations_of_their_kinds(api: ApiServer) -> None:
+    run = queued_run(api)
+    checkpoint = checkpoint_of(api, run, 5)["id"]
+    made = {}
+    for kind, more in (("analysis", {"examples": 8, "level": 2}), ("diagnosis", {"calls": 16})):
+        answer = api.client.post("/v1/evaluations", json={"checkpoint": checkpoint, "kind": kind, **more})
+        assert answer.status_code == 202, answer.text
+        made[kind] = answer.json()
+        assert made[kind] | more == made[kind]
+        assert (made[kind]["kind"], made[kind]["sampled"], made[kind]["state"]) == (kind, False, "queued")
+    plain = api.client.post("/v1/evaluations", json={"checkpoint": checkpoint}).json()
+    for kind, found in (*made.items(), ("accuracy", plain)):
+        listed = api.client.get("/v1/evaluations", params={"run": run["id"], "kind": kind}).json()["data"]
+        assert [entry["id"] for entry in listed] == [found["id"]]
+    assert api.client.get("/v1/evaluations", params={"kind": "opinion"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "value"),
+    [
+        ("analysis", "baselines", ["untrained"]),
+        ("analysis", "sampled", True),
+        ("analysis", "calls", 8),
+        ("diagnosis", "sampled", False),
+        ("accuracy", "calls", 8),
+        ("diagnosis", "calls", 257),
+        ("diagnosis", "calls", 0),
+        ("guess", "kind", "guess"),
+    ],
+)
+def test_settings_that_a_kind_does_not_read_are_refused(api: ApiServer, kind: str, setting: str, value: Any) -> None:
+    checkpoint = checkpoint_of(api, queued_run(api), 5)["id"]
+    answer = api.client.post("/v1/evaluations", json={"checkpoint": checkpoint, "kind": kind, setting: value})
+    assert (answer.status_code, error_of(answer)["param"]) == (422, setting)
+
+
+def test_graphs_that_would_be_studied_for_ever_are_refused(api: ApiServer) -> None:
+    wide = queued_run(api, topology={"layers": [4, 4]})
+    deep = queued_run(api) | {"spec": {"topology": chain(257).to_document()}}  # as its checkpoint has it
+    ids = {name: checkpoint_of(api, run, 5)["id"] for name, run in (("wide", wide), ("deep", deep))}
+
+    def ask(name: str, kind: str) -> tuple[int, str]:
+        answer = api.client.post("/v1/evaluations", json={"checkpoint": ids[name], "kind": kind})
+        return answer.status_code, "" if answer.status_code == 202 else error_of(answer)["message"]
+
+    assert ask("wide", "analysis")[0] == ask("wide", "diagnosis")[0] == ask("deep", "accuracy")[0] == 202
+    assert ask("deep", "diagnosis") == (400, "checkpoint: has 257 adapters; a diagnosis takes at most 256")
+    code, message = ask("deep", "analysis")
+    assert (code, message) == (
+        400,
+        "checkpoint: an analysis of this graph asks its questions 1027 times; allowed are 1024",
+    )
+
+
+def test_an_evaluation_is_cancelled_once(api: ApiServer) -> None:
+    checkpoint = checkpoint_of(api, queued_run(api), 5)["id"]
+    for state in ("queued", "running"):
+        id = api.client.post("/v1/evaluations", json={"checkpoint": checkpoint, "kind": "analysis"}).json()["id"]
+        if state == "running":
+            api.change(EvaluationRecord, id, state=EvaluationState.RUNNING)
+        answer = api.client.post(f"/v1/evaluations/{id}/cancel")
+        assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+        again = api.client.post(f"/v1/evaluations/{id}/cancel")
+        assert (again.status_code, error_of(again)["code"]) == (409, "illegal_move")
+        assert error_of(again)["message"] == f"evaluation {id} has ended (cancelled)"
+    assert api.client.post("/v1/evaluations/eval_x/cancel").status_code == 404
+    ended = api.client.get("/v1/evaluations", params={"checkpoint": checkpoint, "state": "cancelled"}).json()["data"]
+    assert len(ended) == 2

@@ -34,16 +34,20 @@ def ask(api: ApiServer, method: str, path: str, headers: Headers, body: Any = No
     return api.client.request(method, path, headers=headers, json=body)
 
 
-def made(api: ApiServer, headers: Headers) -> tuple[Document, Document, Document]:
-    """Make a run, a checkpoint of it and an endpoint."""
+Things = tuple[Document, Document, Document, Document]
+
+
+def made(api: ApiServer, headers: Headers) -> Things:
+    """Make a run, a checkpoint of it, an endpoint and an analysis."""
     run = ask(api, "POST", "/v1/runs", headers, RUN).json()
     checkpoint = checkpoint_of(api, run, 3, 0.5)
     body = {"name": "solver", "checkpoint": checkpoint["id"]}
     endpoint = ask(api, "POST", "/v1/endpoints", headers, body).json()
-    return run, checkpoint, endpoint
+    wish = {"checkpoint": checkpoint["id"], "kind": "analysis"}
+    return run, checkpoint, endpoint, ask(api, "POST", "/v1/evaluations", headers, wish).json()
 
 
-def changes(run: Document, checkpoint: Document, endpoint: Document) -> list[tuple[str, str, Any]]:
+def changes(run: Document, checkpoint: Document, endpoint: Document, analysis: Document) -> list[tuple[str, str, Any]]:
     grow = {"plan": {"edits": [{"edit": "append", "layers": [1]}]}}
     return [
         ("POST", f"/v1/runs/{run['id']}/pause", None),
@@ -53,6 +57,7 @@ def changes(run: Document, checkpoint: Document, endpoint: Document) -> list[tup
         ("PATCH", f"/v1/endpoints/{endpoint['id']}", {"max_replicas": 2}),
         ("POST", "/v1/endpoints", {"name": "solver", "checkpoint": checkpoint["id"], "max_replicas": 2}),
         ("DELETE", f"/v1/endpoints/{endpoint['id']}", None),
+        ("POST", f"/v1/evaluations/{analysis['id']}/cancel", None),
         ("POST", f"/v1/runs/{run['id']}/cancel", None),
         ("DELETE", f"/v1/checkpoints/{checkpoint['id']}", None),
         ("DELETE", f"/v1/runs/{run['id']}", None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
-from stored import a_run
+from stored import a_run, an_evaluation
 
 from neuromas.services.records.checkpoint import CheckpointRecord
 from neuromas.services.records.cluster import ClusterRecord
@@ -42,7 +42,9 @@ def test_every_state_can_be_reached_from_the_first(kind: type[Record]) -> None:
 
 def test_nothing_leaves_an_end() -> None:
     assert {state for state in RunState if not RunRecord.moves.get(state)} == ENDED
-    assert {state for state in EvaluationState if not EvaluationRecord.moves.get(state)} == {"succeeded", "failed"}
+    ends = {state for state in EvaluationState if not EvaluationRecord.moves.get(state)}
+    assert ends == {"succeeded", "failed", "cancelled"}
+    assert {state for state in EvaluationState if an_evaluation(state=state).has_ended} == ends
     assert not KeyRecord.moves.get(KeyState.REVOKED)
 
 

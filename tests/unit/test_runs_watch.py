@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from job_cluster import JobCluster
 from stored import a_run
 
 from neuromas.services.records.run import RunRecord
@@ -22,41 +23,9 @@ pytestmark = pytest.mark.anyio
 
 
 @dataclass
-class Cluster:
-    """Jobs in memory; like Ray, it takes a submission id once."""
-
-    jobs: dict[str, Job] = field(default_factory=dict)
-    commands: dict[str, Sequence[str]] = field(default_factory=dict)
-    stopped: list[str] = field(default_factory=list)
-    is_away: bool = False
-    nodes: int = 1
-
-    async def list(self) -> Mapping[str, Job]:
-        return dict(self.jobs)
-
-    async def submit(self, id: str, command: Sequence[str], *, cpus: float = 0) -> None:
-        if self.is_away:
-            raise RayUnavailableError("away")
-        self.jobs.setdefault(id, Job(id, "RUNNING"))
-        self.commands.setdefault(id, command)
-
-    async def num_nodes(self) -> int:
-        if self.is_away:
-            raise RayUnavailableError("away")
-        return self.nodes
-
-    async def stop(self, id: str) -> None:
-        self.stopped.append(id)
-        self.end(id, "STOPPED")
-
-    def end(self, id: str, state: str = "FAILED", message: str = "") -> None:
-        self.jobs[id] = replace(self.jobs[id], state=state, message=message)
-
-
-@dataclass
 class World:
     store: SqliteStore
-    cluster: Cluster
+    cluster: JobCluster
     settings: Settings
     watch: RunWatch
 
@@ -86,7 +55,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    store, cluster = SqliteStore(tmp_path / "store.db"), Cluster()
+    store, cluster = SqliteStore(tmp_path / "store.db"), JobCluster()
     settings = Settings(data_dir=tmp_path, heartbeat_s=0.01, lost_after_s=0.05)
     yield World(store, cluster, settings, RunWatch(store, cluster, settings))
     await store.close()

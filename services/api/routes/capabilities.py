@@ -18,6 +18,8 @@ from neuromas.services.api.schemas.artifact import EvaluationRequest
 from neuromas.services.api.schemas.capability import Capabilities
 from neuromas.services.api.schemas.run import run_schema
 from neuromas.services.api.service import Service, Serviced
+from neuromas.services.api.studied import MAX_ADAPTERS, MAX_CHANGES
+from neuromas.services.records.evaluation import EvaluationKind
 from neuromas.services.records.key import Scope
 from neuromas.services.store.base import Document
 from neuromas.spec.growth import EditSpec
@@ -44,6 +46,7 @@ async def read_capabilities(_: ReaderOrServer, service: Serviced) -> Document:
         "engines": _choices(EngineSpec, "type"),
         "runtimes": _choices(RuntimeSpec, "type"),
         "edits": _tags(EditSpec, "edit"),
+        "evaluations": list(get_args(EvaluationKind)),
         "baselines": list(get_args(get_args(EvaluationRequest.model_fields["baselines"].annotation)[0])),
         "scopes": list(Scope),
         "keys_required": settings.keys_required,
@@ -64,7 +67,13 @@ def _limits(service: Service) -> dict[str, Any]:
         "max_queued_runs", "max_queued_evaluations", "requests_per_minute", "max_running", "serving_max_replicas",
         "chat_timeout_s",
     )  # fmt: skip
-    own = {"max_graph_edges": MAX_EDGES, "max_page": MAX_PAGE, "max_wait_s": MAX_WAIT_S}
+    own = {
+        "max_graph_edges": MAX_EDGES,
+        "max_page": MAX_PAGE,
+        "max_wait_s": MAX_WAIT_S,
+        "max_analysis_changes": MAX_CHANGES,
+        "max_diagnosis_adapters": MAX_ADAPTERS,
+    }
     return {name: getattr(settings, name) for name in names} | own
 
 

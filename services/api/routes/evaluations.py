@@ -1,4 +1,4 @@
-"""Evaluations: checkpoints measured on held-out examples, beside what they are compared with."""
+"""Evaluations: what is found out about checkpoints on held-out examples: accuracy, what nodes do, what can be moved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from fastapi import Path, Query, Request
 
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.body import Body, parse_body
-from neuromas.services.api.described import errors, takes
+from neuromas.services.api.described import KEYED, errors, takes
+from neuromas.services.api.moves import give_up
 from neuromas.services.api.ownership import owned_by
 from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.quota import EVALUATIONS, room_for
@@ -17,7 +18,8 @@ from neuromas.services.api.route import router
 from neuromas.services.api.schemas.artifact import EvaluationRequest, EvaluationView
 from neuromas.services.api.schemas.view import Listing
 from neuromas.services.api.service import Serviced, fresh_id
-from neuromas.services.records.evaluation import EvaluationRecord, EvaluationState
+from neuromas.services.api.studied import check_study
+from neuromas.services.records.evaluation import EvaluationKind, EvaluationRecord, EvaluationState
 from neuromas.services.store.base import Document
 
 routes = router("evaluations")
@@ -37,14 +39,17 @@ async def evaluate(caller: Trainer, service: Serviced, request: Request, documen
     """Queue an evaluation of a checkpoint."""
     wish = parse_body(EvaluationRequest, document, "the evaluation")
     checkpoint = await find_checkpoint(service.store, wish.checkpoint)
+    await check_study(service, wish.kind, checkpoint)
     record = EvaluationRecord(
         id=fresh_id(request, "eval"),
         checkpoint=checkpoint.id,
         run=checkpoint.run,
+        kind=wish.kind,
         examples=wish.examples,
         level=wish.level,
-        sampled=wish.sampled,
+        sampled=wish.sampled and wish.kind == "accuracy",
         baselines=wish.baselines,
+        calls=wish.calls,
         **owned_by(caller),
     )
     async with room_for(EVALUATIONS, service, caller, record.id):
@@ -59,11 +64,12 @@ async def list_evaluations(
     after: After = None,
     limit: Limit = 20,
     state: Annotated[EvaluationState | None, Query(description="Only evaluations in this state.")] = None,
+    kind: Annotated[EvaluationKind | None, Query(description="Only evaluations of this kind.")] = None,
     run: Text = None,
     checkpoint: Text = None,
 ) -> Document:
     """List evaluations, newest first."""
-    where = {"state": state, "run": run, "checkpoint": checkpoint}
+    where = {"state": state, "kind": kind, "run": run, "checkpoint": checkpoint}
     return await listing(service.store, EvaluationRecord, where, after, limit)
 
 
@@ -71,3 +77,14 @@ async def list_evaluations(
 async def read_evaluation(_: Reader, service: Serviced, evaluation_id: EvaluationId) -> EvaluationRecord:
     """Read an evaluation, with its figures once it has succeeded."""
     return await service.store.get(EvaluationRecord, evaluation_id)
+
+
+@routes.post(
+    "/evaluations/{evaluation_id}/cancel",
+    response_model=EvaluationView,
+    responses=errors(400, 404, 409),
+    openapi_extra=KEYED,
+)
+async def cancel_evaluation(caller: Trainer, service: Serviced, evaluation_id: EvaluationId) -> EvaluationRecord:
+    """Give an evaluation up; its processes end within seconds."""
+    return await give_up(service.store, caller, evaluation_id)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
+from neuromas.errors import Fault, SpecError
 from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.run import CHECKPOINT_PATTERN
 from neuromas.services.api.schemas.view import View
 from neuromas.services.records.endpoint import EndpointState
-from neuromas.services.records.evaluation import EvaluationState
+from neuromas.services.records.evaluation import EvaluationKind, EvaluationState
 from neuromas.services.records.failure import Failure
 from neuromas.topology.graph import NAME
 
 MAX_EXAMPLES: Final = 100_000
 MAX_REPLICAS: Final = 1024
+MAX_CALLS: Final = 256
+"""Messages of each adapter in a diagnosis: its kernel has a row and a column for each."""
+_READ_BY: Final[dict[EvaluationKind, tuple[str, ...]]] = {
+    "accuracy": ("sampled", "baselines"),
+    "diagnosis": ("calls",),
+}
+"""Settings of an evaluation that only one kind reads."""
 
 
 class CheckpointView(View):
@@ -89,34 +97,51 @@ class EndpointView(View):
 
 
 class EvaluationRequest(SpecModel):
-    """A checkpoint to measure on held-out examples."""
+    """What to find out about a checkpoint on held-out examples."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"checkpoint": "run_0123456789abcdef@best", "examples": 256}}
     )
     checkpoint: str = Field(pattern=CHECKPOINT_PATTERN)
     """Its id, or ``<run>@latest``, ``<run>@best``."""
+    kind: EvaluationKind = "accuracy"
+    """"accuracy" = how many answers are right; "analysis" = what each node and edge contributes and what nodes say, as
+    ``neuromas analyze``; "diagnosis" = what training can still move, as ``neuromas diagnose``."""
     examples: int | None = Field(default=None, ge=1, le=MAX_EXAMPLES)
-    """Held-out examples; null = as many as its run."""
+    """Held-out examples; null = as many as its run, of a diagnosis 16."""
     level: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Task level; null = the target."""
     sampled: bool = True
-    """Measure sampled answers beside greedy ones."""
+    """Of an accuracy: measure sampled answers beside greedy ones."""
     baselines: tuple[Literal["untrained"], ...] = Field(default=(), max_length=1)
-    """What it is compared with: "untrained" = the same graph on the bare base."""
+    """Of an accuracy, what it is compared with: "untrained" = the same graph on the bare base."""
+    calls: int | None = Field(default=None, ge=1, le=MAX_CALLS)
+    """Of a diagnosis: messages of each adapter; null = 32."""
+
+    @model_validator(mode="after")
+    def _reads_all_that_is_set(self) -> EvaluationRequest:
+        unread = {name for kind, names in _READ_BY.items() if kind != self.kind for name in names}
+        if faults := [
+            Fault(name, f"is not read by kind {self.kind!r}; leave it out")
+            for name in sorted(unread & self.model_fields_set)
+        ]:
+            raise SpecError("the evaluation is not valid", faults)
+        return self
 
 
 class EvaluationView(View):
-    """A measurement."""
+    """What was asked about a checkpoint, and what was found."""
 
     id: str
     object: Literal["evaluation"] = "evaluation"
     checkpoint: str
     run: str
+    kind: EvaluationKind = "accuracy"
     examples: int | None = None
     level: int | None = None
     sampled: bool = True
     baselines: list[str] = Field(default_factory=list)
+    calls: int | None = None
     state: EvaluationState
     result: dict[str, Any] | None = None
     error: Failure | None = None

@@ -24,6 +24,10 @@ class Limits(View):
     """Unfinished runs of one owner; 0 = any number."""
     max_queued_evaluations: int
     """Unfinished evaluations of one owner; 0 = any number."""
+    max_analysis_changes: int
+    """How many times an analysis may ask its questions."""
+    max_diagnosis_adapters: int
+    """Adapters of a graph that is diagnosed."""
     requests_per_minute: int
     """Of one key; 0 = any number."""
     max_running: int
@@ -45,6 +49,8 @@ class Capabilities(View):
     engines: list[str]
     runtimes: list[str]
     edits: list[str]
+    evaluations: list[str]
+    """Kinds of evaluations."""
     baselines: list[str]
     scopes: list[str]
     keys_required: bool
