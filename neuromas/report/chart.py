@@ -114,7 +114,9 @@ def line_chart(
     )
 
 
-def drawn(kind: Literal["chart", "graph", "questions", "rollouts"], document: Mapping[str, Any]) -> Markup:
+def drawn(
+    kind: Literal["analysis", "chart", "diagnosis", "graph", "questions", "rollouts"], document: Mapping[str, Any]
+) -> Markup:
     """Return a place that the page's script fills with the drawing of a document."""
     # JSON has no use for "<" outside of strings, and without it no text can end the element.
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

@@ -14,6 +14,7 @@ from neuromas.errors import SpecError
 from neuromas.journal import lines as journal
 from neuromas.journal.folder import (
     ANALYSIS_FILE,
+    DIAGNOSIS_FILE,
     EVENTS_FILE,
     METRICS_FILE,
     QUESTIONS_FILE,
@@ -86,6 +87,11 @@ class RunData:
     def analysis(self) -> Document:
         """What ``neuromas analyze`` found last; empty before it was asked."""
         return _document(self.folder / ANALYSIS_FILE)
+
+    @cached_property
+    def diagnosis(self) -> Document:
+        """What ``neuromas diagnose`` found last; empty before it was asked."""
+        return _document(self.folder / DIAGNOSIS_FILE)
 
     @cached_property
     def stages(self) -> tuple[StageData, ...]:

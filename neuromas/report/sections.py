@@ -8,13 +8,13 @@ from typing import Any
 
 from neuromas.growth.lineage import Descent, draw_lineage
 from neuromas.journal.folder import REPORT_FILE
+from neuromas.report.chart import drawn
 from neuromas.report.data import Document, RunData
 from neuromas.report.figures import arms_figure, node_figures, reward_figure, time_figure
 from neuromas.report.markup import Child, Markup, element, join
 from neuromas.report.numbers import chance, change, count, duration, percent, proportion
 
 _COSTS = ("nodes", "calls_per_answer", "trainable_parameters", "rollouts", "calls", "tokens")
-_CHANGES = {"cut": "cut off", "shuffled": "of another question", "untrained": "by the bare base"}
 _UNTRAINED = {"greedy": "untrained", "sampled": "untrained_sampled"}
 
 
@@ -167,31 +167,16 @@ def runs(data: RunData) -> Markup:
     return section("Runs", table(("run", "group", "steps", "time"), rows, numeric=2))
 
 
-def worth(data: RunData) -> Markup:
-    """Return what each message and each edge is worth, where the graph was analysed."""
-    found = data.analysis
-    changes = [
-        (node["node"], f"its message {_CHANGES.get(kind, kind)}", entry)
-        for node in found.get("nodes", ())
-        for kind, entry in node["changes"].items()
-    ]
-    changes += [(entry["change"], "the reader gets nothing", entry) for entry in found.get("edges", ())]
-    rows = [
-        (
-            where,
-            what,
-            percent(entry["accuracy"]),
-            change(entry["effect"]["gain"]),
-            f"{change(entry['effect']['low'])} to {change(entry['effect']['high'])}",
-            chance(entry["effect"]["p_value"]),
-        )
-        for where, what, entry in changes
-    ]
-    head = ("node or edge", "changed", "accuracy", "points", "95 % interval", "p")
-    note = (
-        f"Greedy answers to {found.get('examples')} test questions with one thing changed, beside the graph as it is. "
-    )
-    return section("What each message is worth", table(head, rows, numeric=2), note=note + "By neuromas analyze.")
+def analysis(data: RunData) -> Markup:
+    """Return what each message and each edge is worth and what nodes say, where the graph was analysed."""
+    drawing = drawn("analysis", data.analysis) if data.analysis else None
+    return section("What each message is worth", drawing, note="By neuromas analyze.")
+
+
+def diagnosis(data: RunData) -> Markup:
+    """Return what training can still move, where the graph was diagnosed."""
+    drawing = drawn("diagnosis", data.diagnosis) if data.diagnosis else None
+    return section("What training can still move", drawing, note="By neuromas diagnose.")
 
 
 def cost(data: RunData) -> Markup:

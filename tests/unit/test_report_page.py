@@ -200,8 +200,16 @@ def test_an_analysis_is_told_by_node_and_edge_and_makes_edges_thick(tmp_path: Pa
     entry = {"change": "n1 -> n2", "accuracy": 0.5, "effect": effect}
     nodes = [{"node": "n1", "changes": {"cut": entry | {"change": "n1"}}}, {"node": "n2", "changes": {}}]
     RunFolder(folder).write_json("analysis.json", {"examples": 16, "nodes": nodes, "edges": [entry]})
-    text = read(folder).text.partition("What each message is worth")[2]
-    assert "Greedy answers to 16 test questions" in text
-    assert "n1its message cut off50.0 %-25.0-50.0 to +0.00.062" in text
-    assert "n1 -> n2the reader gets nothing50.0 %" in text
+    assert "What each message is worth" in read(folder).text
+    assert '{"examples":16,"nodes":[{"node":"n1"' in read(folder).drawn
     assert '"weights":{"n1 -> n2":0.25}' in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_a_diagnosis_is_in_the_report(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", stage(0, 2, 4))
+    assert "What training can still move" not in read(folder).text
+    RunFolder(folder).write_json("diagnosis.json", {"questions": 16, "adapters": [{"adapter": EVIL}]})
+    reader = read(folder)
+    assert "What training can still move" in reader.text
+    assert '{"questions":16,"adapters":[' in reader.drawn
+    assert EVIL not in write_report(folder).read_text(encoding="utf-8")

@@ -19,6 +19,17 @@ export function percent(value) {
   return `${hundredths > 0 && hundredths < 10 ? hundredths.toFixed(1) : hundredths.toFixed(0)} %`;
 }
 
+/** Return a change of a share in points, with its sign. */
+export function points(value) {
+  return isNumber(value) ? `${value < 0 ? "" : "+"}${(100 * value).toFixed(1)}` : UNKNOWN;
+}
+
+/** Return a p-value with two digits; below a millionth it is only said to be so. */
+export function chance(value) {
+  if (!isNumber(value)) return UNKNOWN;
+  return value < 1e-6 ? "<1e-6" : String(Number(value.toPrecision(2)));
+}
+
 /** Return a count with its thousands apart. */
 export function count(value) {
   return isNumber(value) ? Math.round(value).toLocaleString("en") : UNKNOWN;

@@ -1,6 +1,8 @@
 // Fills the drawings of a report: each place holds what is drawn there as JSON.
 
+import { analysisTables } from "./analysis.js";
 import { Chart } from "./chart.js";
+import { diagnosisTables } from "./diagnosis.js";
 import { put } from "./dom.js";
 import { drawGraph } from "./graph.js";
 import { nodeColor } from "./plot.js";
@@ -9,6 +11,8 @@ import { findAmong, RolloutList } from "./rollouts.js";
 import { ZoomPane } from "./zoom.js";
 
 const KINDS = {
+  analysis: analysisTables,
+  diagnosis: diagnosisTables,
   chart({ series, marks, ...options }) {
     const chart = new Chart(options);
     chart.update(series.map(inColor), marks);

@@ -3,7 +3,8 @@
 import { again, get } from "./api.js";
 import { h, put } from "./dom.js";
 import { ago, moment } from "./format.js";
-import { doing, emptyPlace, pageHead, problemPanel, stateChip, table } from "./parts.js";
+import { doing, emptyPlace, pageHead, problemPanel, stateChip } from "./parts.js";
+import { table } from "./table.js";
 
 const BUSY_S = 2;
 const QUIET_S = 10;

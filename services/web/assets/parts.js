@@ -5,7 +5,7 @@ import { Problem } from "./api.js";
 import { clearFaults, placeFaults } from "./labelled.js";
 
 const STATE_WORDS = {
-  queued: "waits for its turn", running: "is training", paused: "is paused", succeeded: "has finished",
+  queued: "waits for its turn", running: "is at work", paused: "is paused", succeeded: "has finished",
   failed: "has failed", cancelled: "was cancelled", deploying: "is being deployed", ready: "answers",
   stopped: "is stopped",
 };
@@ -87,19 +87,6 @@ export function putPage(element, ...children) {
   const isHere = element.isConnected && (element.contains(focused) || element.parentElement === focused);
   put(element, ...children);
   if (isHere) element.querySelector("h1").focus({ preventScroll: true });
-}
-
-/**
- * Return a table; `columns` are names, a name that begins with # is of numbers.
- *
- * On phones it scrolls sideways, or, `stacked`, its rows stand one below the other.
- */
-export function table(caption, columns, rows, { stacked = false } = {}) {
-  const heads = columns.map((name) => h("th", { scope: "col", class: name.startsWith("#") && "number" }, name.replace(/^#/, "")));
-  const body = rows.map((row) => h("tr", {}, row.map((cell, place) => h("td", { class: columns[place].startsWith("#") && "number",
-    "data-column": columns[place].replace(/^#/, "") }, cell))));
-  return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": caption },
-    h("table", { class: stacked && "stacked" }, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, body)));
 }
 
 /** Return a place that fills with what `load` gives; shows what went wrong, and how to try again. */

@@ -1,11 +1,13 @@
 // A run's checkpoints: to deploy, evaluate, grow and export; and what evaluations found.
 
-import { capabilities, download, get, post, remove, submitter } from "./api.js";
+import { download, get, post, remove } from "./api.js";
 import { announce, h, put } from "./dom.js";
-import { ago, moment, number, percent } from "./format.js";
+import { ago, moment, percent } from "./format.js";
 import { labelled, numberIn } from "./labelled.js";
-import { askFor, card, confirmed, emptyPlace, problemPanel, stateChip, table } from "./parts.js";
+import { askFor, card, confirmed, emptyPlace, problemPanel } from "./parts.js";
+import { evaluateDialog, Evaluations, isUnfinished } from "./run_evaluations.js";
 import { ENDED } from "./stream.js";
+import { table } from "./table.js";
 
 const LOOK_MS = 1500;
 const MAX_NAME = 63;
@@ -19,9 +21,9 @@ export class CheckpointPanel {
     this.shown = "";
     this.trouble = h("div", {});
     this.list = h("div", {}, h("p", { class: "note" }, "loading …"));
-    this.evaluations = h("div", {});
+    this.evaluations = new Evaluations(() => this.read());
     this.element = card("Checkpoints", { note: "States of the run that can be served, measured, grown and exported." },
-      this.trouble, this.list, this.evaluations);
+      this.trouble, this.list, this.evaluations.element);
     this.read();
   }
 
@@ -41,7 +43,7 @@ export class CheckpointPanel {
         get(`${path}/checkpoints?limit=100`), get(`/v1/evaluations?run=${run.id}&limit=20`)]);
       this.checkpoints = checkpoints.data;
       this.render(evaluations.data);
-      if (evaluations.data.some((one) => ["queued", "running"].includes(one.state))) this.expect();
+      if (evaluations.data.some(isUnfinished)) this.expect();
     } catch (error) {
       if (!this.shown) put(this.list, problemPanel(error, () => this.read()));
     }
@@ -53,7 +55,7 @@ export class CheckpointPanel {
     const focused = this.element.contains(document.activeElement) ? document.activeElement.dataset.what : null;
     this.shown = wanted;
     put(this.list, this.checkpoints.length ? this.table() : this.emptyPlace());
-    put(this.evaluations, evaluations.length ? [h("h3", {}, "Evaluations"), evaluationTable(evaluations)] : null);
+    this.evaluations.show(evaluations);
     if (focused) this.element.querySelector(`[data-what="${CSS.escape(focused)}"]`)?.focus();
   }
 
@@ -80,7 +82,7 @@ export class CheckpointPanel {
       "aria-label": `${verb} ${about}`, onclick: work }, verb);
     return [
       button("Deploy", () => deployDialog(checkpoint, run)),
-      button("Evaluate", () => this.evaluate(checkpoint)),
+      button("Evaluate", () => evaluateDialog(checkpoint, () => this.read())),
       h("a", { class: "button small", href: `#/runs/${run.id}/grow?checkpoint=${id}`, "aria-label": `Grow ${about}` }, "Grow"),
       button("Export", (event) => this.export(checkpoint, event.currentTarget)),
       ENDED.includes(run.state) && button("Delete", () => this.delete(checkpoint), "small danger"),
@@ -112,26 +114,6 @@ export class CheckpointPanel {
     this.read();
   }
 
-  async evaluate(checkpoint) {
-    const { baselines } = await capabilities().catch(() => ({ baselines: [] }));
-    const examples = h("input", { type: "number", name: "examples", min: 1, max: 100000, step: 1, value: 256 });
-    const sampled = h("input", { type: "checkbox", checked: true });
-    const compared = baselines.map((name) => h("input", { type: "checkbox", value: name }));
-    const submit = submitter();
-    askFor({
-      title: `Evaluate step ${checkpoint.step}`,
-      action: "Evaluate",
-      fields: [labelled("Held-out examples", examples), labelled("Sampled answers too", sampled, "beside greedy ones"),
-        ...compared.map((box) => labelled(`Compare: ${box.value}`, box, box.value === "untrained" ? "the same graph on the bare base" : ""))],
-      submit: async () => {
-        await submit("/v1/evaluations", { checkpoint: checkpoint.id, examples: numberIn(examples), sampled: sampled.checked,
-          baselines: compared.filter((box) => box.checked).map((box) => box.value) });
-        announce("Evaluation queued");
-        this.read();
-      },
-    });
-  }
-
   close() {
     clearTimeout(this.timer);
     this.timer = 1; // no more looks
@@ -152,19 +134,4 @@ export function deployDialog(checkpoint, run) {
       location.hash = `#/endpoints/${encodeURIComponent(name.value.trim())}`;
     },
   });
-}
-
-function evaluationTable(evaluations) {
-  return table("Evaluations", ["asked", "state", "#examples", "#greedy", "#sampled", "#untrained"], evaluations.map((one) => {
-    const accuracy = (one.result && one.result.accuracy) || {};
-    return [h("span", {}, ago(one.created), h("small", {}, `${one.checkpoint}${one.level ? `, level ${one.level}` : ""}`)),
-      [stateChip(one.state), one.error && h("small", { class: "bad" }, one.error.message)],
-      String(one.examples ?? (one.result && one.result.examples) ?? "as its run"), figure(accuracy.greedy), figure(accuracy.sampled),
-      figure(accuracy.untrained)];
-  }), { stacked: true });
-}
-
-function figure(score) {
-  if (!score) return percent(null);
-  return h("span", {}, percent(score.value), score.low !== undefined && h("small", {}, `${number(100 * score.low, 3)} – ${number(100 * score.high, 3)}`));
 }

@@ -5,10 +5,11 @@ import { h, put, say } from "./dom.js";
 import { number, percent, UNKNOWN } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { Messages } from "./messages.js";
-import { card, table } from "./parts.js";
+import { card } from "./parts.js";
 import { nodeColor } from "./plot.js";
 import { promptsOf } from "./run_answers.js";
 import { drawSpark, sparkline } from "./spark.js";
+import { table } from "./table.js";
 import { ZoomPane } from "./zoom.js";
 
 const READ_AGAIN_MS = 1500;
