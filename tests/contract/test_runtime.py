@@ -30,11 +30,10 @@ STEPS = 3
 RUNTIMES = {
     "local": {"type": "local"},
     "ray": {"type": "ray"},
-    "ray with two workers": {"type": "ray", "rollout_workers": 2},
-    "ray with two learners": {"type": "ray", "learner_workers": 2, "start_timeout_s": 900},
+    "ray with two of each": {"type": "ray", "rollout_workers": 2, "learner_workers": 2, "start_timeout_s": 900},
 }
 # Two learners sum gradients in another order, and two workers have other batches to sum over.
-TOLERANCE = {"local": 0.0, "ray": 0.0, "ray with two workers": 1e-5, "ray with two learners": 1e-5}
+TOLERANCE = {"local": 0.0, "ray": 0.0, "ray with two of each": 1e-5}
 
 
 @dataclass

@@ -37,7 +37,8 @@ from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
 from neuromas.services.records.topology import TopologyRecord
 from neuromas.services.settings import Settings
-from neuromas.services.store.base import Document
+from neuromas.services.store.base import Document, Store
+from neuromas.services.store.listing import all_of
 from neuromas.services.store.open import open_store
 
 CI_CASES = 600
@@ -99,10 +100,15 @@ def served(
 def api(served: tuple[ApiServer, list[Record]]) -> ApiServer:
     """Give the server with everything there, whatever the cases of other tests have deleted or changed."""
     server, records = served
-    for endpoint in server.store(lambda store: store.list(EndpointRecord, limit=1000)).items:
-        server.store(lambda store, id=endpoint.id: store.delete(EndpointRecord, id))  # nobody deploys them: 503
-    for record in records:
-        server.put(record)
+
+    async def restore(store: Store) -> None:
+        for endpoint in await all_of(store, EndpointRecord):
+            await store.delete(EndpointRecord, endpoint.id)  # nobody deploys it: 503
+        for record in records:
+            await store.delete(type(record), record.id)
+            await store.create(record)
+
+    server.store(restore)
     return server
 
 

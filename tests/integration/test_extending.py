@@ -126,21 +126,23 @@ def test_a_new_loss_and_a_new_family_train_export_and_are_refused_by_their_own_b
         'training = { loss = "squared", steps = 2, prompts_per_step = 4, group_size = 4, learning_rate = 0.01 }\n'
     )
 
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PYTHONPATH": str(extended)}
-        command = [sys.executable, "-m", "neuromas", *map(str, words)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
-
-    done = run("train", spec, "--out", tmp_path / "runs", "--json")
-    assert done.returncode == 0, done.stderr
+    # In one process: imports are paid once.
+    commands = [
+        ["train", str(spec), "--out", str(tmp_path / "runs"), "--json"],
+        ["export", str(tmp_path / "runs" / "more"), "--out", str(tmp_path / "exported")],
+        ["validate", str(spec), "--set", "adapter.width=65"],
+    ]
+    code = f"import sys; from neuromas.cli.main import main; sys.exit(repr([main(words) for words in {commands!r}]))"
+    environment = os.environ | {"PYTHONPATH": str(extended)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    *said, codes = done.stderr.splitlines()
+    assert codes == "[0, 0, 2]", done.stderr
     # 4 layers of the tiny base, q_proj of 64 outputs, 3 columns, 2 nodes
-    assert json.loads(done.stdout)["trainable_parameters"] == 4 * 64 * 3 * 2
-    exported = run("export", tmp_path / "runs" / "more", "--out", tmp_path / "exported")
-    assert exported.returncode == 0, exported.stderr
+    assert json.JSONDecoder().raw_decode(done.stdout)[0]["trainable_parameters"] == 4 * 64 * 3 * 2
     assert json.loads((tmp_path / "exported/adapters/n1/adapter_config.json").read_text())["r"] == 3
-    refused = run("validate", spec, "--set", "adapter.width=65")
-    assert refused.returncode == 2
-    assert "adapter.width" in refused.stderr
+    assert any("adapter.width" in line for line in said)
 
 
 def test_the_page_names_files_that_exist() -> None:

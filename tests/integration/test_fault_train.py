@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from neuromas.cli.main import main
 from neuromas.journal import lines as journal
 
 pytestmark = pytest.mark.timeout(900)
@@ -37,8 +38,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(spec: Path, out: Path, *options: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "neuromas", "train", str(spec), "--out", str(out), "--json", *options]
+def start(spec: Path, out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "neuromas", "train", str(spec), "--out", str(out), "--nodes"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -61,10 +62,8 @@ def wait_for_step(step: int, process: subprocess.Popen) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted")
-    process = start(spec, out)
-    stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    assert json.loads(stdout)["steps"] == STEPS
+    assert main(["train", str(spec), "--out", str(out)]) == 0
+    assert json.loads((out / "run" / "result.json").read_text())["steps"] == STEPS
     return out / "run"
 
 
@@ -72,7 +71,7 @@ def uninterrupted(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_broken_off_run_resumes_to_the_same_weights(
     number: signal.Signals, code: int, spec: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    process = start(spec, tmp_path, "--nodes")
+    process = start(spec, tmp_path)
     wait_for_step(3, process)
     process.send_signal(number)
     _, stderr = process.communicate()
@@ -81,9 +80,7 @@ def test_a_broken_off_run_resumes_to_the_same_weights(
         assert "--resume" in stderr
         assert (tmp_path / "run" / "checkpoints" / "latest.json").exists()
 
-    again = start(spec, tmp_path, "--resume")
-    _, stderr = again.communicate()
-    assert again.returncode == 0, stderr
+    assert main(["train", str(spec), "--out", str(tmp_path), "--resume"]) == 0
     mine, theirs = weights(tmp_path / "run"), weights(uninterrupted)
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
@@ -91,14 +88,13 @@ def test_a_broken_off_run_resumes_to_the_same_weights(
     assert steps == list(range(1, STEPS + 1))
 
 
-def test_an_existing_run_is_neither_overwritten_nor_mixed_up(spec: Path, uninterrupted: Path) -> None:
+def test_an_existing_run_is_neither_overwritten_nor_mixed_up(
+    spec: Path, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (uninterrupted / "result.json").read_bytes()
-    plain = start(spec, uninterrupted.parent)
-    _, stderr = plain.communicate()
-    assert plain.returncode == 2
-    assert "--resume" in stderr
-    other = start(spec, uninterrupted.parent, "--resume", "--set", "training.steps=7")
-    _, stderr = other.communicate()
-    assert other.returncode == 2
-    assert "differs from the spec" in stderr
+    again = ["train", str(spec), "--out", str(uninterrupted.parent)]
+    assert main(again) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main([*again, "--resume", "--set", "training.steps=7"]) == 2
+    assert "differs from the spec" in capsys.readouterr().err
     assert (uninterrupted / "result.json").read_bytes() == before

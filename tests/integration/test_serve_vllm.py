@@ -58,10 +58,11 @@ def weights(base: Path, topology: Topology, version: int) -> dict[str, PlainLora
 
 @dataclass
 class World:
-    """A server, its address, and what training's dataflow answers: graph -> version -> question -> text."""
+    """A server, its address and client, and what training's dataflow answers: graph -> version -> question -> text."""
 
     server: GraphServer
     url: str
+    client: httpx.Client
     expected: dict[str, list[dict[str, str]]]
     base: Path
 
@@ -73,7 +74,7 @@ class World:
 
     def ask(self, name: str, question: str, **settings: object) -> dict:
         body = {"model": name, "messages": [{"role": "user", "content": question}], **settings}
-        response = httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=WAIT_S)
+        response = self.client.post(f"{self.url}/v1/chat/completions", json=body)
         assert response.status_code == 200, response.text
         document: dict = response.json()
         return document
@@ -98,8 +99,8 @@ def world(small_base: Path) -> Iterator[World]:
             expected[name].append({group.example.prompt: group.rollouts[0].answer for group in groups})
             engine.publish({}, retire=list(refs.values()))
     server = GraphServer(lambda: engine)
-    with served(make_app(server)) as url:
-        made = World(server, url, expected, small_base)
+    with served(make_app(server)) as url, httpx.Client(timeout=WAIT_S) as client:
+        made = World(server, url, client, expected, small_base)
         for name in GRAPHS:
             made.put(name, 0)
         yield made

@@ -6,14 +6,12 @@ import os
 import signal
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from redis_server import RedisServer, running_redis
 from service_chat import chatting
-from service_process import ServiceProcess, running_service, slow, tiny
+from service_process import ALONE, ServiceProcess, check_whole, running_service, slow, tiny
 from service_watch import watching
 
-from neuromas.journal import lines as journal
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 
@@ -51,25 +49,18 @@ def service(shared: ServiceProcess, redis: RedisServer) -> Iterator[ServiceProce
     assert "secret" not in shared.words()
 
 
-def check_whole(service: ServiceProcess, run_id: str, attempt: int, steps: int = STEPS) -> None:
-    """A finished run has told every step once, in order, and its folder holds the same."""
+def check_end(service: ServiceProcess, run_id: str, attempt: int, steps: int = STEPS) -> None:
     run = service.wait_for_state(run_id, "succeeded", "failed")
-    assert (run["state"], run["error"], run["attempt"]) == ("succeeded", None, attempt), service.words()
-    assert service.steps(run_id) == list(range(1, steps + 1))
-    lines = journal.read(service.data / "runs" / run_id / "tiny" / "metrics.jsonl")
-    assert [line["step"] for line in lines] == list(range(1, steps + 1))
-
-
-def is_told(service: ServiceProcess, run_id: str, words: str) -> bool:
-    return any(words in event["message"] for event in service.events(run_id) if event["type"] == "notice")
+    assert (run["error"], run["attempt"]) == (None, attempt), service.words()
+    check_whole(service, run_id, steps)
 
 
 def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServer) -> None:
-    run_id = str(service.post("/v1/runs", slow(steps=STEPS, checkpoint={"every": 5}))["id"])
+    run_id = str(service.post("/v1/runs", slow(steps=STEPS, runtime=ALONE))["id"])
     for step in (3, 8):
         service.wait_for_step(run_id, step)
         redis.kill()
-        answer = httpx.get(f"{service.url}/v1/runs/{run_id}", timeout=30)
+        answer = service.client.get(f"/v1/runs/{run_id}")
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "store_unavailable"
         assert "retry-after" in answer.headers
@@ -78,18 +69,18 @@ def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServ
     with service.remote() as remote:
         told = [event for event in remote.events(run_id) if event["type"] == "step"]
     assert [event["step"] for event in told] == list(range(1, STEPS + 1))
-    check_whole(service, run_id, 0)
+    check_end(service, run_id, 0)
 
 
 def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: RedisServer) -> None:
     """With a second supervisor that waits for the lease, and the API, the workers, the driver and Redis killed."""
     headers, steps = {"Idempotency-Key": "the-one-run"}, 60
     body = slow(steps=steps, checkpoint={"every": 5})
-    run_id = str(httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30).json()["id"])
+    run_id = str(service.client.post("/v1/runs", json=body, headers=headers).json()["id"])
     with service.beside("neuromas.services.runs.supervisor"), watching(service.url, run_id) as watch:
         service.wait_for_step(run_id, 3)
         os.kill(service.find("ray::RolloutActor")[0], signal.SIGKILL)
-        service.wait_for("the worker is missed", lambda: is_told(service, run_id, "rollout worker 0 was lost"))
+        service.wait_for_event(run_id, "notice", lambda event: "rollout worker 0 was lost" in event["message"])
         service.kill("neuromas.services.api")
         service.wait_for_step(run_id, max(watch.steps) + 1)
         service.kill("neuromas.services.runs.supervisor")
@@ -103,17 +94,17 @@ def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: Red
         service.wait_for("the run's end", lambda: watch.steps == list(range(1, steps + 1)))
     assert watch.wrong == []
     assert watch.answers > steps
-    check_whole(service, run_id, 1, steps)
+    check_end(service, run_id, 1, steps)
     lost = [event["attempt"] for event in service.events(run_id) if event["type"] == "driver_lost"]
     assert lost == [0]
-    again = httpx.post(f"{service.url}/v1/runs", json=body, headers=headers, timeout=30)
+    again = service.client.post("/v1/runs", json=body, headers=headers)
     assert (again.json()["id"], again.headers["idempotency-replayed"]) == (run_id, "true")
     assert [run["id"] for run in service.get("/v1/runs", state="succeeded")["data"]].count(run_id) == 1
 
 
 def test_an_endpoint_gives_no_wrong_answer_while_parts_are_killed(service: ServiceProcess, redis: RedisServer) -> None:
     """The API, the replica, Serve's proxy, supervisor, the process that deploys, and Redis, one after the other."""
-    run = service.wait_for_state(service.post("/v1/runs", tiny(steps=4))["id"], "succeeded", "failed")
+    run = service.wait_for_state(service.post("/v1/runs", tiny(steps=4, runtime=ALONE))["id"], "succeeded", "failed")
     assert run["error"] is None
     spec = parse_run_spec(run["spec"])
     task = make_task(spec.task, spec.seed)
@@ -136,5 +127,5 @@ def test_an_endpoint_gives_no_wrong_answer_while_parts_are_killed(service: Servi
         wait_for_answers("Redis came back")
     assert chatter.wrong == []
     assert chatter.refusals.keys() >= {"store_unavailable"}
-    assert httpx.delete(f"{service.url}/v1/endpoints/solver", timeout=30).status_code == 200
+    assert service.client.delete("/v1/endpoints/solver").status_code == 200
     service.wait_for("the end", lambda: service.get("/v1/endpoints/solver")["state"] == "stopped")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parallel_stage import run_cases
 from safetensors.torch import load_file
 
 from neuromas.losses.registry import LOSSES
@@ -47,10 +48,7 @@ def launch(out: Path, cases: dict[str, dict[str, Any]], processes: int) -> Path:
     world = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     ranks = [world | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
     command = [sys.executable, str(SCRIPT), str(out), json.dumps(cases)]
-    started = [
-        subprocess.Popen(command, env=os.environ | ENVIRONMENT | rank, stderr=subprocess.PIPE)
-        for rank in (ranks if processes > 1 else [{}])
-    ]
+    started = [subprocess.Popen(command, env=os.environ | ENVIRONMENT | rank, stderr=subprocess.PIPE) for rank in ranks]
     errors = [process.communicate(timeout=580)[1].decode() for process in started]
     assert [process.returncode for process in started] == [0] * processes, "\n".join(errors)
     return out
@@ -63,7 +61,9 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: case | {"training": {"drop_zero_variance": "refill_rounds" in (t := case.get("training", {})), **t}}
         for name, case in CASES.items()
     }
-    return launch(tmp_path_factory.mktemp("parallel") / "one", kept, 1)
+    out = tmp_path_factory.mktemp("parallel") / "one"
+    run_cases(out, kept)
+    return out
 
 
 @pytest.fixture(scope="module", params=[2, 3])

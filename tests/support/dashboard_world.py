@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from neuromas.engines.scripted import ScriptedEngine
 from neuromas.journal import lines as journal
 from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, SPEC_FILE
 from neuromas.rollout.prompt import make_renderer
+from neuromas.run.run import run as train
 from neuromas.services.records.run import RunRecord, RunState
 from neuromas.services.records.streams import events_stream
 from neuromas.services.runs.checkpoints import CheckpointRegistrar
@@ -30,6 +30,7 @@ from neuromas.services.store.base import Document, Store
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import ServableGraph
+from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.topology.document import topology_from_document
 
@@ -62,12 +63,8 @@ def aside(work: Callable[[], T]) -> T:
 
 
 def trained_run(folder: Path) -> Path:
-    """Train the small run with the command line and return its folder."""
-    (folder / "small.toml").write_text(SPEC)
-    command = [sys.executable, "-m", "neuromas", "train", str(folder / "small.toml"), "--out", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder / "small"
+    """Train the small run and return its folder."""
+    return train(parse_run_spec(tomllib.loads(SPEC)), folder).folder
 
 
 def adopt(api: ApiServer, folder: Path, *, ended: bool = True, **changes: Any) -> Document:

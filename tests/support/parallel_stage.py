@@ -1,7 +1,7 @@
-"""One process of data-parallel stages, for test_trainer_parallel.py.
+"""One process of data-parallel stages, for test_trainer_parallel.py, which itself is the process that is alone.
 
-usage: python parallel_stage.py OUT CASES_JSON, with torchrun's variables for more than one process. Each case is a
-``Case``; what it leaves is written to OUT/<name>/.
+usage: python parallel_stage.py OUT CASES_JSON, with torchrun's variables. Each case is a ``Case``; what it leaves is
+written to OUT/<name>/.
 """
 
 from __future__ import annotations
@@ -137,22 +137,24 @@ def publish_everywhere(publish: Any) -> Any:
     return wrapped
 
 
-def main(out: Path, cases: dict[str, dict[str, Any]]) -> None:
-    if "RANK" in os.environ:
-        # Over a file: of a port nobody knows that it is still free when the first process listens on it.
-        rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        meeting = f"file://{out.resolve()}/meeting"
-        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
-    torch.set_num_threads(1)
-    StepSampler.publish = publish_everywhere(StepSampler.publish)  # type: ignore[method-assign]
+def run_cases(out: Path, cases: dict[str, dict[str, Any]]) -> None:
     client = make_client(stage_spec({"adapter": {"rank": 8}}))
     for attempt, (name, case) in enumerate(cases.items()):
         run_case(out / name, Case(**case), client, attempt)
-    if dist.is_initialized():
-        # What still holds the group keeps its threads running into the interpreter's end, where one that asks for the
-        # GIL aborts the process.
-        gc.collect()
-        dist.destroy_process_group()
+
+
+def main(out: Path, cases: dict[str, dict[str, Any]]) -> None:
+    # Over a file: of a port nobody knows that it is still free when the first process listens on it.
+    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    meeting = f"file://{out.resolve()}/meeting"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
+    torch.set_num_threads(1)
+    StepSampler.publish = publish_everywhere(StepSampler.publish)  # type: ignore[method-assign]
+    run_cases(out, cases)
+    # What still holds the group keeps its threads running into the interpreter's end, where one that asks for the GIL
+    # aborts the process.
+    gc.collect()
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

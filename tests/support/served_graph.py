@@ -69,11 +69,12 @@ class PacedEngine(ScriptedEngine):
 
 @dataclass
 class World:
-    """An engine, the server on it, and its address."""
+    """An engine, the server on it, its address, and a client for it."""
 
     engine: PacedEngine
     server: GraphServer
     url: str
+    client: httpx.Client
     renderer: Renderer
 
     def put(self, name: str = "g", version: str = "") -> None:
@@ -83,7 +84,7 @@ class World:
         self.server.put(graph).result(WAIT_S)
 
     def ask(self, **settings: object) -> httpx.Response:
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body(**settings), timeout=WAIT_S)
+        return self.client.post(f"{self.url}/v1/chat/completions", json=body(**settings))
 
 
 def body(**settings: object) -> dict:
@@ -100,8 +101,8 @@ def respond(call: EngineCall) -> Sequence[int]:
 def world(renderer: Renderer, limits: ServerLimits | None = None, max_model_len: int | None = None) -> Iterator[World]:
     engine = PacedEngine(respond, lambda call: STEPS, max_model_len)
     server = GraphServer(lambda: engine, limits)
-    with served(make_app(server)) as url:
-        made = World(engine, server, url, renderer)
+    with served(make_app(server)) as url, httpx.Client(timeout=WAIT_S) as client:
+        made = World(engine, server, url, client, renderer)
         made.put()
         yield made
         engine.let_go()

@@ -117,7 +117,8 @@ class Chatter:
 def chatting(url: str, model: str, questions: Sequence[str], clients: int = 3) -> Iterator[Chatter]:
     """Give a chatter with some clients that ask until the end of the block; their own failures fail it."""
     bodies = [{"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0} for text in questions]
-    answers = [httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60, trust_env=False) for body in bodies]
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        answers = [client.post("/v1/chat/completions", json=body) for body in bodies]
     texts = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
     chatter = Chatter(url, model, dict(zip(questions, texts, strict=True)))
     with ThreadPoolExecutor(clients) as pool:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from neuromas.cli.remote import Remote
+from neuromas.journal import lines as journal
 
 ROOT = Path(__file__).parents[2]
 START_S = 420.0
@@ -31,6 +32,9 @@ TINY: Document = {
     "checkpoint": {"every": 2},
     "engine": {"type": "transformers"},
 }
+
+ALONE: Document = {"type": "local"}
+"""Runtime of a run in its driver's process alone, where it does not matter who trains: three imports of torch fewer."""
 
 
 def tiny(**changes: Any) -> Document:
@@ -67,6 +71,8 @@ class ServiceProcess:
                 start_new_session=True,
             )
         self.url = self._ray = ""
+        # No connection is kept: who answers may be killed between two requests.
+        self.client = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
     def wait_until_ready(self) -> None:
         """Return when the service has said where it is."""
@@ -78,6 +84,7 @@ class ServiceProcess:
             lines.append(line)
         places = json.loads(b"".join(lines))
         self.url, self._ray = places["url"], places["ray"]
+        self.client.base_url = httpx.URL(self.url)
 
     @contextmanager
     def beside(self, module: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -122,7 +129,7 @@ class ServiceProcess:
                 pass
             assert self.process.poll() is None, f"the service has ended: {self.words()}"
             assert time.monotonic() < end, f"{what}: not so within {deadline_s} s\n{self.words()}"
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def wait_for_state(self, run_id: str, *states: str) -> Document:
         """Return a run once it is in one of the states."""
@@ -136,30 +143,38 @@ class ServiceProcess:
         return found
 
     def wait_for_step(self, run_id: str, step: int) -> None:
-        """Return when a run has told of a step."""
-        self.wait_for(f"step {step} of {run_id}", lambda: step <= max([0, *self.steps(run_id)]))
+        """Return when a run of one stage has told of a step."""
+        self.wait_for_event(run_id, "step", lambda event: event["step"] >= step)
 
-    def wait_for_event(self, run_id: str, kind: str) -> None:
-        """Return when a run has told of an event of a kind."""
-        self.wait_for(f"{kind} of {run_id}", lambda: kind in [event["type"] for event in self.events(run_id)])
+    def wait_for_event(self, run_id: str, kind: str, is_it: Callable[[Document], bool] = lambda event: True) -> None:
+        """Return when a run has told of such an event of a kind; each event is asked for once."""
+        last = 0
+
+        def is_told() -> bool:
+            nonlocal last
+            new = self.events(run_id, last)
+            last = new[-1]["id"] if new else last
+            return any(event["type"] == kind and is_it(event) for event in new)
+
+        self.wait_for(f"{kind} of {run_id}", is_told)
 
     def get(self, path: str, **query: Any) -> Document:
-        answer = httpx.get(f"{self.url}{path}", params=query, timeout=30)
+        answer = self.client.get(path, params=query)
         assert answer.status_code == 200, answer.text
         document: Document = answer.json()
         return document
 
     def post(self, path: str, body: Document | None = None, status: int = 202) -> Document:
-        answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30)
+        answer = self.client.post(path, json=body or {})
         assert answer.status_code == status, answer.text
         document: Document = answer.json()
         return document
 
-    def events(self, run_id: str) -> list[Document]:
-        """Return all events of a run."""
+    def events(self, run_id: str, after: int = 0) -> list[Document]:
+        """Return all events of a run, or those after one."""
         found: list[Document] = []
         while True:
-            page = self.get(f"/v1/runs/{run_id}/events", after=found[-1]["id"] if found else 0, limit=1000)
+            page = self.get(f"/v1/runs/{run_id}/events", after=found[-1]["id"] if found else after, limit=1000)
             found += page["data"]
             if not page["has_more"]:
                 return found
@@ -172,7 +187,7 @@ class ServiceProcess:
         """Cancel every run that has not ended and return when all have: nothing of a failed test is left."""
         for state in ("running", "queued", "paused"):
             for run in self.get("/v1/runs", state=state, limit=100)["data"]:
-                answer = httpx.post(f"{self.url}/v1/runs/{run['id']}/cancel", timeout=30)
+                answer = self.client.post(f"/v1/runs/{run['id']}/cancel")
                 assert answer.status_code in (200, 409), answer.text  # it may have ended meanwhile
                 self.wait_for_state(run["id"], "cancelled", "succeeded", "failed")
 
@@ -181,6 +196,17 @@ class ServiceProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         return self.process.wait(deadline_s)
+
+
+def check_whole(service: ServiceProcess, run_id: str, steps: int) -> None:
+    """A finished run has told every step once, in order, and its folder holds the same."""
+    run = service.get(f"/v1/runs/{run_id}")
+    assert (run["state"], run["error"]) == ("succeeded", None), service.words()
+    assert service.steps(run_id) == list(range(1, steps + 1))
+    folder = service.data / "runs" / run_id / "tiny"
+    assert [line["step"] for line in journal.read(folder / "metrics.jsonl")] == list(range(1, steps + 1))
+    assert run["result"]["steps"] == steps
+    assert run["progress"]["step"] == steps
 
 
 @contextmanager
@@ -198,6 +224,7 @@ def running_service(data: Path, **settings: object) -> Iterator[ServiceProcess]:
             if service.process.poll() is None:
                 service.process.kill()
                 service.process.wait()
+            service.client.close()
     alive = [f"{pid} {command(pid)[:120]}" for pid in left if is_alive(pid)]
     assert alive == [], "processes that outlive the service"
 

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
-from service_process import ROOT, Document, ServiceProcess, running_service, tiny
+from service_process import ROOT, Document, ServiceProcess
 
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 
 pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service whose user lets everybody read and write, as far as it is not told otherwise."""
-    data = tmp_path_factory.mktemp("endpoints") / "data"
-    data.mkdir()
-    data.chmod(0o777)
-    umask = os.umask(0)
-    try:
-        with running_service(data) as service:
-            yield service
-    finally:
-        os.umask(umask)
-
-
-@pytest.fixture(scope="module")
-def run(service: ServiceProcess) -> Document:
-    """A trained run with several checkpoints."""
-    run_id = service.post("/v1/runs", tiny(steps=6, checkpoint={"every": 2, "keep_last": 3}))["id"]
-    found = service.wait_for_state(run_id, "succeeded", "failed")
-    assert found["error"] is None
-    return found
 
 
 def question(run: Document) -> str:
@@ -68,10 +42,11 @@ def checkpoint_of(service: ServiceProcess, run: Document, step: int) -> str:
 
 
 def test_an_endpoint_answers_swaps_and_stops(service: ServiceProcess, run: Document) -> None:
+    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
+    before = {model.id for model in client.models.list()}
     service.post("/v1/endpoints", {"name": "solver", "checkpoint": checkpoint_of(service, run, 2)})
     endpoint(service, "solver", "ready")
-    client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
-    assert [model.id for model in client.models.list()] == ["solver"]
+    assert {model.id for model in client.models.list()} == {*before, "solver"}
     asked = [{"role": "user", "content": question(run)}]
 
     answer = client.chat.completions.create(model="solver", messages=asked, temperature=0)
@@ -91,26 +66,26 @@ def test_an_endpoint_answers_swaps_and_stops(service: ServiceProcess, run: Docum
     service.post("/v1/endpoints", {"name": "other", "checkpoint": checkpoint_of(service, run, 6)})
     endpoint(service, "other", "ready")
     newest = client.chat.completions.create(model="other", messages=asked, temperature=0)
-    change = httpx.patch(f"{service.url}/v1/endpoints/solver", json={"checkpoint": f"{run['id']}@latest"}, timeout=30)
+    change = service.client.patch("/v1/endpoints/solver", json={"checkpoint": f"{run['id']}@latest"})
     assert change.status_code == 200
     for _ in range(20):
         client.chat.completions.create(model="solver", messages=asked, temperature=0)
     assert newest.choices[0].message.content
 
     # Who waits for a swap is answered by the new checkpoint.
-    before = checkpoint_of(service, run, 4)
-    swap = [sys.executable, "-m", "neuromas", "endpoints", "swap", "solver", before, "--wait", "--server", service.url]
+    middle = checkpoint_of(service, run, 4)
+    swap = [sys.executable, "-m", "neuromas", "endpoints", "swap", "solver", middle, "--wait", "--server", service.url]
     said = subprocess.run(swap, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     assert said.stdout.split()[:2] == ["solver", "ready"]
     swapped = client.chat.completions.create(model="solver", messages=asked, temperature=0)
-    assert swapped.to_dict()["neuromas"]["version"] == before
+    assert swapped.to_dict()["neuromas"]["version"] == middle
 
-    assert httpx.delete(f"{service.url}/v1/endpoints/solver", timeout=30).status_code == 200
+    assert service.client.delete("/v1/endpoints/solver").status_code == 200
     endpoint(service, "solver", "stopped")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="solver", messages=asked)
     assert client.chat.completions.create(model="other", messages=asked, temperature=0).choices
-    assert [model.id for model in client.models.list()] == ["other"]
+    assert {model.id for model in client.models.list()} == {*before, "other"}
 
 
 def evaluated(service: ServiceProcess, body: Document, *states: str) -> Document:

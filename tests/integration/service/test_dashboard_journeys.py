@@ -1,15 +1,17 @@
-"""The three journeys, done through the page on a service that really runs: train a graph, grow it, serve it."""
+"""The three journeys, done through the page on a service that really runs: train a graph, grow it, serve it.
+
+The first file of its folder: the service has no run yet.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 from dashboard_world import PHONE, opened
 from playwright.sync_api import Browser, Page, expect
-from service_process import Document, ServiceProcess, running_service
+from service_process import Document, ServiceProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(900)]
 LONG_MS = 240_000
@@ -17,12 +19,6 @@ LONG_MS = 240_000
 MORE = {"evaluation": {"examples": 8}, "checkpoint": {"every": 2}, "training": {"kl_weight": 0.01, "warmup_steps": 0}}
 MORE |= {"tracking": {"rollouts_every": 1, "rollouts_per_sample": 1}}
 QUESTION = "0: 3 1: 6 2: 7 3: 5 4: 0 5: 1 6: 2 7: 4 start 7 find B="
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    with running_service(tmp_path_factory.mktemp("journeys") / "data") as service:
-        yield service
 
 
 def test_a_graph_is_trained_grown_and_served_through_the_page(browser: Browser, service: ServiceProcess) -> None:
@@ -42,7 +38,7 @@ def test_a_graph_is_trained_grown_and_served_through_the_page(browser: Browser, 
     assert grown["parent"]["run"] == run_of(service, "journey")["id"]
     assert [len(one["spec"]["topology"]["nodes"]) for one in (run_of(service, "journey"), grown)] == [2, 3]
     with opened(browser, f"{service.url}/#/endpoints", viewport=PHONE) as page:
-        page.get_by_role("link", name="solver").press("Enter")
+        page.get_by_role("link", name="walked").press("Enter")
         ask(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
@@ -100,9 +96,9 @@ def grow(page: Page) -> None:
 def deploy(page: Page) -> None:
     """Deploy the grown graph as a model."""
     page.get_by_role("button", name="Deploy checkpoint of step 2").click()
-    page.get_by_label("Name").fill("solver")
+    page.get_by_label("Name").fill("walked")
     page.get_by_role("dialog").get_by_role("button", name="Deploy").press("Enter")
-    expect(page.get_by_role("heading", name="solver")).to_be_focused()
+    expect(page.get_by_role("heading", name="walked")).to_be_focused()
     until_it_is(page, "ready")
 
 
