@@ -8,8 +8,9 @@ one place to the next, cannot.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from neuromas.errors import BaseModelError
 
@@ -44,8 +45,13 @@ def check_attention(folder: Path, *, packed: bool) -> None:
             f"base {folder.name} has {what}; packed rows cannot branch their state and the transformers engine cannot "
             "end single rows of a batch of them: take a base whose layers all attend"
         )
-    if packed and (kind in BY_PLACE or text.get("alibi")):
+    if packed and counts_places(text):
         raise BaseModelError(
             f"base {folder.name} counts places in its attention ({kind}), which a packed row does not keep; set "
             "training.forward = 'padded'"
         )
+
+
+def counts_places(config: Mapping[str, Any]) -> bool:
+    """Return whether a model counts places inside its attention, by its config.json (of its text)."""
+    return config.get("model_type") in BY_PLACE or bool(config.get("alibi"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class LoraRows:
         self._linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
         self._stacks: dict[str, tuple[Tensor, Tensor]] = {}
         self._hooks: list[RemovableHandle] = []
-        self._slots: Tensor | None = None
+        self._routes: _Routes | None = None
 
     def check(self, ref: AdapterRef, lora: PlainLora) -> None:
         """Refuse an adapter whose modules are not linear layers of the model, or have other shapes.
@@ -55,12 +56,12 @@ class LoraRows:
     @contextmanager
     def routed(self, slots: Tensor) -> Iterator[None]:
         """Serve row i of every forward inside the block by ``slots[i]``."""
-        # One row of zeros behind the real slots serves the bare base.
-        self._slots = slots.where(slots >= 0, self._num_slots)
+        # One adapter of zeros behind the real slots serves the bare base.
+        self._routes = _Routes.of(slots.where(slots >= 0, self._num_slots)) if bool((slots >= 0).any()) else None
         try:
             yield
         finally:
-            self._slots = None
+            self._routes = None
 
     def remove(self) -> None:
         """Take all adapters off the model."""
@@ -80,10 +81,50 @@ class LoraRows:
 
     def _hook(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if self._slots is None:
+            if self._routes is None:
                 return output
-            stack_a, stack_b = self._stacks[path]
-            low = torch.bmm(inputs[0], stack_a[self._slots].transpose(1, 2))
-            return output + torch.bmm(low, stack_b[self._slots].transpose(1, 2))
+            stack_a, stack_b = (stack[self._routes.slots].transpose(1, 2) for stack in self._stacks[path])
+            grouped = self._routes.group(inputs[0])
+            return output + self._routes.ungroup(torch.bmm(torch.bmm(grouped, stack_a), stack_b), output.shape)
 
         return add
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Routes:
+    """The rows of a batch by the slot that serves them, so that each slot takes one product and not one a row.
+
+    Attributes:
+        slots: in use, ascending, shape (used,).
+        members: rows of each slot, filled up with row 0 to the same number, shape (used, most).
+        places: where each row stands in ``members``, counted row by row, shape (rows,).
+    """
+
+    slots: Tensor
+    members: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, slots: Tensor) -> _Routes:
+        """Return the routes of rows by their slots, shape (rows,)."""
+        used, of_row, counts = torch.unique(slots, return_inverse=True, return_counts=True)
+        order = of_row.argsort(stable=True)
+        most = int(counts.max())
+        places = torch.empty_like(order)
+        rank = torch.arange(len(order), device=slots.device) - (counts.cumsum(0) - counts)[of_row[order]]
+        places[order] = of_row[order] * most + rank
+        members = torch.zeros(len(used) * most, dtype=torch.long, device=slots.device)
+        members[places] = torch.arange(len(order), device=slots.device)
+        return cls(used, members.view(len(used), most), places)
+
+    def group(self, inputs: Tensor) -> Tensor:
+        """Return inputs of shape (rows, tokens, features) as (used, most * tokens, features)."""
+        if len(self.slots) == 1:
+            return inputs.reshape(1, -1, inputs.shape[-1])
+        return inputs[self.members].flatten(1, 2)
+
+    def ungroup(self, outputs: Tensor, shape: torch.Size) -> Tensor:
+        """Return outputs of shape (used, most * tokens, features) as ``shape``, (rows, tokens, features)."""
+        if len(self.slots) == 1:
+            return outputs.view(shape)
+        return outputs.view(-1, *shape[1:])[self.places]

@@ -4,40 +4,55 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from neuromas.adapters.frozen_base import DTYPES, load_base
 from neuromas.adapters.ref import AdapterRef, PlainLora
+from neuromas.base.attention import counts_places
 from neuromas.base.resolve import check_length, read_base
+from neuromas.base.tree_mask import Tree, depth_attention, tree_attention
 from neuromas.engines.admission import NOT_NUMBERS, refusal
 from neuromas.engines.lora_rows import LoraRows
+from neuromas.engines.prefill import plan_prefill
+from neuromas.engines.row_cache import Decode, Prefill, RowCache
 from neuromas.engines.sampling import sample_rows
 from neuromas.engines.versions import VersionTable
-from neuromas.errors import EngineError
+from neuromas.errors import BaseModelError, EngineError
 from neuromas.rollout.engine import EngineCall, EngineResult, Partial
+from neuromas.rollout.forest import Ints
 from neuromas.rollout.record import FinishReason, Top
 from neuromas.spec.machine import EngineSpec
 
 
 @dataclass(slots=True)
 class _Row:
-    """A call under way: what it has sampled so far, how many tokens it may sample and how many were seen already."""
+    """A call under way: what it has sampled so far, how many tokens it may sample and how many were seen already.
+
+    Attributes:
+        room: tokens that it may sample.
+        length: tokens whose keys and values are held.
+        next_id: the token after them.
+        num_cached: tokens of the prompt that were read with another call's.
+    """
 
     call: EngineCall
     slot: int
     room: int
     generator: torch.Generator
+    length: int
+    next_id: int
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     tops: list[Top] = field(default_factory=list)
     num_seen: int = 0
+    num_cached: int = 0
 
     def take_new(self) -> Partial:
         """Return what nobody has seen yet and count it as seen."""
@@ -45,41 +60,30 @@ class _Row:
         return Partial(self.call.id, tuple(self.token_ids[seen:]), tuple(self.logprobs[seen:]), tuple(self.tops[seen:]))
 
     def take(self, token_id: int, logprob: float, top: Top) -> None:
-        """Add a sampled token."""
+        """Add a sampled token, which the next forward pass reads."""
         self.token_ids.append(token_id)
+        self.length, self.next_id = self.length + 1, token_id
         self.logprobs.append(logprob)
         if self.call.sampling.num_top:
             self.tops.append(top)
 
     def result(self, reason: FinishReason) -> EngineResult:
         """Return the call's result, which ends here."""
-        return EngineResult(self.call.id, tuple(self.token_ids), tuple(self.logprobs), reason, tops=tuple(self.tops))
-
-
-@dataclass(slots=True)
-class _Cohort:
-    """Rows that were prefilled together and share one key-value cache.
-
-    Attributes:
-        rows: the unfinished calls, in the order of the cache's batch axis.
-        mask: (rows, positions so far), 0 on left padding.
-        slots: (rows,) adapter slot of each row.
-        next_ids: (rows, new positions) tokens the next forward reads.
-        cache: keys and values of all positions read.
-    """
-
-    rows: list[_Row]
-    mask: Tensor
-    slots: Tensor
-    next_ids: Tensor
-    cache: DynamicCache
+        return EngineResult(
+            id=self.call.id,
+            token_ids=tuple(self.token_ids),
+            logprobs=tuple(self.logprobs),
+            finish_reason=reason,
+            cached_tokens=self.num_cached,
+            tops=tuple(self.tops),
+        )
 
 
 class TransformersEngine:
-    """Continuous generation in cohorts.
+    """Continuous generation in one batch.
 
-    What is queued at a step is prefilled at once, and every cohort then advances by one token per step, so late calls
-    never wait for early ones.
+    A step reads the prompts that are queued, except for their last tokens, and then one token of every call under way:
+    late calls never wait for early ones, and never make a forward pass of their own out of each of their tokens.
     """
 
     def __init__(self, base_folder: Path, spec: EngineSpec, max_adapters: int, max_rank: int) -> None:
@@ -98,8 +102,9 @@ class TransformersEngine:
         check_length(info, spec.max_model_len)
         transformers_logging.disable_progress_bar()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model: nn.Module = load_base(base_folder, DTYPES[spec.dtype])
-        self._model = model.to(self._device).eval()
+        model = load_base(base_folder, DTYPES[spec.dtype])
+        self._config = model.config
+        self._model: nn.Module = model.to(self._device).eval()
         self._stop_token_ids = frozenset(info.stop_token_ids)
         self._vocab_size = info.vocab_size
         self._max_model_len = spec.max_model_len
@@ -109,8 +114,12 @@ class TransformersEngine:
         self._stream = torch.Generator(self._device).manual_seed(0)
         self._queue: deque[EngineCall] = deque()
         self._refused: list[EngineResult] = []
-        self._cohorts: list[_Cohort] = []
+        self._rows: list[_Row] = []
+        self._cache = RowCache()
         self._ids: set[str] = set()
+        text = self._config.get_text_config()
+        self._tree_tokens = 2 * int(text.hidden_size)
+        self._by_depth = not counts_places(text.to_dict()) and self._takes_masks()
 
     @property
     def max_model_len(self) -> int:
@@ -131,21 +140,18 @@ class TransformersEngine:
                 self._refused.append(refused)
 
     def step(self) -> list[EngineResult]:
-        """Prefill what is queued, advance every cohort by one token and return the calls that finished."""
+        """Read what is queued, sample one token of every call under way and return the calls that finished."""
         results, self._refused = self._refused, []
-        self._admit()
         with torch.inference_mode():
-            for cohort in self._cohorts:
-                results += self._advance(cohort)
-        self._cohorts = [cohort for cohort in self._cohorts if cohort.rows]
+            self._admit()
+            results += self._advance()
         for result in results:
             self._ids.discard(result.id)
         return results
 
     def partials(self) -> list[Partial]:
         """Return the new tokens of the unfinished streamed calls; see ``Engine.partials``."""
-        rows = [row for cohort in self._cohorts for row in cohort.rows if row.call.is_streamed]
-        return [row.take_new() for row in rows if len(row.token_ids) > row.num_seen]
+        return [row.take_new() for row in self._rows if row.call.is_streamed and len(row.token_ids) > row.num_seen]
 
     def has_unfinished(self) -> bool:
         """Whether any submitted call has not been returned yet."""
@@ -162,13 +168,11 @@ class TransformersEngine:
             if call.id in gone:
                 self._versions.leave(call.adapter)
         self._queue = deque(call for call in self._queue if call.id not in gone)
-        for cohort in self._cohorts:
-            keep = [place for place, row in enumerate(cohort.rows) if row.call.id not in gone]
-            for row in cohort.rows:
-                if row.call.id in gone:
-                    self._versions.leave(row.call.adapter)
-            self._keep(cohort, keep)
-        self._cohorts = [cohort for cohort in self._cohorts if cohort.rows]
+        for row in self._rows:
+            if row.call.id in gone:
+                self._versions.leave(row.call.adapter)
+        with torch.inference_mode():  # as all that the cache holds was made in it
+            self._remove([place for place, row in enumerate(self._rows) if row.call.id in gone])
 
     def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:
         """Make new adapter versions servable; see ``Engine.publish``."""
@@ -185,66 +189,107 @@ class TransformersEngine:
         self._lora.remove()
 
     def _admit(self) -> None:
-        """Make one cohort of the queued calls that there is room for."""
-        room = self._max_rows - sum(len(cohort.rows) for cohort in self._cohorts)
-        calls = [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
+        """Take up the queued calls that there is room for, and read all tokens but the last of their prompts."""
+        calls = [self._queue.popleft() for _ in range(min(self._max_rows - len(self._rows), len(self._queue)))]
         if not calls:
             return
-        longest = max(len(call.prompt_token_ids) for call in calls)
-        token_ids = torch.zeros(len(calls), longest, dtype=torch.long)
-        mask = torch.zeros(len(calls), longest, dtype=torch.long)
-        for place, call in enumerate(calls):
-            length = len(call.prompt_token_ids)
-            token_ids[place, longest - length :] = torch.tensor(call.prompt_token_ids)
-            mask[place, longest - length :] = 1
-        rows = [self._row(call) for call in calls]
-        slots = torch.tensor([row.slot for row in rows])
-        cache = DynamicCache(config=self._model.config)
-        self._cohorts.append(
-            _Cohort(rows, mask.to(self._device), slots.to(self._device), token_ids.to(self._device), cache)
-        )
+        first = len(self._rows)
+        self._rows += map(self._row, calls)
+        self._cache.reserve(len(self._rows), max(row.length + row.room for row in self._rows))
+        slots = [row.slot for row in self._rows[first:]]
+        prompts = [call.prompt_token_ids for call in calls]
+        for part in plan_prefill(prompts, slots, share=self._by_depth, tree_tokens=self._tree_tokens):
+            for number, shared in zip(part.calls.tolist(), part.shared.tolist(), strict=True):
+                self._rows[first + number].num_cached = shared
+            self._cache.reading = Prefill(self._tensor(part.calls) + first, self._tensor(part.places))
+            depths = self._tensor(part.depths)
+            tree = None if part.ends is None else Tree(depths, self._tensor(part.ends))
+            with nullcontext() if tree is None else tree_attention(self._config, tree):
+                self._forward(self._tensor(part.input_ids), depths, self._tensor(part.slots), depths.shape[1])
 
     def _row(self, call: EngineCall) -> _Row:
         slot = LoraRows.NONE if call.adapter is None else self._versions.slot(call.adapter)
-        room = min(call.sampling.max_tokens, self._max_model_len - len(call.prompt_token_ids))
+        prompt = call.prompt_token_ids
+        room = min(call.sampling.max_tokens, self._max_model_len - len(prompt))
         generator = self._stream
         if call.sampling.seed is not None:
             generator = torch.Generator(self._device).manual_seed(call.sampling.seed)
-        return _Row(call, slot, room, generator)
+        return _Row(call, slot, room, generator, len(prompt) - 1, prompt[-1])
 
-    def _advance(self, cohort: _Cohort) -> list[EngineResult]:
-        """Read the next tokens of all rows, sample one more each and return the rows that ended with it."""
-        positions = (cohort.mask.cumsum(-1) - 1).clamp_min(0)[:, -cohort.next_ids.shape[1] :]
-        with self._lora.routed(cohort.slots):
+    def _advance(self) -> list[EngineResult]:
+        """Read the next token of all calls, sample one more each and return those that ended with it."""
+        if not self._rows:
+            return []
+        results, ended, broken = [], [], []
+        for places in self._batches():
+            rows = [self._rows[place] for place in places]
+            logits = self._next_logits(rows, None if len(rows) == len(self._rows) else places)
+            sampled = sample_rows(logits, [row.call.sampling for row in rows], [row.generator for row in rows])
+            for place, row, token_id, logprob, top in zip(places, rows, *sampled, strict=True):
+                if isnan(logprob):
+                    broken.append(place)
+                    results.append(EngineResult(row.call.id, (), (), "error", NOT_NUMBERS))
+                    continue
+                row.take(token_id, logprob, top)
+                if (reason := self._finish_reason(row)) is not None:
+                    ended.append(place)
+                    results.append(row.result(reason))
+        self._cache.clear(broken)
+        for place in (*ended, *broken):
+            self._versions.leave(self._rows[place].call.adapter)
+        self._remove(sorted((*ended, *broken)))
+        return results
+
+    def _batches(self) -> list[list[int]]:
+        """Return the rows that one forward pass reads: all, or where the base counts places, those of one length."""
+        if self._by_depth:
+            return [list(range(len(self._rows)))]
+        by_length: dict[int, list[int]] = {}
+        for place, row in enumerate(self._rows):
+            by_length.setdefault(row.length, []).append(place)
+        return list(by_length.values())
+
+    def _next_logits(self, rows: Sequence[_Row], places: Sequence[int] | None) -> Tensor:
+        """Read the next token of each row; returns what follows it, float32, shape (rows, vocabulary)."""
+        lengths, slots = self._tensor([row.length for row in rows]), self._tensor([row.slot for row in rows])
+        reach = max(row.length for row in rows) + 1
+        self._cache.reading = Decode(None if places is None else self._tensor(places), lengths, reach)
+        depths = lengths[:, None]
+        attended = torch.arange(reach, device=self._device)[None]
+        masked = depth_attention(self._config, depths, attended) if self._by_depth else nullcontext()
+        with masked:
+            return self._forward(self._tensor([row.next_id for row in rows])[:, None], depths, slots, reach)
+
+    def _forward(self, token_ids: Tensor, depths: Tensor, slots: Tensor, reach: int) -> Tensor:
+        """Run the base under the rows' adapters; returns the logits at each row's last place."""
+        with self._lora.routed(slots):
             output = self._model(
-                input_ids=cohort.next_ids,
-                attention_mask=cohort.mask,
-                position_ids=positions,
-                past_key_values=cohort.cache,
+                input_ids=token_ids,
+                attention_mask=torch.ones(len(token_ids), reach, dtype=torch.long, device=self._device),
+                position_ids=depths,
+                past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,
             )
         logits: Tensor = output.logits[:, -1].float()
-        samplings = [row.call.sampling for row in cohort.rows]
-        sampled, logprobs, tops = sample_rows(logits, samplings, [row.generator for row in cohort.rows])
-        results, keep = [], []
-        drawn = zip(cohort.rows, sampled, logprobs, tops, strict=True)
-        for place, (row, token_id, logprob, top) in enumerate(drawn):
-            if isnan(logprob):
-                self._versions.leave(row.call.adapter)
-                results.append(EngineResult(row.call.id, (), (), "error", NOT_NUMBERS))
-                continue
-            row.take(token_id, logprob, top)
-            reason = self._finish_reason(row)
-            if reason is None:
-                keep.append(place)
-            else:
-                self._versions.leave(row.call.adapter)
-                results.append(row.result(reason))
-        cohort.next_ids = torch.tensor(sampled, device=self._device)[:, None]
-        cohort.mask = nn.functional.pad(cohort.mask, (0, 1), value=1)
-        self._keep(cohort, keep)
-        return results
+        return logits
+
+    def _tensor(self, numbers: Sequence[int] | Ints) -> Tensor:
+        return torch.as_tensor(numbers, device=self._device)
+
+    def _takes_masks(self) -> bool:
+        """Return whether the base follows the masks that are made for it, which it does not where it adds its own."""
+        start = self._tensor([0])[None]
+        self._cache.reserve(1, 1)
+        self._cache.reading = Decode(None, self._tensor([0]), 1)
+        try:
+            with torch.inference_mode(), depth_attention(self._config, start, start):
+                self._forward(start, start, self._tensor([LoraRows.NONE]), 1)
+        except BaseModelError:
+            return False
+        finally:
+            self._cache.free()
+        return True
 
     def _finish_reason(self, row: _Row) -> FinishReason | None:
         last = row.token_ids[-1]
@@ -252,16 +297,16 @@ class TransformersEngine:
             return "stop"
         return "length" if len(row.token_ids) >= row.room else None
 
-    def _keep(self, cohort: _Cohort, places: Sequence[int]) -> None:
-        """Drop the rows of a cohort that are not at ``places``."""
-        if len(places) == len(cohort.rows):
-            return
-        cohort.rows = [cohort.rows[place] for place in places]
+    def _remove(self, places: Sequence[int]) -> None:
+        """Drop rows, given in ascending order; the last ones take the places that become free before them."""
         if not places:
             return
-        index = torch.tensor(places, device=self._device)
-        cohort.mask = cohort.mask[index]
-        cohort.slots = cohort.slots[index]
-        cohort.next_ids = cohort.next_ids[index]
-        if cohort.cache.get_seq_length():
-            cohort.cache.batch_select_indices(index)
+        gone, kept = set(places), len(self._rows) - len(places)
+        targets = [place for place in places if place < kept]
+        sources = [place for place in range(kept, len(self._rows)) if place not in gone]
+        self._cache.move(sources, targets)
+        for source, target in zip(sources, targets, strict=True):
+            self._rows[target] = self._rows[source]
+        del self._rows[kept:]
+        if not self._rows:
+            self._cache.free()

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from neuromas.base.tree_mask import Tree, tree_attention
 from neuromas.errors import BaseModelError
 from neuromas.training.memory import MAX_LOGITS
 from neuromas.training.packing import Bucket, pack
-from neuromas.training.tree_mask import Tree, tree_attention
 
 MULTIPLIERS: Final = ("logit_scale", "output_multiplier", "lm_head_multiplier")
 DIVISOR: Final = "logits_scaling"

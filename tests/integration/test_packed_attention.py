@@ -62,6 +62,7 @@ FOLLOWED = {
     "opt: learned positions, dropout": OPTConfig(**SIZES, ffn_dim=96, dropout=0.5, layerdrop=0.0),
     "falcon: one key head": FalconConfig(**SIZES, hidden_dropout=0.3, attention_dropout=0.3),
 }
+COUNTED = {"falcon: alibi": FalconConfig(**SIZES, alibi=True)}
 
 
 def saved(config: PreTrainedConfig, folder: Path) -> Path:
@@ -150,13 +151,16 @@ def test_windows_and_caps_of_the_base_act(name: str, setting: str, idle: int | N
     assert (scores[0] - scores[1]).abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize("name", [*FOLLOWED, *COUNTED])
 def test_the_transformers_engine_samples_what_training_scores(name: str, tmp_path: Path) -> None:
-    folder = saved(FOLLOWED[name], tmp_path)
+    folder = saved((FOLLOWED | COUNTED)[name], tmp_path)
     engine = TransformersEngine(folder, EngineSpec(type="transformers", max_model_len=64), 1, 1)
-    prompts = rows()[0]
-    engine.submit([EngineCall(str(n), tuple(ids), Sampling(9, seed=n)) for n, ids in enumerate(prompts)])
+    prompts = [*rows()[0], [7], [9, 8]]
+    calls = [EngineCall(str(n), tuple(ids), Sampling(9, seed=n)) for n, ids in enumerate(prompts)]
     model = load_base(folder).train()
+    for batch in (calls[:3], calls[3:]):  # the later ones meet the earlier ones half-way
+        engine.submit(batch)
+        engine.step()
     while engine.has_unfinished():
         for result in engine.step():
             prompt = prompts[int(result.id)]
