@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import torch
 
 from benchmarks.measure import Cell, interleave, ratio, report
 from neuromas.adapters.families.lora.spec import LoraSpec
@@ -235,6 +236,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["graph", "adapters", "norms"])
     parser.add_argument("--json", type=Path, help="folder for rollouts_graph.json, _adapters.json and _norms.json")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     if arguments.json is not None:
         arguments.json.mkdir(parents=True, exist_ok=True)
     paths = {

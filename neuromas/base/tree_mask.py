@@ -23,7 +23,7 @@ from neuromas.errors import BaseModelError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
-    """Packed rows; see ``rollout.forest``.
+    """Packed rows; see ``training.packing``.
 
     Attributes:
         depths: position of each token in its own call row, shape (rows, length).

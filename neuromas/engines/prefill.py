@@ -1,4 +1,7 @@
-"""How queued prompts are read: what they begin with in common once, in passes of similar length. Pure numpy."""
+"""How queued prompts are read: what one begins with as another does is copied from it, the rest is computed in passes.
+
+Pure numpy; the rows are those of ``row_cache``.
+"""
 
 from __future__ import annotations
 
@@ -7,131 +10,80 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from neuromas.rollout.forest import Forest, Ints, build_forest
+Ints = NDArray[np.int64]
 
 PASS_TOKENS: Final = 4096
 """Tokens of one pass, padding included; a longer prompt is a pass of its own."""
-_MIN_PASS: Final = 512
+_WORTH: Final = 4
+"""Tokens more that a row must be able to copy from a new row, for which it waits until that one has been read."""
+_MIN_PASS: Final = 256
 """Tokens below which a pass is filled up with shorter rows rather than ended: a pass has costs of its own."""
 _FULL: Final = 0.8
 """Length of the shortest row of a pass over that of its longest, once the pass has ``_MIN_PASS`` tokens."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PrefillPass:
-    """One forward pass over packed rows, each a trie of prompts that one adapter reads.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a new row begins with as another row does.
 
     Attributes:
-        slots: adapter slot of each packed row, shape (rows,).
-        input_ids: tokens, 0 past a row's end, shape (rows, length).
-        depths: position of each token in its own prompt, shape (rows, length).
-        ends: exclusive end of each token's subtree in its packed row, shape (rows, length); None where no row branches.
-        calls: the prompts that the rows hold, by number, shape (calls,).
-        shared: tokens of each prompt that one before it begins with, too, shape (calls,).
-        places: where each token of a prompt stands, as row * length + place, shape (calls, longest); past a prompt's
-            end its first token's place.
+        source: the other row.
+        length: tokens in common, of what is read before the last token; 0 = the row copies nothing.
+        is_late: whether the other row is new, too, so that it has to be read first.
     """
 
-    slots: Ints
-    input_ids: Ints
-    depths: Ints
-    ends: Ints | None
-    calls: Ints
-    shared: Ints
-    places: Ints
+    source: int
+    length: int
+    is_late: bool
 
 
-def plan_prefill(
-    prompts: Sequence[Sequence[int]], slots: Sequence[int], *, share: bool, tree_tokens: int
-) -> list[PrefillPass]:
-    """Return the passes that read all tokens but the last of every prompt.
+def find_shares(prompts: Sequence[Sequence[int]], policies: Sequence[object], first: int) -> list[Share]:
+    """Return what each row from ``first`` on copies; a row that copies late is no one's source.
 
     Args:
-        prompts: tokens of each call's prompt, at least one.
-        slots: adapter slot of each call; only prompts of one slot share beginnings.
-        share: False gives each prompt a row of its own, and each length a pass of its own.
-        tree_tokens: most tokens of a row that several prompts share: the cost of attention grows with its square.
+        prompts: of all rows, at least one token each; the rows before ``first`` have been read.
+        policies: what reads each row; only rows of one policy share.
+        first: of the new rows.
     """
-    numbers = [number for number, prompt in enumerate(prompts) if len(prompt) > 1]
-    if not numbers:
-        return []
-    sequences = [tuple(prompts[number]) for number in numbers]
-    of_slot = np.array([slots[number] for number in numbers], dtype=np.int64)
-    alone = np.arange(len(sequences)), np.zeros(len(sequences), dtype=np.int64)
-    trees, shared = _trees(sequences, of_slot, tree_tokens) if share else alone
-    forest = build_forest(sequences, trees)
-    slot_of_tree = np.zeros(len(forest.starts) - 1, dtype=np.int64)
-    slot_of_tree[trees] = of_slot
-    calls = np.stack([np.array(numbers, dtype=np.int64), shared])
-    return [
-        _pass(forest, part, trees, slot_of_tree, calls) for part in _parts(np.diff(forest.starts), exactly=not share)
-    ]
+    lengths = np.array([len(prompt) - 1 for prompt in prompts])
+    tokens = np.full((len(prompts), int(lengths.max(initial=0)) + 1), -1, dtype=np.int64)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : lengths[row]] = prompt[:-1]
+    numbers = {policy: number for number, policy in enumerate(dict.fromkeys(policies))}
+    of_row = np.array([numbers[policy] for policy in policies])
+    is_source = np.arange(len(prompts)) < first
+    shares = []
+    for row in range(first, len(prompts)):
+        sources = np.flatnonzero(is_source & (of_row == of_row[row]))
+        differ = tokens[sources] != tokens[row]
+        equal = np.where(differ.any(axis=1), differ.argmax(axis=1), lengths[row])
+        read, new = equal[sources < first], equal[sources >= first]
+        is_late = bool(new.size and new.max() > read.max(initial=0) + _WORTH)
+        among = new if is_late else read
+        best = int(among.argmax()) if among.size else -1
+        length = int(among[best]) if among.size else 0
+        shares.append(Share(int(sources[best + (read.size if is_late else 0)]) if length else row, length, is_late))
+        is_source[row] = not is_late
+    return shares
 
 
-def _trees(sequences: Sequence[tuple[int, ...]], slots: Ints, most: int) -> tuple[Ints, Ints]:
-    """Return the trie of each prompt, and how many tokens it begins with as the one before it in that trie does.
+def plan_passes(lengths: Sequence[int], *, exactly: bool) -> Iterator[list[int]]:
+    """Yield which rows each pass reads, longest first; rows of no tokens are in none.
 
-    Neighbours in the order of slots and tokens share a trie while it has room.
+    Args:
+        lengths: tokens that each row has to read.
+        exactly: whether the rows of a pass must be of one length.
     """
-    order = sorted(range(len(sequences)), key=lambda row: (slots[row], sequences[row]))
-    trees, shares = np.zeros((2, len(sequences)), dtype=np.int64)
-    tree, held, before = -1, 0, -1
-    for row in order:
-        length, shared = len(sequences[row]) - 1, 0
-        if before >= 0 and slots[before] == slots[row]:
-            shared = _shared(sequences[before][:-1], sequences[row][:-1])
-        if not shared or held + length - shared > most:
-            tree, held, shared = tree + 1, 0, 0
-        held += length - shared
-        trees[row], shares[row], before = tree, shared, row
-    return trees, shares
-
-
-def _shared(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """Return how many tokens two rows begin with in common."""
-    if left == right:
-        return len(left)
-    return next(
-        (place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
-    )
-
-
-def _parts(sizes: Ints, *, exactly: bool) -> Iterator[Ints]:
-    """Yield the rows of each pass, longest first."""
-    order = np.argsort(-sizes, kind="stable")
+    order = sorted((row for row in range(len(lengths)) if lengths[row]), key=lambda row: -lengths[row])
     begin = 0
     for end in range(1, len(order) + 1):
-        longest, rows = int(sizes[order[begin]]), end - begin
+        longest, rows = lengths[order[begin]], end - begin
         if end < len(order):
-            following = int(sizes[order[end]])
+            following = lengths[order[end]]
             is_over = following < longest if exactly else following < _FULL * longest and rows * longest >= _MIN_PASS
             if not is_over and (rows + 1) * longest <= PASS_TOKENS:
                 continue
         yield order[begin:end]
         begin = end
-
-
-def _pass(forest: Forest, part: Ints, trees: Ints, slot_of_tree: Ints, calls: Ints) -> PrefillPass:
-    begins, sizes = forest.starts[part], np.diff(forest.starts)[part]
-    length = int(sizes.max())
-    places = np.arange(length)
-    real = places < sizes[:, None]
-    nodes = np.where(real, begins[:, None] + places, 0)
-    ends = np.where(real, forest.ends[nodes] - begins[:, None], places + 1)
-    row_of_tree = np.full(len(forest.starts) - 1, -1, dtype=np.int64)
-    row_of_tree[part] = np.arange(len(part))
-    members = np.flatnonzero(row_of_tree[trees] >= 0)
-    rows = row_of_tree[trees[members]][:, None]
-    paths = forest.paths[members]
-    paths = paths[:, : int((paths >= 0).sum(axis=1).max())]
-    paths = np.where(paths >= 0, paths, paths[:, :1])
-    return PrefillPass(
-        slots=slot_of_tree[part],
-        input_ids=np.where(real, forest.tokens[nodes], 0),
-        depths=np.where(real, forest.depths[nodes], 0),
-        ends=ends if bool((np.where(real, ends, sizes[:, None]) != sizes[:, None]).any()) else None,
-        calls=calls[0, members],
-        shared=calls[1, members],
-        places=rows * length + paths - begins[rows],
-    )

@@ -13,30 +13,18 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prefill:
-    """A forward pass that reads prompts: what it computes is put into the rows of their calls.
-
-    Attributes:
-        rows: row of each call, shape (calls,).
-        places: token of the pass at each place of the row, as row * length + place, shape (calls, longest).
-    """
-
-    rows: Tensor
-    places: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Decode:
-    """A forward pass that reads one more token of each of some rows, which then attend to all that they have read.
+class Reading:
+    """A forward pass that reads the next tokens of some rows, each of which attends to all that it has read.
 
     Attributes:
         rows: shape (calls,); None stands for all of them in their order.
-        lengths: tokens that each has read before, shape (calls,).
+        places: where each token is kept, shape (calls, tokens); what a row has to read less than others is kept
+            behind its tokens, where nothing has been read yet.
         reach: the most tokens that one of them has read then.
     """
 
     rows: Tensor | None
-    lengths: Tensor
+    places: Tensor
     reach: int
 
 
@@ -47,7 +35,7 @@ class RowCache(Cache):  # type: ignore[misc]
         reading: what the next forward pass reads.
     """
 
-    reading: Prefill | Decode
+    reading: Reading
 
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=partial(_Layer, self))
@@ -66,6 +54,12 @@ class RowCache(Cache):  # type: ignore[misc]
             for layer in self.layers:
                 for held in (layer.keys, layer.values):
                     held[list(targets)] = held[list(sources)]
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Let rows begin as others do: the first ``length`` places of each target become those of its source."""
+        for layer in self.layers:
+            for held in (layer.keys, layer.values):
+                held[list(targets), :, :length] = held[list(sources), :, :length]
 
     def clear(self, rows: Sequence[int]) -> None:
         """Forget what rows hold: what is no number must not meet the masks of those that follow."""
@@ -104,27 +98,21 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         reading = self._owner.reading
-        if isinstance(reading, Prefill):
-            for held, new in ((self.keys, key_states), (self.values, value_states)):
-                tokens = new.transpose(1, 2).flatten(0, 1)[reading.places]
-                held[reading.rows, :, : reading.places.shape[1]] = tokens.transpose(1, 2)
-            return key_states, value_states
-        rows, every = reading.rows, len(reading.lengths)
-        index = torch.arange(every, device=key_states.device) if rows is None else rows
-        self.keys[index, :, reading.lengths] = key_states[:, :, 0]
-        self.values[index, :, reading.lengths] = value_states[:, :, 0]
-        chosen = slice(every) if rows is None else rows
+        every = len(key_states)
+        index = torch.arange(every, device=key_states.device) if reading.rows is None else reading.rows
+        chosen = slice(every) if reading.rows is None else reading.rows
+        # Indexing by two tensors with a slice between puts what they index first: (calls, tokens, heads, features).
+        self.keys[index[:, None], :, reading.places] = key_states.transpose(1, 2)
+        self.values[index[:, None], :, reading.places] = value_states.transpose(1, 2)
         return self.keys[chosen, :, : reading.reach], self.values[chosen, :, : reading.reach]
 
     def get_seq_length(self) -> int:
         """Return how many tokens were read before, where all rows of a pass are equal in that."""
-        reading = self._owner.reading
-        return 0 if isinstance(reading, Prefill) else reading.reach - 1
+        return self._owner.reading.reach - self._owner.reading.places.shape[1]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return how many places a pass attends to, and the first of them."""
-        reading = self._owner.reading
-        return (query_length if isinstance(reading, Prefill) else reading.reach), 0
+        return self._owner.reading.reach, 0
 
     def get_max_length(self) -> int:
         """Return -1: there is no bound."""

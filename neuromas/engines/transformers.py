@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
@@ -17,16 +18,15 @@ from neuromas.adapters.frozen_base import DTYPES, load_base
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.attention import counts_places
 from neuromas.base.resolve import check_length, read_base
-from neuromas.base.tree_mask import Tree, depth_attention, tree_attention
+from neuromas.base.tree_mask import depth_attention
 from neuromas.engines.admission import NOT_NUMBERS, refusal
 from neuromas.engines.lora_rows import LoraRows
-from neuromas.engines.prefill import plan_prefill
-from neuromas.engines.row_cache import Decode, Prefill, RowCache
+from neuromas.engines.prefill import Ints, Share, find_shares, plan_passes
+from neuromas.engines.row_cache import Reading, RowCache
 from neuromas.engines.sampling import sample_rows
 from neuromas.engines.versions import VersionTable
 from neuromas.errors import BaseModelError, EngineError
 from neuromas.rollout.engine import EngineCall, EngineResult, Partial
-from neuromas.rollout.forest import Ints
 from neuromas.rollout.record import FinishReason, Top
 from neuromas.spec.machine import EngineSpec
 
@@ -117,9 +117,7 @@ class TransformersEngine:
         self._rows: list[_Row] = []
         self._cache = RowCache()
         self._ids: set[str] = set()
-        text = self._config.get_text_config()
-        self._tree_tokens = 2 * int(text.hidden_size)
-        self._by_depth = not counts_places(text.to_dict()) and self._takes_masks()
+        self._by_depth = not counts_places(self._config.get_text_config().to_dict()) and self._takes_masks()
 
     @property
     def max_model_len(self) -> int:
@@ -196,16 +194,30 @@ class TransformersEngine:
         first = len(self._rows)
         self._rows += map(self._row, calls)
         self._cache.reserve(len(self._rows), max(row.length + row.room for row in self._rows))
-        slots = [row.slot for row in self._rows[first:]]
-        prompts = [call.prompt_token_ids for call in calls]
-        for part in plan_prefill(prompts, slots, share=self._by_depth, tree_tokens=self._tree_tokens):
-            for number, shared in zip(part.calls.tolist(), part.shared.tolist(), strict=True):
-                self._rows[first + number].num_cached = shared
-            self._cache.reading = Prefill(self._tensor(part.calls) + first, self._tensor(part.places))
-            depths = self._tensor(part.depths)
-            tree = None if part.ends is None else Tree(depths, self._tensor(part.ends))
-            with nullcontext() if tree is None else tree_attention(self._config, tree):
-                self._forward(self._tensor(part.input_ids), depths, self._tensor(part.slots), depths.shape[1])
+        prompts = [row.call.prompt_token_ids for row in self._rows]
+        none = [Share(row, 0, is_late=False) for row in range(first, len(prompts))]
+        shares = find_shares(prompts, [row.slot for row in self._rows], first) if self._by_depth else none
+        for is_late in (False, True):
+            self._begin({place: share for place, share in enumerate(shares, first) if share.is_late == is_late})
+
+    def _begin(self, shares: Mapping[int, Share]) -> None:
+        """Read all tokens but the last of rows' prompts, except for what they copy."""
+        by_length: dict[int, list[int]] = {}
+        for place, share in shares.items():
+            self._rows[place].num_cached = share.length
+            by_length.setdefault(share.length, []).append(place)
+        for length in sorted(set(by_length) - {0}):
+            self._cache.copy([shares[place].source for place in by_length[length]], by_length[length], length)
+        places = list(shares)
+        left = [self._rows[place].length - shares[place].length for place in places]
+        for part in plan_passes(left, exactly=not self._by_depth):
+            longest = left[part[0]]
+            rows = [self._rows[places[number]] for number in part]
+            token_ids = np.zeros((len(rows), longest), dtype=np.int64)
+            for line, row, number in zip(token_ids, rows, part, strict=True):
+                line[: left[number]] = row.call.prompt_token_ids[row.num_cached : row.length]
+            starts = [row.num_cached for row in rows]
+            self._forward(rows, [places[number] for number in part], token_ids, starts)
 
     def _row(self, call: EngineCall) -> _Row:
         slot = LoraRows.NONE if call.adapter is None else self._versions.slot(call.adapter)
@@ -223,7 +235,8 @@ class TransformersEngine:
         results, ended, broken = [], [], []
         for places in self._batches():
             rows = [self._rows[place] for place in places]
-            logits = self._next_logits(rows, None if len(rows) == len(self._rows) else places)
+            following = np.array([[row.next_id] for row in rows])
+            logits = self._forward(rows, places, following, [row.length for row in rows])
             sampled = sample_rows(logits, [row.call.sampling for row in rows], [row.generator for row in rows])
             for place, row, token_id, logprob, top in zip(places, rows, *sampled, strict=True):
                 if isnan(logprob):
@@ -249,24 +262,28 @@ class TransformersEngine:
             by_length.setdefault(row.length, []).append(place)
         return list(by_length.values())
 
-    def _next_logits(self, rows: Sequence[_Row], places: Sequence[int] | None) -> Tensor:
-        """Read the next token of each row; returns what follows it, float32, shape (rows, vocabulary)."""
-        lengths, slots = self._tensor([row.length for row in rows]), self._tensor([row.slot for row in rows])
-        reach = max(row.length for row in rows) + 1
-        self._cache.reading = Decode(None if places is None else self._tensor(places), lengths, reach)
-        depths = lengths[:, None]
-        attended = torch.arange(reach, device=self._device)[None]
-        masked = depth_attention(self._config, depths, attended) if self._by_depth else nullcontext()
-        with masked:
-            return self._forward(self._tensor([row.next_id for row in rows])[:, None], depths, slots, reach)
+    def _forward(self, rows: Sequence[_Row], places: Sequence[int], token_ids: Ints, starts: Sequence[int]) -> Tensor:
+        """Read tokens of rows under their adapters; returns the logits behind the last column, (rows, vocabulary).
 
-    def _forward(self, token_ids: Tensor, depths: Tensor, slots: Tensor, reach: int) -> Tensor:
-        """Run the base under the rows' adapters; returns the logits at each row's last place."""
-        with self._lora.routed(slots):
+        Args:
+            rows: to read tokens of.
+            places: of the rows in the batch.
+            token_ids: what each reads, shape (rows, tokens), filled up with zeros.
+            starts: how many tokens of each row have been read.
+        """
+        width = token_ids.shape[1]
+        reach = min(max(starts) + width, self._cache.size[1])
+        kept = self._tensor(starts)[:, None] + torch.arange(width, device=self._device)
+        kept = kept.clamp(max=reach - 1)  # what fills a row up goes nowhere that has been read
+        index = None if len(places) == len(self._rows) else self._tensor(places)
+        self._cache.reading = Reading(index, kept, reach)
+        attended = torch.arange(reach, device=self._device)[None]
+        masked = depth_attention(self._config, kept, attended) if self._by_depth else nullcontext()
+        with masked, self._lora.routed(self._tensor([row.slot for row in rows])):
             output = self._model(
-                input_ids=token_ids,
-                attention_mask=torch.ones(len(token_ids), reach, dtype=torch.long, device=self._device),
-                position_ids=depths,
+                input_ids=self._tensor(token_ids),
+                attention_mask=torch.ones(len(rows), reach, dtype=torch.long, device=self._device),
+                position_ids=kept,
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,
@@ -279,12 +296,12 @@ class TransformersEngine:
 
     def _takes_masks(self) -> bool:
         """Return whether the base follows the masks that are made for it, which it does not where it adds its own."""
-        start = self._tensor([0])[None]
+        start = torch.zeros(1, 1, dtype=torch.long, device=self._device)
         self._cache.reserve(1, 1)
-        self._cache.reading = Decode(None, self._tensor([0]), 1)
+        self._cache.reading = Reading(None, start, 1)
         try:
             with torch.inference_mode(), depth_attention(self._config, start, start):
-                self._forward(start, start, self._tensor([LoraRows.NONE]), 1)
+                self._model(input_ids=start, position_ids=start, past_key_values=self._cache, use_cache=True)
         except BaseModelError:
             return False
         finally:
