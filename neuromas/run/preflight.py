@@ -271,8 +271,9 @@ def _look(
     longest, notes = 0, list[str]()
     for level in spec.growth.levels if spec.growth is not None and spec.growth.levels else (None,):
         look = look_at(task, level, count, budget, splits)
+        asked = look.longest
         length, node, nodes = max(
-            (_call_length(renderer, look.longest, spec, graph, node.id), node.id, len(graph.nodes))
+            (_call_length(renderer, asked, spec, graph, node.id), node.id, len(graph.nodes))
             for graph in graphs
             for node in graph.nodes
         )

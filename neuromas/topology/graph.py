@@ -129,6 +129,10 @@ class Topology:
         return tuple(dict.fromkeys(map(self.adapter_of, self.order)))
 
     @cached_property
+    def _group_of(self) -> dict[str, str | None]:
+        return {node.adapter or node.id: node.group for node in reversed(self.nodes)}
+
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256, in hex, of everything that a rollout depends on; equal for documents that mean the same graph."""
         rank = {node: index for index, node in enumerate(self.order)}
@@ -173,7 +177,7 @@ class Topology:
 
     def group_of(self, adapter: str) -> str | None:
         """Return the node group of an adapter: that of all nodes that sample with it."""
-        return next(node.group for node in self.nodes if self.adapter_of(node.id) == adapter)
+        return self._group_of[adapter]
 
     def to_document(self) -> dict[str, object]:
         """Return the explicit document that ``topology_from_document`` reads back to an equal Topology."""
