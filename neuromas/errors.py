@@ -6,8 +6,14 @@ only a message (and, for specs, the list of faults), so they survive the way thr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +117,46 @@ class RuntimeStartError(NeuroMASError, RuntimeError):
     """The runtime (Ray, its actors) could not be started or lost too many workers."""
 
     code = "runtime"
+
+
+class StorageError(NeuroMASError, RuntimeError):
+    """A file could not be written: the disk is full, a limit is reached, or nobody may write there."""
+
+    code = "storage"
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "make space on its disk",
+    errno.EDQUOT: "make space within the quota of its user",
+    errno.EFBIG: "raise the largest size of a file (ulimit -f)",
+    errno.EROFS: "name a place on a disk that can be written",
+    errno.EACCES: "give it to this user, or name another place",
+    errno.EPERM: "give it to this user, or name another place",
+    errno.EIO: "see to its disk, which fails",
+}
+_QUOTED = re.compile(r"(?:\(os error |\[Errno )(\d+)[)\]]")
+"""How libraries quote an error of the system: those in Rust (safetensors, tokenizers), and Python's own shutil."""
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return why the system refuses a file and what to do about it; None for an error of another kind."""
+    found = _QUOTED.search(str(error))
+    number = int(found[1]) if found else None
+    return f"{os.strerror(number)}; {_REMEDIES[number]}" if number in _REMEDIES else None
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Tell a failed write by the place that it was meant for, which the system's errors seldom name.
+
+    Raises:
+        StorageError: the system refused the write.
+    """
+    try:
+        yield
+    except NeuroMASError:
+        raise
+    except Exception as error:
+        if (why := refusal(error)) is None:
+            raise
+        raise StorageError(f"{place} cannot be written: {why}") from error

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from neuromas.errors import NeuroMASError
+from neuromas.errors import NeuroMASError, reason
 from neuromas.services.children import PRIVATE_UMASK, Child, Children
 from neuromas.services.runs.head import RayHead, free_port, make_head
 from neuromas.services.settings import Settings, SettingsError
@@ -214,9 +214,13 @@ def local_service(settings: Settings, say: Say) -> Iterator[LocalService]:
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
         host, port = listener.getsockname()[:2]
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        settings.data_dir.chmod(0o700)
-        stack.enter_context(_alone(settings.data_dir))
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            settings.data_dir.chmod(0o700)
+            stack.enter_context(_alone(settings.data_dir))
+        except OSError as error:
+            what = f"NEUROMAS_DATA_DIR: {settings.data_dir} cannot be used: {reason(error)}"
+            raise SettingsError(f"{what}; make it usable, or name another folder with --data") from error
         asyncio.run(check_store(settings))
         folder = Path(tempfile.mkdtemp(prefix="nm-ray-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuromas.base.chat_template import read_chat_template
 from neuromas.base.end_tokens import special_tokens
-from neuromas.errors import BaseModelError
+from neuromas.errors import BaseModelError, writing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -31,19 +31,21 @@ def import_gguf(file: Path, folder: Path) -> Path:
     Raises:
         BaseModelError: the package gguf is missing, the file is broken or of a kind that is not read, or the folder
             exists.
+        StorageError: there is no space for it; nothing of it is left.
     """
     if folder.exists():
         raise BaseModelError(f"{folder} exists already; import {file.name} under another name, or delete the folder")
     facts = read_facts(file)
     _check_tokenizer(file, facts)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".import-", dir=folder.parent))
-    try:
-        _write(file, facts, draft)
-        _check_turn_end(draft)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".import-", dir=folder.parent))
+        try:
+            _write(file, facts, draft)
+            _check_turn_end(draft)
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

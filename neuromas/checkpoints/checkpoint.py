@@ -29,7 +29,7 @@ from neuromas.checkpoints.location import (
     sha256,
     verify,
 )
-from neuromas.errors import CheckpointError
+from neuromas.errors import CheckpointError, writing
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
 
@@ -76,18 +76,39 @@ class CheckpointWriter:
         """
         self._root = root
         self._keep_last, self._keep_best = keep_last, keep_best
-        root.mkdir(parents=True, exist_ok=True)
-        for draft in root.glob(f"{_DRAFT}*"):
-            shutil.rmtree(draft)
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            for draft in root.glob(f"{_DRAFT}*"):
+                _remove(draft)
 
     def write(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint and move the aliases; returns its folder.
 
         It is written beside, its manifest last, and renamed: a crash at any moment leaves the earlier ones as they
         are. A checkpoint of the same name is replaced.
+
+        Raises:
+            StorageError: there is no space for it; nothing of it is left.
         """
         target = self._root / checkpoint.folder_name
         draft = self._root / f"{_DRAFT}{checkpoint.folder_name}"
+        with writing(target):
+            try:
+                self._write_draft(checkpoint, draft)
+            except BaseException:
+                shutil.rmtree(draft, ignore_errors=True)
+                raise
+            if target.exists():
+                shutil.rmtree(target)
+            draft.rename(target)
+            _flush(self._root)
+            self._point("latest", target)
+            if self._is_best(target):
+                self._point("best", target)
+            self._prune(checkpoint.state["name"])
+        return target
+
+    def _write_draft(self, checkpoint: Checkpoint, draft: Path) -> None:
         draft.mkdir()
         _write_json(draft / TOPOLOGY, checkpoint.topology.to_document())
         save_file(dict(checkpoint.adapters), draft / ADAPTERS)
@@ -101,15 +122,6 @@ class CheckpointWriter:
         sums = {name: sha256(draft / name) for name in FILES}
         _write_json(draft / MANIFEST, {"format": 1, "sequence": sequence, "sha256": sums})
         _flush(draft / MANIFEST)
-        if target.exists():
-            shutil.rmtree(target)
-        draft.rename(target)
-        _flush(self._root)
-        self._point("latest", target)
-        if self._is_best(target):
-            self._point("best", target)
-        self._prune(checkpoint.state["name"])
-        return target
 
     def _is_best(self, target: Path) -> bool:
         """Whether the checkpoint is at least as good as the best one, which a later stage or level replaces."""
@@ -168,6 +180,13 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 def _sequence(folder: Path) -> int:
     return int(json.loads((folder / MANIFEST).read_text())["sequence"])
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir():
+        shutil.rmtree(draft)
+    else:
+        draft.unlink()
 
 
 def _write_json(file: Path, document: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import neuromas
 from neuromas.cli.command import Options, Parser
 from neuromas.display.console import Console
-from neuromas.errors import Fault, SpecError
+from neuromas.errors import Fault, SpecError, writing
 
 EXAMPLES = """examples
 examples --out my-specs"""
@@ -32,7 +32,12 @@ def run(arguments: Arguments, console: Console) -> int:
     out = arguments.out
     if out.exists():
         raise SpecError("the examples are not written", [Fault("--out", f"{out} exists already; name a new folder")])
-    shutil.copytree(Path(neuromas.__file__).with_name("examples"), out)
+    with writing(out):
+        try:
+            shutil.copytree(Path(neuromas.__file__).with_name("examples"), out)
+        except BaseException:
+            shutil.rmtree(out, ignore_errors=True)
+            raise
     written = sorted(path for path in out.rglob("*") if path.is_file())
     console.show("\n".join(map(str, written)), {"files": list(map(str, written))})
     return 0

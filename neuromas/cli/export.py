@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from neuromas.cli.command import Parser
 from neuromas.cli.options import CheckpointOptions, add_checkpoint
 from neuromas.display.console import Console
 from neuromas.display.status import StatusLine
-from neuromas.errors import CheckpointError
+from neuromas.errors import CheckpointError, writing
 
 EXAMPLES = "export runs/quickstart --out exported"
 
@@ -61,16 +62,23 @@ def export(trained: TrainedCheckpoint, out: Path) -> list[Path]:
 
 
 def write_export(trained: TrainedCheckpoint, loras: Mapping[str, PlainLora], out: Path) -> list[Path]:
-    """Write adapters that are plain LoRAs already, and what belongs to them; loads no torch."""
-    out.mkdir(parents=True, exist_ok=True)
-    folders = []
-    for name, lora in loras.items():
-        folder = out / "adapters" / name
-        write_peft_folder(lora, trained.spec.base, folder)
-        folders.append(folder)
-    text = json.dumps(trained.topology.to_document(), indent=1, ensure_ascii=False)
-    (out / "topology.json").write_text(text + "\n", encoding="utf-8")
-    (out / "README.md").write_text(_readme(trained), encoding="utf-8")
+    """Write adapters that are plain LoRAs already, and what belongs to them, into an empty folder; loads no torch.
+
+    Raises:
+        StorageError: there is no space for them; nothing of them is left.
+    """
+    folders = [out / "adapters" / name for name in loras]
+    with writing(out):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for folder, lora in zip(folders, loras.values(), strict=True):
+                write_peft_folder(lora, trained.spec.base, folder)
+            text = json.dumps(trained.topology.to_document(), indent=1, ensure_ascii=False)
+            (out / "topology.json").write_text(text + "\n", encoding="utf-8")
+            (out / "README.md").write_text(_readme(trained), encoding="utf-8")
+        except BaseException:
+            shutil.rmtree(out, ignore_errors=True)
+            raise
     return folders
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from neuromas.base.recipe import Recipe
 from neuromas.cli.command import Options, Parser
 from neuromas.cli.options import natural
 from neuromas.display.console import Console
-from neuromas.errors import BaseModelError
+from neuromas.errors import BaseModelError, writing
 
 if TYPE_CHECKING:
     from neuromas.base.pretrain import PretrainingProgress
@@ -46,7 +47,13 @@ def run(arguments: Arguments, console: Console) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BaseModelError(f"{out} holds something already; make the base in a new folder (--out)")
     recipe = Recipe.smoke() if arguments.smoke else Recipe.tiny()
-    card = _make(replace(recipe, seed=arguments.seed), out, console)
+    with writing(out):
+        try:
+            out.mkdir(parents=True, exist_ok=True)  # what cannot be written is found before the work
+            card = _make(replace(recipe, seed=arguments.seed), out, console)
+        except BaseException:
+            shutil.rmtree(out, ignore_errors=True)
+            raise
     console.show(_text(card, out), asdict(card) | {"folder": str(out)})
     return 0
 

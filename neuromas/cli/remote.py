@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from neuromas.errors import Fault, NeuroMASError, SpecError
+from neuromas.errors import Fault, NeuroMASError, SpecError, writing
 
 Document = dict[str, Any]
 DEFAULT: Final = "http://127.0.0.1:8080"
@@ -89,6 +89,7 @@ class Remote:
         draft = target.with_name(f".{target.name}.part")
         try:
             with (
+                writing(target),
                 _reported(self.address),
                 self._client.stream("GET", path, params=query, timeout=None) as answer,
                 draft.open("wb") as file,

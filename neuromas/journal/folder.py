@@ -26,11 +26,11 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from neuromas.errors import CheckpointError, reason
+from neuromas.errors import CheckpointError, reason, writing
 from neuromas.journal import lines as journal
 from neuromas.journal.events import Event, Phase, QuestionsAsked, RolloutsSampled, StepDone
 
@@ -81,6 +81,7 @@ class RunFolder:
 
         Raises:
             CheckpointError: something is there already and may not be overwritten.
+            StorageError: the folder cannot be written.
         """
         if self.path.exists() and not self.path.is_dir():
             raise CheckpointError(f"{self.path} is a file; name a folder for the run with --out")
@@ -92,8 +93,10 @@ class RunFolder:
                 what = "a run"
                 remedy = "go on with it (--resume, in Python resume=True), delete it (--overwrite, overwrite=True)"
             raise CheckpointError(f"{self.path} holds {what} already; {remedy}, or choose another --out or name")
-        self.checkpoints.mkdir(parents=True)
-        self.write_json(SPEC_FILE, spec)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_json(SPEC_FILE, spec)  # the first: a folder without it is no run, and could not be resumed
+            self.checkpoints.mkdir()
 
     def cut_back(self, stage: int, step: int) -> None:
         """Drop metrics, rollouts and answers after ``step`` steps of ``stage``: a resumed run writes them again."""
@@ -151,6 +154,7 @@ class RunWriter:
 
         Raises:
             CheckpointError: the folder belongs to another process by now.
+            StorageError: there is no space for it.
         """
         if self._token is not None and _holder(self._lock).get("token") != self._token:
             raise CheckpointError(f"{self._lock.parent} was taken over by another process; this one stops writing")
@@ -165,8 +169,9 @@ class RunWriter:
 
     def close(self) -> None:
         """Close the files. Safe to call twice."""
-        for file in (self._metrics, self._rollouts, self._questions, self._events):
-            file.close()
+        with ExitStack() as stack:
+            for file in (self._metrics, self._rollouts, self._questions, self._events):
+                stack.callback(file.close)
 
 
 @contextmanager
@@ -203,8 +208,13 @@ def _acquire(path: Path) -> str:
         except FileExistsError:
             _remove_if_stale(path)
             continue
-        os.write(descriptor, json.dumps(owner).encode())
-        os.close(descriptor)
+        try:
+            os.write(descriptor, json.dumps(owner).encode())
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
         return token
     raise CheckpointError(f"{path} was taken by another process at this moment; try again")
 

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.display.training import shown
-from neuromas.journal.events import Observer
+from neuromas.errors import StorageError
+from neuromas.journal.events import Notice, Observer
 from neuromas.journal.folder import ANALYSIS_FILE, RunFolder
 from neuromas.report.markup import element
 from neuromas.report.numbers import chance, change, percent
@@ -60,6 +61,8 @@ def analyze(
 ) -> Analysis:
     """Measure what a trained graph has learned; ``analysis.json`` in its run's folder keeps what was found.
 
+    Where that folder cannot be written, a warning says so.
+
     Args:
         source: a run folder or a checkpoint.
         examples: held-out questions at most; None = the run's own number.
@@ -74,12 +77,15 @@ def analyze(
     """
     trained = find_trained(Path(source)).on_machine(engine, "local")
     study = AnalysisStudy(trained.checkpoint, examples or trained.spec.evaluation.examples, level)
-    with shown(on_event) as tell, opened(trained, tell) as runtime:
-        found = runtime.study(study)
-    document = {"checkpoint": str(trained.checkpoint), **found}
     folder = RunFolder(trained.checkpoint.resolve().parents[1])
-    folder.write_json(ANALYSIS_FILE, document)
-    write_report(folder.path)
+    with shown(on_event) as tell:
+        with opened(trained, tell) as runtime:
+            document = {"checkpoint": str(trained.checkpoint), **runtime.study(study)}
+        try:
+            folder.write_json(ANALYSIS_FILE, document)
+            write_report(folder.path)
+        except StorageError as error:  # of somebody else's run, say: what was found is shown all the same
+            tell(Notice(message=f"what was found is not kept: {error}", severity="warning", source="analysis"))
     return Analysis(document)
 
 

@@ -67,6 +67,7 @@ _MEANINGS: Final = {
     502: "The endpoint broke.",
     503: "Something that is needed cannot be reached now; `Retry-After` says when to try again.",
     504: "It took too long.",
+    507: "The disk of the service is full, or cannot be written.",
 }
 _RETRY: Final = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 _ALWAYS: Final = (401, 403, 421, 422, 429, 503)

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from neuromas.errors import Fault
+from neuromas.errors import Fault, writing
 from neuromas.journal import lines as journal
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.problems import ApiError, invalid
@@ -40,6 +40,7 @@ def keep_file(wish: FileRequest, caller: Caller, settings: Settings) -> Document
 
     Raises:
         ApiError: a line is no JSON object (422), or the caller's files would take more than ``max_upload_bytes`` (413).
+        StorageError: the disk has no space for it.
     """
     content = wish.content.encode()
     examples = _count(wish.content)
@@ -58,9 +59,10 @@ def keep_file(wish: FileRequest, caller: Caller, settings: Settings) -> Document
                 "(max_upload_bytes in the settings)"
             )
             raise ApiError(413, "too_much_kept", message, param="content")
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        journal.write_whole(path, content)
-        path.chmod(0o600)
+        with writing(path):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            journal.write_whole(path, content)
+            path.chmod(0o600)
     return {"object": "file", "name": wish.name, "path": str(path), "examples": examples, "bytes": len(content)}
 
 

@@ -92,7 +92,7 @@ def update_for(run: RunRecord, verb: Verb) -> RunUpdate:
     if state == _PLACES[verb]:
         raise _illegal(run, verb, f"it is {state}")
     update: RunUpdate = {"wanted": wish, "state": _PLACES[verb]}
-    return {**update, "ended": time.time()} if verb == "cancel" else update
+    return {**update, "ended": time.time()} if verb == "cancel" else {**update, "error": None}
 
 
 async def tell_state(store: Store, run: RunRecord) -> None:

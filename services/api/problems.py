@@ -19,9 +19,24 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
-from neuromas.errors import CheckpointError, Fault, GrowthError, NeuroMASError, SpecError, TaskError
+from neuromas.errors import (
+    CheckpointError,
+    Fault,
+    GrowthError,
+    NeuroMASError,
+    SpecError,
+    StorageError,
+    TaskError,
+    refusal,
+)
 from neuromas.services.logs import request_id
-from neuromas.services.store.base import ConflictError, MissingError, StoreUnavailableError, StoreUnusableError
+from neuromas.services.store.base import (
+    ConflictError,
+    MissingError,
+    StoreUnavailableError,
+    StoreUnusableError,
+    StoreUnwritableError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -114,29 +129,48 @@ def problem_of(error: Exception) -> ApiError | None:
         case HTTPException():
             code, message = _ROUTING.get(error.status_code, ("http", str(error.detail)))
             return ApiError(error.status_code, code, message, headers=error.headers)
+    if refusal(error) is not None:
+        return _no_space()
+    return None
+
+
+def _of_the_store(error: NeuroMASError) -> ApiError | None:
+    again = {"Retry-After": str(RETRY_AFTER_S)}
+    match error:
+        case StoreUnwritableError():
+            message = "the disk of the store takes no changes now; nothing was changed: make space there, and try again"
+            return ApiError(503, error.code, message, headers=again)
+        case StoreUnavailableError():
+            message = "the store cannot be reached now; nothing is lost, try again"
+            return ApiError(503, error.code, message, headers=again)
+        case StoreUnusableError():
+            return ApiError(503, error.code, "the store cannot be used; the log of the service says why")
+        case MissingError():
+            return ApiError(404, error.code, str(error))
+        case ConflictError():
+            return ApiError(409, error.code, str(error))
     return None
 
 
 def _of_ours(error: NeuroMASError) -> ApiError | None:
     match error:
-        case StoreUnavailableError():
-            message = "the store cannot be reached now; nothing is lost, try again"
-            return ApiError(503, error.code, message, headers={"Retry-After": str(RETRY_AFTER_S)})
-        case StoreUnusableError():
-            return ApiError(503, error.code, "the store cannot be used; the log of the service says why")
         case SpecError():
             return invalid(error.message, error.faults or (Fault("", error.message),), code=error.code)
-        case MissingError():
-            return ApiError(404, error.code, str(error))
-        case ConflictError():
-            return ApiError(409, error.code, str(error))
         case GrowthError():
             return invalid("the plan does not fit the graph", [Fault("plan", str(error))], code=error.code)
         case TaskError():
             return ApiError(400, error.code, str(error), param="task", faults=[Fault("task", str(error))])
+        case StorageError():
+            return _no_space()
         case CheckpointError():
             return ApiError(409, error.code, "the checkpoint's files are missing or altered; use another one")
-    return None
+    return _of_the_store(error)
+
+
+def _no_space() -> ApiError:
+    """Return the problem of a file that could not be written; where it lies is in the log, and for nobody else."""
+    message = "the disk of the service is full or cannot be written; nothing was kept: make space there, and try again"
+    return ApiError(507, StorageError.code, message)
 
 
 def answer(problem: ApiError) -> JSONResponse:
@@ -177,7 +211,8 @@ class CrashHandler:
             logger.error("request crashed", exc_info=error)
             if not has_started:
                 message = f"something broke here; the log knows it under request {request_id.get()}"
-                await answer(ApiError(500, "internal", message))(scope, receive, send)
+                problem = problem_of(error) or ApiError(500, "internal", message)
+                await answer(problem)(scope, receive, send)
 
 
 class _Utf8Response(JSONResponse):

@@ -17,7 +17,7 @@ from neuromas.services.api.app import make_app
 from neuromas.services.api.service import Service
 from neuromas.services.records.key import KeyRecord, KeyState
 from neuromas.services.settings import Settings, SettingsError
-from neuromas.services.store.base import StoreUnavailableError, StoreUnusableError
+from neuromas.services.store.base import StoreUnavailableError, StoreUnusableError, StoreUnwritableError
 from neuromas.services.store.open import open_store
 from neuromas.serving.http_server import HttpServer
 
@@ -113,7 +113,7 @@ async def check_store(settings: Settings) -> None:
         if not settings.keys_required:
             return
         found = await store.list(KeyRecord, where={"state": KeyState.ACTIVE}, limit=1)
-    except StoreUnusableError as error:
+    except (StoreUnusableError, StoreUnwritableError) as error:
         raise SettingsError(f"NEUROMAS_STORE_URL, NEUROMAS_DATA_DIR: {error}") from error
     except StoreUnavailableError as error:
         logger.warning("the store is away", extra={"reason": str(error)})

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError
+from neuromas.errors import NeuroMASError, RuntimeStartError, SpecError, StorageError
 from neuromas.journal.events import Event
 from neuromas.journal.folder import LOCK_FILE
 from neuromas.run.run import run as run_spec
@@ -30,7 +30,7 @@ from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.heartbeat import Assignment, Heartbeat, claim, release
 from neuromas.services.runs.lineage import resolve_modules, resolve_parent
 from neuromas.services.runs.progress import ProgressObserver
-from neuromas.services.runs.state import SupersededError, after_loss, after_stop
+from neuromas.services.runs.state import SupersededError, after_full_disk, after_loss, after_stop
 from neuromas.services.runs.stopper import Stopper
 from neuromas.services.settings import load_settings
 from neuromas.services.store.base import Document, StoreUnavailableError
@@ -125,6 +125,10 @@ def _train(
     except RuntimeStartError as error:  # the run's processes were lost; it can go on from its checkpoint
         logger.warning("the run's processes were lost", extra={"reason": str(error)})
         return _lost(error)
+    except StorageError as error:  # nothing is wrong with the run: it can go on once there is space
+        logger.warning("the run's files cannot be written", extra={"reason": str(error)})
+        code, message = error.code, str(error)
+        return Outcome(lambda record: after_full_disk(record, code, message), message)
     except NeuroMASError as error:
         logger.warning("the run failed", extra={"reason": str(error)})
         return _failed(error.code, str(error), _path(error))

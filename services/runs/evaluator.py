@@ -16,7 +16,7 @@ from typing import Final
 
 from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.cluster.runtime import Runtime
-from neuromas.errors import NeuroMASError
+from neuromas.errors import NeuroMASError, writing
 from neuromas.journal.events import ignore
 from neuromas.services.children import PRIVATE_UMASK
 from neuromas.services.logs import set_up_logging
@@ -98,8 +98,9 @@ async def _end(store: Store, id: str, update: EvaluationUpdate) -> None:
 def _outcome(settings: Settings, record: EvaluationRecord, folder: Path) -> EvaluationUpdate:
     # Shared with the other machines of the cluster, unlike a temporary folder of this one.
     scratch = settings.evaluations_dir / record.id
-    scratch.mkdir(parents=True, exist_ok=True)
     try:
+        with writing(scratch):
+            scratch.mkdir(parents=True, exist_ok=True)
         result = measure(find_trained(folder), record, scratch)
     except NeuroMASError as error:
         return _failure(error.code, str(error))

@@ -98,3 +98,17 @@ def after_stop(run: RunRecord) -> RunUpdate:
         return {"state": RunState.CANCELLED, "ended": time.time()}
     state = RunState.PAUSED if run.wanted == Wanted.PAUSE else RunState.QUEUED
     return {"state": state, "attempt": run.attempt + 1}
+
+
+def after_full_disk(run: RunRecord, code: str, message: str) -> RunUpdate:
+    """Return how a run goes on whose files could not be written: it is paused with the reason until it is resumed.
+
+    Args:
+        run: the record.
+        code: for programs.
+        message: what could not be written, and what to do.
+    """
+    if run.wanted == Wanted.CANCEL:
+        return after_stop(run)
+    error = Failure(code=code, message=f"{message}; then resume the run")
+    return {"state": RunState.PAUSED, "wanted": Wanted.PAUSE, "attempt": run.attempt + 1, "error": error}

@@ -27,6 +27,12 @@ class StoreUnavailableError(NeuroMASError, ConnectionError):
     code = "store_unavailable"
 
 
+class StoreUnwritableError(StoreUnavailableError):
+    """The disk under the store takes no change: it is full, cannot be written, or fails. Nothing was changed."""
+
+    code = "store_unwritable"
+
+
 class StoreUnusableError(NeuroMASError, RuntimeError):
     """The store is of another version, or broken: trying again does not help, somebody must look at it."""
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -108,16 +108,16 @@ def _make(path: Path) -> None:
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        connection = _connect(new, 0)
-        connection.execute("PRAGMA journal_mode = WAL")
-        for statement in _TABLES:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.close()
+        with closing(_connect(new, 0)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            for statement in _TABLES:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         with suppress(FileExistsError):
             os.link(new, path)
     finally:
-        new.unlink()
+        for suffix in ("", "-wal", "-shm"):  # the last two stay where the disk was full
+            new.with_name(new.name + suffix).unlink(missing_ok=True)
 
 
 def _connect(path: Path, busy_s: float) -> sqlite3.Connection:

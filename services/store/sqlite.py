@@ -25,6 +25,7 @@ from neuromas.services.store.base import (
     R,
     StoreUnavailableError,
     StoreUnusableError,
+    StoreUnwritableError,
     StreamEntry,
 )
 from neuromas.services.store.indexes import LISTED_BY, check_limit, check_list, lists_texts
@@ -34,6 +35,13 @@ from neuromas.services.store.watch import Watch
 
 BUSY_S: Final = 10.0
 """Seconds that a statement waits for another process's transaction before the store counts as unavailable."""
+_OF_THE_DISK: Final = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -172,8 +180,13 @@ class _Worker:
         def call() -> T:
             try:
                 return work(self._opened(), *args, **kwargs)
-            except (sqlite3.OperationalError, OSError) as error:
-                raise StoreUnavailableError(f"the store {self._path} cannot be used now ({error})") from error
+            except OSError as error:
+                raise StoreUnwritableError(f"the store {self._path} cannot be used now ({error})") from error
+            except sqlite3.OperationalError as error:
+                # The lower byte of a code is its kind.
+                is_the_disk = error.sqlite_errorcode & 0xFF in _OF_THE_DISK
+                kind = StoreUnwritableError if is_the_disk else StoreUnavailableError
+                raise kind(f"the store {self._path} cannot be used now ({error})") from error
             except sqlite3.DatabaseError as error:
                 if type(error) is not sqlite3.DatabaseError:  # its subclasses are about statements, not about the file
                     raise

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from api_server import RUN, ApiServer, error_of, running_api
+from small_files import files_of_at_most
 
 import neuromas
 from neuromas.services.keys import make_key
@@ -85,6 +86,17 @@ def test_files_that_come_at_once_keep_the_bound(tmp_path: Path) -> None:
     with running_api(settings) as api, ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda body: api.client.post("/v1/files", json=body).status_code, bodies))
     assert sorted(statuses) == [201, 201, *[413] * 6]
+
+
+def test_a_file_for_which_there_is_no_space_is_refused_and_taken_once_there_is(api: ApiServer) -> None:
+    wish = {"name": "mine.jsonl", "content": LINES * 20_000}
+    with files_of_at_most(1 << 20):  # the store's own files are smaller
+        answer = api.client.post("/v1/files", json=wish)
+        assert (answer.status_code, error_of(answer)["code"]) == (507, "storage")
+        assert "make space" in error_of(answer)["message"]
+        assert str(api.settings.data_dir) not in answer.text
+        assert [path for path in api.settings.uploads_dir.rglob("*") if path.is_file()] == []
+    assert api.client.post("/v1/files", json=wish).status_code == 201
 
 
 def test_what_may_not_be_named_says_which_setting_would_allow_it(api: ApiServer, tmp_path: Path) -> None:

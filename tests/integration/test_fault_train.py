@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_files import TOO_LARGE, limited
 
 from neuromas.cli.main import main
 from neuromas.journal import lines as journal
@@ -38,8 +39,10 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(spec: Path, out: Path) -> subprocess.Popen:
+def start(spec: Path, out: Path, file_bytes: int | None = None) -> subprocess.Popen:
+    """Begin to train; no file may get larger than ``file_bytes``, as if the disk were full there."""
     command = [sys.executable, "-m", "neuromas", "train", str(spec), "--out", str(out), "--nodes"]
+    command = command if file_bytes is None else limited(command, file_bytes)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -80,11 +83,32 @@ def test_a_broken_off_run_resumes_to_the_same_weights(
         assert "--resume" in stderr
         assert (tmp_path / "run" / "checkpoints" / "latest.json").exists()
 
-    assert main(["train", str(spec), "--out", str(tmp_path), "--resume"]) == 0
-    mine, theirs = weights(tmp_path / "run"), weights(uninterrupted)
+    check_resume(spec, tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("file_bytes", "file"),
+    [(30_000, "checkpoints/stage-0-000002"), (2_500, "metrics.jsonl"), (200, "spec.resolved.json")],
+)
+def test_a_run_on_a_full_disk_says_so_and_resumes_to_the_same_weights_once_there_is_space(
+    file_bytes: int, file: str, spec: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    process = start(spec, tmp_path, file_bytes)
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert f"error: {tmp_path / 'run' / file} cannot be written: {TOO_LARGE}\n" in stderr
+    assert "Traceback" not in stderr
+    assert [path.name for path in tmp_path.rglob(".*")] == []
+    check_resume(spec, tmp_path, uninterrupted)
+
+
+def check_resume(spec: Path, out: Path, uninterrupted: Path) -> None:
+    """Resume a run and check that it ends as the one that nothing happened to."""
+    assert main(["train", str(spec), "--out", str(out), "--resume"]) == 0
+    mine, theirs = weights(out / "run"), weights(uninterrupted)
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
-    steps = [line["step"] for line in journal.read(tmp_path / "run" / "metrics.jsonl")]
+    steps = [line["step"] for line in journal.read(out / "run" / "metrics.jsonl")]
     assert steps == list(range(1, STEPS + 1))
 
 

@@ -27,10 +27,10 @@ def change(state: str, wanted: str, verb: Verb) -> dict[str, Any] | None:
 @pytest.mark.parametrize(
     ("state", "wanted", "verb", "expected"),
     [
-        ("queued", "run", "pause", {"wanted": "pause", "state": "paused"}),
+        ("queued", "run", "pause", {"wanted": "pause", "state": "paused", "error": None}),
         ("queued", "run", "cancel", {"wanted": "cancel", "state": "cancelled"}),
         ("queued", "run", "resume", None),
-        ("paused", "pause", "resume", {"wanted": "run", "state": "queued"}),
+        ("paused", "pause", "resume", {"wanted": "run", "state": "queued", "error": None}),
         ("paused", "pause", "cancel", {"wanted": "cancel", "state": "cancelled"}),
         ("paused", "pause", "pause", None),
         ("running", "run", "pause", {"wanted": "pause"}),

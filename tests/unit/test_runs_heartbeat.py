@@ -18,7 +18,7 @@ from neuromas.services.runs.checkpoints import CheckpointRegistrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.heartbeat import Assignment, Heartbeat, claim, driver_lease, persistently, release
 from neuromas.services.runs.progress import ProgressObserver
-from neuromas.services.runs.state import SupersededError, after_loss, after_stop
+from neuromas.services.runs.state import SupersededError, after_full_disk, after_loss, after_stop
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import StoreUnavailableError
 from neuromas.services.store.sqlite import SqliteStore
@@ -149,6 +149,18 @@ def test_a_lost_driver_is_replaced_as_often_as_allowed() -> None:
     end = after_loss(run.model_copy(update={"failures": 1}), "driver_lost", "why")
     assert (end["state"], end["failures"], end["error"].code) == ("failed", 2, "driver_lost")
     assert "why" in end["error"].message
+
+
+def test_a_run_on_a_full_disk_is_paused_with_the_reason() -> None:
+    paused = after_full_disk(a_run(attempt=4), "storage", "a cannot be written: No space left; make space")
+    error = paused.pop("error")
+    assert paused == {"state": "paused", "wanted": "pause", "attempt": 5}
+    assert error is not None
+    assert (error.code, error.message) == (
+        "storage",
+        "a cannot be written: No space left; make space; then resume the run",
+    )
+    assert after_full_disk(a_run(wanted="cancel"), "storage", "why")["state"] == "cancelled"
 
 
 @pytest.mark.parametrize(

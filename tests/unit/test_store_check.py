@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from redis_server import RedisServer
+from small_files import files_of_at_most
 from stored import a_run
 
+from neuromas.services.api.problems import problem_of
 from neuromas.services.api.server import check_store
+from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import Settings, SettingsError
 from neuromas.services.store import redis_keys as keys
 from neuromas.services.store import schema
-from neuromas.services.store.base import StoreUnusableError
+from neuromas.services.store.base import StoreUnusableError, StoreUnwritableError
 from neuromas.services.store.open import open_store
 from neuromas.services.store.redis import RedisStore
 from neuromas.services.store.sqlite import SqliteStore
@@ -144,3 +147,31 @@ def test_a_redis_that_forgets_is_told(empty_redis: RedisServer, setting: str, va
         finally:
             for name, old in before.items():
                 client.config_set(name, old)
+
+
+def test_a_disk_that_takes_no_change_is_told_from_a_store_that_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    filled(path)
+
+    async def change(record: RunRecord) -> None:
+        store = SqliteStore(path)
+        try:
+            await store.create(record)
+        finally:
+            await store.close()
+
+    with files_of_at_most(4096), pytest.raises(StoreUnwritableError, match=r"store\.db cannot be used now"):
+        asyncio.run(change(a_run("run_2", name="x" * 50_000)))
+    asyncio.run(change(a_run("run_3")))
+    problem = problem_of(StoreUnwritableError("the store /secret/store.db cannot be used now"))
+    assert problem is not None
+    assert (problem.status, problem.code) == (503, "store_unwritable")
+    assert "make space" in str(problem)
+    assert "/secret" not in str(problem)
+
+
+def test_a_disk_that_cannot_hold_a_store_stops_the_start(tmp_path: Path) -> None:
+    with files_of_at_most(4096):
+        assert "cannot be used now" in refusal(Settings(data_dir=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    asyncio.run(check_store(Settings(data_dir=tmp_path)))

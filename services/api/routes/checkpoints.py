@@ -99,7 +99,7 @@ async def delete_checkpoint(caller: Trainer, service: Serviced, checkpoint_id: C
 @routes.get(
     "/checkpoints/{checkpoint_id}/export",
     response_class=FileResponse,
-    responses=errors(400, 404, 409, 504) | _ARCHIVE,
+    responses=errors(400, 404, 409, 504, 507) | _ARCHIVE,
 )
 async def export_checkpoint(
     caller: Reader,

@@ -25,7 +25,7 @@ routes = router("files")
     "/files",
     status_code=201,
     response_model=FileView,
-    responses=errors(body=True),
+    responses=errors(507, body=True),
     openapi_extra=takes("FileRequest"),
 )
 async def create_file(caller: Trainer, service: Serviced, document: Body) -> Document:
