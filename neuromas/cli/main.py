@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-from neuromas.cli.command import Command, Options
+from neuromas.cli.command import Command, Options, Parser
+from neuromas.cli.interrupts import interruptible
 from neuromas.cli.program import make_parser
 from neuromas.display.console import Console
-from neuromas.errors import NeuroMASError
+from neuromas.errors import NeuroMASError, StorageError, refusal
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -25,14 +26,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return OK
-    arguments = parser.parse_args(words, namespace=Options())
-    console = Console(as_json=arguments.json, verbose=arguments.verbose)
-    _set_up_logging(arguments.verbose)
+    with interruptible():
+        return _run(parser, words)
+
+
+def _run(parser: Parser, words: Sequence[str]) -> int:
+    console, verbose = Console(), False
     try:
+        arguments = parser.parse_args(words, namespace=Options())
+        console, verbose = Console(as_json=arguments.json, verbose=arguments.verbose), arguments.verbose
+        _set_up_logging(verbose)
         command: Command = import_module(arguments.module)
         return command.run(arguments, console)
     except NeuroMASError as error:
-        return _report(console, error, arguments.verbose)
+        return _report(console, error, verbose)
     except KeyboardInterrupt:
         console.fail("interrupted", "interrupted")
         return INTERRUPTED
@@ -44,9 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.fail("missing_package", f"the package {error.name} is not installed; {hint}")
         return BAD_INPUT
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a crash still ends with a code and a hint
-        if arguments.verbose:
+        if verbose:
             traceback.print_exc()
-        hint = "" if arguments.verbose else " (run again with -v for the traceback)"
+        if (why := refusal(error)) is not None:
+            place = error.filename if isinstance(error, OSError) else None
+            console.fail(StorageError.code, f"{place or 'the output'}: {why}")
+            return FAILED
+        hint = "" if verbose else " (run again with -v for the traceback)"
         console.fail("internal", f"{type(error).__name__}: {error}{hint}")
         return FAILED
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import signal
 import socket
 from contextlib import suppress
 from typing import Literal
@@ -65,7 +64,5 @@ def run(arguments: Arguments, console: Console) -> int:
 
 def _run(app: FastAPI, listener: socket.socket, drain_s: float) -> None:
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(drain_s))
-    # uvicorn raises the signal that stopped it once more; SIGTERM would end the process before the engine is closed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it once more
         HttpServer(config).run(sockets=[listener])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -44,10 +48,11 @@ class RayConnection:
         address = address or os.environ.get("RAY_ADDRESS")
         _quieten()
         try:
-            if address:
-                self._join(address, show_worker_logs)
-            else:
-                self._start(min_cpus, show_worker_logs)
+            with _own_sigterm():
+                if address:
+                    self._join(address, show_worker_logs)
+                else:
+                    self._start(min_cpus, show_worker_logs)
         except Exception as error:
             # Ray raises bare Exceptions for a cluster that does not come up in time.
             raise RuntimeStartError(_explain(address, error)) from error
@@ -134,6 +139,20 @@ def _environment() -> dict[str, dict[str, str]]:
         return {}
     entries = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {"env_vars": {"PYTHONPATH": os.pathsep.join(dict.fromkeys(entries))}}
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Give SIGTERM back to whom it had: Ray takes it for the whole process, and ends that with codes of its own."""
+    handler = signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    except SystemExit as error:  # from Ray's handler, while it starts
+        raise KeyboardInterrupt from error
+    finally:
+        if is_main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _quieten() -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.engines.setup import EngineSetup
-from neuromas.errors import CheckpointError, Fault, SpecError
+from neuromas.errors import CheckpointError, Fault, NeuroMASError, SpecError, StorageError
 from neuromas.growth.schedule import ScheduleResult, run_schedule
 from neuromas.growth.stage import GrowthNotice
 from neuromas.journal.base_record import check_base, record_base
@@ -25,6 +23,7 @@ from neuromas.journal.data_record import check_data, record_data
 from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted, ignore
 from neuromas.journal.folder import RESULT_FILE, REWARDS_FILE, SPEC_FILE, RunFolder, RunWriter, locked
 from neuromas.run.grafts import lineage_faults
+from neuromas.run.interrupts import stopped_by_signal, undisturbed
 from neuromas.run.outcome import RunResult
 from neuromas.run.parent import Parent
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
@@ -101,7 +100,8 @@ def run(
                 trained = time.monotonic()
                 figures = _measure(spec, runtime, schedule, on_event)
             finally:
-                runtime.close()
+                with undisturbed():
+                    runtime.close()
             seconds = Seconds(
                 start_up=round(ready - began, 3),
                 train=round(trained - ready, 3),
@@ -218,43 +218,22 @@ def _told(folder: RunFolder, lock: str, on_event: Observer) -> Iterator[Observer
         writer(event)
         on_event(event)
 
+    def end(status: Literal["interrupted", "failed"], error: BaseException) -> None:
+        ended = RunEnded(status=status, message=str(error))
+        for write in (partial(writer, ended), writer.close):
+            with suppress(StorageError):  # where the disk is full, the run's own error says so
+                write()
+        on_event(ended)
+
     try:
         yield tell
+        writer.close()
     except (StageInterruptedError, KeyboardInterrupt) as error:
-        tell(RunEnded(status="interrupted", message=str(error)))
+        end("interrupted", error)
         raise
     except Exception as error:
-        tell(RunEnded(status="failed", message=str(error)))
+        end("failed", error)
         raise
-    finally:
-        writer.close()
-
-
-@contextmanager
-def stopped_by_signal(request_stop: Callable[[], None]) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; a second signal interrupts at once if one is SIGINT.
-
-    Does nothing outside the main thread, where Python delivers no signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    seen: list[int] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        seen.append(number)
-        # A thread that was busy for long handles both at once, and SIGINT first, whichever was sent first.
-        if len(seen) > 1 and (number == signal.SIGINT or seen[:-1] == [signal.SIGINT]):
-            raise KeyboardInterrupt
-        request_stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(folder: RunFolder) -> None:
@@ -263,5 +242,5 @@ def _report(folder: RunFolder) -> None:
         from neuromas.report.page import write_report
 
         write_report(folder.path)
-    except Exception:
-        logger.warning("report.html could not be written", exc_info=True)
+    except Exception as error:
+        logger.warning("there is no report: %s", error, exc_info=not isinstance(error, NeuroMASError))

@@ -8,6 +8,7 @@ candidate without a plan, and every growth is judged against it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -138,6 +139,8 @@ def search(
         tune_config=tune.TuneConfig(metric="accuracy", mode="max"),
         run_config=tune.RunConfig(name="search", storage_path=str(folder.resolve()), verbose=0),
     )
+    # Else Tune takes Ctrl-C for itself, and returns trials that are half done.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     results = {result.config["candidate"]: result for result in tuner.fit()}
     return _rank(candidates, {name: _read(result) for name, result in results.items()}, spec)
 

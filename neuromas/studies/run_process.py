@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from neuromas.cluster.threads import set_threads
-from neuromas.errors import NeuroMASError
+from neuromas.errors import NeuroMASError, writing
 from neuromas.journal.events import Event, RolloutsSampled
 from neuromas.journal.folder import RESULT_FILE, RunFolder
 from neuromas.spec.run import RunSpec
@@ -24,10 +26,16 @@ def main() -> None:
 
     Of each run all events but sampled rollouts are told, as ``("event", event)``, then ``("done", document)`` with its
     result, or ``("failed", message)``, which ends the process. So does any other exception, with its traceback in the
-    log.
+    log, and SIGTERM, which a run that trains hears itself.
     """
     parent: Connection[tuple[str, object], tuple[RunSpec, Path]] = Connection(int(sys.argv[1]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     set_threads(1)
+    with suppress(KeyboardInterrupt):
+        _work(parent)
+
+
+def _work(parent: Connection[tuple[str, object], tuple[RunSpec, Path]]) -> None:
     while True:
         try:
             spec, out = parent.recv()
@@ -40,17 +48,19 @@ def main() -> None:
 
 
 def _run(spec: RunSpec, out: Path, parent: Connection[tuple[str, object], object]) -> tuple[str, object]:
-    file = os.open(log_file(out, spec.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-    from neuromas.run.run import run
-
     def tell(event: Event) -> None:
         if not isinstance(event, RolloutsSampled):
             parent.send(("event", event))
 
+    log = log_file(out, spec.name)
     try:
+        with writing(log):
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.close(file)
+        from neuromas.run.run import run
+
         return "done", RunFolder(run(spec, out, tell, overwrite=True).folder).read_json(RESULT_FILE)
     except NeuroMASError as error:
         return "failed", str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -13,14 +14,14 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from neuromas.errors import NeuroMASError, RuntimeStartError
+from neuromas.errors import NeuroMASError, RuntimeStartError, writing
 from neuromas.journal.events import Event, RunEnded
 from neuromas.journal.folder import RESULT_FILE, SPEC_FILE, RunFolder
 from neuromas.spec.run import RunSpec
 from neuromas.studies.run_process import log_file
 
 _STOP_S = 20
-"""How long a run may take to end its step when it is asked to stop."""
+"""How long a run may take to end its step when it is asked to stop, and then to end at once."""
 
 Document = dict[str, Any]
 RunsObserver = Callable[[str, Event], None]
@@ -55,7 +56,8 @@ def run_side_by_side(
     waiting = deque(spec for spec in specs if spec.name not in results)
     if not waiting:
         return results
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     processes: list[_RunProcess] = []
     try:
         while waiting and len(processes) < num_processes:
@@ -99,6 +101,7 @@ class _RunProcess:
                 # -P: a file of the user's in this folder is no module of Python's.
                 [sys.executable, "-P", "-m", "neuromas.studies.run_process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # the terminal's Ctrl-C reaches only us, and we end it
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
             )
 
@@ -129,10 +132,11 @@ class _RunProcess:
             self.pipe.close()
 
     def end(self) -> None:
-        """Wait for the process, not for ever."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_STOP_S)
-        self._process.kill()
+        """Wait for the process, not for ever: a step that takes long is broken off."""
+        for number in (signal.SIGINT, signal.SIGKILL):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_S)
+            self._process.send_signal(number)
         self._process.wait()
         self.pipe.close()
 

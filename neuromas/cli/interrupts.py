@@ -1,0 +1,49 @@
+"""What Ctrl-C, ``kill`` and a closed terminal do to a command: it is interrupted once, and then cleans up in peace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Final
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE: Final = b"ending, cleaning up first; Ctrl-C once more breaks that off\n"
+
+
+class _Interrupts:
+    """Raises KeyboardInterrupt for the first signal, and from the third on; the second hears that the end is near."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count != 2:
+            raise KeyboardInterrupt
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, _PATIENCE)  # Python's own stream may be in the midst of a line
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Interrupt what is done here by the first signal; those that this process was started to ignore stay ignored.
+
+    Does nothing outside the main thread, where Python delivers no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = _Interrupts()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    heard = [number for number, was in before.items() if was is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
