@@ -24,6 +24,7 @@ from neuromas.engines.lora_rows import LoraRows
 from neuromas.engines.prefill import Ints, Share, find_shares, plan_passes
 from neuromas.engines.row_cache import Reading, RowCache
 from neuromas.engines.sampling import sample_rows
+from neuromas.engines.shared_heads import shared_heads
 from neuromas.engines.versions import VersionTable
 from neuromas.errors import BaseModelError, EngineError
 from neuromas.rollout.engine import EngineCall, EngineResult, Partial
@@ -279,7 +280,7 @@ class TransformersEngine:
         self._cache.reading = Reading(index, kept, reach)
         attended = torch.arange(reach, device=self._device)[None]
         masked = depth_attention(self._config, kept, attended) if self._by_depth else nullcontext()
-        with masked, self._lora.routed(self._tensor([row.slot for row in rows])):
+        with masked, shared_heads(), self._lora.routed(self._tensor([row.slot for row in rows])):
             output = self._model(
                 input_ids=self._tensor(token_ids),
                 attention_mask=torch.ones(len(rows), reach, dtype=torch.long, device=self._device),
