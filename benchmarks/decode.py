@@ -1,9 +1,9 @@
-"""What the transformers engine costs over the bare matrix products of the same tokens, on a real language model.
+"""What rollouts on a real language model cost over the bare matrix products of their tokens, by engine.
 
 The calls are those of a chain of three nodes: the first node's prompts are equal within a group, those of the others
 end differently. The products are those of all linear layers and the head over the same tokens, those that the prompts
 of a group begin with once, sampled ones in batches of all rollouts. A rate of 0.8 means that a fifth of the time is
-attention, adapters, sampling and Python.
+attention, adapters, sampling, Python, and batches that are not full. Seconds are CPU seconds of one thread.
 
     python -m benchmarks.decode [--base smollm2-135m] [--examples 8] [--group-size 8] [--repeats 3] [--json FILE]
 """
@@ -11,22 +11,26 @@ attention, adapters, sampling and Python.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import Cell, interleave, ratio, report
+from benchmarks.rollouts import forget_prefixes
 from neuromas.adapters.frozen_base import load_base
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import read_base, resolve_base
 from neuromas.engines.transformers import TransformersEngine
+from neuromas.engines.vllm import VllmEngine
 from neuromas.rollout.engine import EngineCall, Sampling
 from neuromas.spec.machine import EngineSpec
 
@@ -38,33 +42,36 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
     options = _parser().parse_args(argv)
-    torch.set_num_threads(options.threads)
-    folder = resolve_base(options.base)
-    rollouts = options.examples * options.group_size
-    spec = EngineSpec(type="transformers", max_model_len=QUESTION + MESSAGE + LONGEST)
-    engine = TransformersEngine(folder, spec, NODES, RANK)
+    torch.set_num_threads(1)
+    folder, rollouts = resolve_base(options.base), options.examples * options.group_size
+    length = QUESTION + MESSAGE + LONGEST
+    vllm = VllmEngine(folder, EngineSpec(max_model_len=length, kv_cache_gib=1.0), NODES, RANK, TARGETS)
+    plain = TransformersEngine(folder, EngineSpec(type="transformers", max_model_len=length), NODES, RANK)
     refs = [AdapterRef(f"n{node}", 0, "decode") for node in range(NODES)]
-    engine.publish({ref: random_lora(folder, seed) for seed, ref in enumerate(refs)})
+    for engine in (vllm, plain):
+        engine.publish({ref: random_lora(folder, seed) for seed, ref in enumerate(refs)})
     layers = chain_calls(folder, refs, options.examples, options.group_size)
     bare = [[replace(call, adapter=None) for call in layer] for layer in layers]
-    model = load_base(folder)
-    sampled = run_chain(engine, layers)
+    sampled = sum(call.sampling.max_tokens for layer in layers for call in layer)
     shared = options.examples * (QUESTION - 1) * NODES + rollouts * MESSAGE * (NODES - 1)
-    products = partial(run_products, matrices(model), shared, sampled, rollouts)
     seconds = interleave(
         {
-            "engine": partial(run_chain, engine, layers),
-            "without adapters": partial(run_chain, engine, bare),
-            "products": products,
+            "vllm": partial(run_chain, vllm, layers),
+            "transformers": partial(run_chain, plain, layers),
+            "vllm, no adapters": partial(run_chain, vllm, bare),
+            "transformers, no adapters": partial(run_chain, plain, bare),
+            "products": partial(run_products, matrices(load_base(folder)), shared, sampled, rollouts),
         },
         options.repeats,
+        clock=time.process_time,
     )
+    pairs = [(name, "products") for name in seconds if name != "products"]
+    pairs += [("transformers", "vllm"), *((name, f"{name}, no adapters") for name in ("vllm", "transformers"))]
     rows: list[dict[str, Cell]] = []
-    for name, over in (("engine", "products"), ("without adapters", "products"), ("engine", "without adapters")):
+    for name, over in pairs:
         middle, low, high = ratio(seconds[over], seconds[name])
-        rows.append({"what": name, "over": over, "rate": middle, "low": low, "high": high})
-    pace = sampled / sorted(seconds["engine"])[len(seconds["engine"]) // 2]
-    title = f"{rollouts} rollouts of a chain of {NODES}, {sampled} tokens sampled, {pace:.0f} per second"
+        rows.append({"what": name, "over": over, "rate": middle, "low": low, "high": high, "s": median(seconds[name])})
+    title = f"{rollouts} rollouts of a chain of {NODES} on {options.base}, at most {sampled} tokens sampled"
     report(title, rows, options.json)
     return 0
 
@@ -91,16 +98,14 @@ def chain_calls(folder: Path, refs: Sequence[AdapterRef], examples: int, group_s
     return layers
 
 
-def run_chain(engine: TransformersEngine, layers: Sequence[Sequence[EngineCall]]) -> int:
-    """Ask each node's call when that of the node before has ended; returns the tokens sampled."""
+def run_chain(engine: TransformersEngine | VllmEngine, layers: Sequence[Sequence[EngineCall]]) -> None:
+    """Ask each node's call when that of the node before has ended."""
+    if isinstance(engine, VllmEngine):
+        forget_prefixes(engine)
     following = {call.id: after for pair in pairwise(layers) for call, after in zip(*pair, strict=True)}
     engine.submit(layers[0])
-    sampled = 0
     while engine.has_unfinished():
-        results = engine.step()
-        sampled += sum(len(result.token_ids) for result in results)
-        engine.submit([following[result.id] for result in results if result.id in following])
-    return sampled
+        engine.submit([following[result.id] for result in engine.step() if result.id in following])
 
 
 def matrices(model: nn.Module) -> list[Tensor]:
@@ -135,7 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--examples", type=int, default=8)
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
     return parser
 
