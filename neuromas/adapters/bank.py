@@ -242,10 +242,11 @@ class AdapterBank:
         for owned in self.tensors():
             if owned.dim is None:
                 shared.setdefault(owned.owner, {})[owned.key] = owned.tensor
+        given = _by_owner(state)
         for owner, tensors in shared.items():
-            _fill(owner, tensors, {}, state)
+            _fill(owner, tensors, {}, given.get(owner, {}))
         for name in self.names:
-            self._set(name, state)
+            self._set(name, given.get(name, {}))
         self._map.refresh()
 
     def load(self, name: str, state: Mapping[str, Tensor]) -> None:
@@ -255,20 +256,27 @@ class AdapterBank:
             AdapterError: a tensor is missing, unexpected, of another shape or not finite, or the state belongs to
                 another projection. Nothing is changed then.
         """
-        self._set(name, state)
+        self._set(name, _by_owner(state).get(name, {}))
         self._map.refresh()
 
-    def _set(self, name: str, state: Mapping[str, Tensor]) -> None:
+    def _set(self, name: str, given: Mapping[str, Tensor]) -> None:
         k = self.index(name)
-        _fill(name, self._views(self.tensors(), k), self._family(k).constants(), state)
+        _fill(name, self._views(self.tensors(), k), self._family(k).constants(), given)
+
+
+def _by_owner(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors of each adapter, and of what adapters share, without that name in front of theirs."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        owner, _, name = key.partition("/")
+        found.setdefault(owner, {})[name] = tensor
+    return found
 
 
 @torch.no_grad()
 def _fill(
-    name: str, targets: Mapping[str, Tensor], constants: Mapping[str, Tensor], state: Mapping[str, Tensor]
+    name: str, targets: Mapping[str, Tensor], constants: Mapping[str, Tensor], given: Mapping[str, Tensor]
 ) -> None:
-    prefix = f"{name}/"
-    given = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     wrong = sorted(set(given) ^ (set(targets) | set(constants)))
     if wrong:
         raise AdapterError(

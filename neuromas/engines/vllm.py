@@ -54,6 +54,8 @@ class VllmEngine:
             EngineError: vLLM is missing or did not start.
         """
         import_vllm()
+        from neuromas.engines.vllm_adapters import look_up_adapters
+
         base = read_base(base_folder)
         check_length(base, spec.max_model_len)
 
@@ -69,6 +71,8 @@ class VllmEngine:
         self._refused: list[EngineResult] = []
         self._grown: dict[str, CompletionOutput] = {}
         self._num_seen: Counter[str] = Counter()
+        if max_adapters:
+            self._engine.collective_rpc(look_up_adapters)
         self._warm_up()
         _spare_the_collector()
 

@@ -35,6 +35,15 @@ def check_adapter(worker: Any, name: str, lora: PlainLora) -> str | None:
     return None
 
 
+def look_up_adapters(worker: Any) -> None:
+    """Have vLLM look an adapter up among those it holds instead of listing them all. Runs inside the worker.
+
+    It asks for each adapter of each step, so that a step over N adapters would take time in N squared.
+    """
+    outer = worker.model_runner.lora_manager
+    outer.list_adapters = outer._adapter_manager._registered_adapters.cache.keys
+
+
 def put_adapter(worker: Any, lora_id: int, lora: PlainLora) -> None:
     """Register an adapter under a number never used before and copy it into a free slot. Runs inside the worker.
 
