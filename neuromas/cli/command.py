@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -40,24 +42,36 @@ class Parser(argparse.ArgumentParser):
     """Parser that says what a mistyped word may have meant."""
 
     def __init__(self, **settings: Any) -> None:
-        self._options: list[str] = []
+        self._given: Sequence[str] = ()
         super().__init__(**settings)
 
-    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """Add an argument, as any parser does."""
-        self._options += [name for name in names if name.startswith("--")]
-        return super().add_argument(*names, **settings)
-
     def error(self, message: str) -> NoReturn:
-        """Exit with 2 after the usage and one line."""
-        if found := re.match(r"(?s).*invalid choice: '(.*?)' \(choose from (.*)\)", message):
-            message += _suggestion(found[1], re.findall(r"'(.*?)'", found[2]))
-        super().error(message)
+        """Exit with 2 after the usage and one line, which names the word that was mistyped where there is one."""
+        unknown = [word for word in self._given if word.startswith("--") and word not in self._options()]
+        if found := re.match(r"(?s)(.*invalid choice: '(.*?)') \(choose from (.*)\)", message):
+            meant = _suggestion(found[2], re.findall(r"'(.*?)'", found[3]))
+            message = found[1] + meant if meant else message
+        elif "required" in message and (meant := next(filter(None, map(self._meant, unknown)), "")):
+            message = meant
+        self.print_usage(sys.stderr)
+        text = f"{self.prog}: error: {message}"
+        if sys.stderr.isatty():
+            from neuromas.display.console import wrapped
+
+            text = wrapped(text, get_terminal_size().columns)
+        self.exit(2, f"{text}\n")
+
+    def _meant(self, word: str) -> str:
+        meant = _suggestion(word, self._options())
+        return meant and f"unrecognized arguments: {word}{meant}"
+
+    def _options(self) -> list[str]:
+        return [name for name in self._option_string_actions if name.startswith("--")]
 
     def refuse_unknown(self, words: Sequence[str]) -> None:
         """Exit where words are left that nobody asked for."""
         if words:
-            self.error(f"unrecognized arguments: {' '.join(words)}{_suggestion(words[0], self._options)}")
+            self.error(f"unrecognized arguments: {' '.join(words)}{_suggestion(words[0], self._options())}")
 
 
 class CommandParser(Parser):
@@ -78,6 +92,7 @@ class CommandParser(Parser):
         elif not args:
             self.print_help()
             self.exit()
+        self._given = args or ()
         found, rest = super().parse_known_args(args, namespace)
         self.refuse_unknown(rest)
         return found, rest
@@ -88,6 +103,7 @@ class VerbParser(Parser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse what follows the verb."""
+        self._given = args or ()
         found, rest = super().parse_known_args(args, namespace)
         self.refuse_unknown(rest)
         return found, rest

@@ -124,6 +124,8 @@ def _kind_line(kind: Mapping[str, Any]) -> str:
 
 
 _COLUMNS = 80
+_HASH = 16
+"""Digits that are shown of a hash; --json has all."""
 _LABELS = {
     "order": "order",
     "depth": "depth",
@@ -147,9 +149,10 @@ _LABELS = {
 
 def _text(topology: Topology, facts: Mapping[str, Any], preview: Sequence[str] = ()) -> str:
     lines = [draw_text(topology, _COLUMNS), "", *preview]
+    shown = {**facts, "hash": facts["hash"][:_HASH]}
     for key, label in _LABELS.items():
-        if key in facts:
-            lines.append(f"{label + ':':<24}{_value(facts[key])}")
+        if key in shown:
+            lines.append(f"{label + ':':<24}{_value(shown[key])}")
     if len(kinds := facts.get("adapter_kinds", ())) > 1:
         lines += ["", "adapters by node group:", *map(_kind_line, kinds)]
     if chosen := facts.get("chosen_by_base"):

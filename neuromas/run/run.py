@@ -69,7 +69,7 @@ def run(
     on_event(Phase(name="checking the spec"))
     spec = suit_spec(spec).spec
     preflight = check_run(spec, find_trained)
-    held_out_sizes(spec, preflight.task)
+    sizes = held_out_sizes(spec, preflight.task)
     if parent is not None:
         _check_joint(spec)
         if faults := lineage_faults(spec, find_trained(parent.checkpoint), parent.plan, find_trained):
@@ -98,7 +98,7 @@ def run(
                 ready = time.monotonic()
                 schedule = _train(spec, preflight, runtime, book, parent, tell)
                 trained = time.monotonic()
-                figures = _measure(spec, runtime, schedule, on_event)
+                figures = _measure(spec, runtime, schedule, sizes.get(None, {}).get("test"), on_event)
             finally:
                 with undisturbed():
                     runtime.close()
@@ -188,9 +188,10 @@ def _train(
         return run_schedule(preflight.controller, spec.topology, runner, notify, spec.prompt.worked_levels)
 
 
-def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult, tell: Observer) -> Figures:
-    """Evaluate the final graph, trained and untrained, on test questions of the task's target level."""
-    checkpoint, examples = schedule.outcome.checkpoint, spec.evaluation.examples
+def _measure(spec: RunSpec, runtime: Runtime, schedule: ScheduleResult, most: int | None, tell: Observer) -> Figures:
+    """Evaluate the final graph, trained and untrained, on test questions of the target level, ``most`` in all."""
+    checkpoint = schedule.outcome.checkpoint
+    examples = spec.evaluation.examples if most is None else min(spec.evaluation.examples, most)
 
     def evaluate(source: Path | Topology, *, greedy: bool = True, votes: int = 1) -> Evaluation:
         what = "untrained graph" if isinstance(source, Topology) else "trained graph"

@@ -250,9 +250,10 @@ class StageSession:
         """Evaluate the published version on validation questions; None in processes that do not report."""
         if self._place.peers.rank != 0:
             return None
-        self._place.emit(Phase(name=f"evaluating, {mode}, {examples} questions"))
+        questions = held_out(self._task, self._stage.level, examples, "validation")
+        self._place.emit(Phase(name=f"evaluating, {mode}, {len(questions)} questions"))
         groups = self._sampler.rollouts(
-            held_out(self._task, self._stage.level, examples, "validation"),
+            questions,
             greedy=mode == "greedy",
             step=0,
             seed=self._place.spec.evaluation.seed,

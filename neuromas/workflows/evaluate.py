@@ -73,7 +73,7 @@ def evaluate(
     found: dict[str, Evaluation] = {}
     with shown(on_event) as tell, opened(trained, tell, show_worker_logs=show_worker_logs) as started:
         for mode in ("greedy", "sampled") if sampled else ("greedy",):
-            tell(Phase(name=f"measuring {trained.checkpoint}, {mode}, {examples} test questions"))
+            tell(Phase(name=f"measuring {trained.checkpoint}, {mode}, up to {examples} test questions"))
             request = EvaluationRequest(trained.checkpoint, level, examples, "test", greedy=mode == "greedy")
             found[mode] = started.evaluate(request)
     return Measurement(

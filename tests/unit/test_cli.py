@@ -203,6 +203,8 @@ def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
         (["runs", "list", "--state", "runing"], "running"),
         (["eval", "x", "--engine", "vlm"], "vllm"),
         (["keys", "list", "--dta", "x"], "--data"),
+        (["grow", "runs/x", "--apend", "2"], "--append"),
+        (["keys", "create", "--scop", "read"], "--scope"),
     ],
 )
 def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(
@@ -211,7 +213,9 @@ def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
-    assert f"did you mean '{meant}'?" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.endswith(f"did you mean '{meant}'?\n")
+    assert "choose from" not in error
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
