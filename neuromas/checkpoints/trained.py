@@ -35,13 +35,7 @@ class TrainedCheckpoint:
         runtime: Literal["ray", "local"] | None = None,
     ) -> TrainedCheckpoint:
         """Return the same with another engine or runtime; None leaves the run's own."""
-        spec = self.spec
-        if engine is not None:
-            spec = spec.model_copy(update={"engine": spec.engine.model_copy(update={"type": engine})})
-        if runtime is not None:
-            workers = {"rollout_workers": 1, "learner_workers": 1} if runtime == "local" else {}
-            spec = spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"type": runtime, **workers})})
-        return TrainedCheckpoint(self.checkpoint, self.topology, spec)
+        return TrainedCheckpoint(self.checkpoint, self.topology, self.spec.on_machine(engine, runtime))
 
     def as_run(self) -> RunSpec:
         """Return the spec of the run as if it had begun with this graph, without its growth."""

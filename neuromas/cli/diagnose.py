@@ -1,18 +1,25 @@
-"""``neuromas diagnose``: what training can still move in a trained graph: by adapter, and by layer."""
+"""``neuromas diagnose``: what training can still move in a graph, trained or not: by adapter, and by layer."""
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
 from neuromas.cli.command import Parser
-from neuromas.cli.options import CheckpointOptions, add_checkpoint, add_engine
+from neuromas.cli.options import CheckpointOptions, add_engine
 from neuromas.display.console import Console
 from neuromas.display.training import TrainingDisplay
+from neuromas.spec.load import load_spec
 from neuromas.studies.diagnose import CALLS, QUESTIONS
 from neuromas.workflows.diagnose import diagnose
 
 EXAMPLES = """diagnose runs/quickstart
+diagnose examples/quickstart.toml
 diagnose runs/quickstart --questions 32 --calls 64 --json"""
+
+
+SUFFIXES: Final = (".toml", ".json")
+"""By which a spec is told from a folder."""
 
 
 class Arguments(CheckpointOptions):
@@ -26,7 +33,8 @@ class Arguments(CheckpointOptions):
 
 def add(parser: Parser) -> None:
     """Add the arguments."""
-    add_checkpoint(parser)
+    what = "a run folder (its last checkpoint), a checkpoint, or a run spec (.toml or .json) for its graph untrained"
+    parser.add_argument("path", metavar="CHECKPOINT", type=Path, help=what)
     for name, usual, what in (
         ("--questions", QUESTIONS, "validation questions"),
         ("--calls", CALLS, "messages of an adapter"),
@@ -38,9 +46,10 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Arguments, console: Console) -> int:
     """Run the command."""
+    source = load_spec(arguments.path) if arguments.path.suffix in SUFFIXES else arguments.path
     with TrainingDisplay(console) as display:
         found = diagnose(
-            arguments.path,
+            source,
             questions=arguments.questions,
             calls=arguments.calls,
             level=arguments.level,

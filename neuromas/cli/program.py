@@ -18,7 +18,7 @@ COMMANDS: Final = {
         "neuromas.cli.analyze",
         "measure what a trained graph has learned: what each node and edge is worth, what nodes say",
     ),
-    "diagnose": ("neuromas.cli.diagnose", "measure what training can still move in a trained graph"),
+    "diagnose": ("neuromas.cli.diagnose", "measure what training can still move in a graph, trained or not"),
     "grow": ("neuromas.cli.grow", "grow a trained graph into a larger one and train it as a new run"),
     "export": ("neuromas.cli.export", "write a checkpoint's adapters as stock PEFT LoRA folders"),
     "report": ("neuromas.cli.report", "write report.html of a run"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
@@ -78,6 +78,20 @@ class RunSpec(SpecModel):
         nodes, groups = members(topology), self.node_groups
         kept = {name: groups[name].model_copy(update={"nodes": nodes[name]}) for name in groups if name in nodes}
         return self.model_copy(update={"topology": topology, "node_groups": kept})
+
+    def on_machine(
+        self,
+        engine: Literal["vllm", "transformers"] | None = None,
+        runtime: Literal["ray", "local"] | None = None,
+    ) -> RunSpec:
+        """Return the spec with another engine or runtime; None leaves its own."""
+        spec = self
+        if engine is not None:
+            spec = spec.model_copy(update={"engine": spec.engine.model_copy(update={"type": engine})})
+        if runtime is not None:
+            workers = {"rollout_workers": 1, "learner_workers": 1} if runtime == "local" else {}
+            spec = spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"type": runtime, **workers})})
+        return spec
 
     @model_validator(mode="after")
     def _sections_agree(self) -> RunSpec:

@@ -26,15 +26,15 @@ Told = tuple[NodeCall, float, float]
 
 
 def adapter_kernels(
-    spec: RunSpec, checkpoint: Path, groups: Sequence[Group], most: int, on_adapter: Callable[[str], None]
+    spec: RunSpec, checkpoint: Path | None, groups: Sequence[Group], most: int, on_adapter: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Return the kernels of all adapters of a trained graph, and what they say, as plain data.
+    """Return the kernels of all adapters of a graph, and what they say, as plain data.
 
     Advantages are the reward less the mean of the group's other rollouts, whatever the run was trained with.
 
     Args:
-        spec: of the run that trained the graph.
-        checkpoint: folder of the graph's checkpoint.
+        spec: of the run that trains the graph, or has.
+        checkpoint: folder of the graph's checkpoint; None = it is untrained.
         groups: sampled rollouts of it, in groups of one question.
         most: messages of each adapter; those of groups with both right and wrong answers come first.
         on_adapter: told which adapter is looked at.
@@ -43,13 +43,13 @@ def adapter_kernels(
         CheckpointError: the checkpoint is incomplete or altered.
         AdapterError: its adapters are of another kind or size.
     """
-    held = read_checkpoint(checkpoint)
     base, dtype = resolve_base(spec.base), DTYPES[spec.engine.dtype]
-    model, bank = build_model(base, spec.adapters, held.topology, spec.seed, dtype)
+    model, bank = build_model(base, spec.adapters, spec.topology, spec.seed, dtype)
     add_scoring(model.get_base_model())
     start = bank.state()
-    bank.load_all(held.adapters)
-    policies = NodePolicies.of(held.topology, bank.names, spec.sampling)
+    if checkpoint is not None:
+        bank.load_all(read_checkpoint(checkpoint).adapters)
+    policies = NodePolicies.of(spec.topology, bank.names, spec.sampling)
     kernels = []
     for adapter in bank.names:
         on_adapter(adapter)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def published(place: Workplace, checkpoint: Path) -> Iterator[tuple[Mapping[str, PlainLora], Mapping[str, AdapterRef]]]:
+def published(
+    place: Workplace, checkpoint: Path
+) -> Iterator[tuple[Mapping[str, PlainLora], Mapping[str, AdapterRef | None]]]:
     """Give a checkpoint's adapters and the versions under which the workers hold them meanwhile, both by name.
 
     Raises:
@@ -34,7 +36,7 @@ def published(place: Workplace, checkpoint: Path) -> Iterator[tuple[Mapping[str,
     refs = {name: AdapterRef(name, 0, f"{spec.name}/study") for name in loras}
     place.client.publish({refs[name]: lora for name, lora in loras.items()})
     try:
-        yield loras, refs
+        yield loras, dict(refs)
     finally:
         place.client.publish({}, tuple(refs.values()))
 
@@ -42,7 +44,7 @@ def published(place: Workplace, checkpoint: Path) -> Iterator[tuple[Mapping[str,
 def held_out_batch(
     spec: RunSpec,
     task: Task,
-    refs: Mapping[str, AdapterRef],
+    refs: Mapping[str, AdapterRef | None],
     level: int | None,
     examples: int,
     part: HeldOutPart,

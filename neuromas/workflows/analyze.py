@@ -9,13 +9,12 @@ from typing import Any, Final, Literal
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.display.training import shown
-from neuromas.errors import StorageError
-from neuromas.journal.events import Notice, Observer
-from neuromas.journal.folder import ANALYSIS_FILE, RunFolder
+from neuromas.journal.events import Observer
+from neuromas.journal.folder import ANALYSIS_FILE
 from neuromas.report.markup import element
 from neuromas.report.numbers import chance, change, percent
-from neuromas.report.page import write_report
 from neuromas.studies.analyze import SIGNIFICANT, AnalysisStudy
+from neuromas.workflows.kept import keep
 from neuromas.workflows.opened import opened
 
 _ALIKE: Final = 3
@@ -77,16 +76,10 @@ def analyze(
     """
     trained = find_trained(Path(source)).on_machine(engine, "local")
     study = AnalysisStudy(trained.checkpoint, examples or trained.spec.evaluation.examples, level)
-    folder = RunFolder(trained.checkpoint.resolve().parents[1])
     with shown(on_event) as tell:
-        with opened(trained, tell) as runtime:
-            document = {"checkpoint": str(trained.checkpoint), **runtime.study(study)}
-        try:
-            folder.write_json(ANALYSIS_FILE, document)
-            write_report(folder.path)
-        except StorageError as error:  # of somebody else's run, say: what was found is shown all the same
-            tell(Notice(message=f"what was found is not kept: {error}", severity="warning", source="analysis"))
-    return Analysis(document)
+        with opened(trained.as_run(), tell) as runtime:
+            found = runtime.study(study)
+        return Analysis(keep(trained.checkpoint, ANALYSIS_FILE, found, tell))
 
 
 def _line(label: str, entry: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""diagnose(): what training can still move in a trained graph, by adapter and by layer."""
+"""diagnose(): what training can still move in a graph, by adapter and by layer."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from neuromas.base.linears import linear_names
+from neuromas.base.resolve import resolve_base
+from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.trained import find_trained
 from neuromas.display.training import shown
 from neuromas.journal.events import Observer
-from neuromas.journal.folder import DIAGNOSIS_FILE, RunFolder
+from neuromas.journal.folder import DIAGNOSIS_FILE
 from neuromas.report.markup import element
 from neuromas.report.numbers import percent
-from neuromas.report.page import write_report
+from neuromas.spec.run import RunSpec
 from neuromas.studies.diagnose import CALLS, QUESTIONS, DiagnosisStudy
+from neuromas.workflows.kept import keep
 from neuromas.workflows.opened import opened
 
 _PAIRS: Final = 5
@@ -60,7 +64,7 @@ class Diagnosis:
 
 
 def diagnose(
-    source: Path | str,
+    source: Path | str | RunSpec,
     *,
     questions: int = QUESTIONS,
     calls: int = CALLS,
@@ -68,10 +72,12 @@ def diagnose(
     engine: Literal["vllm", "transformers"] | None = None,
     on_event: Observer | None = None,
 ) -> Diagnosis:
-    """Measure what training can still move in a trained graph; ``diagnosis.json`` in its run's folder keeps it.
+    """Measure what training can move: in a trained graph, or in one before its first step with adapters on all layers.
+
+    Of a trained graph ``diagnosis.json`` in its run's folder keeps what was found.
 
     Args:
-        source: a run folder or a checkpoint.
+        source: a run folder or a checkpoint; or a run's spec, whose ``adapter.targets`` are then to be chosen.
         questions: validation questions at most, each asked as often as in training.
         calls: messages of each adapter at most; its kernel has a row and a column for each.
         level: task level; None = the task's target.
@@ -83,15 +89,31 @@ def diagnose(
         SpecError: the base, the task or the engine do not fit, with all reasons.
         NeuroMASError: a rollout failed.
     """
-    trained = find_trained(Path(source)).on_machine(engine, "local")
-    study = DiagnosisStudy(trained.checkpoint, questions, calls, level)
-    with shown(on_event) as tell, opened(trained, tell) as runtime:
-        found = runtime.study(study)
-    document = {"checkpoint": str(trained.checkpoint), **found}
-    folder = RunFolder(trained.checkpoint.resolve().parents[1])
-    folder.write_json(DIAGNOSIS_FILE, document)
-    write_report(folder.path)
-    return Diagnosis(document)
+    checkpoint: Path | None = None
+    if isinstance(source, RunSpec):
+        spec = with_all_layers(suit_spec(source).spec)
+    else:
+        trained = find_trained(Path(source))
+        spec, checkpoint = trained.as_run(), trained.checkpoint
+    with shown(on_event) as tell:
+        with opened(spec.on_machine(engine, "local"), tell) as runtime:
+            found = runtime.study(DiagnosisStudy(checkpoint, questions, calls, level))
+        return Diagnosis(found if checkpoint is None else keep(checkpoint, DIAGNOSIS_FILE, found, tell))
+
+
+def with_all_layers(spec: RunSpec) -> RunSpec:
+    """Return a spec whose adapters sit on every linear layer of its base, without its growth.
+
+    Raises:
+        BaseModelError: the base cannot be read.
+    """
+    every = {"targets": tuple(linear_names(resolve_base(spec.base)))}
+    groups = {
+        name: group.model_copy(update={"adapter": group.adapter.model_copy(update=every)})
+        for name, group in spec.node_groups.items()
+    }
+    adapter = spec.adapter.model_copy(update=every)
+    return spec.model_copy(update={"adapter": adapter, "node_groups": groups, "growth": None})
 
 
 def _line(adapter: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ def evaluate(
     trained = find_trained(Path(source)).on_machine(engine, runtime)
     examples = examples or trained.spec.evaluation.examples
     found: dict[str, Evaluation] = {}
-    with shown(on_event) as tell, opened(trained, tell, show_worker_logs=show_worker_logs) as started:
+    with shown(on_event) as tell, opened(trained.as_run(), tell, show_worker_logs=show_worker_logs) as started:
         for mode in ("greedy", "sampled") if sampled else ("greedy",):
             tell(Phase(name=f"measuring {trained.checkpoint}, {mode}, up to {examples} test questions"))
             request = EvaluationRequest(trained.checkpoint, level, examples, "test", greedy=mode == "greedy")

@@ -1,4 +1,4 @@
-"""The runtime of a trained graph: its rollout workers and learner, for as long as something is measured."""
+"""The runtime of a graph: its rollout workers and learner, for as long as something is measured."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
+from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.journal.events import Observer, Phase
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
+from neuromas.spec.run import RunSpec
 
 
 @contextmanager
 def opened(
-    trained: TrainedCheckpoint, on_event: Observer, *, scratch: Path | None = None, show_worker_logs: bool = False
+    spec: RunSpec, on_event: Observer, *, scratch: Path | None = None, show_worker_logs: bool = False
 ) -> Iterator[Runtime]:
-    """Give the runtime that the spec of a trained graph names, set up to ask it held-out questions.
+    """Give the runtime that a spec names, set up to ask its graph held-out questions.
 
     Args:
-        trained: the graph.
+        spec: as ``TrainedCheckpoint.as_run`` has it where the graph is trained.
         on_event: told what goes on.
         scratch: folder that every process of the runtime can write to; None = a temporary one of this machine.
         show_worker_logs: copy what other processes print to this one.
@@ -32,7 +33,6 @@ def opened(
     """
     with TemporaryDirectory(prefix="neuromas-study-") as temporary:
         on_event(Phase(name="checking the spec"))
-        spec = trained.as_run()
         worker = worker_setup(spec, check_run(spec, find_trained, ("test",)))
         setup = RuntimeSetup(spec, scratch or Path(temporary), worker, None, show_worker_logs)
         runtime = open_runtime(setup, on_event)

@@ -132,7 +132,7 @@ def measure(trained: TrainedCheckpoint, record: EvaluationRecord, scratch: Path)
         NeuroMASError: it could not be evaluated.
     """
     examples = record.examples or trained.spec.evaluation.examples
-    with opened(trained, ignore, scratch=scratch) as runtime:
+    with opened(trained.as_run(), ignore, scratch=scratch) as runtime:
         match record.kind:
             case "accuracy":
                 return _accuracy(runtime, trained, record, examples)

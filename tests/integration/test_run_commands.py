@@ -130,6 +130,31 @@ def test_diagnose_says_what_training_can_still_move(runs: Path, capsys: pytest.C
     assert (kept["questions"], [adapter["calls"] for adapter in kept["adapters"]]) == (2, [4, 4])
 
 
+def test_a_spec_is_diagnosed_before_anything_is_trained(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--questions", "16", "--calls", "12", "--json"]
+    before = sorted(path.name for path in runs.rglob("*"))
+    assert main(["diagnose", str(runs / "small.toml"), *arguments]) == 0
+    found = document_of(capsys)
+    assert "checkpoint" not in found
+    assert sorted(path.name for path in runs.rglob("*")) == before
+    every = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    for adapter in found["adapters"]:
+        assert set(adapter["suffixes"]) == every
+        assert adapter["linearity_gap"] is None
+    assert found["targets"]
+    assert set(found["targets"]) < every
+    # What it chooses is a setting: a run with it trains adapters there alone.
+    chosen = f"adapter.targets={json.dumps(found['targets'])}"
+    assert (
+        main(["train", str(runs / "small.toml"), "--set", chosen, "--set", "name=chosen", "--out", str(tmp_path)]) == 0
+    )
+    (folder,) = (tmp_path / "chosen" / "checkpoints").glob("stage-*")
+    trained = {key.split("/")[1].rpartition(".")[2] for key in load_file(folder / "adapters.safetensors")}
+    assert trained == set(found["targets"])
+
+
 def test_analysis_covers_every_node_edge_and_the_exchange(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", str(runs / "small"), "--examples", "4", "--json"]) == 0
     found = document_of(capsys)
