@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from api_server import ApiServer, checkpoint_of, queued_run, running_api
-from dashboard_world import PHONE, ROOT, adopt, aside, opened, trained_run
+from dashboard_world import PHONE, adopt, aside, opened, trained_run
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from neuromas.journal.folder import RunFolder
 from neuromas.services.records.evaluation import EvaluationRecord
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
+from neuromas.workflows.analyze import analyze
+from neuromas.workflows.diagnose import diagnose
 
 pytestmark = pytest.mark.browser
-STUDIES = "import neuromas as nm; nm.analyze({0}, examples=4); nm.diagnose({0}, questions=4, calls=6)"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was analysed and diagnosed."""
     folder = trained_run(tmp_path_factory.mktemp("studied"))
-    command = [sys.executable, "-c", STUDIES.format(repr(str(folder)))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
+    analyze(folder, examples=4)
+    diagnose(folder, questions=4, calls=6)
     return folder
 
 
