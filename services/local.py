@@ -236,20 +236,20 @@ def summary(service: LocalService) -> tuple[str, dict[str, Any]]:
     settings = service.settings
     access = "keys are needed" if settings.keys_required else "this machine only, no keys needed"
     key = ' -H "Authorization: Bearer $NEUROMAS_API_KEY"' if settings.keys_required else ""
-    body = '{"topology": {"chain": 3}, "task": {"type": "chain", "hops": 3}, "training": {"steps": 40}}'
-    curl = f"curl {service.address}/v1/runs{key} -H 'Content-Type: application/json' -d '{body}'"
+    body = '{"topology": {"chain": 3}, "task": {"type": "chain", "hops": 3}}'
+    words = [f"curl {service.address}/v1/runs{key}", "-H 'Content-Type: application/json'", f"-d '{body}'"]
     text = "\n".join(
         [
             f"NeuroMAS is at {service.address}  ({access})",
             f"  data   {settings.data_dir}",
             f"  store  {settings.store_place}",
             f"  ray    {settings.ray_address}  (token in {settings.data_dir / 'ray.token'})",
-            f"  try    {curl}",
+            "  try    " + " \\\n    ".join(words),  # lines that fit a terminal and can be copied
             "Ctrl-C stops everything; unfinished runs go on at the next start.",
         ]
     )
     places = {"data": str(settings.data_dir), "store": settings.store_place, "ray": settings.ray_address}
-    return text, {"url": service.address, **places, "keys": settings.keys_required, "curl": curl}
+    return text, {"url": service.address, **places, "keys": settings.keys_required, "curl": " ".join(words)}
 
 
 def _python(module: str, *arguments: str) -> list[str]:
