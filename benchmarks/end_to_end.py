@@ -39,6 +39,7 @@ from neuromas.rollout.record import NodeCall
 from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
+from neuromas.training.budget import Budget
 from neuromas.training.learner import Learner
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import StepRollouts, StepSampler
@@ -98,6 +99,7 @@ def joint_turn(place: Workplace, rollouts: StepRollouts) -> Callable[[], float]:
     session: Any = SimpleNamespace(
         sample=lambda _: rollouts,
         restraint=Restraint(bank, stage),
+        budget=Budget(bank, stage.steps),
         first_step=0,
         after_step=lambda *_: False,
     )

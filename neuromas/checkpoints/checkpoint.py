@@ -43,7 +43,7 @@ class Checkpoint:
     Attributes:
         topology: the graph.
         adapters: tensors by ``<adapter>/<key>``, as ``AdapterBank.state`` gives them.
-        moments: optimizer moments by ``<adapter>/<key>/<moment>``.
+        moments: optimizer moments by ``<adapter>/<key>/<moment>``, and what a budget has weighed.
         counts: optimizer steps per adapter.
         rng: what all random choices are made from: seed, stage, step.
         state: plain data: name and index of the stage, step, cursor, level, baseline, checks, spending, lineage, and

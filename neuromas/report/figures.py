@@ -20,6 +20,7 @@ NODE_METRICS = (
     ("train/entropy", "Entropy", "nats per token", "falls as a node becomes sure of what to say"),
     ("rollout/length_mean", "Message length", "tokens", "the end-of-sequence token included"),
     ("train/grad_norm", "Gradient norm", "before clipping", "a node whose norm stays near 0 is not learning"),
+    ("train/budget_share", "Parts in training", "share", "where the budget of the graph went: to what lowers the loss"),
     ("train/kl", "KL to the base", "nats per token", "how far a node has moved from the frozen model"),
     ("train/clip_fraction", "Clipped tokens", "share", "tokens whose ratio left the clip range"),
 )

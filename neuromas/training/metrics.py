@@ -7,7 +7,8 @@ Names are ``area/name_unit`` with the Node or Adapter last where there is one:
 - reward/: what the task tells beside the reward, by its names; means over the rollouts that it told them of
 - train/: loss, learning_rate, groups_kept, entropy/<node> (nats per token), kl/<node> (to the base, nats per token),
   clip_fraction/<node> (ratios that the clip of the loss holds), grad_norm/<adapter> (before clipping),
-  packed_fraction (tokens computed of padded ones)
+  packed_fraction (tokens computed of padded ones), budget_share/<adapter> (of its parts that train, where its kind has
+  a budget)
 - parity/: logprob_diff_mean and logprob_diff_mean/<node>, logprob_diff_max (of a token), call_diff_max/<node> (mean of
   the worst call), all trainer against engine in nats; stale_fraction (rows that an earlier version sampled: a few are
   compared, with its weights); drift_mean is their difference from the trained weights, which is no error

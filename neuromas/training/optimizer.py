@@ -37,14 +37,22 @@ class NodeAdamW(torch.optim.Optimizer):
         device = self._trained[0].tensor.device
         self.counts = torch.zeros(len(groups), dtype=torch.float32, device=device)
         self.active = torch.ones(len(groups), dtype=torch.bool, device=device)
+        self.held: Mapping[Tensor, Tensor] = {}
         defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "eps": eps}
         super().__init__([owned.tensor for owned in trained], defaults)
         for owned in self._trained:
             self.state[owned.tensor] = {moment: torch.zeros_like(owned.tensor) for moment in MOMENTS}
 
-    def set_active(self, active: Tensor) -> None:
-        """Choose the groups that the next steps move, shape (groups,), bool."""
+    def set_active(self, active: Tensor, held: Mapping[Tensor, Tensor] | None = None) -> None:
+        """Choose what the next steps move.
+
+        Args:
+            active: the groups, shape (groups,), bool.
+            held: of some trained tensors, which rows of an active adapter stay as they are all the same: bool, shape
+                (adapters, rows). Their moments stay, too; their step count is that of their adapter.
+        """
         self.active = active.to(self.counts.device, torch.bool)
+        self.held = held or {}
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -75,8 +83,14 @@ class NodeAdamW(torch.optim.Optimizer):
             new_square = square[chosen].mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
             scale = new_square.sqrt().div_(divisor[chosen].view(shape)).add_(group["eps"])
             kept = row[chosen] * (1 - group["lr"] * group["weight_decay"])
-            row[chosen] = kept - size[chosen].view(shape) * new_mean / scale
-            mean[chosen], square[chosen] = new_mean, new_square
+            new_row = kept - size[chosen].view(shape) * new_mean / scale
+            held = self.held.get(owned.tensor)
+            for old, new in ((row, new_row), (mean, new_mean), (square, new_square)):
+                if held is None:
+                    old[chosen] = new
+                else:
+                    still = held[chosen].view(*new.shape[:2], *[1] * (new.ndim - 2))
+                    old[chosen] = torch.where(still, old[chosen], new)
         return loss
 
     def export(self, groups: Sequence[str] | None = None) -> tuple[dict[str, Tensor], dict[str, int]]:

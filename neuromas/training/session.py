@@ -9,7 +9,7 @@ A step, in order:
  5. score them under the base or the old policy, if asked     JointTrainer._generate_and_score_completions (TRL)
  6. per bucket: forward, loss, backward                       JointTrainer._compute_loss, losses.registry
  7. average the gradients over the processes                  in the last backward pass (DDP)
- 8. pull, freeze, clip each adapter on its own                JointTrainer.finish_gradients, Restraint
+ 8. pull, freeze, clip each adapter on its own                JointTrainer.finish_gradients, Restraint, Budget
  9. move the adapters that made a call                        NodeAdamW.step
 10. add the metrics up over the processes                     JointTrainer.log
 11. held-out check of the trigger, evaluation where due       StageSession.after_step
@@ -39,6 +39,7 @@ from neuromas.rollout.record import Group
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
 from neuromas.training.alarms import Alarms
+from neuromas.training.budget import Budget
 from neuromas.training.data_starts import start_from_rollouts, start_needs
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.restraint import Restraint
@@ -74,6 +75,7 @@ class StageSession:
     Attributes:
         first_step: steps done before this session (a resumed stage).
         restraint: which adapters may move, and what pulls them back.
+        budget: which parts of them may.
     """
 
     def __init__(
@@ -122,8 +124,11 @@ class StageSession:
         self._sampler = StepSampler(place, stage, task, bank.export_all, cursor)
         self._trainer = JointTrainer(model, bank, tokenizer, place, stage, self)
         optimizer = self._trainer.create_optimizer()
+        self.budget = Budget(bank, stage.steps)
         if resumed is not None:
             optimizer.restore(resumed.moments, resumed.counts)
+            if self._progress.step:
+                self.budget.restore(resumed.moments)
             self._trainer.running.restore(resumed.state["baseline"])
             return
         if start is not None and stage.keeps_moments:
@@ -335,6 +340,7 @@ class StageSession:
             },
         }
         rng = {"seed": self._place.spec.seed, "stage": stage.index, "step": progress.step}
+        moments |= self.budget.export()
         checkpoint = Checkpoint(stage.topology, self._bank.state(), moments, counts, rng, state)
         progress.written = self._writer.write(checkpoint)
         self._place.emit(CheckpointWritten(stage=stage.index, step=progress.step, path=str(progress.written)))

@@ -337,13 +337,14 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         return self.lr_scheduler
 
     def finish_gradients(self) -> None:
-        """Between backward and the optimizer: the pull, who may move, per-adapter norms and clipping."""
-        restraint = self._session.restraint
+        """Between backward and the optimizer: the pull, what may move, per-adapter norms and clipping."""
+        restraint, budget, step = self._session.restraint, self._session.budget, self.state.global_step
+        free, in_use = restraint.free(step), torch.from_numpy(self._planned().in_use)
+        budget.weigh(step, in_use, free)
         restraint.pull_()
-        free = restraint.free(self.state.global_step)
-        moved = free & torch.from_numpy(self._planned().in_use)
-        moved = self.bank.with_shared(free, moved)
+        moved = self.bank.with_shared(free, free & in_use)
         self.bank.scale_gradients_(moved.to(self.accelerator.device, torch.float32))
+        held = budget.hold_()
         norms = self.bank.grad_norms()
         if not bool(torch.isfinite(norms).all()):
             raise gradient_error(self.state.global_step, self.bank)
@@ -351,7 +352,9 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             self.bank.clip_(self._spec.max_node_grad_norm, norms)
         for name, norm in zip(self.bank.groups, norms.tolist(), strict=True):
             self._meter.add(f"train/grad_norm/{name}", norm)
-        self.nodes_optimizer.set_active(moved)
+        for name, share in budget.shares().items():
+            self._meter.add(f"train/budget_share/{name}", share)
+        self.nodes_optimizer.set_active(moved, held)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> None:
         """Measure nothing: transformers' own way leaves NaN in every gradient where one is infinite."""

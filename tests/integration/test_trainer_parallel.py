@@ -37,6 +37,10 @@ CASES: dict[str, dict[str, Any]] = {
     "reinforce_iterations": {"training": {"estimator": "reinforce", "num_iterations": 2}},
     "start_from_inputs": {"adapter": {"rank": 2, "start": "eva"}},
     "start_from_gradient": {"adapter": {"type": "loft", "rank": 4, "support": "gradient", "batches": 2}},
+    "budget": {
+        "adapter": {"type": "adamss", "basis": 8, "segments": 4, "budget": 0.3},
+        "training": {"steps": 5, "estimator": "reinforce"},
+    },
     **{loss: SOLVED | {"training": {"loss": loss}} for loss in LOSSES},
 }
 KEPT = {"one_group_learns": 1, "two_groups_learn": 2, "two_groups_of_one_process_learn": 2, "no_group_learns": 0}

@@ -29,6 +29,7 @@ from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.chain import ChainSpec, ChainTask
 from neuromas.topology.document import topology_from_document
 from neuromas.topology.graph import Topology
+from neuromas.training.budget import Budget
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import StepRollouts, StepSampler
 from neuromas.training.trainer import JointTrainer
@@ -103,6 +104,7 @@ class World:
             sample=sample,
             after_step=lambda *step: bool(after_step(*step)),
             restraint=Restraint(self.bank, stage),
+            budget=Budget(self.bank, stage.steps),
             first_step=0,
         )
         return JointTrainer(self.model, self.bank, self.tokenizer, self.place(spec, seed), stage, session)

@@ -11,9 +11,27 @@ from torch import Tensor, nn
 
 from neuromas.adapters.directions import LayerStatistics, StartNeeds
 from neuromas.adapters.families.contract import SHARED, ModuleShape
+from neuromas.errors import AdapterError
 
 SLOT = "default"
 """Name of the one PEFT adapter that holds all node adapters; TRL and PEFT look for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Parts that an adapter's rows of a tensor belong to; all parts of a kind compete for what may train in the end.
+
+    Attributes:
+        layer: path of the module whose update they are parts of.
+        of_row: the part of each row, the tensor's dimension after that of adapters; int64, shape (rows,).
+        count: parts of each adapter on the layer.
+        budget: share of the parts of all layers and adapters of the kind that may train in the end, in (0, 1).
+    """
+
+    layer: str
+    of_row: Tensor
+    count: int
+    budget: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +45,7 @@ class Owned:
         is_update: whether zeroing the tensor makes the adapter act as the base.
         members: adapters of the model that its rows stand for, in stacking order; None = all.
         group: node group of those adapters; empty = the usual kind of the run.
+        parts: what its rows are parts of; None where they train as one.
     """
 
     key: str
@@ -35,6 +54,7 @@ class Owned:
     is_update: bool = False
     members: tuple[int, ...] | None = None
     group: str = ""
+    parts: Parts | None = None
 
     @property
     def owner(self) -> str:
@@ -141,6 +161,18 @@ class AdapterMap(ABC):
     @abstractmethod
     def tensors(self) -> Sequence[Owned]:
         """Return all that is kept of the adapters; the trained ones are every trainable parameter of the model."""
+
+    def take(self, adapter: int, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Make a new adapter act as given pairs A (r, in) and B (out, r), unscaled, by path, r at most ``rank``.
+
+        Layers that are not among them keep their start.
+
+        Raises:
+            AdapterError: the family cannot be any pair.
+        """
+        raise AdapterError(
+            "adapters of this type cannot be any LoRA; import into one that trains the pairs themselves, 'lora'"
+        )
 
     def constants(self) -> Mapping[str, Tensor]:
         """Numbers that an adapter's state is meaningless without (a projection's seed); checked on load."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from neuromas.adapters.families.adamss.segments import cluster
+from neuromas.adapters.families.adamss.spec import AdamssSpec
 from neuromas.adapters.families.contract import ModuleShape
-from neuromas.adapters.families.map import SLOT, AdapterMap, Fixed, Owned, of_present, trained
+from neuromas.adapters.families.map import SLOT, AdapterMap, Fixed, Owned, Parts, of_present, trained
 from neuromas.adapters.initial import stream
 from neuromas.adapters.spectrum import leading_directions
 
@@ -23,22 +24,20 @@ from neuromas.adapters.spectrum import leading_directions
 class AdamssMap(AdapterMap):
     """Per module the stacked A_k (N, K r_k, R) and B's rows (N, out, r_k); V_R^T and the segments are shared."""
 
-    def __init__(self, names: Sequence[str], basis: int, segments: int, segment_rank: int, seed: int) -> None:
-        super().__init__(names, segments * segment_rank)
-        self._basis_size = basis
-        self._num_segments = segments
-        self._segment_rank = segment_rank
+    def __init__(self, names: Sequence[str], spec: AdamssSpec, seed: int) -> None:
+        super().__init__(names, spec.served_rank)
+        self._spec = spec
         self._seed = seed
         self._parts: dict[str, tuple[nn.ParameterDict, nn.ParameterDict]] = {}
         self._shared: dict[str, tuple[Fixed, Fixed]] = {}
 
     def _make(self, shape: ModuleShape, linear: nn.Linear) -> Mapping[str, nn.Module]:
         device = linear.weight.device
-        left, right = leading_directions(linear.weight.detach(), self._basis_size)
+        left, right = leading_directions(linear.weight.detach(), self._spec.basis)
         basis = Fixed(right.clone().to(device))
-        segments = Fixed(torch.from_numpy(cluster(left.numpy(), self._num_segments)).to(device))
+        segments = Fixed(torch.from_numpy(cluster(left.numpy(), self._spec.segments)).to(device))
         subspace = trained(torch.stack([self._start(name, shape.path) for name in self.names]).to(device))
-        rows = trained(torch.zeros(self.num_adapters, shape.out_features, self._segment_rank, device=device))
+        rows = trained(torch.zeros(self.num_adapters, shape.out_features, self._spec.rank, device=device))
         self._parts[shape.path] = (subspace, rows)
         self._shared[shape.path] = (basis, segments)
         return {
@@ -50,16 +49,16 @@ class AdamssMap(AdapterMap):
 
     def _start(self, name: str, path: str) -> Tensor:
         """Return orthonormal A_k, one below the other."""
-        size = (self._num_segments, self._basis_size, self._segment_rank)
+        size = (self._spec.segments, self._spec.basis, self._spec.rank)
         drawn = stream(self._seed, name, path, "subspace").standard_normal(size)
         orthonormal = np.linalg.qr(drawn)[0].transpose(0, 2, 1)
-        return torch.from_numpy(orthonormal.reshape(self.rank, self._basis_size).astype(np.float32))
+        return torch.from_numpy(orthonormal.reshape(self.rank, self._spec.basis).astype(np.float32))
 
     def pair(self, path: str, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the A_k in the layer's inputs, and the B_k in their rows and columns."""
         subspace, rows = (of_present(part[SLOT], present) for part in self._parts[path])
         basis, segments = (fixed.tensor for fixed in self._shared[path])
-        columns = segments[:, None] * self._segment_rank + torch.arange(self._segment_rank, device=segments.device)
+        columns = segments[:, None] * self._spec.rank + torch.arange(self._spec.rank, device=segments.device)
         b = rows.new_zeros(len(rows), len(segments), self.rank).scatter(2, columns.expand_as(rows), rows)
         with torch.autocast(rows.device.type, enabled=False):
             return subspace @ basis, b
@@ -69,10 +68,15 @@ class AdamssMap(AdapterMap):
         found = []
         for path, (subspace, rows) in self._parts.items():
             basis, segments = self._shared[path]
+            below = torch.arange(self.rank, device=segments.tensor.device) // self._spec.rank
             found += [
-                Owned(f"{path}/subspace", subspace[SLOT]),
-                Owned(f"{path}/rows", rows[SLOT], is_update=True),
+                Owned(f"{path}/subspace", subspace[SLOT], parts=self._segments_of(path, below)),
+                Owned(f"{path}/rows", rows[SLOT], is_update=True, parts=self._segments_of(path, segments.tensor)),
                 Owned(f"{path}/basis", basis.tensor, None),
                 Owned(f"{path}/segments", segments.tensor, None),
             ]
         return found
+
+    def _segments_of(self, path: str, of_row: Tensor) -> Parts | None:
+        budget = self._spec.budget
+        return Parts(path, of_row, self._spec.segments, budget) if budget < 1 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
@@ -32,6 +32,15 @@ class AdamssSpec(AdapterSpec):
     """Segments K that the rows of each weight are clustered into."""
     rank: int = Field(default=1, ge=1, le=MAX_RANK)
     """Rank r_k of each segment's update."""
+    budget: float = Field(default=1.0, gt=0, le=1)
+    """Share of all segments, over the layers and adapters that train, that go on training; 1 = all. Every stage begins
+    with all of them, and holds more and more still until half of its steps are done: those that matter least to the
+    loss. What is held still keeps what it has learned, and is trained again when it matters more."""
+
+    @property
+    def form(self) -> Mapping[str, object]:
+        """All but the budget: it says what trains, not what trained numbers mean."""
+        return {name: value for name, value in super().form.items() if name != "budget"}
 
     @property
     def served_rank(self) -> int:
@@ -62,4 +71,4 @@ class AdamssSpec(AdapterSpec):
         """Return the map; see ``AdamssMap``."""
         from neuromas.adapters.families.adamss.map import AdamssMap
 
-        return AdamssMap([position.name for position in positions], self.basis, self.segments, self.rank, seed)
+        return AdamssMap([position.name for position in positions], self, seed)
