@@ -40,10 +40,12 @@ class LayerStatistics:
     Attributes:
         directions: orthonormal leading directions of its inputs (count, in), float32; None where none were wanted.
         gradient: of the expected reward by its weight (out, in), float32; None where it was not wanted, or is zero.
+        shares: of the squares of all inputs, what lies in each direction, (count,), float32; None without directions.
     """
 
     directions: Tensor | None = None
     gradient: Tensor | None = None
+    shares: Tensor | None = None
 
 
 class InputDirections:
@@ -66,12 +68,14 @@ class InputDirections:
         self._count, self._tau = count, tau
         self._scaled: Tensor | None = None
         self._directions: Tensor | None = None
+        self._squares = 0.0
         self.has_converged = False
 
     @torch.no_grad()
     def add(self, rows: Tensor) -> None:
         """Take in a batch of rows, shape (n, in), n >= 1."""
         rows = rows.float()
+        self._squares += float(rows.square().sum())
         stacked = rows if self._scaled is None else torch.cat([self._scaled, rows])
         _, sizes, right = torch.linalg.svd(stacked, full_matrices=False)
         sizes, right = sizes[: self._count], right[: self._count]
@@ -93,6 +97,12 @@ class InputDirections:
         more = torch.from_numpy(drawn).to(have.device, torch.float32)
         free = torch.linalg.qr(more - have.mT @ (have @ more))[0]
         return torch.cat([have, free.mT])
+
+    def shares(self) -> Tensor:
+        """Return what share of the squares of all rows lies in each direction of ``found``, (count,), falling."""
+        assert self._scaled is not None, "there are no rows yet"
+        have = self._scaled.square().sum(1) / self._squares
+        return torch.nn.functional.pad(have, (0, self._count - len(have)))
 
 
 @torch.no_grad()

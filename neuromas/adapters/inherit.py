@@ -31,7 +31,8 @@ def inherit(
     - zero: the origin with all tensors at zero that change the base's behaviour. Of a LoRA A stays and B = 0: the
       first steps move B in the input subspace that the origin has learned. Of one vector nothing stays.
     - copy: the origin plus noise * std(tensor) * N(0, 1) per tensor, drawn from (seed, name, tensor). The origin's
-      behaviour while noise is 0; a tensor that is all one value (an untrained B) gets no noise, nor does a fixed one.
+      behaviour while noise is 0; a tensor that is all one value (an untrained B) gets no noise, nor does a fixed one,
+      nor a number that is exactly zero (a rank that a layer did not get).
     - interpolate: mean of the origins, tensor by tensor. The mean of factors is not the mean of the updates B @ A:
       origins that share a start (copies, vectors of one projection) stay close to it, others give a new point between
       them. Fixed tensors have no mean: origins must agree in them.
@@ -114,7 +115,7 @@ def _noisy(tensor: Tensor, noise: float, seed: int, name: str, key: str) -> Tens
     if noise == 0 or not tensor.is_floating_point() or tensor.numel() < 2:
         return tensor.clone()
     drawn = torch.from_numpy(stream(seed, "copy", name, key).standard_normal(tensor.shape)).to(tensor.dtype)
-    return tensor + noise * tensor.std() * drawn
+    return tensor + noise * tensor.std() * drawn * (tensor != 0)
 
 
 def _mean(origins: Sequence[Mapping[str, Tensor]], roles: Roles, name: str) -> dict[str, Tensor]:

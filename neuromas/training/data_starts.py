@@ -227,8 +227,9 @@ class Looking:
 
     def _layer(self, name: str, sight: _Sight, path: str) -> LayerStatistics:
         inputs, gradient = sight.inputs.get(path), sight.gradient.get(path)
-        directions = None if inputs is None else inputs.found(self._seed, name, path, "unseen")
-        return LayerStatistics(directions, gradient)
+        if inputs is None:
+            return LayerStatistics(gradient=gradient)
+        return LayerStatistics(inputs.found(self._seed, name, path, "unseen"), gradient, inputs.shares())
 
 
 def _sampler(

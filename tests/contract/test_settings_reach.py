@@ -154,8 +154,10 @@ ADAPTER: dict[str, dict[str, Any]] = {
     "unilora": {"rank": 1, "alpha": 1.5, "dimension": 10, "targets": ("q_proj",)},
 }
 """Family -> each of its fields -> another value."""
-LOOKS = {"lora": {"start", "tau", "batches"}, "loft-principal": {"tau", "batches"}, "ssf-output": {"batches"}}
+LOOKS = {"lora": {"start", "rho", "tau", "batches"}, "loft-principal": {"tau", "batches"}, "ssf-output": {"batches"}}
 """Fields that act in a look at rollouts before the first step."""
+IN_TRAINING = {"adamss": {"budget"}}
+"""Fields that say what trains: test_budget."""
 
 
 def exported(base: Path, adapter: Any) -> dict[str, bytes]:
@@ -183,7 +185,8 @@ def test_every_setting_is_listed() -> None:
     assert set(TRAINING) == set(TrainingSpec.model_fields) - elsewhere | {"entropy.start", "entropy.until"}
     assert set(EntropySpec.model_fields) == {"start", "until"}
     families = {
-        type(SPECS[family]): set(values) | {"type"} | LOOKS.get(family, set()) for family, values in ADAPTER.items()
+        type(SPECS[family]): {"type", *values, *LOOKS.get(family, ()), *IN_TRAINING.get(family, ())}
+        for family, values in ADAPTER.items()
     }
     assert {type(spec) for spec in SPECS.values()} == set(families)
     assert all(set(family.model_fields) == names for family, names in families.items())

@@ -119,6 +119,10 @@ def pulled(settings: dict[str, object]) -> dict[str, object]:
         ({"engine": {"block_size": 40}}, "engine.block_size", "multiples of 16"),
         ({"adapter": {"type": "unilora"}}, "adapter.dimension", "is missing; it is an integer"),
         ({"adapter": {"tau": 0.5}}, "adapter.tau", "start = 'random' does nothing with it: leave it out"),
+        ({"adapter": {"rho": 2.0}}, "adapter.rho", "got 2; start = 'random' does nothing with it: leave it out"),
+        ({"adapter": {"start": "eva", "rho": 0.5}}, "adapter.rho", "got 0.5; allowed is at least 1"),
+        ({"adapter": {"start": "eva", "rho": 1.5}}, "adapter.rho", "got 1.5; with rank 1 allowed is 1, or at least 2"),
+        ({"adapter": {"type": "adamss", "budget": 0.0}}, "adapter.budget", "got 0.0; allowed is above 0"),
         ({"adapter": {"batches": 2}}, "adapter.batches", "start = 'random' looks at no rollouts"),
         (
             {"adapter": {"type": "loft", "support": "gradient", "tau": 0.5}},
