@@ -10,7 +10,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from neuromas.adapters.directions import LayerStatistics, StartNeeds
-from neuromas.adapters.families.map import AdapterMap, DataStartedMap, Owned
+from neuromas.adapters.families.map import AdapterMap, AnyPairMap, DataStartedMap, Owned
 from neuromas.adapters.ref import PlainLora
 from neuromas.adapters.source import Roles
 from neuromas.adapters.tuner import NodeAdapterConfig, NodeAdapterTuner
@@ -153,6 +153,31 @@ class AdapterBank:
         assert isinstance(family, DataStartedMap), "only these have needs"
         family.start(position, found)
         self._map.refresh()
+
+    @torch.no_grad()
+    def take(self, name: str, lora: PlainLora) -> None:
+        """Make a new adapter act as a LoRA.
+
+        Raises:
+            AdapterError: its rank is too high, it acts on a layer that the adapter leaves alone, or the adapter's kind
+                cannot be any LoRA.
+        """
+        family, position = self._map.located(self.index(name))
+        if not isinstance(family, AnyPairMap):
+            raise AdapterError(
+                f"adapter {name!r}: adapters of its type cannot be any LoRA; give it one whose pairs are trained "
+                "themselves (adapter.type)"
+            )
+        if lora.rank > family.rank:
+            raise AdapterError(f"adapter {name!r}: got a LoRA of rank {lora.rank}, it has room for {family.rank}")
+        if beyond := sorted(path for path in lora.modules if not family.adapts(path)):
+            raise AdapterError(
+                f"adapter {name!r}: got a LoRA that acts on {beyond[0]} ({len(beyond)} such layers), which this one "
+                "leaves alone; name them in adapter.targets"
+            )
+        scale = self.scale(name)
+        pairs = {path: (torch.from_numpy(a), torch.from_numpy(b) / scale) for path, (a, b) in lora.modules.items()}
+        family.take(position, pairs)
 
     # -- gradients
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -14,8 +16,25 @@ from neuromas.errors import AdapterError
 ENGINE_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM 0.31 takes for ``max_lora_rank``; an adapter's own rank may be anything up to it."""
 _PREFIX = "base_model.model."
-_CONFIG = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
+_BEYOND: Final = (
+    "alpha_pattern",
+    "alora_invocation_tokens",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "velora_config",
+)
+"""Settings of PEFT's LoRA that make more of it than B A at one scale."""
+_STARTS: Final = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Starts of PEFT's LoRA (``init_lora_weights``) that leave the base's weights as they are."""
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 
 
 def engine_rank(rank: int) -> int:
@@ -81,14 +100,14 @@ def write_peft_folder(lora: PlainLora, base_name: str, folder: Path) -> None:
         AdapterError: the adapter cannot be served, or the folder holds one.
     """
     check_servable(folder.name, lora, ENGINE_RANKS[-1])
-    if (folder / _CONFIG).exists():
+    if (folder / CONFIG).exists():
         raise AdapterError(f"adapter folder {folder} holds an adapter already; versions are never overwritten")
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Array] = {}
     for path, (a, b) in lora.modules.items():
         tensors[f"{_PREFIX}{path}.lora_A.weight"] = np.ascontiguousarray(a)
         tensors[f"{_PREFIX}{path}.lora_B.weight"] = np.ascontiguousarray(b)
-    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -105,7 +124,14 @@ def write_peft_folder(lora: PlainLora, base_name: str, folder: Path) -> None:
         "use_dora": False,
         "use_rslora": False,
     }
-    (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def is_plain(config: Mapping[str, object]) -> bool:
+    """Whether a PEFT config is that of a LoRA that is B A at one scale on every layer."""
+    is_lora = config.get("peft_type") == "LORA" and config.get("bias", "none") == "none"
+    starts_apart = config.get("init_lora_weights") in _STARTS
+    return is_lora and starts_apart and not any(config.get(key) for key in _BEYOND)
 
 
 def read_peft_folder(folder: Path) -> PlainLora:
@@ -114,18 +140,19 @@ def read_peft_folder(folder: Path) -> PlainLora:
     Raises:
         AdapterError: the folder holds no LoRA, or one that is more than a plain LoRA.
     """
-    if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
-        raise AdapterError(f"adapter folder {folder} holds no {_CONFIG} and {_WEIGHTS}")
-    config = json.loads((folder / _CONFIG).read_text())
-    beyond = [key for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "use_dora") if config.get(key)]
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or beyond:
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise AdapterError(f"adapter folder {folder} holds no {CONFIG} and {WEIGHTS}")
+    config = json.loads((folder / CONFIG).read_text())
+    if not is_plain(config):
+        beyond = [key for key in _BEYOND if config.get(key)]
         raise AdapterError(
-            f"adapter folder {folder}: got type {config.get('peft_type')!r}, bias {config.get('bias')!r} and {beyond}, "
-            "expected a plain LoRA without bias, patterns, saved modules or DoRA"
+            f"adapter folder {folder}: got type {config.get('peft_type')!r}, bias {config.get('bias')!r}, start "
+            f"{config.get('init_lora_weights')!r} and {beyond}, expected a plain LoRA without bias, patterns, saved "
+            "modules or DoRA, whose start left the base as it was"
         )
     rank = int(config["r"])
     scale = float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
-    tensors = load_file(folder / _WEIGHTS)
+    tensors = load_file(folder / WEIGHTS)
     suffix = ".lora_A.weight"
     modules: dict[str, tuple[Array, Array]] = {}
     for key in tensors:

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "diagnose": ("neuromas.cli.diagnose", "measure what training can still move in a graph, trained or not"),
     "grow": ("neuromas.cli.grow", "grow a trained graph into a larger one and train it as a new run"),
     "export": ("neuromas.cli.export", "write a checkpoint's adapters as stock PEFT LoRA folders"),
+    "import": ("neuromas.cli.import_adapters", "make PEFT adapters of elsewhere the nodes of a graph"),
     "report": ("neuromas.cli.report", "write report.html of a run"),
     "compare": ("neuromas.cli.compare", "train a spec beside its baselines, on the same base and the same rollouts"),
     "demo": ("neuromas.cli.demo", "show in minutes what joint training and growth do, on the tiny base"),

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from neuromas.adapters.directions import LayerStatistics, StartNeeds
 from neuromas.adapters.families.contract import SHARED, ModuleShape
-from neuromas.errors import AdapterError
 
 SLOT = "default"
 """Name of the one PEFT adapter that holds all node adapters; TRL and PEFT look for it."""
@@ -162,18 +161,6 @@ class AdapterMap(ABC):
     def tensors(self) -> Sequence[Owned]:
         """Return all that is kept of the adapters; the trained ones are every trainable parameter of the model."""
 
-    def take(self, adapter: int, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Make a new adapter act as given pairs A (r, in) and B (out, r), unscaled, by path, r at most ``rank``.
-
-        Layers that are not among them keep their start.
-
-        Raises:
-            AdapterError: the family cannot be any pair.
-        """
-        raise AdapterError(
-            "adapters of this type cannot be any LoRA; import into one that trains the pairs themselves, 'lora'"
-        )
-
     def constants(self) -> Mapping[str, Tensor]:
         """Numbers that an adapter's state is meaningless without (a projection's seed); checked on load."""
         return {}
@@ -200,6 +187,19 @@ class DataStartedMap(AdapterMap):
         Args:
             adapter: its position in the stacks.
             found: of each of its layers, by path, what ``start_needs`` asked for.
+        """
+
+
+class AnyPairMap(AdapterMap):
+    """A map whose adapters can act as any pairs."""
+
+    @abstractmethod
+    def take(self, adapter: int, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Make a new adapter act as given pairs; layers that are not among them keep their start.
+
+        Args:
+            adapter: its position in the stacks.
+            pairs: A (r, in) and B (out, r), unscaled, by path of the layer; r is at most ``rank``.
         """
 
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from neuromas.adapters.directions import LayerStatistics, StartNeeds
 from neuromas.adapters.families.contract import ModuleShape
 from neuromas.adapters.families.lora.spec import LoraSpec
-from neuromas.adapters.families.map import SLOT, DataStartedMap, Owned, of_present, trained
+from neuromas.adapters.families.map import SLOT, AnyPairMap, DataStartedMap, Owned, of_present, trained
 from neuromas.adapters.initial import down_projection, stream
 
 
-class LoraMap(DataStartedMap):
+class LoraMap(DataStartedMap, AnyPairMap):
     """The identity map: per module stacked A (N, r, in) and B (N, out, r).
 
     A starts random from (seed, adapter name, module), B starts at zero, so every adapter starts as the base

@@ -1,0 +1,170 @@
+"""import_adapters(): a graph whose adapters were made elsewhere, as a run that has not begun to train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuromas.adapters.export import CONFIG
+from neuromas.base.suited import suit_spec
+from neuromas.checkpoints.trained import find_trained
+from neuromas.display.training import shown
+from neuromas.errors import AdapterError
+from neuromas.growth.ledger import Spending
+from neuromas.journal.base_record import record_base
+from neuromas.journal.data_record import record_data
+from neuromas.journal.events import Observer, Phase
+from neuromas.journal.folder import RunFolder, locked
+from neuromas.run.preflight import check_run
+from neuromas.run.stages import planned_stages
+from neuromas.spec.run import RunSpec
+
+if TYPE_CHECKING:
+    from neuromas.adapters.foreign import Foreign
+
+MAX_ERROR = 0.05
+"""Largest relative error of a layer's update that is taken without asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A run that holds imported adapters.
+
+    Attributes:
+        folder: of the run.
+        adapters: what became of each folder, by the adapter's name.
+        fresh: adapters of the graph without a folder, which act as the base.
+    """
+
+    folder: Path
+    adapters: Mapping[str, Foreign]
+    fresh: tuple[str, ...]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The same for programs."""
+        made = {
+            name: {"method": found.method, "rank": found.lora.rank, "error": found.error, "worst_layer": found.worst}
+            for name, found in self.adapters.items()
+        }
+        return {"folder": str(self.folder), "adapters": made, "fresh": list(self.fresh)}
+
+    def __str__(self) -> str:
+        lines = [f"{self.folder}: {len(self.adapters)} adapters imported"]
+        for name, found in self.adapters.items():
+            how = f"up to {found.error:.2g} off ({found.worst})" if found.error else "exact"
+            lines.append(f"  {name:<12}{found.method.lower()} as a LoRA of rank {found.lora.rank}, {how}")
+        if self.fresh:
+            lines.append(f"  {', '.join(self.fresh)}: no folder, acts as the base")
+        return "\n".join(lines)
+
+
+def import_adapters(
+    spec: RunSpec,
+    source: Path | str,
+    out: Path | str = "runs",
+    *,
+    max_error: float = MAX_ERROR,
+    overwrite: bool = False,
+    on_event: Observer | None = None,
+) -> Imported:
+    """Write a run whose graph starts from PEFT adapters: to measure, serve, grow, or train on with ``resume``.
+
+    Args:
+        spec: the run that the adapters are nodes of, on the base that they were trained on.
+        source: folder that holds a PEFT folder for each adapter, by its name, as ``neuromas export`` writes
+            ``adapters``.
+        out: the run's folder is ``out/<spec.name>``.
+        max_error: largest relative error of a layer's update, ||dW - B A|| / ||dW||.
+        overwrite: delete an earlier run in the folder first.
+        on_event: told what goes on; None = lines on stderr.
+
+    Raises:
+        SpecError: the run could not start, with all reasons.
+        AdapterError: a folder is no adapter of the graph, or none that its node's kind, rank and layers can hold.
+        CheckpointError: the run's folder is in use or holds a run.
+    """
+    spec = suit_spec(spec).spec
+    folders = _folders(Path(source), spec)
+    with shown(on_event) as tell:
+        tell(Phase(name="checking the spec"))
+        base = check_run(spec, find_trained).base.folder
+        folder = RunFolder(Path(out) / spec.name)
+        with locked(folder.path):
+            tell(Phase(name=f"reading {len(folders)} adapters"))
+            state, found = _states(spec, base, folders, max_error)
+            folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
+            record_base(folder, base)
+            record_data(folder, spec.task)
+            _write(folder, spec, state)
+    fresh = tuple(name for name in spec.topology.adapters if name not in found)
+    return Imported(folder.path, found, fresh)
+
+
+def _folders(source: Path, spec: RunSpec) -> dict[str, Path]:
+    """Return the PEFT folders by the adapters that they are for."""
+    if not source.is_dir():
+        raise AdapterError(f"{source} is no folder; name the one that holds a PEFT folder for each adapter")
+    found = {path.name: path for path in sorted(source.iterdir()) if (path / CONFIG).is_file()}
+    names = spec.topology.adapters
+    if unknown := sorted(set(found) - set(names)):
+        raise AdapterError(f"{source}: got folders {unknown}; the adapters of the graph are {list(names)}")
+    if not found:
+        raise AdapterError(f"{source} holds no PEFT folder named after an adapter of the graph: {list(names)}")
+    return found
+
+
+def _states(
+    spec: RunSpec, base: Path, folders: Mapping[str, Path], max_error: float
+) -> tuple[Mapping[str, Any], dict[str, Foreign]]:
+    """Return the tensors of all adapters, and what each folder became."""
+    from neuromas.adapters.build import build_model
+    from neuromas.adapters.foreign import read_foreign
+
+    _, bank = build_model(base, spec.adapters, spec.topology, spec.seed)
+    found = {}
+    for name, folder in folders.items():
+        rank = spec.adapters.section_of(spec.topology, name).served_rank
+        made = found[name] = read_foreign(folder, base, rank)
+        if made.error > max_error:
+            raise AdapterError(
+                f"adapter folder {folder}: the nearest LoRA of rank {rank} is {made.error:.2g} off on {made.worst} "
+                f"(||dW - B A|| / ||dW||), allowed is {max_error:g}; raise the adapter's rank, or allow more "
+                "(--max-error)"
+            )
+        bank.take(name, made.lora)
+    return bank.state(), found
+
+
+def _write(folder: RunFolder, spec: RunSpec, state: Mapping[str, Any]) -> None:
+    """Write the checkpoint of the first stage as it is before its first step."""
+    from neuromas.checkpoints.checkpoint import Checkpoint, CheckpointWriter
+    from neuromas.training.advantage import RunningBaseline
+
+    stage = next(planned_stages(spec, None))
+    CheckpointWriter(folder.checkpoints, spec.checkpoint.keep_last, spec.checkpoint.keep_best).write(
+        Checkpoint(
+            topology=spec.topology,
+            adapters=state,
+            moments={},
+            counts={},
+            rng={"seed": spec.seed, "stage": stage.index, "step": 0},
+            state={
+                "name": stage.name,
+                "index": stage.index,
+                "step": 0,
+                "steps": stage.steps,
+                "level": stage.level,
+                "cursor": 0,
+                "versions": {},
+                "baseline": RunningBaseline(spec.training.baseline_decay).to_document(),
+                "checks": [],
+                "spending": asdict(Spending()),
+                "accuracy": None,
+                "ended": None,
+                "lineage": {"start": None, "modules": []},
+            },
+        )
+    )
