@@ -4,9 +4,8 @@ VENV ?= .venv
 OUT ?= runs
 SEEDS ?= 0 1 2
 PYTEST_ARGS ?=
-# Two workers, each file in one of them (tests/conftest.py): what a file shares is made once, and two clusters at a time
-# fit in 8 GB.
-PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three workers on two processors, because tests wait; what goes to which is said in tests/support/distribution.py.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 unexport PYTHONDONTWRITEBYTECODE

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from distribution import BoundedScheduling
 from hypothesis import settings
 from redis_server import RedisServer, running_redis
-from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -25,19 +25,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Fixed examples and no deadline: a test's outcome does not depend on luck or on how busy the machine is.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
-TOGETHER = ("tests/integration/service",)
-"""Folders whose files share what is made once in a process."""
 
 
-class TogetherScheduling(LoadFileScheduling):
-    """Gives each worker whole files, and the files of these folders to one worker."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return next((folder for folder in TOGETHER if nodeid.startswith(f"{folder}/")), super()._split_scope(nodeid))
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
-    return TogetherScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BoundedScheduling | None:
+    return BoundedScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture

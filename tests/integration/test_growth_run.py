@@ -125,6 +125,7 @@ def test_a_growth_that_is_not_better_is_rolled_back_and_its_rollouts_count(tmp_p
     assert result.document["steps"] == result.document["stages"][0]["steps"] + 3
 
 
+@pytest.mark.ray
 def test_candidates_are_tried_side_by_side_and_judged_against_the_parent(tmp_path: Path) -> None:
     spec = spec_of("parent", None, nodes=2)
     parent = run(spec, tmp_path)

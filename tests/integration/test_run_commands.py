@@ -177,6 +177,7 @@ def test_analysis_reads_as_lines_that_fit_a_terminal(runs: Path, capsys: pytest.
     assert "what the nodes say:" in said.out
 
 
+@pytest.mark.ray
 def test_of_several_plans_none_is_trained_when_none_beats_the_parent(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
 
 pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
-STEPS = 24
+STEPS = 20
 PARTS = (
     "neuromas.services.api",
     "ray::ServeReplica",
@@ -74,7 +74,7 @@ def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServ
 
 def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: RedisServer) -> None:
     """With a second supervisor that waits for the lease, and the API, the workers, the driver and Redis killed."""
-    headers, steps = {"Idempotency-Key": "the-one-run"}, 60
+    headers, steps = {"Idempotency-Key": "the-one-run"}, 40
     body = slow(steps=steps, checkpoint={"every": 5})
     run_id = str(service.client.post("/v1/runs", json=body, headers=headers).json()["id"])
     with service.beside("neuromas.services.runs.supervisor"), watching(service.url, run_id) as watch:

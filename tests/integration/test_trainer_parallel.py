@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,11 @@ CASES: dict[str, dict[str, Any]] = {
         "adapter": {"type": "adamss", "basis": 8, "segments": 4, "budget": 0.3},
         "training": {"steps": 5, "estimator": "reinforce"},
     },
-    **{loss: SOLVED | {"training": {"loss": loss}} for loss in LOSSES},
 }
+# With three processes one has no group to learn from, and the others one each: normalizers are sums over all.
+OF_THREE = CASES | {loss: SOLVED | {"training": {"loss": loss}} for loss in LOSSES}
+WORLDS = {2: CASES, 3: OF_THREE}
+PAIRS = [(processes, name) for processes, cases in WORLDS.items() for name in cases]
 KEPT = {"one_group_learns": 1, "two_groups_learn": 2, "two_groups_of_one_process_learn": 2, "no_group_learns": 0}
 
 
@@ -63,16 +68,23 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process, groups without a gradient kept."""
     kept = {
         name: case | {"training": {"drop_zero_variance": "refill_rounds" in (t := case.get("training", {})), **t}}
-        for name, case in CASES.items()
+        for name, case in OF_THREE.items()
     }
     out = tmp_path_factory.mktemp("parallel") / "one"
     run_cases(out, kept)
     return out
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return launch(tmp_path_factory.mktemp("parallel") / str(request.param), CASES, request.param)
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Where so many processes wrote; they are started once."""
+    folder = tmp_path_factory.mktemp("parallel")
+    return cache(lambda processes: launch(folder / str(processes), WORLDS[processes], processes))
+
+
+@pytest.fixture
+def several(launched: Callable[[int], Path], processes: int) -> Path:
+    return launched(processes)
 
 
 def furthest(one: Path, other: Path) -> float:
@@ -82,13 +94,13 @@ def furthest(one: Path, other: Path) -> float:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("processes", "name"), PAIRS)
 def test_processes_are_one(one: Path, several: Path, name: str) -> None:
     assert furthest(one / name / "gradients.safetensors", several / name / "gradients.safetensors") < 1e-6
     assert furthest(one / name / "adapters.safetensors", several / name / "adapters.safetensors") < 1e-4
     first, second = (json.loads((folder / name / "metrics.json").read_text()) for folder in (one, several))
     apart = ["time/", "parity/", "trl/", "train/packed_fraction"]  # measured, or of each process's own buckets
-    if "learns" in CASES[name]:  # means over the calls that are looked at, which one process does not drop
+    if "learns" in OF_THREE[name]:  # means over the calls that are looked at, which one process does not drop
         apart += ["train/entropy", "train/clip_fraction"]
     if name == "refill":  # by which of the further examples, differs
         apart += ["rollout/length_mean"]
@@ -102,7 +114,7 @@ def test_processes_are_one(one: Path, several: Path, name: str) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("processes", "name"), PAIRS)
 def test_processes_warn_as_one_and_once(one: Path, several: Path, name: str) -> None:
     first, second = (json.loads((folder / name / "notices.json").read_text()) for folder in (one, several))
     assert second == first
@@ -111,7 +123,7 @@ def test_processes_warn_as_one_and_once(one: Path, several: Path, name: str) -> 
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["defaults", "refill"])
+@pytest.mark.parametrize(("processes", "name"), [pair for pair in PAIRS if pair[1] in ("defaults", "refill")])
 def test_processes_share_the_examples_among_them(one: Path, several: Path, name: str) -> None:
     shares = [json.loads(file.read_text()) for file in sorted((several / name).glob("examples-*.json"))]
     (whole,) = [json.loads(file.read_text()) for file in (one / name).glob("examples-*.json")]

@@ -19,7 +19,7 @@ REFUSALS = {
     (503, "store_unavailable"),
 }
 """What may be said instead of an answer: that it cannot be given now."""
-_PAUSE_S = 0.02
+_PAUSE_S = 0.1
 
 
 class Chatter:

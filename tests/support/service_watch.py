@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 STATES = ("queued", "running", "succeeded")
-_PAUSE_S = 0.05
+_PAUSE_S = 0.1
 
 
 class Watch:

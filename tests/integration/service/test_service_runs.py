@@ -9,7 +9,7 @@ import pytest
 from service_process import ALONE, Document, ServiceProcess, check_whole, slow, tiny
 
 pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
-STEPS = 20
+STEPS = 14
 
 
 def submit(service: ServiceProcess, **changes: object) -> str:

@@ -23,7 +23,7 @@ from service_process import (
 from waiting import until
 
 pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
-STEPS = 20
+STEPS = 14
 
 
 def test_a_data_folder_has_one_service(shared: ServiceProcess) -> None:
