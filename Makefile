@@ -7,6 +7,7 @@ PYTEST_ARGS ?=
 # Three workers on two processors, because tests wait; what goes to which is said in tests/support/distribution.py.
 PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
+LINT := $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -38,20 +39,18 @@ service: venv-dev ## The whole service on this machine; Ctrl-C stops it
 # Tests that wait leave a processor to the rest, whose words come last.
 test: venv-dev ## What CI runs: style, types, import contracts, all tests
 	@said=$$(mktemp); status=0; \
-	$(MAKE) --no-print-directory lint >$$said 2>&1 & lint=$$!; \
+	($(LINT)) >$$said 2>&1 & lint=$$!; \
 	$(BIN)/python $(PYTEST) --durations=25 $(PYTEST_ARGS) || status=1; \
 	wait $$lint || status=1; \
 	cat $$said; rm $$said; \
 	exit $$status
 
 quick: venv-dev ## Style, types, import contracts and unit tests
-	@$(MAKE) --no-print-directory lint
+	@$(LINT)
 	@$(BIN)/python $(PYTEST) tests/unit tests/architecture -q $(PYTEST_ARGS)
 
 lint: venv-dev
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(LINT)
 
 bench: venv ## Benchmarks: ratios measured in turns in one process
 	@mkdir -p $(OUT)/bench
