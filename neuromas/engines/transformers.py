@@ -276,7 +276,7 @@ class TransformersEngine:
         reach = min(max(starts) + width, self._cache.size[1])
         kept = self._tensor(starts)[:, None] + torch.arange(width, device=self._device)
         kept = kept.clamp(max=reach - 1)  # what fills a row up goes nowhere that has been read
-        index = None if len(places) == len(self._rows) else self._tensor(places)
+        index = None if list(places) == list(range(len(self._rows))) else self._tensor(places)
         self._cache.reading = Reading(index, kept, reach)
         attended = torch.arange(reach, device=self._device)[None]
         masked = depth_attention(self._config, kept, attended) if self._by_depth else nullcontext()

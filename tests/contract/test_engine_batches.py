@@ -86,6 +86,18 @@ def test_calls_that_come_and_go_sample_what_they_sample_alone(engine: Transforme
         assert result.logprobs == pytest.approx(alone.logprobs, abs=2e-5)
 
 
+def test_prompts_of_unequal_length_that_fill_the_batch_at_once_keep_their_rows(engine: TransformersEngine) -> None:
+    prompts = [(10 + k, *range(20, 20 + k)) for k in range(1, ROWS + 1)]
+    calls = [EngineCall(str(k), prompt, Sampling(4, seed=k), REFS[k % 3]) for k, prompt in enumerate(prompts)]
+    engine.submit(calls)
+    results = finish(engine)
+    for call in calls:
+        engine.submit([call])
+        alone = finish(engine)[call.id]
+        assert results[call.id].token_ids == alone.token_ids
+        assert results[call.id].logprobs == pytest.approx(alone.logprobs, abs=2e-5)
+
+
 def test_no_numbers_of_one_call_do_not_reach_the_call_that_takes_its_row(engine: TransformersEngine) -> None:
     broken = [EngineCall(f"x{k}", (5, 6, 7, 8 + k), Sampling(4, seed=k), BROKEN) for k in range(3)]
     fine = [EngineCall(f"y{k}", (5, 6, 7, 8 + k), Sampling(4, seed=k), REFS[0]) for k in range(6)]
