@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from hashlib import blake2b
 from random import Random
 from typing import ClassVar, Literal
 
@@ -19,6 +18,7 @@ from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.facts import Fact, Rule, derive, describe_fact, score_fact
 from neuromas.tasks.spec import TaskSpec
+from neuromas.tasks.split import draw_in_split
 
 NUM_SYMBOLS = 8
 HOP_NAMES = "ABCDEFGHI"
@@ -115,9 +115,9 @@ class ChainProblem:
         return f"{pairs} start {self.start} find {self.asked}="
 
     @property
-    def is_held_out(self) -> bool:
-        """Whether permutation and start belong to the quarter of all that is never trained on, at any level."""
-        return blake2b(bytes((*self.successor, self.start))).digest()[0] % 4 == 0
+    def split_key(self) -> bytes:
+        """Permutation and start: what is held out is so at all levels."""
+        return bytes((*self.successor, self.start))
 
     @property
     def asked(self) -> str:
@@ -175,9 +175,7 @@ class ChainTask(Task):
         if hops not in self.levels:
             raise TaskError(f"chain task: got level {level}, allowed are {self.levels}; raise hops= for longer chains")
         rng = Random(f"chain/{self.seed}/{split}/{hops}/{index}")
-        problem = ChainProblem.draw(rng, hops, self.cycles)
-        while problem.is_held_out != (split == "test"):
-            problem = ChainProblem.draw(rng, hops, self.cycles)
+        problem = draw_in_split(split, lambda: ChainProblem.draw(rng, hops, self.cycles), lambda drawn: drawn.split_key)
         answer = Fact(problem.asked, derive(problem.rules)[problem.asked])
         return Example(f"chain-{hops}/{self.seed}/{split}/{index}", problem.question, str(answer), hops)
 

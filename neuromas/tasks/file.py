@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
-from random import Random
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from neuromas.errors import TaskError
 from neuromas.schema.bounds import MAX_KEY, MAX_TEXT, Key, Reference
-from neuromas.tasks.base import Description, Example, Score, Split, Task
+from neuromas.tasks.base import Description, Example, Score, Split
 from neuromas.tasks.code import CODE, load_code
 from neuromas.tasks.expression import are_equal, require
 from neuromas.tasks.row import RowKeys, read_example
+from neuromas.tasks.row_task import RowTask
 from neuromas.tasks.rows import Rows, read_rows
 from neuromas.tasks.spec import TaskSpec
 from neuromas.tasks.template import names_in
 from neuromas.tasks.verify import READERS
 
-# Level of all examples of a file without levels.
-_NO_LEVEL = 0
 _COMPARING_S = 600.0  # a comparison keeps its own time; an answer may have many right ones
 
 
@@ -137,32 +133,21 @@ class FileSpec(TaskSpec):
         )
 
 
-Pools = Mapping[int, tuple[Example, ...]]
-"""Level -> the file's examples at that level, in the order of its rows."""
-
-
 @dataclass(frozen=True)
-class FileTask(Task):
-    """Questions from rows. The training split is an endless stream that passes over its rows in ever new orders.
-
-    Each split is read when its first example is asked for; scoring reads none.
-
-    Attributes:
-        spec: which rows, and what is where in them.
-        seed: selects the orders in which the training split is passed over.
-    """
+class FileTask(RowTask):
+    """Questions from files, or from a data set in the layout of the hub."""
 
     spec: FileSpec
-    seed: int = 0
 
-    def __reduce__(self) -> tuple[type[FileTask], tuple[FileSpec, int]]:
-        # Without the examples: tasks travel with every batch, and whoever scores it needs none of them.
-        return FileTask, (self.spec, self.seed)
+    def read(self, split: Split) -> Iterator[Example]:
+        """Yield the examples of a split, in the order of its rows.
 
-    @property
-    def name(self) -> str:
-        """Registry name of the family."""
-        return str(self.spec.type)
+        Raises:
+            TaskError: the source cannot be read, or a row does not hold what the spec says.
+        """
+        source, keys = self.spec.place(split), self.spec.row_keys
+        for number, (place, row) in enumerate(self.spec.rows(split), start=1):
+            yield read_example(keys, f"{split}/{number}", row, f"{source}, {place}")
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -180,32 +165,6 @@ class FileTask(Task):
             return _COMPARING_S
         return self.spec.verifier_timeout_s or None if self.spec.code() else None
 
-    def example(self, split: Split, index: int, level: int | None = None) -> Example:
-        """Return example ``index`` (>= 0) of the split at ``level`` (None = the highest).
-
-        Raises:
-            TaskError: a file cannot be read, a row does not hold what the spec says, the level is not one of
-                ``levels``, or the test file has no such example.
-        """
-        pool = self._pool(split, level)
-        if split == "test":
-            if index >= len(pool):
-                raise TaskError(f"{self.name} task: got test example {index}, the split has {len(pool)} at this level")
-            return pool[index]
-        turn, place = divmod(index, len(pool))
-        chosen = max(self._train) if level is None else level
-        example = pool[shuffled(len(pool), f"file/{self.seed}/{chosen}/{turn}")[place]]
-        # Every pass has ids of its own: ids seed the sampling, and one step may see two passes.
-        return Example(f"{example.id}/pass{turn}", example.prompt, example.answer, example.level, example.info)
-
-    def size(self, split: Split, level: int | None = None) -> int | None:
-        """Return None for the endless training split; else how many test examples the level has (None = the highest).
-
-        Raises:
-            TaskError: the level is not one of ``levels``.
-        """
-        return None if split == "train" else len(self._pool(split, level))
-
     def chance(self, level: int | None = None) -> float | None:
         """Return how often a guess among a training question's choices is right, or the commonest answer if oftener.
 
@@ -219,10 +178,6 @@ class FileTask(Task):
         guess = sum(len(answers) / len(texts) for answers, texts in zip(right, choices, strict=True))
         commonest = max(Counter(answer for answers in right for answer in answers).values())
         return max(guess, commonest) / len(pool)
-
-    def sample(self, split: Split, level: int | None, most: int) -> tuple[Example, ...]:
-        """Return all rows of a split at a level (None = the highest), each once, in the order of the file."""
-        return self._pool(split, level)
 
     def score(self, example: Example, text: str) -> float | Score:
         """Return 1.0 when the text gives a right answer, else 0.0; or what the user's verifier returns."""
@@ -250,48 +205,8 @@ class FileTask(Task):
             return answer in right
         return answer is not None and any(are_equal(one, answer) for one in right)
 
-    def _pool(self, split: Split, level: int | None) -> tuple[Example, ...]:
-        if level is not None and level not in self.levels:
-            allowed = self.levels or "none without task.level_key"
-            raise TaskError(f"{self.name} task: got level {level}, allowed are {allowed}")
-        pools = self._train if split == "train" else self._test
-        return pools[max(pools) if level is None else level]
-
-    @cached_property
-    def _train(self) -> Pools:
-        pools = _read_rows(self.spec, "train")
-        if lacking := sorted(set(pools) ^ set(self._test)):
-            raise TaskError(
-                f"{self.spec.train} and {self.spec.test}: levels {lacking} have examples in one of the two only"
-            )
-        return pools
-
-    @cached_property
-    def _test(self) -> Pools:
-        return _read_rows(self.spec, "test")
-
 
 def _listed(example: Example, key: str) -> tuple[str, ...]:
     """Return the texts under a key of the example's info; none where it is absent."""
     found = example.info.get(key)
     return tuple(map(str, found)) if isinstance(found, list) else ()
-
-
-@lru_cache(maxsize=64)
-def shuffled(size: int, seed: str) -> tuple[int, ...]:
-    """Return the numbers below ``size`` in the order that a seed draws."""
-    return tuple(Random(seed).sample(range(size), size))
-
-
-def _read_rows(spec: FileSpec, split: Split) -> Pools:
-    by_level: dict[int, list[Example]] = {}
-    place, keys = spec.place(split), spec.row_keys
-    try:
-        for number, (row_place, row) in enumerate(spec.rows(split), start=1):
-            example = read_example(keys, f"{split}/{number}", row, f"{place}, {row_place}")
-            by_level.setdefault(_NO_LEVEL if example.level is None else example.level, []).append(example)
-    except TaskError as error:
-        raise TaskError(f"task.{split}: {error}") from error
-    if not by_level:
-        raise TaskError(f"task.{split}: {place} holds no example; expected one row for each question")
-    return {level: tuple(examples) for level, examples in by_level.items()}

@@ -10,7 +10,6 @@ arXiv:2112.00914, section 4 (there of depth 8).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -19,6 +18,7 @@ from pydantic import Field
 from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.spec import TaskSpec
+from neuromas.tasks.split import draw_in_split
 from neuromas.tasks.verify import read_number
 
 if TYPE_CHECKING:
@@ -95,17 +95,13 @@ class HiddenTreeTask(Task):
             raise TaskError(f"hidden tree task: got level {level}, allowed are {self.levels}; raise depth= for larger")
         rng = Random(f"hidden_tree/{self.seed}/{split}/{depth}/{index}")
         while True:
-            leaves = draw_leaves(rng, depth)
-            asked = rng.randrange(len(leaves))
-            seen = [leaf if rng.random() < _SHOWN else UNKNOWN for leaf in leaves]
-            seen[asked] = UNKNOWN
-            question = _question(seen, asked)
-            if (blake2b(question.encode()).digest()[0] % 4 == 0) != (split == "test"):
-                continue
+            seen, asked = draw_in_split(split, lambda: _draw(rng, depth), lambda drawn: _question(*drawn).encode())
             probability = posterior(seen, asked)
             if abs(probability - 0.5) >= _CLEAR:
                 name = f"hidden_tree-{depth}/{self.seed}/{split}/{index}"
-                return Example(name, question, str(int(probability > 0.5)), depth, {"probability": probability})
+                return Example(
+                    name, _question(seen, asked), str(int(probability > 0.5)), depth, {"probability": probability}
+                )
 
     def size(self, split: Split, level: int | None = None) -> int | None:
         """Return None: the streams are endless."""
@@ -123,6 +119,15 @@ class HiddenTreeTask(Task):
         """Return which value a message states; None when it states neither 0 nor 1."""
         said = read_number(text)
         return Description(f"says {said}", said == example.answer) if said in ("0", "1") else None
+
+
+def _draw(rng: Random, depth: int) -> tuple[list[int], int]:
+    """Return the leaves that a question shows, and the one that it asks for."""
+    leaves = draw_leaves(rng, depth)
+    asked = rng.randrange(len(leaves))
+    seen = [leaf if rng.random() < _SHOWN else UNKNOWN for leaf in leaves]
+    seen[asked] = UNKNOWN
+    return seen, asked
 
 
 def draw_leaves(rng: Random, depth: int) -> list[int]:

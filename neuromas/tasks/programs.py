@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -13,8 +12,8 @@ from pydantic import Field, model_validator
 
 from neuromas.errors import TaskError
 from neuromas.schema.bounds import Reference
-from neuromas.tasks.base import Example, Score, Split, Task
-from neuromas.tasks.file import shuffled
+from neuromas.tasks.base import Example, Score, Split
+from neuromas.tasks.row_task import RowTask
 from neuromas.tasks.rows import Row, read_rows
 from neuromas.tasks.sandbox.check import ResourceLimits, check, require
 from neuromas.tasks.spec import TaskSpec
@@ -74,66 +73,43 @@ class ProgramsSpec(TaskSpec):
         """Return what is trained on."""
         return f"the programs in {Path(self.train).name}"
 
+    def place(self, split: Split) -> str:
+        """Return the path of a split's file."""
+        return self.train if split == "train" else self.test
+
     def code(self) -> Mapping[str, str]:
         """Return what a service's operator has to allow."""
         return {"allow_execution": "neuromas.tasks.sandbox:check"}
 
 
 @dataclass(frozen=True)
-class ProgramsTask(Task):
-    """Programs from files. The training split is an endless stream that passes over its file in ever new orders.
-
-    Attributes:
-        spec: which files, and what a program may use.
-        seed: selects the orders in which the training file is passed over.
-    """
+class ProgramsTask(RowTask):
+    """Programs from files."""
 
     spec: ProgramsSpec
-    seed: int = 0
 
-    def __reduce__(self) -> tuple[type[ProgramsTask], tuple[ProgramsSpec, int]]:
-        # Without the examples: tasks travel with every batch, and whoever scores it needs none of them.
-        return ProgramsTask, (self.spec, self.seed)
+    def read(self, split: Split) -> Iterator[Example]:
+        """Yield the examples of a split, in the order of its file.
 
-    @property
-    def name(self) -> str:
-        """Registry name of the family."""
-        return "programs"
+        Raises:
+            TaskError: the file cannot be read, or a row is not of HumanEval's or MBPP's kind.
+        """
+        path = Path(self.spec.place(split))
+        for number, (place, row) in enumerate(read_rows(path), start=1):
+            yield _example(row, f"{split}/{number}", f"{path}, {place}")
+
+    def passing(self, level: int, turn: int) -> tuple[str, str]:
+        """Return the seed of the order of a pass over the training file, and what its examples' ids end in."""
+        return f"programs/{self.seed}/{turn}", str(turn)
 
     @property
     def scoring_timeout_s(self) -> float:
         """Seconds for one program, from the start of its processes to its last test."""
         return self.spec.timeout_s + _WAITING_S
 
-    def example(self, split: Split, index: int, level: int | None = None) -> Example:
-        """Return example ``index`` (>= 0) of the split.
-
-        Raises:
-            TaskError: a file cannot be read, a row is not of HumanEval's or MBPP's kind, a level is asked for, or the
-                test file has no such example.
-        """
-        if level is not None:
-            raise TaskError(f"programs: got level {level}; the task has no levels")
-        pool = self._train if split == "train" else self._test
-        if split == "test":
-            if index >= len(pool):
-                raise TaskError(f"programs: got test example {index}, the file has {len(pool)}")
-            return pool[index]
-        turn, place = divmod(index, len(pool))
-        example = pool[shuffled(len(pool), f"programs/{self.seed}/{turn}")[place]]
-        return Example(f"{example.id}/{turn}", example.prompt, example.answer, None, example.info)
-
-    def size(self, split: Split, level: int | None = None) -> int | None:
-        """Return the number of test programs; None for the training stream, which has no end."""
-        return None if split == "train" else len(self._test)
-
     def chance(self, level: int | None = None) -> float:
         """Return 0: no guess passes tests."""
         return 0.0
-
-    def sample(self, split: Split, level: int | None, most: int) -> tuple[Example, ...]:
-        """Return all rows of a split, each once, in the order of the file."""
-        return self._train if split == "train" else self._test
 
     def score(self, example: Example, text: str) -> Score:
         """Return 1.0 when the program in a text passes all tests, else 0.0; the part ``compiles`` is 1 for any Python.
@@ -154,14 +130,6 @@ class ProgramsTask(Task):
         limits = ResourceLimits(self.spec.timeout_s, self.spec.memory_mib)
         result = check(program, info["setup"], info["tests"], names, limits)
         return Score(float(result.passed), {"compiles": 1.0})
-
-    @cached_property
-    def _train(self) -> tuple[Example, ...]:
-        return _read_file("train", self.spec.train)
-
-    @cached_property
-    def _test(self) -> tuple[Example, ...]:
-        return _read_file("test", self.spec.test)
 
 
 def code_in(text: str) -> str:
@@ -192,20 +160,6 @@ def program_in(text: str, question: str, function: str) -> str:
             break
         body.append(line)
     return question.rstrip("\n") + "\n" + "\n".join(body) + "\n"
-
-
-def _read_file(split: Split, name: str) -> tuple[Example, ...]:
-    path = Path(name)
-    try:
-        examples = tuple(
-            _example(row, f"{split}/{number}", f"{path}, {place}")
-            for number, (place, row) in enumerate(read_rows(path), start=1)
-        )
-    except TaskError as error:
-        raise TaskError(f"task.{split}: {error}") from error
-    if not examples:
-        raise TaskError(f"task.{split}: {path} holds no example; expected one row for each question")
-    return examples
 
 
 def _example(row: Row, example_id: str, place: str) -> Example:

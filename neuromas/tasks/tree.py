@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from hashlib import blake2b
 from itertools import product
 from random import Random
 from typing import ClassVar, Literal
@@ -22,6 +21,7 @@ from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Split, Task
 from neuromas.tasks.facts import Fact, Rule, derive, describe_fact, score_fact
 from neuromas.tasks.spec import TaskSpec
+from neuromas.tasks.split import draw_in_split, is_held_out
 
 MODULUS = 10
 OPERATORS = "+-"
@@ -120,9 +120,9 @@ class TreeProblem:
         return f"{' '.join(map(str, self.gates))} find {self.asked}="
 
     @property
-    def is_held_out(self) -> bool:
-        """Whether the question belongs to the quarter of all that is never trained on."""
-        return blake2b(self.question.encode()).digest()[0] % 4 == 0
+    def split_key(self) -> bytes:
+        """The question's text, by which it is held out or not."""
+        return self.question.encode()
 
     @property
     def asked(self) -> str:
@@ -198,10 +198,7 @@ class TreeTask(Task):
                 raise TaskError(f"tree task: got test example {index}, depth {depth} has {size} held-out questions")
             return Random(f"tree/{self.seed}/{split}/{depth}").sample(_held_out_gates(), size)[index]
         rng = Random(f"tree/{self.seed}/{split}/{depth}/{index}")
-        problem = TreeProblem.draw(rng, depth)
-        while problem.is_held_out != (split == "test"):
-            problem = TreeProblem.draw(rng, depth)
-        return problem
+        return draw_in_split(split, lambda: TreeProblem.draw(rng, depth), lambda drawn: drawn.split_key)
 
     def score(self, example: Example, text: str) -> float:
         """Return 1.0 when the last fact in the text is the root's, with the right value, else 0.0."""
@@ -217,7 +214,8 @@ def _held_out_gates() -> tuple[TreeProblem, ...]:
     """Return the held-out questions of depth 1."""
     digits, name = range(MODULUS), _GATES[1]
     gates = (Gate(name, str(left), sign, str(right)) for left, sign, right in product(digits, OPERATORS, digits))
-    return tuple(problem for gate in gates if (problem := TreeProblem((gate,))).is_held_out)
+    problems = (TreeProblem((gate,)) for gate in gates)
+    return tuple(problem for problem in problems if is_held_out(problem.split_key))
 
 
 def _combine(sign: int) -> Callable[[int, int], int]:

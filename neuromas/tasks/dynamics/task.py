@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -21,6 +20,7 @@ from neuromas.tasks.dynamics.answer import CONSTANTS, FLOOR, NOTHING, HiddenPath
 from neuromas.tasks.dynamics.formula import FUNCTIONS, Formula
 from neuromas.tasks.dynamics.systems import STEPS, SYSTEMS, TIERS, System, derivatives, of_tier, paths
 from neuromas.tasks.spec import TaskSpec
+from neuromas.tasks.split import draw_in_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ class DynamicsSpec(TaskSpec):
     """Target level: systems that are linear or of one variable (1), of two variables (2), of three (3). Levels are
     1..tier."""
     shown_paths: int = Field(default=5, ge=3, le=16)
-    """Paths that a question shows, four rows of each."""
+    """Paths that a question shows, four rows of each; fewer fit a short context, and make the question harder."""
     noise: float = Field(default=0.0, ge=0.0, le=0.2)
     """Deviation of the rates of change that are shown, in standard deviations of each."""
 
@@ -99,14 +99,13 @@ class DynamicsTask(Task):
         if tier not in self.levels:
             raise TaskError(f"dynamics task: got level {level}, allowed are {self.levels}; raise tier= for larger")
         rng = Random(f"dynamics/{self.seed}/{split}/{tier}/{index}")
-        while True:
+
+        def draw() -> tuple[System, Mapping[str, float], NDArray[np.float64]]:
             system = rng.choice(of_tier(tier))
-            parameters = system.draw_parameters(rng)
-            starts = system.draw_starts(rng, self.shown_paths)
-            # By the first path's first values, which the question shows: questions of both splits differ in them.
-            first = " ".join(f"{value:.4g}" for value in starts[:, 0])
-            if (blake2b(first.encode()).digest()[0] % 4 == 0) == (split == "test"):
-                break
+            return system, system.draw_parameters(rng), system.draw_starts(rng, self.shown_paths)
+
+        # By the first path's first values, which the question shows: questions of both splits differ in them.
+        system, parameters, starts = draw_in_split(split, draw, lambda drawn: _first_values(drawn[2]).encode())
         rows = self._rows(system, system.rates(parameters), starts, rng)
         info: dict[str, JsonValue] = {"system": system.name, "parameters": dict(parameters)}
         info |= {"rows": [list(row) for row in rows], "draw": rng.getrandbits(32)}
@@ -170,6 +169,10 @@ class DynamicsTask(Task):
             for number, deviation in enumerate(spread.tolist(), start=len(system.variables)):
                 row[number] += rng.gauss(0.0, 1.0) * self.noise * deviation
         return [[float(f"{value:.4g}") for value in row] for row in rows]
+
+
+def _first_values(starts: NDArray[np.float64]) -> str:
+    return " ".join(f"{value:.4g}" for value in starts[:, 0])
 
 
 def _answer(system: System, parameters: Mapping[str, float]) -> str:
