@@ -66,16 +66,15 @@ class Checkpoint:
 class CheckpointWriter:
     """Writes the checkpoints of a run and deletes those that are no longer kept."""
 
-    def __init__(self, root: Path, keep_last: int, keep_best: int) -> None:
+    def __init__(self, root: Path, keep_last: int) -> None:
         """Open a ``checkpoints`` folder and remove what an interrupted write left there.
 
         Args:
             root: the folder, made if missing.
-            keep_last: newest checkpoints kept of each stage, at least 1.
-            keep_best: checkpoints with the highest accuracy kept of each stage beside them.
+            keep_last: newest checkpoints kept of each stage, at least 1, beside the one of the highest accuracy.
         """
         self._root = root
-        self._keep_last, self._keep_best = keep_last, keep_best
+        self._keep_last = keep_last
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
             for draft in root.glob(f"{_DRAFT}*"):
@@ -144,7 +143,7 @@ class CheckpointWriter:
         folders = [folder for folder in list_checkpoints(self._root) if read_state(folder)["name"] == stage]
         rated = [folder for folder in folders if read_state(folder)["accuracy"] is not None]
         rated.sort(key=lambda folder: float(read_state(folder)["accuracy"]))
-        kept = {*folders[-self._keep_last :], *rated[len(rated) - self._keep_best :]}
+        kept = {*folders[-self._keep_last :], *rated[-1:]}
         kept |= {best} if (best := read_alias(self._root, "best")) is not None else set()
         for folder in folders:
             if folder not in kept:

@@ -18,7 +18,7 @@ class EngineSetup:
 
     Attributes:
         base_folder: folder of the base model.
-        engine: kind and sizes; its ``max_adapters`` plays no part.
+        engine: kind and sizes.
         rank: largest LoRA rank that will be published.
         targets: names of the linear layers that carry adapters.
         gpus: GPUs (or a share of one) that the engine's process gets.
@@ -35,7 +35,7 @@ class EngineSetup:
         """Return the engine of a run and of the graphs it trains; equal runs have equal ones."""
         return cls(
             base_folder=base_folder,
-            engine=spec.engine.model_copy(update={"max_adapters": None}),
+            engine=spec.engine,
             rank=spec.adapters.served_rank,
             targets=tuple(sorted(spec.adapters.targets)),
             gpus=spec.runtime.gpus_per_rollout_worker,
@@ -44,8 +44,7 @@ class EngineSetup:
     @property
     def name(self) -> str:
         """The same for equal setups: ``engine-`` and 12 hex digits. Names the application and its route."""
-        engine = self.engine.model_dump(mode="json", exclude={"max_adapters"})
-        parts = [str(self.base_folder), engine, self.rank, sorted(self.targets), self.gpus]
+        parts = [str(self.base_folder), self.engine.model_dump(mode="json"), self.rank, sorted(self.targets), self.gpus]
         return f"engine-{sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]}"
 
     def start(self, slots: int) -> Engine:

@@ -65,7 +65,7 @@ class VersionTable:
         if num_held > self._num_slots:
             raise AdapterError(
                 f"{num_held} adapter versions would be held, the engine has {self._num_slots} slots; "
-                "retire old versions or raise engine.max_adapters"
+                "retire old versions first"
             )
 
     def exchange(self, adapters: Sequence[AdapterRef], retire: Sequence[AdapterRef]) -> None:

@@ -72,7 +72,7 @@ def judge(grown: Sequence[float], parent: Sequence[float], spec: TrialSpec, plan
     losses = sum(theirs > mine for mine, theirs in zip(grown, parent, strict=True))
     mean, parent_mean = sum(grown) / len(grown), sum(parent) / len(parent)
     p_value = min(1.0, plans * sign_test(wins, losses))
-    kept = mean > parent_mean and mean - parent_mean >= spec.min_gain and p_value <= spec.max_p_value
+    kept = mean > parent_mean and p_value <= spec.max_p_value
     return TrialOutcome(mean, parent_mean, wins, losses, p_value, kept)
 
 

@@ -144,8 +144,6 @@ def check_run(
     longest, notes = 0, tuple[str, ...]()
     with faults.at(""):
         longest, notes = _look(spec, base, task, graphs, splits)
-    with faults.at("engine.max_adapters"):
-        _check_slots(spec, graphs)
     faults.raise_any()
     return Preflight(base, task, graphs, controller, spec.adapters, shapes, longest, notes)
 
@@ -166,8 +164,6 @@ def check_without_base(spec: RunSpec, read_trained: ReadTrained) -> tuple[Topolo
     graphs: tuple[Topology, ...] = (spec.topology,)
     with faults.at("growth"):
         _, graphs = _plan_growth(spec, task, read_trained, decided=False)
-    with faults.at("engine.max_adapters"):
-        _check_slots(spec, graphs)
     faults.raise_any()
     held_out_sizes(spec, task)
     return graphs
@@ -232,12 +228,6 @@ def _adapted(spec: RunSpec, base: BaseInfo, faults: _Faults) -> tuple[ModuleShap
     adapted = tuple(shapes[path] for path in sorted(shapes))
     faults.found += spec.adapters.faults(adapted) if adapted else ()
     return adapted
-
-
-def _check_slots(spec: RunSpec, graphs: Sequence[Topology]) -> None:
-    slots, needed = spec.engine.max_adapters, max(len(graph.adapters) for graph in graphs)
-    if slots is not None and slots < needed:
-        raise SpecError(f"got {slots}; the largest graph has {needed} adapters; leave it out to fit")
 
 
 def _plan_growth(

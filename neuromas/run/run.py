@@ -142,7 +142,7 @@ def worker_setup(spec: RunSpec, preflight: Preflight) -> WorkerSetup:
     """Return what the run's rollout workers are made of."""
     return WorkerSetup(
         engine=EngineSetup.of(spec, preflight.base.folder),
-        slots=spec.engine.max_adapters or preflight.max_adapters,
+        slots=preflight.max_adapters,
         prompt=spec.prompt,
         task=spec.task,
     )

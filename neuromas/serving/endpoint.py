@@ -71,7 +71,7 @@ def open_server(
     check_run(trained.as_run(), find_trained, ())
     setup = engine_setup(trained)
     set_threads(serving_share(setup.engine.threads).count())
-    slots = slots or trained.spec.engine.max_adapters or slots_for(len(trained.topology.adapters))
+    slots = slots or slots_for(len(trained.topology.adapters))
     server = GraphServer(partial(CheckpointOpener().start, setup, slots), limits)
     try:
         server.put(load_graph(trained, name)).result()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
 from neuromas.schema.bounds import MAX_EXAMPLES, MAX_STEPS, MAX_WEIGHT, Count, Reference
-from neuromas.schema.model import SpecModel
+from neuromas.schema.model import Retired, SpecModel
 from neuromas.topology.graph import MAX_EDGES, MAX_NODES
 
 Size = Annotated[int, Field(ge=1, le=MAX_NODES)]
@@ -28,6 +29,7 @@ class BeforeOutputSpec(SpecModel):
 
     edit: Literal["before_output"]
     width: int = Field(default=1, ge=1, le=MAX_NODES)
+    """Nodes of the new layer."""
 
 
 class WidenSpec(SpecModel):
@@ -37,6 +39,7 @@ class WidenSpec(SpecModel):
     layer: int = Field(ge=1, le=MAX_NODES)
     """1-based layer, counted from the input."""
     count: int = Field(default=1, ge=1, le=MAX_NODES)
+    """How many."""
 
 
 class DeepenSpec(SpecModel):
@@ -44,7 +47,9 @@ class DeepenSpec(SpecModel):
 
     edit: Literal["deepen"]
     after_layer: int = Field(ge=1, le=MAX_NODES)
+    """1-based layer, counted from the input."""
     width: int = Field(default=1, ge=1, le=MAX_NODES)
+    """Nodes of the new layer."""
 
 
 class GraftSpec(SpecModel):
@@ -117,7 +122,8 @@ class InheritanceSpec(SpecModel):
     pull_by: Literal["parameters", "update"] = "parameters"
     """pull: distance of the trained tensors, or of the updates B A of the layers that they make."""
     pull_to: Literal["start", "base"] = "start"
-    """pull: to their state when the stage begins, or to the base, that is to no update (pull_by = "update" only)."""
+    """pull: to their state when the stage begins, so that they keep what they do; or to the base, that is to no update,
+    so that they stay small (pull_by = "update" only)."""
     pull_selective: bool = False
     """pull: an adapter only in steps in which that does not raise the loss to first order."""
 
@@ -143,10 +149,20 @@ class PlanSpec(SpecModel):
     inherit: InheritanceSpec = InheritanceSpec()
 
 
+_READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "sampled_accuracy": ("threshold",),
+    "patience": ("plateau", "collapse"),
+    "min_improvement": ("plateau",),
+}
+"""Settings of a trigger that not every type of it reads."""
+
+
 class TriggerSpec(SpecModel):
     """When a stage ends."""
 
     type: Literal["threshold", "steps", "plateau", "collapse"] = "threshold"
+    """threshold: once its level is solved; steps: after the lengths of steps_per_level; plateau: once it improves no
+    more; collapse: once it has lost what it had."""
     accuracy: float = Field(default=0.95, gt=0, le=1)
     """threshold: greedy accuracy on validation questions on the current level that ends the stage."""
     sampled_accuracy: float = Field(default=0.0, ge=0, le=1)
@@ -159,13 +175,16 @@ class TriggerSpec(SpecModel):
     min_steps: int = Field(default=10, ge=0, le=MAX_STEPS)
     """Steps that a stage takes at least. A deep graph may need more: sampled answers pass long after greedy ones."""
     patience: int = Field(default=4, ge=1, le=MAX_STEPS)
-    """plateau and collapse: checks without improvement, or below half of the best, before the trigger fires."""
+    """plateau and collapse: checks without improvement, or below half of the best, before the trigger fires. More where
+    a stage stands still for long and then learns."""
     min_improvement: float = Field(default=0.01, ge=0, le=1)
+    """plateau: rise over the best accuracy that counts as one; more with few ``examples``, whose noise would."""
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> TriggerSpec:
-        if self.sampled_accuracy and self.type != "threshold":
-            raise ValueError("sampled_accuracy needs type = 'threshold'")
+        for setting, types in _READ_BY.items():
+            if self.type not in types and not self.is_default(setting):
+                raise ValueError(f"{setting} needs type = {' or '.join(map(repr, types))}")
         return self
 
 
@@ -175,15 +194,18 @@ class TrialSpec(SpecModel):
     A growth that is not better is rolled back, and the next plan tried.
     """
 
+    retired: ClassVar[Retired] = {
+        "min_gain": ((0.0,), "a growth is kept by its p-value alone, max_p_value"),
+    }
+
     steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Steps of each arm; None = long enough for the family: 30 for edits in series, 180 for a graft as subtrees, which
     overtakes its parent that late."""
     examples: int = Field(default=512, ge=8, le=MAX_EXAMPLES)
-    min_gain: float = Field(default=0.0, ge=0, lt=1)
-    """Smallest paired gain in greedy accuracy over the parent that keeps the growth; a gain of 0 never does."""
+    """Validation questions that the arms are compared on; more of them show smaller gains."""
     max_p_value: float = Field(default=0.05, gt=0, le=1)
-    """Largest p-value (exact sign test, paired, one-sided, times the number of plans) of the gain that keeps the
-    growth; 1 = any gain does."""
+    """Largest p-value (exact sign test, paired, one-sided, times the number of plans) of the gain in greedy accuracy
+    that keeps the growth; 1 = any gain does, none at all never."""
 
 
 class GrowthSpec(SpecModel):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from neuromas.schema.bounds import MAX_EXAMPLES, MAX_PATH, MAX_STEPS, MAX_WAIT_S
-from neuromas.schema.model import SpecModel
+from neuromas.schema.model import Retired, SpecModel
 
 Threads = Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
 
@@ -15,25 +15,29 @@ Threads = Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
 class EngineSpec(SpecModel):
     """The inference engine inside each rollout worker."""
 
+    retired: ClassVar[Retired] = {
+        "max_adapters": ((None,), "an engine has a slot for each adapter of the run's largest graph"),
+    }
+
     type: Literal["vllm", "transformers"] = "vllm"
+    """"transformers" needs no vLLM: for machines and bases that it does not serve; slower."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of engine and trainer base weights."""
     max_model_len: int = Field(default=128, ge=16, le=2**20)
     """Longest prompt + completion, in tokens."""
     max_num_seqs: int = Field(default=512, ge=1, le=2**16)
-    """Calls that one engine batch holds."""
+    """Calls that one engine batch holds; less where memory is short, the rest waits."""
     max_num_batched_tokens: int = Field(default=8192, ge=64, le=2**24)
-    """Tokens that one step of vLLM computes."""
+    """Tokens that one step of vLLM computes; less where memory is short, more for long prompts on a GPU."""
     block_size: int = Field(default=32, multiple_of=16, ge=16, le=1024)
-    """Tokens per cache block; prompts share whole blocks. On CPU a multiple of 32, on GPU of 16."""
+    """Tokens per cache block; prompts share whole blocks, so small ones share more. On CPU a multiple of 32, on GPU of
+    16."""
     kv_cache_gib: float = Field(default=1.0, gt=0, le=2**14)
-    """Cache size on CPU, GiB."""
+    """Cache size on CPU, GiB; more where many long prompts are answered at once."""
     gpu_memory_utilization: float = Field(default=0.6, gt=0, le=1)
     """Share of the GPU's memory the engine may take (GPU only; the trainer needs the rest)."""
-    max_adapters: int | None = Field(default=None, ge=1, le=2**16)
-    """Adapter slots; None = as many as the run's largest topology needs."""
     lora_kernel: Literal["grouped", "stock"] = "grouped"
-    """CPU only: our grouped multi-LoRA kernel or vLLM's own."""
+    """CPU only: our grouped multi-LoRA kernel, or vLLM's own to compare with it."""
     threads: Threads = "auto"
     """CPU threads of each engine's process. "auto" is its share of the processors of its machine: rollouts and update
     take turns and use all of them, with training.overlap = 1 they split them; it is one for a base of less than ten
@@ -61,13 +65,16 @@ class RuntimeSpec(SpecModel):
     """CPU threads of each learner's process, as engine.threads. One process that does both (type = "local") has one
     number of threads: set either."""
     gpus_per_rollout_worker: float = Field(default=0, ge=0, le=64)
+    """GPUs that Ray gives each; 0 = CPU only. Shares that add up to 1 let workers and learner stand on one GPU."""
     gpus_per_learner: float = Field(default=0, ge=0, le=64)
+    """The same for each learner."""
     max_restarts: int = Field(default=3, ge=0, le=MAX_STEPS)
-    """How often a dead rollout worker is started again in one run."""
+    """How often a dead rollout worker is started again in one run; more for long runs on machines that come and go."""
     rollout_timeout_s: float = Field(default=600, gt=0, le=MAX_WAIT_S)
-    """Longest time a rollout worker may take over its share of a step before it counts as hung, seconds."""
+    """Longest time a rollout worker may take over its share of a step before it counts as hung, seconds; more
+    where a step takes minutes."""
     start_timeout_s: float = Field(default=300, gt=0, le=MAX_WAIT_S)
-    """Longest time the workers and the learner may take to load, seconds."""
+    """Longest time the workers and the learner may take to load, seconds; more for large bases on slow disks."""
     address: str | None = Field(default=None, max_length=MAX_PATH)
     """Address of a running Ray cluster; None = the cluster named by RAY_ADDRESS, else a local one."""
 
@@ -88,17 +95,22 @@ class EvaluationSpec(SpecModel):
     every: int = Field(default=0, ge=0, le=MAX_STEPS)
     """Steps between evaluations inside a stage; 0 = only at its end."""
     seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of sampled answers; another one measures the same questions by other draws."""
     votes: int = Field(default=0, ge=0, le=1000)
     """Answers to each test question, sampled, of which the most frequent one is scored too; 0 = no vote."""
 
 
 class CheckpointSpec(SpecModel):
-    """What is kept on disk."""
+    """What is kept on disk, beside the best checkpoint of each stage by the accuracy of its checks."""
+
+    retired: ClassVar[Retired] = {
+        "keep_best": ((1,), "the best checkpoint of each stage is kept"),
+    }
 
     every: int = Field(default=20, ge=0, le=MAX_STEPS)
     """Steps between checkpoints; 0 = only at the end of a stage."""
     keep_last: int = Field(default=2, ge=1, le=MAX_STEPS)
-    keep_best: int = Field(default=1, ge=0, le=MAX_STEPS)
+    """Newest checkpoints kept of each stage; more of them to look back at how it learned."""
 
 
 class TrackingSpec(SpecModel):
@@ -109,4 +121,4 @@ class TrackingSpec(SpecModel):
     rollouts_every: int = Field(default=10, ge=1, le=MAX_STEPS)
     """Steps between samples written to rollouts.jsonl."""
     rollouts_per_sample: int = Field(default=2, ge=0, le=MAX_STEPS)
-    """0 = no messages are kept, of held-out questions neither."""
+    """Rollouts of each sample, with all messages; 0 = none are kept, of held-out questions neither."""

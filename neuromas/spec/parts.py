@@ -16,7 +16,9 @@ class DemonstrationSpec(SpecModel):
     """A worked example."""
 
     question: str = Field(min_length=1, max_length=MAX_TEXT)
+    """As the task would ask it."""
     answer: str = Field(min_length=1, max_length=MAX_TEXT)
+    """What the output Node should say to it, with its steps where they help."""
     level: int | None = Field(default=None, ge=0, le=MAX_STEPS)
     """Shown with questions of this level only; None = with all."""
 
@@ -76,5 +78,6 @@ class SamplingSpec(SpecModel):
     max_tokens: int = Field(default=8, ge=1, le=MAX_TOKENS)
     """Token budget of a message, end-of-sequence token included."""
     temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
+    """Of Nodes that have none of their own. Above 1 where groups answer alike, below 1 where nothing right is said."""
     top_p: float = Field(default=1.0, ge=MIN_TOP_P, le=1)
     """Nucleus mass. Below 1 training needs training.old_logprobs = "trainer"."""

@@ -42,7 +42,9 @@ class RunSpec(SpecModel):
     """Everything a run needs."""
 
     name: str = Field(default="run", pattern=f"^{NAME.pattern}$")
+    """For lists, reports, and the run's folder."""
     seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of new adapters, training questions and sampling: a figure wants runs with several."""
     base: str = Field(default="tiny", min_length=1, max_length=MAX_PATH)
     """"tiny" is the base shipped with NeuroMAS; else a folder, a GGUF file, an imported base by its name (``neuromas
     base list``) or the id of a hub model. A path is relative to the spec's file."""
@@ -167,10 +169,6 @@ def _sampling_faults(spec: RunSpec) -> list[Fault]:
 
 def _adapter_faults(spec: RunSpec) -> list[Fault]:
     faults = []
-    slots, needed = spec.engine.max_adapters, len(spec.topology.adapters)
-    if slots is not None and slots < needed:
-        message = f"got {slots}; this topology has {needed} adapters; leave it out to fit"
-        faults.append(Fault("engine.max_adapters", message))
     for index, plan in enumerate(spec.growth.plans if spec.growth is not None else ()):
         for group, section in spec.adapters.sections.items():
             if plan.inherit.new not in section.starts:

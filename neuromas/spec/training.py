@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from neuromas.losses.registry import LOSSES
 from neuromas.schema.bounds import MAX_STEPS, MAX_WEIGHT
-from neuromas.schema.model import SpecModel
+from neuromas.schema.model import Retired, SpecModel
 from neuromas.schema.suggest import suggest
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -24,13 +23,6 @@ def _known_loss(name: str) -> str:
 LossName = Annotated[str, AfterValidator(_known_loss), WithJsonSchema({"type": "string", "enum": list(LOSSES)})]
 
 
-_FORMER: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
-    "baseline_group": (("prompt",), "a baseline covers the rollouts of a prompt"),
-    "rows_per_forward": ((4096, 64), "tokens_per_forward bounds a forward pass"),
-}
-"""Key that no section has any more -> the values that were defaults, and what takes its place."""
-
-
 class EntropySpec(SpecModel):
     """Entropy bonus, linear from ``start`` to 0 at ``until`` (fraction of the stage's steps)."""
 
@@ -38,10 +30,17 @@ class EntropySpec(SpecModel):
     """Weight of the entropy, summed and averaged over tokens, calls and rollouts as the loss is; 0 = no bonus. A sum
     over tokens pays for long messages: where Nodes may end early, watch ``rollout/length_mean``."""
     until: float = Field(default=0.7, gt=0, le=1)
+    """Where the bonus ends; earlier where it keeps a graph from settling on an answer."""
 
 
 class TrainingSpec(SpecModel):
     """Joint policy-gradient training of all adapters."""
+
+    retired: ClassVar[Retired] = {
+        "baseline_group": (("prompt",), "a baseline covers the rollouts of a prompt"),
+        "rows_per_forward": ((4096, 64), "tokens_per_forward bounds a forward pass"),
+        "baseline_decay": ((0.9,), 'the running mean of "reinforce" keeps 0.9 of the past at each step'),
+    }
 
     steps: int = Field(default=80, ge=1, le=MAX_STEPS)
     """Optimizer steps of a stage that has no step budget of its own."""
@@ -50,46 +49,59 @@ class TrainingSpec(SpecModel):
     group_size: int = Field(default=8, ge=2, le=10**5)
     """Rollouts per example, G."""
     learning_rate: float = Field(default=1e-2, gt=0, le=100)
+    """Highest learning rate of a stage. The default is the tiny base's; large bases take 1e-5 to 1e-3. Lower it where
+    the reward falls back or the gradient norm jumps."""
     warmup_steps: int = Field(default=5, ge=0, le=MAX_STEPS)
+    """Steps in which the learning rate rises linearly; more where the first ones spoil what grown nodes start from."""
     decay_fraction: float = Field(default=0.4, ge=0, le=1)
-    """Last part of the stage in which the learning rate falls linearly."""
+    """Last part of the stage in which the learning rate falls linearly; 0 = it stays, to compare runs step by step
+    whatever their length."""
     final_learning_rate_ratio: float = Field(default=0.1, ge=0, le=1)
+    """What the learning rate falls to, as a part of its highest; 1 = it stays."""
     adam_betas: tuple[Decay, Decay] = (0.9, 0.95)
+    """Decays of Adam's mean and square of the gradient. Raise the second to 0.99 or more for long runs whose gradients
+    vary much."""
     weight_decay: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
+    """AdamW's, which pulls adapters to the base; above 0 where a small training file is learned by heart."""
     max_node_grad_norm: float | None = Field(default=1.0, gt=0, le=MAX_WEIGHT)
-    """Gradient norm of each adapter is clipped to this on its own; None = no clipping."""
+    """Gradient norm of each adapter is clipped to this on its own; None = no clipping. Lower it where single steps
+    undo many."""
     in_turn: bool = False
     """Train the adapters one after the other, in topological order, each for an equal share of the steps while the
     others stay as they are, instead of jointly: a baseline."""
     estimator: Literal["reinforce", "rloo", "grpo", "dr_grpo"] = "rloo"
     """Advantage: reward minus a running mean, minus the mean of the others in the group, standardised within the
     group, or minus the group's mean."""
-    baseline_decay: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the running mean of "reinforce"."""
     loss: LossName = "rollout"
     """"rollout" sums tokens over a rollout's calls and averages over rollouts; the others are those of TRL, by name,
     over all calls of a step."""
     clip_low: float = Field(default=0.2, ge=0, le=MAX_WEIGHT)
-    """How far below 1 a ratio of probabilities may fall; "cispo", "sapo" and "vespo" have no such bound."""
+    """How far below 1 a ratio of probabilities may fall; "cispo", "sapo" and "vespo" have no such bound. It matters
+    where rollouts are used more than once or late: num_iterations above 1, overlap = 1."""
     clip_high: float = Field(default=0.2, ge=0, le=MAX_WEIGHT)
-    """How far above 1 it may rise; "sapo" and "vespo" have no such bound."""
+    """How far above 1 it may rise; "sapo" and "vespo" have no such bound. Above clip_low (0.28 in DAPO,
+    arXiv:2503.14476) where messages lose their variety."""
     num_iterations: int = Field(default=1, ge=1, le=10**4)
-    """Optimizer steps per batch of rollouts, mu."""
+    """Optimizer steps per batch of rollouts, mu; more than 1 where sampling takes most of the time."""
     old_logprobs: Literal["sampler", "trainer"] = "sampler"
     """Old policy of the ratio: the engine's own logprobs, or a second forward with TRL's importance-sampling
     correction against the engine's."""
     importance_sampling: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = (
         "token_truncate"
     )
-    """TRL's correction mode; only with old_logprobs = "trainer"."""
+    """TRL's correction mode; only with old_logprobs = "trainer". By sequences where single tokens' corrections hide how
+    far whole messages are off; "mask" leaves out what is far off instead of bounding its weight."""
     kl_weight: float = Field(default=0.0, ge=0, le=MAX_WEIGHT)
-    """Weight beta of the KL to the base; 0 = no reference pass."""
+    """Weight beta of the KL to the base; 0 = no reference pass. Above 0 where messages must stay in the base's
+    language."""
     entropy: EntropySpec = EntropySpec()
     drop_zero_variance: bool = True
     """Leave groups without a gradient (all rewards equal) out of the forward pass; they are counted. Where a KL or
-    entropy term acts on them they are kept, so this never changes the update."""
+    entropy term acts on them they are kept, so this never changes the update. False where every step must cost the
+    same, as in timings."""
     refill_rounds: int = Field(default=0, ge=0, le=1000)
-    """How many times per step dropped groups are replaced by rollouts of further examples."""
+    """How many times per step dropped groups are replaced by rollouts of further examples (DAPO's dynamic sampling);
+    above 0 where most groups are all right or all wrong."""
     forward: Literal["packed", "padded"] = "packed"
     """Prefix-tree packed rows, or one padded row per call."""
     tokens_per_forward: Annotated[int, Field(ge=1, le=2**30)] | Literal["auto"] = "auto"
@@ -107,23 +119,10 @@ class TrainingSpec(SpecModel):
     max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
     """Share of failed rollouts in a step above which the run stops."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_former_keys(cls, value: object) -> object:
-        # The spec files of earlier runs have the keys, nearly always with a value that nobody chose.
-        if not isinstance(value, Mapping) or not _FORMER.keys() & value.keys():
-            return value
-        for key, (unchosen, instead) in _FORMER.items():
-            if key in value and value[key] not in unchosen:
-                raise ValueError(f"{key} is gone: {instead}; leave it out")
-        return {key: item for key, item in value.items() if key not in _FORMER}
-
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> TrainingSpec:
         if self.old_logprobs != "trainer" and not self.is_default("importance_sampling"):
             raise ValueError("importance_sampling needs old_logprobs = 'trainer'")
-        if self.estimator != "reinforce" and not self.is_default("baseline_decay"):
-            raise ValueError("baseline_decay needs estimator = 'reinforce'")
         if self.refill_rounds and not self.drop_zero_variance:
             raise ValueError("refill_rounds needs drop_zero_variance = true")
         for setting in ("clip_low", "clip_high"):

@@ -39,7 +39,7 @@ class RunningBaseline:
         count: updates.
     """
 
-    decay: float
+    decay: float = 0.9
     mean: float = 0.0
     count: int = 0
 

@@ -127,7 +127,7 @@ class Looking:
         """Begin; see ``start_from_rollouts``. The gradient is that of the run's estimator."""
         self._model, self._bank, self._policies, self._seed = model, bank, policies, seed
         self._estimator = training.estimator
-        self._running = RunningBaseline(training.baseline_decay)
+        self._running = RunningBaseline()
         self._sights = {name: _Sight(needs[name]) for name in needs}
         self.batches = 0
 

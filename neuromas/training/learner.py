@@ -59,8 +59,8 @@ class Learner:
         if self._tokenizer.eos_token_id is None:  # TRL pads with it, and takes it for the end of a message
             end = read_base(self._base).stop_token_ids[0]
             self._tokenizer.eos_token = self._tokenizer.convert_ids_to_tokens(end)
-        keep = spec.checkpoint
-        self._writer = CheckpointWriter(folder / FOLDER, keep.keep_last, keep.keep_best) if found.rank == 0 else None
+        is_first, keep_last = found.rank == 0, spec.checkpoint.keep_last
+        self._writer = CheckpointWriter(folder / FOLDER, keep_last) if is_first else None
         self._evaluations = 0
 
     def train_stage(self, stage: Stage, resume: Path | None = None) -> StageOutcome:

@@ -87,7 +87,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> None:
         """Set up a stage of the run at ``place``, with a PeftModel that has the bank's adapters."""
         self.bank = bank
-        self.running = RunningBaseline(place.spec.training.baseline_decay)
+        self.running = RunningBaseline()
         self.metrics: dict[str, float] = {}
         self._run, self._stage, self._session = place.spec, stage, session
         self._spec = spec = place.spec.training

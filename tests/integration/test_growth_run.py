@@ -111,7 +111,7 @@ def test_a_stage_ends_when_sampled_answers_pass_too_and_their_calls_count(tmp_pa
 
 
 def test_a_growth_that_is_not_better_is_rolled_back_and_its_rollouts_count(tmp_path: Path) -> None:
-    trial = {"steps": 1, "examples": 16, "min_gain": 0.99}
+    trial = {"steps": 1, "examples": 16, "max_p_value": 1e-6}  # 16 wins of 16 have 1.5e-5
     growth = {"levels": [1, 2], "plans": [APPEND], "trigger": {"accuracy": 0.01, "every": 1, "min_steps": 1}}
     result = run(spec_of("trial", growth | {"trial": trial, "final_steps": 2}), tmp_path)
     assert [s["name"] for s in result.document["stages"]] == [

@@ -73,7 +73,7 @@ def world(folder: Path, base: Path) -> dict[str, dict[str, Any]]:
         "a file that is not there": {"task": {"type": "file", "train": many, "test": str(folder / "none.jsonl")}},
         "a setting that the renderer does not use": {"prompt": {"system": "be brief"}},
         "a placeholder that is none": {"prompt": {"template": "{layer:>9}"}},
-        "fewer slots than adapters": {"engine": {"max_adapters": 1}},
+        "a setting that is gone": {"engine": {"max_adapters": 1}},
         "a rank that no engine holds": {"adapter": {"rank": 10**4}},
         "a base that is none": {"base": str(folder)},
     }
@@ -93,7 +93,7 @@ KINDS = (
     "a file that is not there",
     "a setting that the renderer does not use",
     "a placeholder that is none",
-    "fewer slots than adapters",
+    "a setting that is gone",
     "a rank that no engine holds",
     "a base that is none",
 )

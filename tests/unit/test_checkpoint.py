@@ -41,7 +41,7 @@ def names(root: Path) -> list[str]:
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
-    folder = CheckpointWriter(tmp_path, 2, 1).write(checkpoint(3, 0.5))
+    folder = CheckpointWriter(tmp_path, 2).write(checkpoint(3, 0.5))
     assert folder.name == "main-000003"
     found = read_checkpoint(folder)
     assert found.topology == GRAPH == read_topology(tmp_path)
@@ -52,7 +52,7 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
-    writer = CheckpointWriter(tmp_path, keep_last=2, keep_best=1)
+    writer = CheckpointWriter(tmp_path, keep_last=2)
     for step, accuracy in [(1, 0.2), (2, 0.9), (3, None), (4, 0.3), (5, 0.4)]:
         writer.write(checkpoint(step, accuracy))
     assert names(tmp_path) == ["main-000002", "main-000004", "main-000005"]
@@ -61,7 +61,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_later_stage_replaces_the_best_and_leaves_the_earlier_stage(tmp_path: Path) -> None:
-    writer = CheckpointWriter(tmp_path, keep_last=1, keep_best=0)
+    writer = CheckpointWriter(tmp_path, keep_last=1)
     writer.write(checkpoint(1, 1.0, "easy", 0))
     writer.write(checkpoint(1, 0.1, "hard", 1))
     writer.write(checkpoint(2, 0.2, "hard", 1))
@@ -71,7 +71,7 @@ def test_a_later_stage_replaces_the_best_and_leaves_the_earlier_stage(tmp_path: 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    folder = CheckpointWriter(tmp_path, 1, 0).write(checkpoint(1))
+    folder = CheckpointWriter(tmp_path, 1).write(checkpoint(1))
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match=name):
         read_checkpoint(folder)
@@ -79,7 +79,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_altered_file_is_named(tmp_path: Path, name: str) -> None:
-    folder = CheckpointWriter(tmp_path, 1, 0).write(checkpoint(1))
+    folder = CheckpointWriter(tmp_path, 1).write(checkpoint(1))
     content = bytearray((folder / name).read_bytes())
     content[-1] ^= 1
     (folder / name).write_bytes(content)
@@ -88,17 +88,17 @@ def test_an_altered_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    CheckpointWriter(tmp_path, 1, 0).write(checkpoint(1))
+    CheckpointWriter(tmp_path, 1).write(checkpoint(1))
     draft = tmp_path / ".draft-main-000002"
     draft.mkdir()
     (draft / ADAPTERS).write_bytes(b"half")
-    CheckpointWriter(tmp_path, 1, 0)
+    CheckpointWriter(tmp_path, 1)
     assert not draft.exists()
     assert names(tmp_path) == ["main-000001"]
 
 
 def test_there_is_no_pickle_in_a_checkpoint(tmp_path: Path) -> None:
-    folder = CheckpointWriter(tmp_path, 1, 0).write(checkpoint(1))
+    folder = CheckpointWriter(tmp_path, 1).write(checkpoint(1))
     assert {file.name for file in folder.iterdir()} == {*FILES, MANIFEST}
     assert json.loads((folder / STATE).read_text())["step"] == 1
 

@@ -42,6 +42,13 @@ def test_the_truth_scores_1_with_numbers_and_with_fitted_constants(name: str) ->
         assert task.describe(example, example.answer) is not None
 
 
+@pytest.mark.parametrize("shown_paths", [3, 8])
+def test_a_question_shows_four_rows_of_each_path(shown_paths: int) -> None:
+    example = DynamicsTask(shown_paths=shown_paths).example("train", 0)
+    shown = example.prompt.splitlines()[2:-1]
+    assert len(shown) == len(list(example.info["rows"])) == 4 * shown_paths  # type: ignore[arg-type]
+
+
 def test_a_path_is_that_of_the_equations() -> None:
     # x'' = -4 x: x = cos 2t, x' = -2 sin 2t.
     system = SYSTEMS["oscillator"]

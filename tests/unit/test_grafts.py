@@ -36,7 +36,7 @@ def trained_run(folder: Path, **changes: Any) -> Path:
     spec = a_spec(**changes)
     RunFolder(folder).create(spec.model_dump(mode="json"))
     state = {"name": "stage-0", "index": 0, "step": 1, "accuracy": None, "level": None}
-    CheckpointWriter(folder / "checkpoints", 1, 1).write(Checkpoint(spec.topology, {}, {}, {}, {"seed": 0}, state))
+    CheckpointWriter(folder / "checkpoints", 1).write(Checkpoint(spec.topology, {}, {}, {}, {"seed": 0}, state))
     return folder
 
 

@@ -164,6 +164,20 @@ def test_growth_on_a_fixed_task_can_be_asked_for() -> None:
     assert (last.steps, last.is_last) == (80, True)
 
 
+@pytest.mark.parametrize("max_stages", [2, 4])
+def test_on_a_fixed_task_trials_go_on_until_max_stages(max_stages: int) -> None:
+    spec = GrowthSpec(without_levels="grow", trial=TrialSpec(), max_stages=max_stages)
+    controller = Controller(spec, (), 10_000)
+    history = [SOLVED] * (max_stages - 1)
+    assert [grows(controller.decide(history[:ended])) for ended in range(1, max_stages)] == [True] * (max_stages - 1)
+    assert isinstance(controller.decide([*history, SOLVED]), Stop)
+
+
+def test_more_stages_than_max_stages_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_stages = 2 is less than the 3 stages asked for"):
+        GrowthSpec(levels=(1, 2, 3), max_stages=2)
+
+
 def test_on_a_fixed_task_a_trial_without_a_winner_is_followed_by_the_last_stage() -> None:
     spec = GrowthSpec(without_levels="grow", trial=TrialSpec(), final_steps=10)
     controller = Controller(spec, (), 100)

@@ -51,9 +51,12 @@ def test_of_any_number_of_useless_plans_one_is_kept_in_5_percent_of_trials_at_mo
     assert kept / trials <= 0.05
 
 
-def test_a_gain_below_min_gain_is_not_kept() -> None:
-    verdict = judge(*answers(both=400, mine=30, theirs=5, neither=65), TrialSpec(min_gain=0.1))
-    assert (verdict.gain, verdict.kept) == (pytest.approx(0.05), False)
+def test_a_gain_is_kept_up_to_the_p_value_that_is_asked_for() -> None:
+    """Of 20 questions that differ 15 are won: p = 21700 / 2^20, summed by hand over 15 to 20."""
+    for most, kept in ((0.0206, False), (0.0207, True), (1.0, True)):
+        outcome = judge(*answers(both=400, mine=15, theirs=5, neither=80), TrialSpec(max_p_value=most))
+        assert (outcome.gain, outcome.p_value) == (pytest.approx(0.02), pytest.approx(21700 / 2**20))
+        assert outcome.kept == kept
 
 
 def test_partial_rewards_are_compared_example_by_example() -> None:

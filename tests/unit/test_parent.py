@@ -33,7 +33,7 @@ def trained(folder: Path, level: int | None, demonstrations: list[dict[str, obje
     (run.path / SPEC_FILE).write_text(json.dumps(spec.model_dump(mode="json")))
     state = {"name": "stage-0", "index": 0, "step": 1, "cursor": 0, "accuracy": None, "level": level}
     weights = {f"{node}/m/A": torch.zeros(1, 3) for node in ("n1", "n2")}
-    return CheckpointWriter(run.checkpoints, 1, 0).write(Checkpoint(chain(2), weights, {}, {}, {}, state))
+    return CheckpointWriter(run.checkpoints, 1).write(Checkpoint(chain(2), weights, {}, {}, {}, state))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,6 @@ def group(**changes: object) -> EngineGroup:
 
 def test_equal_setups_have_one_name_and_others_another() -> None:
     assert SETUP.name == replace(SETUP, targets=("v_proj", "q_proj")).name
-    assert SETUP.name == replace(SETUP, engine=EngineSpec(max_adapters=7)).name
     others = [
         replace(SETUP, rank=8),
         replace(SETUP, base_folder=Path("/bases/other")),

@@ -137,18 +137,25 @@ def pulled(settings: dict[str, object]) -> dict[str, object]:
         ),
         ({"adapter": {"targets": "q_proj"}}, "adapter.targets", "got 'q_proj'; expected a list"),
         ({"training": {"importance_sampling": "token_mask"}}, "training", "needs old_logprobs = 'trainer'"),
-        ({"training": {"baseline_decay": 0.5}}, "training", "needs estimator = 'reinforce'"),
-        ({"training": {"baseline_group": "prompt_node"}}, "training", "a baseline covers the rollouts of a prompt"),
-        ({"training": {"rows_per_forward": 32}}, "training", "tokens_per_forward bounds a forward pass; leave it out"),
         ({"engine": {"type": "transformers", "kv_cache_gib": 2.0}}, "engine", "kv_cache_gib need type = 'vllm'"),
         ({"runtime": {"type": "local", "rollout_workers": 2}}, "runtime", "rollout_workers need type = 'ray'"),
         ({"topology": 3}, "topology", "got 3"),
         ({"topology": {"chain": 3, "max_tokens": 128}}, "topology.nodes[2].max_tokens", "engine.max_model_len = 128"),
         ({"sampling": {"max_tokens": 128}}, "sampling.max_tokens", "below engine.max_model_len = 128"),
-        ({"engine": {"max_adapters": 2}}, "engine.max_adapters", "this topology has 3 adapters"),
         ({"growth": {"levels": [3, 9]}}, "growth.levels", "the target, task.hops = 7"),
         ({"growth": {"levels": [3, 5]}}, "growth.levels", "end at 5; the last must be the target, task.hops = 7"),
         ({"growth": {"levels": [5, 3]}}, "growth", "levels must increase"),
+        ({"growth": {"trigger": {"patience": 2}}}, "growth.trigger", "patience needs type = 'plateau' or 'collapse'"),
+        (
+            {"growth": {"trigger": {"type": "collapse", "min_improvement": 0.1}}},
+            "growth.trigger",
+            "min_improvement needs type = 'plateau'",
+        ),
+        (
+            {"growth": {"trigger": {"type": "plateau", "sampled_accuracy": 0.5}}},
+            "growth.trigger",
+            "sampled_accuracy needs type = 'threshold'",
+        ),
         (pulled({"pull_selective": True}), "growth.plans[0].inherit", "pull_selective need old = 'pull'"),
         (
             pulled({"old": "pull", "pull_weight": 1.0, "pull_to": "base"}),
@@ -190,8 +197,6 @@ def test_a_section_of_adapters_without_a_type_is_a_lora_and_earlier_runs_are_rea
     assert bare.adapter.type == "lora"
     assert bare.adapter.served_rank == 4
     assert parse_run_spec({**document, "adapter": recorded}) == bare
-    former = {"baseline_group": "prompt", "rows_per_forward": 4096}
-    assert parse_run_spec({**document, "adapter": recorded, "training": former}) == bare
 
 
 def test_a_nucleus_may_be_sampled_where_the_trainer_corrects_for_it() -> None:
