@@ -103,15 +103,15 @@ def test_the_joint_gradient_is_the_sum_of_a_pass_per_node(small_base: Path, reen
 def test_what_is_trained_is_what_the_groups_count(small_base: Path):
     model, bank = build_model(small_base, MIXTURE, GRAPH, seed=0)
     count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    shares = MIXTURE.shares(GRAPH, linear_shapes(small_base, MIXTURE.targets))
-    assert [share.group for share in shares] == ["", *sorted(NODES)]
-    assert count == sum(share.trained for share in shares)
+    totals = MIXTURE.totals(GRAPH, linear_shapes(small_base, MIXTURE.targets))
+    assert [kind.group for kind in totals] == ["", *sorted(NODES)]
+    assert count == sum(kind.trained for kind in totals)
     each = {GROUP_OF.get(name, ""): bank.num_trainable(name) for name in NAMES}
-    assert each == {share.group: share.parameters.per_adapter for share in shares}
+    assert each == {kind.group: kind.parameters.per_adapter for kind in totals}
     assert bank.scale(NODES["unilora"][0]) == bank.scale(GRAPH.output) == 2.0
     assert bank.scale(NODES["elsewhere"][0]) == 1.0
     published = sum(lora.num_bytes for lora in bank.export_all().values())
-    assert published == 4 * sum(share.served for share in shares)
+    assert published == 4 * sum(kind.served for kind in totals)
 
 
 def test_states_round_trip_through_files(small_base: Path, tmp_path: Path):
