@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.family_arms import ARMS, STUDIES, Document, arm_spec, best_rate, next_rate
-from benchmarks.family_figure import Series, draw
+from benchmarks.family_figure import RateSeries, draw
 from benchmarks.pages import replace_table
 from benchmarks.training_run import train
 
@@ -148,7 +148,7 @@ def slope(records: Sequence[Document], study: str, family: str) -> tuple[float, 
     return fit.slope, math.sqrt(left / (len(rows) - 2) / spread)
 
 
-def series(records: Sequence[Document], study: str) -> Iterator[Series]:
+def series(records: Sequence[Document], study: str) -> Iterator[RateSeries]:
     """Yield a line for each family: trained numbers of all nodes against sampled accuracy."""
     for family in dict.fromkeys(arm.partition("-")[0] for arm in ARMS):
         points = []
@@ -157,7 +157,7 @@ def series(records: Sequence[Document], study: str) -> Iterator[Series]:
                 values = [row["sampled"] for row in rows]
                 points.append((rows[0]["trained"], statistics.mean(values), min(values), max(values)))
         if points:
-            yield Series(family, tuple(sorted(points)))
+            yield RateSeries(family, tuple(sorted(points)))
 
 
 def _spread(rows: Sequence[Document], mode: str) -> str:

@@ -14,7 +14,7 @@ FIRST_RATES: Final = (1e-2, 3e-2, 1e-1)
 
 
 @dataclass(frozen=True)
-class Study:
+class FamilyStudy:
     """One task, the graph that is trained on it and one model with as many calls a step.
 
     Attributes:
@@ -32,9 +32,9 @@ class Study:
     steps: int
 
 
-STUDIES: Final[Mapping[str, Study]] = {
-    "chain": Study({"type": "chain", "hops": 3}, {"chain": 3}, nodes=3, prompts_per_step=24, steps=60),
-    "tree": Study({"type": "tree", "depth": 2}, {"tree": {"depth": 2}}, nodes=3, prompts_per_step=24, steps=60),
+STUDIES: Final[Mapping[str, FamilyStudy]] = {
+    "chain": FamilyStudy({"type": "chain", "hops": 3}, {"chain": 3}, nodes=3, prompts_per_step=24, steps=60),
+    "tree": FamilyStudy({"type": "tree", "depth": 2}, {"tree": {"depth": 2}}, nodes=3, prompts_per_step=24, steps=60),
 }
 
 _GRAPH: Final[Mapping[str, tuple[Document, ...]]] = {

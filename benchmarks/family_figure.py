@@ -16,7 +16,7 @@ _STYLE: Final = (
 
 
 @dataclass(frozen=True)
-class Series:
+class RateSeries:
     """A line.
 
     Attributes:
@@ -28,7 +28,7 @@ class Series:
     points: tuple[tuple[int, float, float, float], ...]
 
 
-def draw(series: Iterable[Series]) -> str:
+def draw(series: Iterable[RateSeries]) -> str:
     """Return the picture; the numbers are on a logarithmic axis.
 
     Raises:

@@ -15,7 +15,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Grown:
+class GrownArm:
     """What controls need to know of the grown arm of their seed."""
 
     stage_steps: tuple[int, ...]
@@ -85,7 +85,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def arm_spec(family: str, arm: str, seed: int, grown: Grown | None) -> Document:
+def arm_spec(family: str, arm: str, seed: int, grown: GrownArm | None) -> Document:
     """Return the run spec of one arm.
 
     Args:
@@ -113,12 +113,12 @@ def arm_spec(family: str, arm: str, seed: int, grown: Grown | None) -> Document:
     return spec | ARMS[arm](base, grown)
 
 
-def _grown(family: Family, _: Grown | None) -> Document:
+def _grown(family: Family, _: GrownArm | None) -> Document:
     growth = {"levels": family.levels, "plans": [family.plan], **family.growth}
     return {"topology": family.parent, "growth": growth}
 
 
-def _grown_fixed_steps(family: Family, _: Grown | None) -> Document:
+def _grown_fixed_steps(family: Family, _: GrownArm | None) -> Document:
     """Stage lengths fixed in advance, in the proportions of the first study."""
     total = int(family.training["steps"])
     share = total * 35 // 100 if len(family.levels) == 3 else total * 60 // 260
@@ -126,20 +126,20 @@ def _grown_fixed_steps(family: Family, _: Grown | None) -> Document:
     return _with_growth(family, family.parent, [family.plan], (*lengths, total - sum(lengths)))
 
 
-def _grown_fixed_task(family: Family, _: Grown | None) -> Document:
+def _grown_fixed_task(family: Family, _: GrownArm | None) -> Document:
     """Growth without levels: equal shares of the budget for every size, on the target task all along."""
     changes = len(family.levels) - 1
     return _without_levels(family, int(family.training["steps"]) // (changes + 1))
 
 
-def _grown_thawed(family: Family, _: Grown | None) -> Document:
+def _grown_thawed(family: Family, _: GrownArm | None) -> Document:
     """As "grown-fixed-task", from the plateau: old nodes frozen for ten steps after each growth, then thawed."""
     plan = family.plan | {"inherit": {"old": "freeze", "freeze_steps": 10}}
     share = int(family.training["steps"]) // len(family.levels)
     return _without_levels(replace(family, plan=plan), share)
 
 
-def _grown_early(family: Family, _: Grown | None) -> Document:
+def _grown_early(family: Family, _: GrownArm | None) -> Document:
     """Growth without levels after five steps each, before the small graph has settled on anything."""
     return _without_levels(family, 5)
 
@@ -155,40 +155,40 @@ def _without_levels(family: Family, share: int) -> Document:
     return {"topology": family.parent, "growth": growth}
 
 
-def _grown_frozen(family: Family, grown: Grown | None) -> Document:
+def _grown_frozen(family: Family, grown: GrownArm | None) -> Document:
     """As "grown", with old nodes frozen for the first ten steps after each growth."""
     return _grown(replace(family, plan=family.plan | {"inherit": {"old": "freeze", "freeze_steps": 10}}), grown)
 
 
-def _grown_sampled(family: Family, grown: Grown | None, *, needed: float) -> Document:
+def _grown_sampled(family: Family, grown: GrownArm | None, *, needed: float) -> Document:
     """As "grown", but grown when this share of sampled answers is right, however many steps that takes."""
     return _grown(replace(family, growth=family.growth | {"trigger": {"sampled_accuracy": needed}}), grown)
 
 
-def _grown_copies(family: Family, grown: Grown | None) -> Document:
+def _grown_copies(family: Family, grown: GrownArm | None) -> Document:
     """As "grown", with both subtrees of a graft from the one trained module."""
     return _grown(replace(family, plan={"edits": [{"edit": "graft", "siblings_from": "copy"}]}), grown)
 
 
-def _scratch(family: Family, _: Grown | None) -> Document:
+def _scratch(family: Family, _: GrownArm | None) -> Document:
     return {"topology": family.full}
 
 
-def _scratch_levels(family: Family, grown: Grown | None) -> Document:
+def _scratch_levels(family: Family, grown: GrownArm | None) -> Document:
     assert grown is not None
     return _with_growth(family, family.full, [], grown.stage_steps)
 
 
-def _parent(family: Family, _: Grown | None) -> Document:
+def _parent(family: Family, _: GrownArm | None) -> Document:
     return {"topology": family.parent}
 
 
-def _parent_levels(family: Family, grown: Grown | None) -> Document:
+def _parent_levels(family: Family, grown: GrownArm | None) -> Document:
     assert grown is not None
     return _with_growth(family, family.parent, [], grown.stage_steps)
 
 
-def _parent_calls(family: Family, grown: Grown | None) -> Document:
+def _parent_calls(family: Family, grown: GrownArm | None) -> Document:
     """The parent on the target for as many steps as give it the grown graph's calls."""
     assert grown is not None
     steps = round(grown.calls / (3 * family.rollouts_per_step))
@@ -205,7 +205,7 @@ def _with_growth(family: Family, topology: Document, plans: Sequence[Document], 
     return {"topology": topology, "growth": growth}
 
 
-ARMS: Mapping[str, Callable[[Family, Grown | None], Document]] = {
+ARMS: Mapping[str, Callable[[Family, GrownArm | None], Document]] = {
     "grown": _grown,
     "scratch": _scratch,
     "parent": _parent,

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.growth_arms import ARMS, FAMILIES, NEEDS_GROWN, Document, Grown, arm_spec
+from benchmarks.growth_arms import ARMS, FAMILIES, NEEDS_GROWN, Document, GrownArm, arm_spec
 from benchmarks.pages import replace_table
 from benchmarks.training_run import train
 from neuromas.report.numbers import count
@@ -199,11 +199,11 @@ def _missing(options: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
                     yield family, seed, arm
 
 
-def _grown_of(family: str, seed: int, records: Sequence[Document]) -> Grown | None:
+def _grown_of(family: str, seed: int, records: Sequence[Document]) -> GrownArm | None:
     for row in records:
         if (row["family"], row["seed"], row["arm"]) == (family, seed, "grown"):
             lengths = tuple(stage["steps"] for stage in row["stages"])
-            return Grown(lengths, row["calls"]) if len(lengths) == len(FAMILIES[family].levels) else None
+            return GrownArm(lengths, row["calls"]) if len(lengths) == len(FAMILIES[family].levels) else None
     return None
 
 

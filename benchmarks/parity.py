@@ -43,7 +43,7 @@ CHECKS: Final = (
 MODES: Final = {"in sequence": 0, "overlapped": 1}
 
 
-class Steps:
+class StepTimes:
     """CPU seconds of each step, and of the checks in it."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Steps:
 
 
 @contextmanager
-def watched(steps: Steps) -> Iterator[None]:
+def watched(steps: StepTimes) -> Iterator[None]:
     """Time the trainer's checks inside the block."""
     own = {name: getattr(trainer, name) for name in CHECKS}
     for name, check in own.items():
@@ -104,7 +104,7 @@ def make_spec(overlap: int, steps: int) -> RunSpec:
 
 def measure(turns: int, steps: int, folder: Path) -> list[dict[str, Cell]]:
     """Return a row of shares for each mode."""
-    seen = Steps()
+    seen = StepTimes()
     shares: dict[str, list[float]] = {mode: [] for mode in MODES}
     lanes: dict[str, tuple[RunSpec, Runtime]] = {}
     with watched(seen):

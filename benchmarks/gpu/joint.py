@@ -138,7 +138,7 @@ def split_by_node(rows: Rows, nodes: int, tokens_per_forward: int) -> list[list[
 def measure(place: Device, shape: Shape, arguments: argparse.Namespace) -> list[dict[str, Cell]]:
     """Return one line per alternative."""
     rows = make_rows(shape, arguments.groups, arguments.prompt, arguments.completion, own=16)
-    limit = {"tokens_per_forward": arguments.rows_per_forward * (arguments.prompt + arguments.completion)}
+    limit = {"tokens_per_forward": arguments.tokens_per_forward}
     padded = pack(*rows, share=False, **limit)
     packed = pack(*rows, share=True, **limit)
     base = make_model(shape, place.device, place.dtype)
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=64, help="groups of 8 rows")
     parser.add_argument("--prompt", type=int, default=192, help="tokens of a prompt")
     parser.add_argument("--completion", type=int, default=64, help="longest completion, tokens")
-    parser.add_argument("--rows-per-forward", type=int, default=32)
+    parser.add_argument("--tokens-per-forward", type=int, default=8192, help="in one pass, padding included")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -198,7 +198,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.dry_run:
         small = {"shape": ["tiny"], "nodes": [1, 2], "groups": 2, "prompt": 24, "completion": 4, "rank": 8}
-        vars(arguments).update(small, repeats=1, rows_per_forward=16)
+        vars(arguments).update(small, repeats=1, tokens_per_forward=448)
     place = Device(arguments.dry_run)
     torch.manual_seed(0)
     lines: list[dict[str, Cell]] = []
@@ -209,7 +209,8 @@ def main() -> None:
             torch.cuda.empty_cache()
     title = (
         f"joint forward and backward, {arguments.groups} groups of {GROUP} calls, prompts of {arguments.prompt}, "
-        f"completions up to {arguments.completion}, {arguments.rows_per_forward} rows at a time, rank {arguments.rank}"
+        f"completions up to {arguments.completion}, {arguments.tokens_per_forward} tokens at a time, "
+        f"rank {arguments.rank}"
     )
     report(title, lines, arguments.json)
 

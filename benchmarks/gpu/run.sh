@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The GPU path, checked and then measured, in one go: at most six minutes on one H100.
 #
-#   benchmarks/gpu/run.sh OUT [--base FOLDER]    on a machine with a GPU; FOLDER: a real model to add to the random ones
-#   benchmarks/gpu/run.sh OUT --dry-run          the same steps at toy sizes on the CPU: checks this script
+#   benchmarks/gpu/run.sh --out OUT [--base FOLDER]    on a machine with a GPU; FOLDER: a real model beside the random ones
+#   benchmarks/gpu/run.sh --out OUT --dry-run          the same steps at toy sizes on the CPU: checks this script
 #
 # Needs torch, transformers, peft, trl, datasets and pydantic; neither vLLM nor Ray. Every step has a time limit of its
 # own, a step that fails does not stop the next ones, and the exit status is the number of steps that failed. OUT
@@ -17,8 +17,8 @@ while (($#)); do
     case $1 in
     --dry-run) dry=--dry-run ;;
     --base) base=$2 && shift ;;
-    -*) echo "run.sh: got $1, allowed are --dry-run and --base FOLDER" >&2 && exit 2 ;;
-    *) out=$1 ;;
+    --out) out=$2 && shift ;;
+    *) echo "run.sh: got $1, allowed are --out FOLDER, --base FOLDER and --dry-run" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -53,7 +53,7 @@ step learn 100 "$python" -m neuromas train examples/quickstart.toml "${train[@]}
 step agreement 90 "$python" -m benchmarks.gpu.agreement --json "$out/agreement.json" $dry
 step joint_small 90 "$python" -m benchmarks.gpu.joint --shape 0.6B --json "$out/joint_small.json" $dry
 [[ -n $dry ]] || step joint_large 150 "$python" -m benchmarks.gpu.joint --shape 4B --nodes 1 64 --prompt 96 --completion 32 \
-    --rows-per-forward 16 --repeats 3 --json "$out/joint_large.json"
+    --tokens-per-forward 2048 --repeats 3 --json "$out/joint_large.json"
 if [[ -n $base ]]; then
     step agreement_base 60 "$python" -m benchmarks.gpu.agreement --base "$base" --json "$out/agreement_base.json"
 fi

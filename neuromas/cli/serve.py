@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Literal
 
 import uvicorn
@@ -45,20 +45,16 @@ def run(arguments: Arguments, console: Console) -> int:
     """Run the command until SIGINT or SIGTERM; answers under way are finished, as far as they end soon."""
     trained = find_trained(arguments.path).on_machine(arguments.engine)
     name = arguments.name or trained.spec.name
-    listener = listen(arguments.host, arguments.port)
-    host, port = listener.getsockname()[:2]
-    with StatusLine(console) as status:
-        status.phase(f"importing and starting the engine, loading {trained.checkpoint}")
-        server = open_server(trained, name)
-    try:
+    with listen(arguments.host, arguments.port) as listener, ExitStack() as stack:
+        host, port = listener.getsockname()[:2]
+        with StatusLine(console) as status:
+            status.phase(f"importing and starting the engine, loading {trained.checkpoint}")
+            server = stack.enter_context(closing(open_server(trained, name)))
         address = base_url(listener)
         if not ipaddress.ip_address(host).is_loopback:
             console.warn(f"{host} can be reached from other machines, and nobody is asked for a key")
         console.show(f"serving model {name!r} at {address}/v1", {"model": name, "url": f"{address}/v1", "port": port})
         _run(make_app(server, loopback_only=ipaddress.ip_address(host).is_loopback), listener, server.limits.drain_s)
-    finally:
-        server.close()
-        listener.close()
     return 0
 
 

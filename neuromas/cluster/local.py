@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.threads import set_threads, single_share
 from neuromas.journal.events import Event, Notice, Observer, Phase
@@ -14,21 +16,24 @@ class LocalRuntime(Learner):
     """Runtime in this process: a learner with an engine of its own; see ``Runtime`` for the methods."""
 
     def __init__(self, setup: RuntimeSetup, on_event: Observer) -> None:
-        """Load the engine and the learner, one after the other."""
+        """Load the engine and the learner, one after the other; where one cannot be, nothing is left open."""
         self._on_event = on_event
         threads = single_share(setup.spec).count()
         set_threads(threads)
         on_event(Notice(message=f"CPU threads: {threads}", source="threads"))
         on_event(Phase(name="importing and starting the engine"))
-        self._engine = LocalRolloutClient(setup.worker.make())
-        self._journal = RunWriter(setup.folder, setup.lock)
-        on_event(Phase(name="loading the base for training"))
-        super().__init__(setup.spec, setup.folder, self._engine, self._record)
+        with ExitStack() as opened:
+            client = LocalRolloutClient(setup.worker.make())
+            opened.callback(client.close)
+            self._journal = RunWriter(setup.folder, setup.lock)
+            opened.callback(self._journal.close)
+            on_event(Phase(name="loading the base for training"))
+            super().__init__(setup.spec, setup.folder, client, self._record)
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Stop the engine and close the files. Safe to call twice."""
-        self._engine.close()
-        self._journal.close()
+        self._opened.close()
 
     def _record(self, event: Event) -> None:
         self._journal(event)

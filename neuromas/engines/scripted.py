@@ -17,7 +17,7 @@ def _one_step(_call: EngineCall) -> int:
 
 
 @dataclass(slots=True)
-class _Stream:
+class _StreamedCall:
     """The answer of a streamed call: ``steps`` steps from ``begin`` on all of it has been shown."""
 
     result: EngineResult
@@ -72,7 +72,7 @@ class ScriptedEngine:
         self._max_model_len = max_model_len
         self._versions = VersionTable(max_adapters, max_rank)
         self._due: dict[str, tuple[int, EngineCall]] = {}
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, _StreamedCall] = {}
         self._step = 0
         self.history: list[tuple[int, EngineCall]] = []
         """(step at which it was submitted, call), in order of submission."""
@@ -92,7 +92,7 @@ class ScriptedEngine:
             steps = max(1, self._delay(call))
             self._due[call.id] = self._step + steps, call
             if call.is_streamed:
-                self._streams[call.id] = _Stream(self._answer(call), self._step, steps)
+                self._streams[call.id] = _StreamedCall(self._answer(call), self._step, steps)
 
     def step(self) -> list[EngineResult]:
         """Let one step pass and return the calls that are due."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,9 +63,8 @@ class StageBook:
 
     def add(self, outcome: StageOutcome) -> None:
         """Record a stage that has just finished."""
-        file = journal.Journal(self._path)
-        file.append(outcome.to_document())
-        file.close()
+        with closing(journal.Journal(self._path)) as file:
+            file.append(outcome.to_document())
         self.outcomes.append(outcome)
 
     def unfinished(self) -> tuple[Path | None, int]:

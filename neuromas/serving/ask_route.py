@@ -88,7 +88,7 @@ class AskRoute:
         except BaseException:
             samples.leave()
             raise
-        return _Stream(form, samples, first, news, self._dialect.question)
+        return _EventResponse(form, samples, first, news, self._dialect.question)
 
     @contextmanager
     def _telling_refusals(self) -> Iterator[None]:
@@ -134,7 +134,7 @@ async def _ended_with_client(samples: Samples, receive: Receive) -> AsyncIterato
         watcher.cancel()
 
 
-class _Stream(StreamingResponse):
+class _EventResponse(StreamingResponse):
     """The server-sent events of answers that have begun."""
 
     def __init__(

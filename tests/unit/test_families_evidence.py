@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.families_evidence import chosen, slope, table
 from benchmarks.family_arms import ARMS, RATES, STUDIES, arm_spec, next_rate
-from benchmarks.family_figure import Series, draw
+from benchmarks.family_figure import RateSeries, draw
 from neuromas.spec.parse import parse_run_spec
 
 
@@ -56,7 +56,7 @@ def test_the_slope_is_that_of_a_power_law() -> None:
 
 
 def test_the_picture_draws_a_line_of_each_family_from_low_to_high() -> None:
-    picture = ElementTree.fromstring(draw([Series("lora", ((100, 0.5, 0.4, 0.6), (1000, 1.0, 1.0, 1.0)))]))
+    picture = ElementTree.fromstring(draw([RateSeries("lora", ((100, 0.5, 0.4, 0.6), (1000, 1.0, 1.0, 1.0)))]))
     name = "{http://www.w3.org/2000/svg}"
     line = picture.find(f"{name}g/{name}path")
     assert line is not None

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.growth_arms import ARMS, FAMILIES, NEEDS_GROWN, Grown, arm_spec
+from benchmarks.growth_arms import ARMS, FAMILIES, NEEDS_GROWN, GrownArm, arm_spec
 from benchmarks.growth_evidence import merged
 from neuromas.growth.controller import Controller
 from neuromas.growth.schedule import check_schedule
@@ -12,12 +12,12 @@ from neuromas.spec.run import RunSpec
 from neuromas.tasks.registry import make_task
 
 GROWN = {
-    "cycle7": Grown((10, 10, 80), calls=122_880),
-    "chain7": Grown((20, 25, 55), calls=94_080),
-    "chain9": Grown((20, 25, 25, 50), calls=143_000),
-    "tree3": Grown((60, 200), calls=404_480),
-    "tree3-85": Grown((15, 70), calls=136_960),
-    "tree4": Grown((15, 100, 125), calls=1_200_000),
+    "cycle7": GrownArm((10, 10, 80), calls=122_880),
+    "chain7": GrownArm((20, 25, 55), calls=94_080),
+    "chain9": GrownArm((20, 25, 25, 50), calls=143_000),
+    "tree3": GrownArm((60, 200), calls=404_480),
+    "tree3-85": GrownArm((15, 70), calls=136_960),
+    "tree4": GrownArm((15, 100, 125), calls=1_200_000),
 }
 SUBTREES = {name for name, family in FAMILIES.items() if family.task["type"] == "tree"}
 """Families with subtrees to copy."""

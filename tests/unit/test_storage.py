@@ -58,7 +58,7 @@ def test_a_document_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> No
 
 
 def test_a_checkpoint_that_finds_no_space_leaves_the_one_before_and_nothing_of_itself(tmp_path: Path) -> None:
-    writer = CheckpointWriter(tmp_path, 2, 1)
+    writer = CheckpointWriter(tmp_path, 2)
     writer.write(checkpoint(1, 1))
     before = sorted(file.name for file in tmp_path.iterdir())
     with files_of_at_most(8000), pytest.raises(StorageError) as raised:
@@ -71,9 +71,9 @@ def test_a_checkpoint_that_finds_no_space_leaves_the_one_before_and_nothing_of_i
 
 
 def test_an_alias_that_was_never_moved_does_not_stop_the_next_run(tmp_path: Path) -> None:
-    CheckpointWriter(tmp_path, 1, 0).write(checkpoint(1, 1))
+    CheckpointWriter(tmp_path, 1).write(checkpoint(1, 1))
     (tmp_path / ".draft-latest.json").write_text('{"checkp')
-    CheckpointWriter(tmp_path, 1, 0)
+    CheckpointWriter(tmp_path, 1)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["best.json", "latest.json", "main-000001"]
     assert [folder.name for folder in list_checkpoints(tmp_path)] == ["main-000001"]
 
