@@ -144,7 +144,7 @@ def _write(folder: RunFolder, spec: RunSpec, state: Mapping[str, Any]) -> None:
     from neuromas.training.advantage import RunningBaseline
 
     stage = next(planned_stages(spec, None))
-    CheckpointWriter(folder.checkpoints, spec.checkpoint.keep_last, spec.checkpoint.keep_best).write(
+    CheckpointWriter(folder.checkpoints, spec.checkpoint.keep_last).write(
         Checkpoint(
             topology=spec.topology,
             adapters=state,
@@ -159,7 +159,7 @@ def _write(folder: RunFolder, spec: RunSpec, state: Mapping[str, Any]) -> None:
                 "level": stage.level,
                 "cursor": 0,
                 "versions": {},
-                "baseline": RunningBaseline(spec.training.baseline_decay).to_document(),
+                "baseline": RunningBaseline().to_document(),
                 "checks": [],
                 "spending": asdict(Spending()),
                 "accuracy": None,
