@@ -13,11 +13,13 @@ import httpx
 import pytest
 from api_server import RUN, ApiServer, checkpoint_of, error_of, running_api, settings_over
 
+from neuromas.report.verdict import verdict
 from neuromas.services.api.server import check_store
 from neuromas.services.keys import make_key, revoke_key
 from neuromas.services.logs import JsonFormatter
 from neuromas.services.records.evaluation import EvaluationRecord
 from neuromas.services.records.key import Scope
+from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import Settings, SettingsError
 
 CHAT = {"model": "none", "messages": [{"role": "user", "content": "hello"}]}
@@ -63,6 +65,9 @@ def test_without_a_valid_key_only_health_and_pages_answer(api: ApiServer) -> Non
     [
         ("GET", "/v1/runs", None, {"read"}),
         ("GET", "/v1/topologies", None, {"read"}),
+        ("GET", "/v1/runs/run_x", None, {"read"}),
+        ("GET", "/v1/runs/run_x/rollouts/1/prompt?node=n1", None, {"read"}),
+        ("GET", "/v1/runs/run_x/questions/1/prompt?node=n1", None, {"read"}),
         ("POST", "/v1/topologies:validate", {"chain": 1}, {"read"}),
         ("GET", "/metrics", None, {"read"}),
         ("POST", "/v1/topologies", {"chain": 1}, {"train"}),
@@ -87,6 +92,18 @@ def test_scopes(api: ApiServer, method: str, path: str, body: Any, scopes: set[s
         assert (answer.status_code == 403) == (scope not in scopes), f"{scope}: {answer.text}"
         if answer.status_code == 403:
             assert error_of(answer)["code"] == "missing_scope"
+
+
+def test_a_key_that_may_only_read_is_told_what_a_run_has_come_to(api: ApiServer) -> None:
+    (_, training), (_, reading) = key(api, "train", "read"), key(api, "read")
+    run = ask(api, "POST", "/v1/runs", training, RUN).json()
+    figure = {"correct": 96.0, "examples": 100, "value": 0.96, "low": 0.9, "high": 0.98}
+    api.change(RunRecord, run["id"], state="succeeded", result={"accuracy": {"greedy": figure}})
+    answer = ask(api, "GET", f"/v1/runs/{run['id']}", reading)
+    assert (answer.status_code, answer.json()["verdict"]) == (200, verdict({"accuracy": {"greedy": figure}}))
+    assert "96.0 %" in answer.json()["verdict"]
+    assert ask(api, "PATCH", f"/v1/runs/{run['id']}", reading, {"tags": ["mine"]}).status_code == 403
+    assert ask(api, "DELETE", f"/v1/runs/{run['id']}", reading).status_code == 403
 
 
 def test_a_revoked_key_is_refused(api: ApiServer) -> None:

@@ -242,6 +242,28 @@ def test_a_message_is_changed_and_what_depends_on_it_is_asked_again(
         expect(page.get_by_role("article")).to_have_count(2)
 
 
+def test_every_answer_is_a_landmark_of_its_own(browser: Browser, api: ApiServer, word_base: Path) -> None:
+    topology = {"nodes": [{"id": "a"}, {"id": "out"}], "edges": [["a", "out"]]}
+    with answering(word_base, topology, "twice") as url, opened(browser, api.at("#/endpoints")) as page:
+        deployed(api, "twice", url)
+        page.goto(api.at("#/endpoints/twice"))
+        page.get_by_label("Question").fill(QUESTION)
+        for answers in (1, 2):
+            page.get_by_role("button", name="Ask", exact=True).click()
+            expect(page.get_by_role("article")).to_have_count(answers)
+            expect(page.get_by_role("article").first.locator(".messages code")).to_have_count(2)
+        drawings = page.get_by_role("article").get_by_role("region")
+        expect(drawings).to_have_count(2)
+        names = [f"What every node said, drawn: answer {number}" for number in (1, 2)]
+        for name in names:
+            expect(page.get_by_role("region", name=name, exact=True)).to_have_count(1)
+        # No two landmarks of one role have one name (axe: landmark-unique).
+        lines = (line.strip(" -:") for line in page.locator("body").aria_snapshot().splitlines())
+        landmarks = [line for line in lines if re.match(r"(region|navigation|main|form|search|banner)\b", line)]
+        assert len(landmarks) >= 4
+        assert len(set(landmarks)) == len(landmarks)
+
+
 def test_an_answer_that_fails_or_is_stopped_says_so(browser: Browser, api: ApiServer, word_base: Path) -> None:
     topology = {"nodes": [{"id": "only"}], "edges": []}
     with answering(word_base, topology, "other") as url, opened(browser, api.at("#/endpoints/gone")) as page:
