@@ -53,6 +53,7 @@ def run(arguments: Arguments, console: Console) -> int:
         address = base_url(listener)
         if not ipaddress.ip_address(host).is_loopback:
             console.warn(f"{host} can be reached from other machines, and nobody is asked for a key")
+        listener.listen()  # who reads the address may connect at once
         console.show(f"serving model {name!r} at {address}/v1", {"model": name, "url": f"{address}/v1", "port": port})
         _run(make_app(server, loopback_only=ipaddress.ip_address(host).is_loopback), listener, server.limits.drain_s)
     return 0

@@ -89,32 +89,6 @@ def test_a_run_is_shown_as_it_goes_on(browser: Browser, api: ApiServer) -> None:
         expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
-def test_another_run_a_guess_and_the_bare_base_are_drawn_beside_the_reward(browser: Browser, api: ApiServer) -> None:
-    run, other = begun(api, "in-question"), begun(api, "to-compare")
-    for one, rewards in ((run, (0.25, 0.5)), (other, (0.75, 0.875, 1.0))):
-        steps = [step(number, reward, **{"stage/chance": 0.125}) for number, reward in enumerate(rewards, 1)]
-        aside(lambda one=one, steps=steps: api.tell(events_stream(one["id"]), *steps))  # type: ignore[misc]
-    figure = {"correct": 6, "examples": 8, "value": 0.75, "low": 0.4, "high": 0.9}
-    bare = figure | {"value": 0.0625}
-    result = {"accuracy": {"greedy": figure, "sampled": figure, "untrained": bare, "untrained_sampled": bare}}
-    aside(lambda: api.change(RunRecord, run["id"], state="succeeded", result=result))
-    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
-        curve = page.get_by_role("img", name=re.compile(r"^Reward: "))
-        for line in ("chance 13 % at 2", "untrained, greedy, 6.3 % 6.3 % at 2", "untrained, sampled, 6.3 % 6.3 % at 2"):
-            expect(curve).to_have_attribute("aria-label", re.compile(re.escape(line)))
-        expect(curve.locator("polyline.level")).to_have_count(3)
-        title = f"to-compare, {other['id']}"
-        expect(page.get_by_role("button", name=title)).to_have_count(0)
-        page.get_by_label("Beside").focus()
-        page.get_by_label("Beside").select_option(title)
-        # Their moving mean: (.64 * .75 + .8 * .875 + 1) / (.64 + .8 + 1) = .893.
-        expect(curve).to_have_attribute("aria-label", re.compile(rf"{title} 89 % at 3"))
-        expect(curve).to_have_attribute("aria-label", re.compile("each step 50 % at 2"))
-        page.get_by_label("Beside").select_option("no other run")
-        expect(page.get_by_role("button", name=title)).to_have_count(0)
-        expect(curve).not_to_have_attribute("aria-label", re.compile("to-compare"))
-
-
 @pytest.mark.parametrize("refusal", ["broken", "crowded"])
 def test_a_stream_that_fails_loses_nothing_and_tells_nothing_twice(
     browser: Browser, api: ApiServer, refusal: str

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from api_server import ApiServer, checkpoint_of, queued_run, running_api
-from dashboard_world import ROOT, answering, aside, opened
+from dashboard_world import ROOT, answering, aside, deployed, opened
 from playwright.sync_api import Browser, Page, Route, expect
 
 from neuromas.report.script import asset
 from neuromas.services.keys import make_key
-from neuromas.services.records.endpoint import EndpointRecord
 from neuromas.services.records.key import Scope
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document, Store
@@ -185,14 +184,6 @@ def test_what_was_typed_stays_while_one_looks_elsewhere(browser: Browser, api: A
         expect(page.get_by_label("Seed")).to_have_value("17")
 
 
-def deployed(api: ApiServer, name: str, url: str) -> Document:
-    """Deploy a checkpoint of a new run as the supervisor would."""
-    run = queued_run(api, name=f"run-of-{name}")
-    checkpoint = aside(lambda: checkpoint_of(api, run, 3, 0.5))
-    endpoint = api.client.post("/v1/endpoints", json={"name": name, "checkpoint": checkpoint["id"]}).json()
-    return aside(lambda: api.change(EndpointRecord, endpoint["id"], state="ready", url=url))
-
-
 def test_an_answer_streams_and_every_node_is_heard(browser: Browser, api: ApiServer, word_base: Path) -> None:
     topology = {"nodes": [{"id": "a"}, {"id": "b"}, {"id": "out"}], "edges": [["a", "out"], ["b", "out"]]}
     with answering(word_base, topology, "solver") as url, opened(browser, api.at("#/endpoints")) as page:
@@ -240,28 +231,6 @@ def test_a_message_is_changed_and_what_depends_on_it_is_asked_again(
         expect(newest.locator(".messages code").first).to_have_text("A= 5")
         expect(newest.locator(".messages code")).to_have_count(4)
         expect(page.get_by_role("article")).to_have_count(2)
-
-
-def test_every_answer_is_a_landmark_of_its_own(browser: Browser, api: ApiServer, word_base: Path) -> None:
-    topology = {"nodes": [{"id": "a"}, {"id": "out"}], "edges": [["a", "out"]]}
-    with answering(word_base, topology, "twice") as url, opened(browser, api.at("#/endpoints")) as page:
-        deployed(api, "twice", url)
-        page.goto(api.at("#/endpoints/twice"))
-        page.get_by_label("Question").fill(QUESTION)
-        for answers in (1, 2):
-            page.get_by_role("button", name="Ask", exact=True).click()
-            expect(page.get_by_role("article")).to_have_count(answers)
-            expect(page.get_by_role("article").first.locator(".messages code")).to_have_count(2)
-        drawings = page.get_by_role("article").get_by_role("region")
-        expect(drawings).to_have_count(2)
-        names = [f"What every node said, drawn: answer {number}" for number in (1, 2)]
-        for name in names:
-            expect(page.get_by_role("region", name=name, exact=True)).to_have_count(1)
-        # No two landmarks of one role have one name (axe: landmark-unique).
-        lines = (line.strip(" -:") for line in page.locator("body").aria_snapshot().splitlines())
-        landmarks = [line for line in lines if re.match(r"(region|navigation|main|form|search|banner)\b", line)]
-        assert len(landmarks) >= 4
-        assert len(set(landmarks)) == len(landmarks)
 
 
 def test_an_answer_that_fails_or_is_stopped_says_so(browser: Browser, api: ApiServer, word_base: Path) -> None:

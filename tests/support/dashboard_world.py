@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from api_server import ApiServer, queued_run
+from api_server import ApiServer, checkpoint_of, queued_run
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 from served_app import served
 
@@ -21,6 +21,7 @@ from neuromas.journal import lines as journal
 from neuromas.journal.folder import EVENTS_FILE, METRICS_FILE, RESULT_FILE, SPEC_FILE
 from neuromas.rollout.prompt import make_renderer
 from neuromas.run.run import run as train
+from neuromas.services.records.endpoint import EndpointRecord
 from neuromas.services.records.run import RunRecord, RunState
 from neuromas.services.records.streams import events_stream
 from neuromas.services.runs.checkpoints import CheckpointRegistrar
@@ -145,6 +146,14 @@ def begun(api: ApiServer, name: str) -> Document:
     aside(lambda: api.tell(events_stream(run["id"]), stage))
     progress = {"stage": 0, "stage_name": "stage-0", "step": 0, "steps": 9, "nodes": 2, "level": None, "eta_s": None}
     return aside(lambda: api.change(RunRecord, run["id"], state=RunState.RUNNING, attempt=1, progress=progress))
+
+
+def deployed(api: ApiServer, name: str, url: str) -> Document:
+    """Deploy a checkpoint of a new run as the supervisor would."""
+    run = queued_run(api, name=f"run-of-{name}")
+    checkpoint = aside(lambda: checkpoint_of(api, run, 3, 0.5))
+    endpoint = api.client.post("/v1/endpoints", json={"name": name, "checkpoint": checkpoint["id"]}).json()
+    return aside(lambda: api.change(EndpointRecord, endpoint["id"], state="ready", url=url))
 
 
 @contextmanager
