@@ -39,11 +39,11 @@ class Command(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser that says what a mistyped word may have meant."""
+    """Parser that says what a mistyped word may have meant, and takes no beginning of an option for the whole."""
 
     def __init__(self, **settings: Any) -> None:
         self._given: Sequence[str] = ()
-        super().__init__(**settings)
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2 after the usage and one line, which names the word that was mistyped where there is one."""

@@ -15,6 +15,7 @@ from neuromas.cli.command import Options, Parser
 from neuromas.cli.options import natural
 from neuromas.display.console import Console
 from neuromas.errors import BaseModelError, writing
+from neuromas.report.numbers import percent
 
 if TYPE_CHECKING:
     from neuromas.base.pretrain import PretrainingProgress
@@ -76,7 +77,7 @@ def _make(recipe: Recipe, out: Path, console: Console) -> BaseCard:
 
         def show(state: PretrainingProgress) -> None:
             nonlocal last
-            figures = f"loss {state.loss:.3f} right {state.right:.0%}"
+            figures = f"loss {state.loss:.3f} right {percent(state.right)}"
             progress.update(task, description=state.stage, completed=state.step, figures=figures)
             if not console.stderr.is_terminal and (state.stage != last or state.step % 250 == 0):
                 console.say(f"{state.stage} step {state.step}/{state.num_steps} {figures}")

@@ -46,7 +46,7 @@ def reward_figure(data: RunData) -> Markup:
     return line_chart(
         series,
         title="Reward",
-        note="of each step, and held-out accuracy",
+        note="of each step, and validation accuracy",
         y_range=(0.0, 1.05),
         marks=stage_marks(data),
         height=320,

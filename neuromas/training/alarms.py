@@ -90,9 +90,9 @@ class Alarms:
         if self._cut < PATIENCE:
             return None
         return (
-            f"at least {CUT:.0%} of the messages were cut at their token budget for {PATIENCE} steps in a row. To try: "
-            "a larger sampling.max_tokens (or max_tokens of the nodes), a lower training.entropy, or a base that ends "
-            "its messages"
+            f"at least {100 * CUT:.0f} % of the messages were cut at their token budget for {PATIENCE} steps in a row. "
+            "To try: a larger sampling.max_tokens (or max_tokens of the nodes), a lower training.entropy, or a base "
+            "that ends its messages"
         )
 
     def _at_chance(self) -> str | None:

@@ -73,15 +73,15 @@ def test_a_run_is_shown_as_it_goes_on(browser: Browser, api: ApiServer) -> None:
         expect(page.get_by_text("live", exact=True)).to_be_visible()
         aside(lambda: api.tell(stream, step(1, 0.1, **{"train/entropy/n1": 0.7}), step(2, 0.3)))
         curve = page.get_by_role("img", name=re.compile(r"^Reward: "))
-        expect(curve).to_have_attribute("aria-label", re.compile("each step 30 % at 2"))
+        expect(curve).to_have_attribute("aria-label", re.compile("each step 30.0 % at 2"))
         expect(page.get_by_role("img", name=re.compile(r"^Entropy: n1 0\.7 at 1"))).to_be_visible()
         expect(page.get_by_role("img", name=re.compile(r"^KL"))).to_have_count(0)
         aside(lambda: api.tell(stream, step(3, 0.9)))
-        expect(curve).to_have_attribute("aria-label", re.compile("each step 90 % at 3"))
+        expect(curve).to_have_attribute("aria-label", re.compile("each step 90.0 % at 3"))
         expect(page.locator(".tile").filter(has_text=re.compile("^Steps"))).to_contain_text("3 / 9")
         evaluated = {"type": "evaluated", "stage": 0, "step": 3, "mode": "greedy", "correct": 6, "examples": 8}
         aside(lambda: api.tell(stream, evaluated | {"time_s": 1004.0, "level": None, "purpose": "evaluation"}))
-        expect(curve).to_have_attribute("aria-label", re.compile("held out, greedy 75 % at 3"))
+        expect(curve).to_have_attribute("aria-label", re.compile("validation accuracy, greedy 75.0 % at 3"))
         aside(lambda: api.change(RunRecord, run["id"], state="succeeded"))
         aside(lambda: api.tell(stream, {"type": "state", "state": "succeeded", "attempt": 1, "time_s": 1005.0}))
         expect(page.locator(".state-line .state")).to_have_text("succeeded")
@@ -119,9 +119,9 @@ def test_a_stream_that_fails_loses_nothing_and_tells_nothing_twice(
         page.route("**/v1/runs/*/events*", refuse)
         page.goto(api.at(f"#/runs/{run['id']}"))
         curve = page.get_by_role("img", name=re.compile(r"^Reward: "))
-        expect(curve).to_have_attribute("aria-label", re.compile("each step 10 % at 1"))
+        expect(curve).to_have_attribute("aria-label", re.compile("each step 10.0 % at 1"))
         aside(lambda: api.tell(stream, *(step(number, number / 10) for number in range(2, 9))))
-        expect(curve).to_have_attribute("aria-label", re.compile("each step 80 % at 8"))
+        expect(curve).to_have_attribute("aria-label", re.compile("each step 80.0 % at 8"))
         word = "live, by polling" if refusal == "crowded" else "live"
         expect(page.get_by_text(word, exact=True)).to_be_visible()
         line = page.locator(".chart polyline.faint").first
@@ -255,9 +255,9 @@ def test_the_health_of_nodes_is_told(browser: Browser, api: ApiServer) -> None:
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         table = page.get_by_role("group", name="Health of the nodes")
         expect(table.get_by_role("row", name=re.compile("^n1"))).to_contain_text(
-            re.compile(r"cut off.*0\.2.*8 tokens.*100 %")
+            re.compile(r"cut off.*0\.2.*8 tokens.*100.0 %")
         )
-        expect(table.get_by_role("row", name=re.compile("^n2"))).to_contain_text(re.compile(r"still.*3 tokens.*0 %"))
+        expect(table.get_by_role("row", name=re.compile("^n2"))).to_contain_text(re.compile(r"still.*3 tokens.*0.0 %"))
         expect(page.locator('.graph .node.bad[data-node="n1"]')).to_have_count(1)
 
 

@@ -35,7 +35,8 @@ def test_another_run_a_guess_and_the_bare_base_are_drawn_beside_the_reward(brows
     aside(lambda: api.change(RunRecord, run["id"], state="succeeded", result=result))
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
         curve = page.get_by_role("img", name=re.compile(r"^Reward: "))
-        for line in ("chance 13 % at 2", "untrained, greedy, 6.3 % 6.3 % at 2", "untrained, sampled, 6.3 % 6.3 % at 2"):
+        untrained = (f"untrained, {mode}, 6.3 % 6.3 % at 2" for mode in ("greedy", "sampled"))
+        for line in ("chance 12.5 % at 2", *untrained):
             expect(curve).to_have_attribute("aria-label", re.compile(re.escape(line)))
         expect(curve.locator("polyline.level")).to_have_count(3)
         title = f"to-compare, {other['id']}"
@@ -43,11 +44,28 @@ def test_another_run_a_guess_and_the_bare_base_are_drawn_beside_the_reward(brows
         page.get_by_label("Beside").focus()
         page.get_by_label("Beside").select_option(title)
         # Their moving mean: (.64 * .75 + .8 * .875 + 1) / (.64 + .8 + 1) = .893.
-        expect(curve).to_have_attribute("aria-label", re.compile(rf"{title} 89 % at 3"))
-        expect(curve).to_have_attribute("aria-label", re.compile("each step 50 % at 2"))
+        expect(curve).to_have_attribute("aria-label", re.compile(rf"{title} 89.3 % at 3"))
+        expect(curve).to_have_attribute("aria-label", re.compile("each step 50.0 % at 2"))
         page.get_by_label("Beside").select_option("no other run")
         expect(page.get_by_role("button", name=title)).to_have_count(0)
         expect(curve).not_to_have_attribute("aria-label", re.compile("to-compare"))
+
+
+def test_the_accuracy_says_of_which_questions_it_is(browser: Browser, api: ApiServer) -> None:
+    run = begun(api, "two-accuracies")
+    stream = events_stream(run["id"])
+    evaluated = {"type": "evaluated", "stage": 0, "step": 1, "mode": "sampled", "correct": 5, "examples": 8}
+    evaluated |= {"time_s": 1002.0, "level": None, "purpose": "evaluation"}
+    aside(lambda: api.tell(stream, step(1, 0.5), evaluated))
+    aside(lambda: api.change(RunRecord, run["id"], accuracy=0.75))
+    with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
+        tile = page.locator(".tile").filter(has_text="accuracy")
+        expect(tile).to_have_text("Validation accuracy75.0 %greedy; sampled 62.5 %")
+        figure = {"correct": 31, "examples": 32, "value": 0.96875, "low": 0.84, "high": 0.99}
+        result = {"accuracy": {"greedy": figure | {"value": 1.0}, "sampled": figure}}
+        aside(lambda: api.change(RunRecord, run["id"], state="succeeded", result=result, accuracy=1.0))
+        aside(lambda: api.tell(stream, {"type": "state", "state": "succeeded", "attempt": 1, "time_s": 1005.0}))
+        expect(tile).to_have_text("Test accuracy100.0 %greedy; sampled 96.9 %")
 
 
 def test_every_answer_is_a_landmark_of_its_own(browser: Browser, api: ApiServer, word_base: Path) -> None:

@@ -89,12 +89,12 @@ def ticks_of(page: Page) -> list[str]:
 
 def test_values_are_read_under_the_pointer(page: Page) -> None:
     chart = page.get_by_role("img", name=REWARD)
-    expect(chart).to_have_attribute("aria-label", re.compile("chance 13 % at 100"))
-    expect(chart).to_have_attribute("aria-label", re.compile("reward of each step 100 % at 100"))
+    expect(chart).to_have_attribute("aria-label", re.compile("chance 12.5 % at 100"))
+    expect(chart).to_have_attribute("aria-label", re.compile("reward of each step 100.0 % at 100"))
     box = chart.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] - 13, box["y"] + 100)
-    expect(page.locator(".readout").first).to_have_text(re.compile(r"^step 100: .*reward of each step 100 %"))
+    expect(page.locator(".readout").first).to_have_text(re.compile(r"^step 100: .*reward of each step 100.0 %"))
 
 
 def test_lines_are_hidden_and_shown(page: Page) -> None:

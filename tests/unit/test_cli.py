@@ -205,6 +205,7 @@ def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
         (["keys", "list", "--dta", "x"], "--data"),
         (["grow", "runs/x", "--apend", "2"], "--append"),
         (["keys", "create", "--scpe", "read"], "--scope"),
+        (["keys", "create", "--name", "x", "--scop", "read"], "--scope"),
     ],
 )
 def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(

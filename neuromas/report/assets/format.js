@@ -12,11 +12,9 @@ export function number(value, digits = 3) {
   return String(Number(value.toPrecision(Math.max(digits, String(Math.trunc(size)).length))));
 }
 
-/** Return a share as a percentage. */
+/** Return a share with one decimal, as the command line and the report write it: 97.7 %. */
 export function percent(value) {
-  if (!isNumber(value)) return UNKNOWN;
-  const hundredths = 100 * value;
-  return `${hundredths > 0 && hundredths < 10 ? hundredths.toFixed(1) : hundredths.toFixed(0)} %`;
+  return isNumber(value) ? `${(100 * value).toFixed(1)} %` : UNKNOWN;
 }
 
 /** Return a change of a share in points, with its sign. */

@@ -113,7 +113,7 @@ export class RunHistory {
     return [...nodes];
   }
 
-  /** Return the held-out accuracies of a mode, [x, share]. */
+  /** Return the validation accuracies of a mode, [x, share]. */
   accuracy(mode) {
     return this.evaluations.filter((one) => one.mode === mode).map((one) => [one.x, one.value]);
   }

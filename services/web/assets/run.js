@@ -217,12 +217,12 @@ class Tiles {
   constructor() {
     this.figures = new Map();
     const names = ["reward", "accuracy", "progress", "graph", "speed"];
-    const titles = ["Reward, last steps", "Held-out accuracy", "Steps", "Nodes", "A step takes"];
+    const titles = ["Reward, last steps", "", "Steps", "Nodes", "A step takes"];
     this.progress = h("progress", { max: 1, value: 0, "aria-label": "steps of the stage" });
     this.element = h("div", { class: "tiles" }, names.map((name, place) => {
-      const figure = { value: h("b", {}, UNKNOWN), what: h("span", { class: "what" }, "\u00a0") };
+      const figure = { title: h("span", {}, titles[place]), value: h("b", {}, UNKNOWN), what: h("span", { class: "what" }, "\u00a0") };
       this.figures.set(name, figure);
-      return h("div", { class: "tile" }, h("span", {}, titles[place]), figure.value,
+      return h("div", { class: "tile" }, figure.title, figure.value,
         name === "progress" ? this.progress : null, figure.what);
     }));
   }
@@ -232,16 +232,23 @@ class Tiles {
     const last = history.steps[history.steps.length - 1];
     const step = last && last.stage === (progress.stage ?? last.stage) ? Math.max(last.step, progress.step || 0) : progress.step;
     const seconds = history.recent("time/step_s");
-    const sampled = history.accuracy("sampled");
     const nodes = history.stage ? history.stage.topology.nodes.length : run.spec.topology.nodes.length;
     const first = history.stages.length ? history.stages[0].topology.nodes.length : nodes;
     this.set("reward", number(history.recent(REWARD), 3), history.steps.length ? `first ${number(history.steps[0].metrics[REWARD], 3)}` : "");
-    this.set("accuracy", percent(run.accuracy), sampled.length ? `sampled ${percent(sampled[sampled.length - 1][1])}` : "greedy");
+    this.showAccuracy(run, history);
     this.set("progress", progress.steps ? `${step} / ${progress.steps}` : UNKNOWN, this.left(run, progress));
     this.progress.value = run.state === "succeeded" ? 1 : progress.steps ? step / progress.steps : 0;
     this.set("graph", count(nodes), nodes === first ? "one adapter each" : `grown from ${first}`);
     const tokens = history.recent("rollout/tokens");
     this.set("speed", duration(seconds), seconds && tokens ? `${count(tokens / seconds)} tokens/s` : "");
+  }
+
+  /** Show the accuracy on test questions of a run that has its result, and the last on validation questions of others. */
+  showAccuracy(run, history) {
+    const found = run.result && run.result.accuracy;
+    const sampled = found ? found.sampled?.value : history.accuracy("sampled").at(-1)?.[1];
+    say(this.figures.get("accuracy").title, found ? "Test accuracy" : "Validation accuracy");
+    this.set("accuracy", percent(found ? found.greedy.value : run.accuracy), sampled === undefined ? "greedy" : `greedy; sampled ${percent(sampled)}`);
   }
 
   left(run, progress) {

@@ -1,4 +1,4 @@
-// How a run learns: the reward with held-out accuracy, and what each node does over time.
+// How a run learns: the reward with validation accuracy, and what each node does over time.
 
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
@@ -26,7 +26,7 @@ export class CurvePanel {
     Object.assign(this, { history, run, other: null });
     const { spec } = run();
     this.hasKl = spec.training.kl_weight > 0;
-    this.reward = new Chart({ title: "Reward", note: "of each step, and held-out accuracy", yRange: [0, 1.05], height: 280,
+    this.reward = new Chart({ title: "Reward", note: "of each step, and validation accuracy", yRange: [0, 1.05], height: 280,
       format: "percent", tools: true });
     this.charts = new Map();
     this.grid = h("div", { class: "chart-grid" });
@@ -111,8 +111,8 @@ function rewardSeries(history) {
   const reward = history.curve(REWARD);
   return [
     { name: "each step", points: reward, style: "faint", mean: { name: "moving mean", starts: history.starts() } },
-    { name: "held out, greedy", points: history.accuracy("greedy"), style: "dots", color: "var(--greedy)" },
-    { name: "held out, sampled", points: history.accuracy("sampled"), style: "rings", color: "var(--sampled)" },
+    { name: "validation accuracy, greedy", points: history.accuracy("greedy"), style: "dots", color: "var(--greedy)" },
+    { name: "validation accuracy, sampled", points: history.accuracy("sampled"), style: "rings", color: "var(--sampled)" },
   ];
 }
 

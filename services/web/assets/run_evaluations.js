@@ -4,7 +4,7 @@ import { analysisTables } from "./analysis.js";
 import { capabilities, post, submitter } from "./api.js";
 import { diagnosisTables } from "./diagnosis.js";
 import { announce, h, put } from "./dom.js";
-import { ago, number, percent } from "./format.js";
+import { ago, percent } from "./format.js";
 import { labelled, numberIn } from "./labelled.js";
 import { askFor, problemPanel, stateChip } from "./parts.js";
 import { table } from "./table.js";
@@ -123,5 +123,5 @@ function askedAt({ created, checkpoint, level }) {
 
 function figure(score) {
   if (!score) return percent(null);
-  return h("span", {}, percent(score.value), score.low !== undefined && h("small", {}, `${number(100 * score.low, 3)} – ${number(100 * score.high, 3)}`));
+  return h("span", {}, percent(score.value), score.low !== undefined && h("small", {}, `${percent(score.low)} to ${percent(score.high)}`));
 }
