@@ -123,7 +123,8 @@ async def check_store(settings: Settings) -> None:
     if not found.items:
         raise SettingsError(
             f"{settings.host} can be reached from other machines, requests need a key and there is none; make one with "
-            "`neuromas keys create --scope read --scope train --scope serve`, or listen on 127.0.0.1 (NEUROMAS_HOST)"
+            "`neuromas keys create --scope read,train,serve` and the --data and --store of the service, or listen on "
+            "127.0.0.1 (NEUROMAS_HOST)"
         )
 
 

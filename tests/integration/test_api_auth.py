@@ -223,7 +223,7 @@ def test_another_address_than_the_loopback_needs_keys_to_begin(tmp_path: Path) -
     import asyncio
 
     settings = Settings(data_dir=tmp_path, host="0.0.0.0")
-    with pytest.raises(SettingsError, match="neuromas keys create"):
+    with pytest.raises(SettingsError, match=r"neuromas keys create --scope read,train,serve` and the --data"):
         asyncio.run(check_store(settings))
 
     async def begin() -> None:
