@@ -23,7 +23,7 @@ class Anchor:
     """
 
     def __init__(self, bank: AdapterBank, pull: Pull) -> None:
-        """Take the snapshot.
+        """Take the snapshot, on the device of this moment: the model may move to another before the first step.
 
         Raises:
             AdapterError: a name is not in the bank.
@@ -42,7 +42,7 @@ class Anchor:
         """Return the squared distance, a differentiable scalar; its gradient is zero for all other adapters' own."""
         if self._pull.by == "parameters":
             terms = [
-                (self._slices(owned, owned.tensor) - start).square().sum()
+                (self._slices(owned, owned.tensor) - start.to(owned.tensor.device)).square().sum()
                 for owned, start in zip(self._bank.trained(), self._start, strict=True)
             ]
         else:
@@ -51,7 +51,7 @@ class Anchor:
 
     def _update_distance(self, path: str, a: Tensor, b: Tensor) -> Tensor:
         if path in self._pairs:  # B A - B0 A0 is the product of the factors side by side
-            start_a, start_b = self._pairs[path]
+            start_a, start_b = (start.to(a.device) for start in self._pairs[path])
             a, b = torch.cat([a, start_a], dim=1), torch.cat([b, -start_b], dim=2)
         return ((b.mT @ b) * (a @ a.mT)).sum()
 
