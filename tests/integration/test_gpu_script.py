@@ -21,7 +21,7 @@ def run(*arguments: str | Path, python: str | Path = sys.executable) -> subproce
 
 
 def test_every_step_of_the_dry_run_succeeds(tmp_path: Path) -> None:
-    done = run(tmp_path, "--dry-run")
+    done = run("--out", tmp_path, "--dry-run")
     assert done.returncode == 0, done.stdout
     joint = json.loads((tmp_path / "joint_small.json").read_text())["rows"]
     assert [row["what"] for row in joint] == [
@@ -42,7 +42,7 @@ def test_a_failing_step_is_counted_and_does_not_stop_the_next(tmp_path: Path) ->
     broken = tmp_path / "python"
     broken.write_text('#!/bin/sh\necho "no torch here" >&2\nexit 3\n')
     broken.chmod(0o755)
-    done = run(tmp_path / "out", "--dry-run", python=broken)
+    done = run("--out", tmp_path / "out", "--dry-run", python=broken)
     assert done.returncode == 4
     assert done.stdout.count("no torch here") == 4
     assert done.stdout.endswith("== 4 steps failed\n")
@@ -51,7 +51,7 @@ def test_a_failing_step_is_counted_and_does_not_stop_the_next(tmp_path: Path) ->
 def test_a_wrong_option_is_named() -> None:
     done = run("--dry")
     assert done.returncode == 2
-    assert done.stderr == "run.sh: got --dry, allowed are --dry-run and --base FOLDER\n"
+    assert done.stderr == "run.sh: got --dry, allowed are --out FOLDER, --base FOLDER and --dry-run\n"
 
 
 def test_one_process_uses_the_gpu_it_sees_and_a_learner_of_a_cluster_the_one_it_was_given() -> None:
