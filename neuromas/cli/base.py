@@ -57,8 +57,9 @@ def run(arguments: Arguments, console: Console) -> int:
     elif arguments.verb == "get":
         folder = bases_home() / arguments.base
         if not folder.is_dir():
+            console.say(f"{arguments.base}: {PACKAGES[arguments.base].about}")
             with StatusLine(console) as status:
-                status.phase(f"getting {arguments.base} ({PACKAGES[arguments.base].about})")
+                status.phase(f"getting {arguments.base}")
                 get_model(arguments.base, folder)
         _show(arguments.base, console)
     elif arguments.verb == "import":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from letter_base import CHATML, CHATML_TOKENS, write_letter_base
 from safetensors.numpy import save_file
+from terminal import terminal
 
 from neuromas.base.resolve import resolve_base
 from neuromas.cli.main import main
@@ -66,3 +67,11 @@ def test_names_are_checked_before_they_become_folders(
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     assert main(["base", "import", str(tmp_path / "m.gguf"), "--name", name]) == 2
     assert "give another with --name" in capsys.readouterr().err
+
+
+def test_the_size_of_a_download_is_told_before_it_begins(tmp_path: Path) -> None:
+    words = ["base", "get", "smollm2-135m"]
+    with terminal(words, COLUMNS="80", XDG_DATA_HOME=str(tmp_path), PIP_NO_INDEX="1", PIP_FIND_LINKS="") as running:
+        assert running.end() != 0
+    told = " ".join(running.text.split())
+    assert "93 MB to download, 270 MB on disk" in told[: told.index("pip could not download")]
