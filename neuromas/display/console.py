@@ -44,15 +44,15 @@ class Console:
 
     def say(self, text: str) -> None:
         """Tell people something; not part of the result."""
-        self.stderr.print(_fitted(text, self.stderr), markup=False)
+        self.stderr.print(fitted(text, self.stderr), markup=False)
 
     def warn(self, text: str) -> None:
         """Tell people something they should act on."""
-        self.stderr.print(_fitted(f"warning: {text}", self.stderr), style="yellow", markup=False)
+        self.stderr.print(fitted(f"warning: {text}", self.stderr), style="yellow", markup=False)
 
     def confirms(self, question: str) -> bool:
         """Ask whether to go on; only a line that begins with y says so, an input that has ended does not."""
-        self.stderr.print(_fitted(f"{question} [y/N] ", self.stderr), end="", markup=False)
+        self.stderr.print(fitted(f"{question} [y/N] ", self.stderr), end="", markup=False)
         return sys.stdin.readline().strip().lower().startswith("y")
 
     def show(self, text: str, document: Mapping[str, Any]) -> None:
@@ -61,11 +61,11 @@ class Console:
             sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=not _writes_unicode(), default=str) + "\n")
             sys.stdout.flush()
         else:
-            self._stdout.print(_fitted(text, self._stdout), markup=False)
+            self._stdout.print(fitted(text, self._stdout), markup=False)
 
     def fail(self, code: str, message: str, faults: tuple[Mapping[str, str], ...] = ()) -> None:
         """Write an error: to stderr, and with --json as the document on stdout too."""
-        self.stderr.print(_fitted(f"error: {message}", self.stderr), style="red", markup=False)
+        self.stderr.print(fitted(f"error: {message}", self.stderr), style="red", markup=False)
         if self.as_json:
             self.show("", {"error": {"code": code, "message": message, "faults": list(faults)}})
 
@@ -97,7 +97,8 @@ def _wrapped_line(line: str, width: int) -> str:
     return wrapper.fill(line)
 
 
-def _fitted(text: str, console: RichConsole) -> str:
+def fitted(text: str, console: RichConsole) -> str:
+    """Return a text as ``wrapped`` for a terminal, unchanged for a pipe."""
     return wrapped(text, console.width) if console.is_terminal else text
 
 

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from neuromas.display.console import fitted
 from neuromas.journal.events import Evaluated, Event, Notice, Phase, RunEnded, RunStarted, StageStarted, StepDone
 from neuromas.report.numbers import clock, percent
 
@@ -116,7 +117,8 @@ class RunsDisplay:
             case Evaluated(purpose="evaluation", mode="sampled"):
                 line.sampled = event.correct / event.examples
             case Notice(severity="warning"):
-                self._console.print(f"{line.title}: {event.message}", style="yellow", markup=False)
+                told = fitted(f"{line.title}: {event.message}", self._console)
+                self._console.print(told, style="yellow", markup=False)
             case RunEnded():
                 line.is_done = True
 

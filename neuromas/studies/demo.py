@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 import neuromas
+from neuromas.display.console import fitted
 from neuromas.display.runs import RunsDisplay
 from neuromas.spec.load import load_spec
 from neuromas.spec.run import RunSpec
@@ -34,7 +35,7 @@ def demo(out: Path, console: Console, jobs: int = 2) -> dict[str, Any]:
     folder = out / DEMO_FOLDER
     groups = demo_groups()
     specs = demo_specs(groups)
-    console.print(_INTRODUCTION.format(runs=len(specs), folder=folder), highlight=False)
+    console.print(fitted(_INTRODUCTION.format(runs=len(specs), folder=folder), console), highlight=False, markup=False)
     with RunsDisplay(console, run_titles(groups)) as display:
         results = run_side_by_side(specs, folder, display, jobs)
     return write_comparison(folder, "demo", groups, results)
@@ -66,6 +67,6 @@ def example(name: str) -> RunSpec:
 
 
 _INTRODUCTION = """\
-[bold]NeuroMAS demo[/bold]: {runs} runs on the shipped tiny base, real vLLM rollouts, two at a time.
+NeuroMAS demo: {runs} runs on the shipped tiny base, real vLLM rollouts, two at a time.
 The first graph is trained after about a minute and a half, everything after about four. Runs: {folder}
 """

@@ -1,4 +1,5 @@
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from neuromas.display.runs import RunsDisplay
-from neuromas.journal.events import Evaluated, RunEnded, RunStarted, StageStarted, StepDone
+from neuromas.journal.events import Evaluated, Notice, RunEnded, RunStarted, StageStarted, StepDone
 from neuromas.report.numbers import chance
 from neuromas.studies.compare import make_group, write_comparison
 from neuromas.studies.demo import example
@@ -116,3 +117,12 @@ def test_display_tells_a_log_what_happens() -> None:
     lines = console.export_text().splitlines()
     assert lines[0].endswith("trained graph: starting, step 0/2")
     assert lines[-1].endswith("trained graph: 3 nodes, level 3, step 2/2, reward 0.25, greedy 75.0 %")
+
+
+def test_warnings_are_broken_between_words_on_a_terminal() -> None:
+    console = Console(width=60, record=True, force_terminal=True, soft_wrap=True, file=StringIO())
+    with RunsDisplay(console, {"job": ("trained graph", 2)}) as display:
+        display("job", Notice(message="a word " * 30, severity="warning"))
+    told = [line for line in console.export_text().splitlines() if "word" in line]
+    assert len(told) > 3
+    assert all(len(line) <= 60 for line in told)
