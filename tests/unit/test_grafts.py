@@ -134,6 +134,18 @@ def test_a_grown_run_cannot_change_what_its_parent_has_learned(
     assert expected in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("options", "allowed"), [([], "1, 2, 3, 4, 5"), (["--set", "task.hops=6"], "1, 2, 3, 4, 5, 6")]
+)
+def test_a_grown_run_starts_at_a_level_that_its_task_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], allowed: str
+) -> None:
+    command = ["grow", str(trained_run(tmp_path / "parent")), "--append", "1", "--out", str(tmp_path / "out")]
+    assert main([*command, "--level", "7", *options]) == 2
+    assert f"level: got 7; allowed are {allowed}\n" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def joins(base: Path, own: AdapterSpec, theirs: AdapterSpec, seeds: tuple[int, int]) -> bool:
     """Whether weights of one kind, grafted into a graph of another, load."""
     plan = PlanSpec(edits=(GraftSpec(edit="graft", modules=("module",)),))
