@@ -15,7 +15,7 @@ from neuromas.report.markup import element
 from neuromas.report.numbers import chance, change, percent
 from neuromas.studies.analyze import SIGNIFICANT, AnalysisStudy
 from neuromas.workflows.kept import keep
-from neuromas.workflows.opened import opened
+from neuromas.workflows.opened import check_level, opened
 
 _ALIKE: Final = 3
 _CHANGES: Final = {"cut": "cut off", "shuffled": "of another question", "untrained": "by the bare base"}
@@ -75,6 +75,7 @@ def analyze(
         NeuroMASError: a rollout failed.
     """
     trained = find_trained(Path(source)).on_machine(engine, "local")
+    check_level(trained.spec, level)
     study = AnalysisStudy(trained.checkpoint, examples or trained.spec.evaluation.examples, level)
     with shown(on_event) as tell:
         with opened(trained.as_run(), tell) as runtime:

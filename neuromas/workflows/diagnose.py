@@ -19,7 +19,7 @@ from neuromas.report.numbers import percent
 from neuromas.spec.run import RunSpec
 from neuromas.studies.diagnose import CALLS, QUESTIONS, DiagnosisStudy
 from neuromas.workflows.kept import keep
-from neuromas.workflows.opened import opened
+from neuromas.workflows.opened import check_level, opened
 
 _PAIRS: Final = 5
 
@@ -95,6 +95,7 @@ def diagnose(
     else:
         trained = find_trained(Path(source))
         spec, checkpoint = trained.as_run(), trained.checkpoint
+    check_level(spec, level)
     with shown(on_event) as tell:
         with opened(spec.on_machine(engine, "local"), tell) as runtime:
             found = runtime.study(DiagnosisStudy(checkpoint, questions, calls, level))

@@ -12,7 +12,7 @@ from neuromas.journal.events import Observer, Phase
 from neuromas.report.markup import element
 from neuromas.report.numbers import percent, share
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
-from neuromas.workflows.opened import opened
+from neuromas.workflows.opened import check_level, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ def evaluate(
         NeuroMASError: the evaluation failed.
     """
     trained = find_trained(Path(source)).on_machine(engine, runtime)
+    check_level(trained.spec, level)
     examples = examples or trained.spec.evaluation.examples
     found: dict[str, Evaluation] = {}
     with shown(on_event) as tell, opened(trained.as_run(), tell, show_worker_logs=show_worker_logs) as started:

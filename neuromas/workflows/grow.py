@@ -29,7 +29,7 @@ from neuromas.spec.load import load_document
 from neuromas.spec.overrides import apply_overrides
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
-from neuromas.tasks.registry import make_task
+from neuromas.workflows.opened import check_level
 
 if TYPE_CHECKING:
     from neuromas.run.search import Ranked
@@ -116,8 +116,7 @@ def grow(
     """
     growth = Growth(_plans(append, plans), steps, level, name, trial_steps, tuple(overrides))
     trained = find_trained(Path(source))
-    if level is not None:
-        _check_level(growth.child(trained.as_run(), trained), level)
+    check_level(growth.child(trained.as_run(), trained), level)
     with shown(on_event) as tell:
         plan = growth.plans[0] if len(growth.plans) == 1 else _best(trained, growth, Path(out), tell)
         parent = Parent(trained.checkpoint, plan, level)
@@ -134,19 +133,6 @@ def grow(
             parent=parent,
             show_worker_logs=show_worker_logs,
         )
-
-
-def _check_level(spec: RunSpec, level: int) -> None:
-    """Refuse a level that the child's task does not have.
-
-    Raises:
-        SpecError: says which it has.
-        TaskError: the task cannot be made.
-    """
-    levels = make_task(spec.task, spec.seed).levels
-    if level not in levels:
-        allowed = ", ".join(map(str, levels)) or "none: the task has no levels"
-        raise SpecError("the growth is not valid", [Fault("level", f"got {level}; allowed are {allowed}")])
 
 
 def _plans(append: int | None, plans: Sequence[Plan]) -> tuple[PlanSpec, ...]:

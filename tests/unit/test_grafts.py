@@ -146,6 +146,14 @@ def test_a_grown_run_starts_at_a_level_that_its_task_has(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", ["eval", "analyze", "diagnose"])
+def test_what_is_measured_is_measured_at_a_level_that_the_task_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([command, str(trained_run(tmp_path / "parent")), "--level", "7"]) == 2
+    assert "level: got 7; allowed are 1, 2, 3, 4, 5\n" in capsys.readouterr().err
+
+
 def joins(base: Path, own: AdapterSpec, theirs: AdapterSpec, seeds: tuple[int, int]) -> bool:
     """Whether weights of one kind, grafted into a graph of another, load."""
     plan = PlanSpec(edits=(GraftSpec(edit="graft", modules=("module",)),))
