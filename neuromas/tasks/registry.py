@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
 
-from neuromas.errors import NeuroMASError, SpecError, TaskError
+from neuromas.errors import Fault, NeuroMASError, SpecError, TaskError
 from neuromas.schema.model import SpecModel
 from neuromas.schema.parse import parse_section
 from neuromas.tasks.base import Task
@@ -121,3 +121,11 @@ else:
 
 class _Section(SpecModel):
     task: AnyTaskSpec
+
+
+def level_fault(task: Task, level: int | None) -> Fault | None:
+    """Return what is wrong with a level that was asked for: the task does not have it; None, its target, is right."""
+    if level is None or level in task.levels:
+        return None
+    allowed = ", ".join(map(str, task.levels)) or "none: the task has no levels"
+    return Fault("level", f"got {level}; allowed are {allowed}")

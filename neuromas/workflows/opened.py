@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
-from neuromas.errors import Fault, SpecError
+from neuromas.errors import SpecError
 from neuromas.journal.events import Observer, Phase
 from neuromas.run.preflight import check_run
 from neuromas.run.run import worker_setup
 from neuromas.spec.run import RunSpec
-from neuromas.tasks.registry import make_task
+from neuromas.tasks.registry import level_fault, make_task
 
 
 def check_level(spec: RunSpec, level: int | None) -> None:
@@ -24,10 +24,8 @@ def check_level(spec: RunSpec, level: int | None) -> None:
         SpecError: says which it has.
         TaskError: the task cannot be made.
     """
-    levels = () if level is None else make_task(spec.task, spec.seed).levels
-    if level is not None and level not in levels:
-        allowed = ", ".join(map(str, levels)) or "none: the task has no levels"
-        raise SpecError("the level does not exist", [Fault("level", f"got {level}; allowed are {allowed}")])
+    if level is not None and (fault := level_fault(make_task(spec.task, spec.seed), level)):
+        raise SpecError("the level does not exist", [fault])
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
 from neuromas.spec.growth import PlanSpec
 from neuromas.spec.node_groups import regrouped
-from neuromas.tasks.registry import make_task
+from neuromas.tasks.registry import level_fault, make_task
 
 _INHERITED: Final = ("base", "adapter", "node_groups", "topology")
 _MAX_NAME: Final = 63
@@ -113,10 +113,9 @@ async def _child(service: Service, caller: Caller, run: RunRecord, request: Grow
     except SpecError as error:
         raise SpecError(error.message, [Fault(f"spec.{f.path}", f.message) for f in error.faults]) from error
     if request.level is not None:
-        levels = (await asyncio.to_thread(make_task, checked.spec.task, checked.spec.seed)).levels
-        if request.level not in levels:
-            allowed = ", ".join(map(str, levels)) or "none: the task has no levels"
-            raise invalid("the growth is not valid", [Fault("level", f"got {request.level}; allowed are {allowed}")])
+        task = await asyncio.to_thread(make_task, checked.spec.task, checked.spec.seed)
+        if fault := level_fault(task, request.level):
+            raise invalid("the growth is not valid", [fault])
     return checked
 
 
