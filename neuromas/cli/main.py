@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from neuromas.cli.command import Command, Options, Parser
-from neuromas.cli.interrupts import interruptible
+from neuromas.cli.interrupts import Interrupts, interruptible
 from neuromas.cli.program import make_parser
 from neuromas.display.console import Console
 from neuromas.errors import NeuroMASError, StorageError, refusal
@@ -26,18 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return OK
-    with interruptible():
-        return _run(parser, words)
+    with interruptible() as interrupts:
+        return _run(parser, words, interrupts)
 
 
-def _run(parser: Parser, words: Sequence[str]) -> int:
+def _run(parser: Parser, words: Sequence[str], interrupts: Interrupts) -> int:
     console, verbose = Console(), False
     try:
         arguments = parser.parse_args(words, namespace=Options())
         console, verbose = Console(as_json=arguments.json, verbose=arguments.verbose), arguments.verbose
         _set_up_logging(verbose)
         command: Command = import_module(arguments.module)
-        return command.run(arguments, console)
+        with interrupts.prevailing():
+            return command.run(arguments, console)
     except NeuroMASError as error:
         return _report(console, error, verbose)
     except KeyboardInterrupt:

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from neuromas.cli.interrupts import interruptible
+
+
+def _shape() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ValueError("could not determine the shape") from None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_interrupts_and_what_was_there_is_back_afterwards(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_an_error_that_a_library_makes_of_an_interrupt_is_an_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt) as raised, interruptible() as interrupts, interrupts.prevailing():
+        _shape()
+    assert isinstance(raised.value.__cause__, ValueError)
+
+
+def test_an_error_without_an_interrupt_stays_what_it_is() -> None:
+    with pytest.raises(ValueError, match="7"), interruptible() as interrupts, interrupts.prevailing():
+        raise ValueError(7)
