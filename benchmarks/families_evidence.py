@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
+from benchmarks import error_figure, family_figure
 from benchmarks.family_arms import ARMS, STUDIES, Document, arm_spec, best_rate, next_rate
-from benchmarks.family_figure import RateSeries, draw
+from benchmarks.family_figure import RateSeries
 from benchmarks.pages import replace_table
+from benchmarks.power_law import fit
 from benchmarks.training_run import train
 
 PAGE = Path("docs/evidence/families.md")
 RECORDS_FILE = "records.jsonl"
+SYSTEMS: Final = {"graph": "unilora", "one node": "single"}
+"""What is compared at equal trained numbers: the system and the arms that are sizes of it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,8 +53,10 @@ def publish(records: Sequence[Document]) -> None:
     for study in STUDIES:
         if any(record["study"] == study for record in records):
             replace_table(PAGE, f"families-{study}", table(records, study))
-            picture = Path(f"docs/assets/families-{study}.svg")
-            picture.write_text(draw(series(records, study)) + "\n", encoding="utf-8")
+            by_system = {name: errors(records, study, family) for name, family in SYSTEMS.items()}
+            pictures = {"": family_figure.draw(series(records, study)), "-error": error_figure.draw(by_system)}
+            for which, picture in pictures.items():
+                Path(f"docs/assets/families-{study}{which}.svg").write_text(picture + "\n", encoding="utf-8")
 
 
 def read_records(path: Path) -> list[Document]:
@@ -110,9 +116,13 @@ def chosen(records: Sequence[Document], study: str, arm: str) -> list[Document]:
     own = [row for row in records if (row["study"], row["arm"]) == (study, arm)]
     if not own:
         return []
-    swept = {row["rate"]: row["validation"] for row in own if row["seed"] == own[0]["seed"]}
-    rate = best_rate(swept)
+    rate = best_rate(_swept(records, study, arm))
     return sorted((row for row in own if row["rate"] == rate), key=lambda row: int(row["seed"]))
+
+
+def _swept(records: Sequence[Document], study: str, arm: str) -> dict[float, float]:
+    own = [row for row in records if (row["study"], row["arm"]) == (study, arm)]
+    return {row["rate"]: row["validation"] for row in own if row["seed"] == own[0]["seed"]}
 
 
 def table(records: Sequence[Document], study: str) -> str:
@@ -124,28 +134,21 @@ def table(records: Sequence[Document], study: str) -> str:
     for arm in ARMS:
         if rows := chosen(records, study, arm):
             seeds = ", ".join(str(row["seed"]) for row in rows)
-            cells = [arm, f"{rows[0]['trained']:,}", f"{rows[0]['rate']:g}", seeds]
+            rate = f"{rows[0]['rate']:g}" + (
+                "" if next_rate(_swept(records, study, arm)) is None else ", sweep goes on"
+            )
+            cells = [arm, f"{rows[0]['trained']:,}", rate, seeds]
             lines.append(f"| {' | '.join([*cells, _spread(rows, 'sampled'), _spread(rows, 'greedy')])} |")
-    for name, family in (("graph of Uni-LoRA", "unilora"), ("one node of Uni-LoRA", "single")):
-        if fitted := slope(records, study, family):
-            lines += ["", f"{name}: error falls as numbers^{fitted[0]:.2f} (standard error {fitted[1]:.2f})."]
+    for name, family in SYSTEMS.items():
+        if law := fit(errors(records, study, family)):
+            lines += ["", f"Slope of log error over log numbers, {name} of Uni-LoRA: {law}."]
     return "\n".join(lines)
 
 
-def slope(records: Sequence[Document], study: str, family: str) -> tuple[float, float] | None:
-    """Return the slope of log error against log trained numbers over all runs of a family, and its standard error.
-
-    Least squares; an error of 0 counts as half a question of 512. None with fewer than three runs or one size.
-    """
+def errors(records: Sequence[Document], study: str, family: str) -> list[tuple[float, float]]:
+    """Return (trained numbers, error of sampled answers) of a family's runs; no error counts as half a question."""
     rows = [row for arm in ARMS if arm.startswith(f"{family}-") for row in chosen(records, study, arm)]
-    xs = [math.log(row["trained"]) for row in rows]
-    ys = [math.log(max(1 - row["sampled"], 0.5 / 512)) for row in rows]
-    if len(set(xs)) < 2 or len(rows) < 3:
-        return None
-    fit = statistics.linear_regression(xs, ys)
-    left = sum((y - fit.slope * x - fit.intercept) ** 2 for x, y in zip(xs, ys, strict=True))
-    spread = sum((x - statistics.mean(xs)) ** 2 for x in xs)
-    return fit.slope, math.sqrt(left / (len(rows) - 2) / spread)
+    return [(row["trained"], max(1 - row["sampled"], 0.5 / 512)) for row in rows]
 
 
 def series(records: Sequence[Document], study: str) -> Iterator[RateSeries]:

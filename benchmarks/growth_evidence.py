@@ -147,8 +147,10 @@ def table(records: Sequence[Document]) -> str:
             continue
         steps = FAMILIES[family].training["steps"]
         lines = [
-            (f"### {family}: levels {list(FAMILIES[family].levels)}, budget {steps} steps x "
-            f"{FAMILIES[family].rollouts_per_step} rollouts"),
+            (
+                f"### {family}: levels {list(FAMILIES[family].levels)}, budget {steps} steps x "
+                f"{FAMILIES[family].rollouts_per_step} rollouts"
+            ),
             "",
             "| arm | nodes | seeds | greedy | by seed | sampled | rollouts | calls | tokens | stages (steps) |",
             "|---|---|---|---|---|---|---|---|---|---|",

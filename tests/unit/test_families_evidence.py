@@ -1,13 +1,16 @@
 """The study of adapter families: arms that can run, a sweep that ends, figures that say what the runs said."""
 
 import json
+import math
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from benchmarks.families_evidence import chosen, slope, table
+from benchmarks import error_figure, family_figure
+from benchmarks.families_evidence import chosen, errors, table
 from benchmarks.family_arms import ARMS, RATES, STUDIES, arm_spec, next_rate
-from benchmarks.family_figure import RateSeries, draw
+from benchmarks.family_figure import RateSeries
+from benchmarks.power_law import fit, student
 from neuromas.spec.parse import parse_run_spec
 
 
@@ -36,10 +39,16 @@ def rows(arm: str, trained: int, by_rate: dict[float, float], seeds: int) -> lis
 
 
 def test_the_table_has_each_arm_at_its_best_rate() -> None:
-    found = rows("unilora-16", 48, {3e-3: 0.5, 1e-2: 0.9, 3e-2: 0.8}, seeds=3)
+    found = rows("unilora-16", 48, {1e-2: 0.5, 3e-2: 0.9, 1e-1: 0.8}, seeds=3)
     assert [row["seed"] for row in chosen(found, "chain", "unilora-16")] == [0, 1, 2]
-    assert "| unilora-16 | 48 | 0.01 | 0, 1, 2 | 90.0 (90.0 to 90.0) | 100.0 (100.0 to 100.0) |" in table(
+    assert "| unilora-16 | 48 | 0.03 | 0, 1, 2 | 90.0 (90.0 to 90.0) | 100.0 (100.0 to 100.0) |" in table(
         found, "chain"
+    )
+
+
+def test_a_row_says_that_its_sweep_goes_on() -> None:
+    assert "| unilora-16 | 48 | 0.03, sweep goes on | 0 |" in table(
+        rows("unilora-16", 48, {1e-2: 0.5, 3e-2: 0.9}, seeds=1), "chain"
     )
 
 
@@ -49,18 +58,49 @@ def test_the_slope_is_that_of_a_power_law() -> None:
         for size, place in ((16, 48), (64, 192), (256, 768))
         for row in rows(f"unilora-{size}", place, {1e-2: 1 - place**-0.5, 3e-2: 0.0, 3e-3: 0.0}, seeds=2)
     ]
-    fitted = slope(found, "chain", "unilora")
-    assert fitted is not None
-    assert fitted == pytest.approx((-0.5, 0.0), abs=1e-9)
-    assert slope(found[:3], "chain", "unilora") is None
+    law = fit(errors(found, "chain", "unilora"))
+    assert law is not None
+    assert (law.factor, law.exponent, law.low, law.high) == pytest.approx((1.0, -0.5, -0.5, -0.5), abs=1e-9)
+    assert "graph of Uni-LoRA: -0.50 (-0.50 to -0.50)." in table(found, "chain")
+    assert fit(errors(found[:3], "chain", "unilora")) is None
+
+
+def test_the_interval_of_a_slope_is_students() -> None:
+    assert [student(free) for free in (1, 2, 3, 4, 10, 31)] == pytest.approx(
+        [12.7062047, 4.3026527, 3.1824463, 2.7764451, 2.2281389, 2.0395134], abs=1e-6
+    )
+    # log errors 0, 1, 0, 1 over log numbers 0, 1, 2, 3: slope 1/5, residual sum 4/5, so a standard error of sqrt(2/25)
+    law = fit([(math.exp(x), math.exp(y)) for x, y in ((0, 0), (1, 1), (2, 0), (3, 1))])
+    assert law is not None
+    assert law.exponent == pytest.approx(0.2)
+    assert law.high - law.exponent == pytest.approx(4.3026527 * math.sqrt(2 / 25), abs=1e-6)
+
+
+def test_the_picture_of_errors_has_a_dot_for_each_run_and_a_line_for_each_law() -> None:
+    drawn = error_figure.draw({"graph": [(10, 1.0), (100, 0.1), (1000, 0.01)], "one node": [(10, 1.0)]})
+    picture, name = ElementTree.fromstring(drawn), "{http://www.w3.org/2000/svg}"
+    lines = [path.get("d") for path in picture.findall(f"{name}path") if path.get("class") is None]
+    assert lines == ["M56.0 16.0L530.0 336.0"]
+    dots = [dot for dot in picture.findall(f"{name}circle") if dot.get("r") == "3"]
+    assert [(dot.get("cx"), dot.get("cy")) for dot in dots] == [
+        ("56.0", "16.0"),
+        ("293.0", "176.0"),
+        ("530.0", "336.0"),
+        ("56.0", "16.0"),
+    ]
+    assert [text.text for text in picture.iter(f"{name}text")][-2:] == ["graph: -1.00 (-1.00 to -1.00)", "one node"]
+    with pytest.raises(ValueError, match="no point"):
+        error_figure.draw({"graph": []})
 
 
 def test_the_picture_draws_a_line_of_each_family_from_low_to_high() -> None:
-    picture = ElementTree.fromstring(draw([RateSeries("lora", ((100, 0.5, 0.4, 0.6), (1000, 1.0, 1.0, 1.0)))]))
+    picture = ElementTree.fromstring(
+        family_figure.draw([RateSeries("lora", ((100, 0.5, 0.4, 0.6), (1000, 1.0, 1.0, 1.0)))])
+    )
     name = "{http://www.w3.org/2000/svg}"
     line = picture.find(f"{name}g/{name}path")
     assert line is not None
-    assert line.get("d") == "M56.0 176.0L590.0 16.0"
+    assert line.get("d") == "M56.0 176.0L530.0 16.0"
     assert "lora" in [text.text for text in picture.iter(f"{name}text")]
     with pytest.raises(ValueError, match="no line"):
-        draw([])
+        family_figure.draw([])
