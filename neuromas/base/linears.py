@@ -54,6 +54,15 @@ def count_parameters(folder: Path) -> int:
     return sum(prod(entry["shape"]) for file in _files(folder) for entry in _header(file).values())
 
 
+def count_layer_weights(folder: Path) -> int:
+    """Return how many numbers the linear layers of a base hold, without embedding and head.
+
+    Raises:
+        BaseModelError: there are no safetensors files.
+    """
+    return sum(prod(shape) for path, shape in _matrices(folder) if _IN_LAYER.search(path))
+
+
 def count_features(folder: Path) -> int:
     """Return how many numbers go into and come out of all linear layers of a base, for one token.
 

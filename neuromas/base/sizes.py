@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuromas.adapters.families.contract import ModuleShape
-from neuromas.base.linears import count_features, count_parameters, linear_shapes
+from neuromas.base.linears import count_features, count_layer_weights, count_parameters, linear_shapes
 from neuromas.errors import BaseModelError
 
 _FLOAT_BYTES: Final = 4
@@ -24,6 +24,7 @@ class Dimensions:
 
     Attributes:
         parameters: numbers in its weights.
+        layer_weights: those of them that every token is multiplied with: in the products inside its layers.
         features: numbers that go into and come out of its layers' products, for one token.
         hidden: width of the state between two layers.
         layers: how many.
@@ -31,6 +32,7 @@ class Dimensions:
     """
 
     parameters: int
+    layer_weights: int
     features: int
     hidden: int
     layers: int
@@ -72,7 +74,7 @@ def _dimensions(folder: Path, config: Mapping[str, Any]) -> Dimensions | None:
     found = [next((config[name] for name in keys if isinstance(config.get(name), int)), 0) for keys in names]
     if not all(found):
         return None
-    return Dimensions(count_parameters(folder), count_features(folder), *found)
+    return Dimensions(count_parameters(folder), count_layer_weights(folder), count_features(folder), *found)
 
 
 def _kv_bytes(config: Mapping[str, Any]) -> int | None:

@@ -7,24 +7,19 @@ from typing import Any, Final
 
 from neuromas.base.sizes import TRAINING_COPIES, read_sizes
 from neuromas.engines.memory import engine_bytes
-from neuromas.report.numbers import duration
 from neuromas.rollout.compact import CompactRenderer
 from neuromas.rollout.prompt import make_renderer
+from neuromas.run.expected_time import expected_time
 from neuromas.run.preflight import Preflight
-from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
 from neuromas.training.memory import plan_memory
 
 Document = dict[str, Any]
 _SHOWN_NODES: Final = 6
 _FLOAT_BYTES: Final = 4
-_START_S: Final = 60.0
-"""Start-up and the final measurements of a small run, seconds."""
-_OPERATIONS_PER_S: Final = 3.4e10
-"""What the quickstart reaches on two cores, all overheads included."""
 
 
-def preview(spec: RunSpec, preflight: Preflight) -> Document:
+def preview(preflight: Preflight) -> Document:
     """Return the first question of the run, the prompts of its nodes and what the run takes, as plain data.
 
     Messages are not known yet: ``<message of n1>`` stands for that of n1, nothing for bases whose vocabulary is a list
@@ -32,7 +27,7 @@ def preview(spec: RunSpec, preflight: Preflight) -> Document:
     """
     from tokenizers import Tokenizer
 
-    graph = preflight.graphs[0]
+    spec, graph, expected = preflight.spec, preflight.graphs[0], expected_time(preflight)
     level = spec.growth.levels[0] if spec.growth is not None and spec.growth.levels else None
     example = preflight.task.example("train", 0, level)
     renderer = make_renderer(spec.prompt, preflight.base.folder)
@@ -49,8 +44,8 @@ def preview(spec: RunSpec, preflight: Preflight) -> Document:
         "level": example.level,
         "prompts": prompts,
         "unknown_words": _unknown(tokenizer, example.prompt),
-        "memory_bytes": _memory(spec, preflight),
-        "estimated_seconds": _seconds(spec, preflight),
+        "memory_bytes": _memory(preflight),
+        "time": None if expected is None else expected.to_document(),
     }
 
 
@@ -82,11 +77,11 @@ def passes_text(memory: Document) -> str:
     return f"at most {memory['tokens_per_forward']:,} tokens{again}"
 
 
-def time_text(seconds: float | None) -> str:
-    """Return the time estimate for people."""
-    if seconds is None:
-        return "not estimated for GPUs"
-    return f"about {duration(seconds)} on two CPU cores (rough)"
+def time_texts(expected: Document | None) -> dict[str, str]:
+    """Return the time estimate for people, and what it rests on."""
+    if expected is None:
+        return {"time": "not estimated for GPUs"}
+    return {"time": expected["text"], "counted_for": expected["counted_for"]}
 
 
 def _shown(graph: Topology) -> tuple[str, ...]:
@@ -103,7 +98,8 @@ def _unknown(tokenizer: Any, text: str) -> list[str]:
     )
 
 
-def _memory(spec: RunSpec, preflight: Preflight) -> Document:
+def _memory(preflight: Preflight) -> Document:
+    spec = preflight.spec
     sizes = read_sizes(preflight.base.folder, spec.adapters.targets)
     trained = max(map(preflight.num_trained, preflight.graphs))
     training, nodes = spec.training, max(len(graph.nodes) for graph in preflight.graphs)
@@ -118,19 +114,6 @@ def _memory(spec: RunSpec, preflight: Preflight) -> Document:
         "tokens_per_forward": update.tokens_per_forward,
         "gradient_checkpointing": update.gradient_checkpointing,
     }
-
-
-def _seconds(spec: RunSpec, preflight: Preflight) -> float | None:
-    """Return how long the run takes on two cores: 2 operations per weight and token to sample, 6 to train."""
-    runtime, training = spec.runtime, spec.training
-    sizes = read_sizes(preflight.base.folder, spec.adapters.targets)
-    if runtime.gpus_per_learner or runtime.gpus_per_rollout_worker or sizes is None:
-        return None
-    weights = sizes.file_bytes / (_FLOAT_BYTES if spec.engine.dtype == "float32" else 2)
-    nodes = max(len(graph.nodes) for graph in preflight.graphs)
-    tokens = training.prompts_per_step * training.group_size * nodes * preflight.longest_call
-    stages = len(preflight.graphs)
-    return _START_S + stages * training.steps * 8 * weights * tokens / _OPERATIONS_PER_S
 
 
 def _size(number: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from neuromas.adapters.kinds import KindTotals
@@ -11,7 +12,7 @@ from neuromas.checkpoints.trained import find_trained
 from neuromas.cli.command import Parser
 from neuromas.cli.options import SpecOptions as Arguments
 from neuromas.cli.options import add_spec
-from neuromas.cli.preview import memory_text, passes_text, preview, preview_lines, time_text
+from neuromas.cli.preview import memory_text, passes_text, preview, preview_lines, time_texts
 from neuromas.display.console import Console
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
 from neuromas.run.result import spec_hash
@@ -46,10 +47,10 @@ def run(arguments: Arguments, console: Console) -> int:
     chosen = {choice.setting: choice.value for choice in suited.choices}
     facts = topology_facts(spec.topology) | run_facts(spec, preflight) | {"chosen_by_base": chosen}
     facts["notes"] += _held_out_notes(held_out_sizes(spec, preflight.task))
-    seen = preview(spec, preflight)
+    seen = preview(preflight)
     memory = seen["memory_bytes"]
     shown = {"memory": memory_text(memory), "passes": passes_text(memory)}
-    shown |= {"time": time_text(seen["estimated_seconds"])}
+    shown |= time_texts(seen["time"])
     lines = [*preview_lines(seen, len(preflight.graphs[0].nodes)), ""]
     text = _text(spec.topology, facts | shown, lines)
     console.show(text, {"valid": True, "kind": "run"} | facts | {"preview": seen})
@@ -143,6 +144,7 @@ _LABELS = {
     "memory": "memory, at most",
     "passes": "forward pass",
     "time": "time",
+    "counted_for": "counted for",
     "hash": "topology hash",
 }
 
@@ -152,7 +154,7 @@ def _text(topology: Topology, facts: Mapping[str, Any], preview: Sequence[str] =
     shown = {**facts, "hash": facts["hash"][:_HASH]}
     for key, label in _LABELS.items():
         if key in shown:
-            lines.append(f"{label + ':':<24}{_value(shown[key])}")
+            lines.append(_row(label, _value(shown[key])))
     if len(kinds := facts.get("adapter_kinds", ())) > 1:
         lines += ["", "adapters by node group:", *map(_kind_line, kinds)]
     if chosen := facts.get("chosen_by_base"):
@@ -163,6 +165,12 @@ def _text(topology: Topology, facts: Mapping[str, Any], preview: Sequence[str] =
         ]
     lines += ["", *facts["notes"]] if facts.get("notes") else []
     return "\n".join([*lines, "", "valid"])
+
+
+def _row(label: str, value: str) -> str:
+    begin = f"{label + ':':<24}"
+    indent = " " * len(begin)
+    return fill(value, _COLUMNS, initial_indent=begin, subsequent_indent=indent, break_long_words=False) or begin
 
 
 def _value(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from neuromas.adapters.export import engine_rank
 from neuromas.adapters.families.contract import ModuleShape
-from neuromas.adapters.kinds import AdapterKinds, KindTotals, section_path
+from neuromas.adapters.kinds import KindTotals, section_path
 from neuromas.base.attention import check_attention
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_base, resolve_base
@@ -44,21 +44,21 @@ class Preflight:
     """What a checked run will use.
 
     Attributes:
+        spec: the run, as it was checked.
         base: the base model.
         task: the task, at its target level.
         graphs: every graph that the run may train, the first one first.
         controller: of the growth schedule; None for a run of one stage.
-        adapters: their kinds.
-        shapes: of the layers that carry them.
+        shapes: of the layers that carry adapters.
         longest_call: tokens of the longest prompt and completion together, for the examples looked at.
         notes: what a person should know of the questions, a sentence each.
     """
 
+    spec: RunSpec
     base: BaseInfo
     task: Task
     graphs: tuple[Topology, ...]
     controller: Controller | None
-    adapters: AdapterKinds
     shapes: tuple[ModuleShape, ...]
     longest_call: int
     notes: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Preflight:
 
     def totals(self, graph: Topology) -> tuple[KindTotals, ...]:
         """Return what the adapters of each node group are in one of the graphs."""
-        return self.adapters.totals(graph, self.shapes)
+        return self.spec.adapters.totals(graph, self.shapes)
 
     def num_trained(self, graph: Topology) -> int:
         """Return how many numbers are trained in one of the graphs."""
@@ -145,7 +145,7 @@ def check_run(
     with faults.at(""):
         longest, notes = _look(spec, base, task, graphs, splits)
     faults.raise_any()
-    return Preflight(base, task, graphs, controller, spec.adapters, shapes, longest, notes)
+    return Preflight(spec, base, task, graphs, controller, shapes, longest, notes)
 
 
 def check_without_base(spec: RunSpec, read_trained: ReadTrained) -> tuple[Topology, ...]:

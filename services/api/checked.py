@@ -10,7 +10,7 @@ from typing import Final
 from neuromas.base.resolve import TINY, resolve_base
 from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.trained import TrainedCheckpoint
-from neuromas.run.preflight import check_run, check_without_base, held_out_sizes
+from neuromas.run.preflight import Preflight, check_run, check_without_base, held_out_sizes
 from neuromas.services.api.allowed import base_folder
 from neuromas.services.settings import Settings
 from neuromas.spec.run import RunSpec
@@ -29,12 +29,14 @@ class CheckedRun:
         graphs: of its stages, the first one first.
         notes: what a person should know of the questions, a sentence each.
         checked_at_start: what is left for the moment when the run starts.
+        preflight: what it will use, with what the base decides; None where this process cannot read the base.
     """
 
     spec: RunSpec
     graphs: tuple[Topology, ...]
     notes: tuple[str, ...]
     checked_at_start: tuple[str, ...]
+    preflight: Preflight | None = None
 
 
 def check(spec: RunSpec, modules: Mapping[str, TrainedCheckpoint], settings: Settings) -> CheckedRun:
@@ -54,7 +56,7 @@ def check(spec: RunSpec, modules: Mapping[str, TrainedCheckpoint], settings: Set
     suited = suit_spec(spec).spec
     preflight = check_run(suited, lambda name: decided(modules[name], settings), here=False)
     held_out_sizes(suited, preflight.task)
-    return CheckedRun(spec, preflight.graphs, preflight.notes, (WHERE_IT_RUNS,))
+    return CheckedRun(spec, preflight.graphs, preflight.notes, (WHERE_IT_RUNS,), preflight)
 
 
 def decided(trained: TrainedCheckpoint, settings: Settings) -> TrainedCheckpoint:

@@ -12,6 +12,7 @@ from neuromas.adapters.kinds import AdapterKinds
 from neuromas.base.resolve import TINY
 from neuromas.base.sizes import TRAINING_COPIES, read_sizes
 from neuromas.growth.plan import Grown
+from neuromas.run.expected_time import expected_time
 from neuromas.services.api.checked import CheckedRun, readable_base
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
@@ -64,7 +65,9 @@ def report(topology: Topology, checked: CheckedRun | None, settings: Settings) -
         checked: the run around it; None for a bare topology.
         settings: say which bases can be read.
     """
-    spec = None if checked is None else checked.spec
+    preflight = None if checked is None else checked.preflight
+    spec = preflight.spec if preflight is not None else None if checked is None else checked.spec
+    expected = None if preflight is None else expected_time(preflight)
     assumed = Assumptions.of(spec, settings)
     budgets = {node.id: node.max_tokens or assumed.max_tokens for node in topology.nodes}
     path = _critical_path(topology, budgets)
@@ -99,6 +102,7 @@ def report(topology: Topology, checked: CheckedRun | None, settings: Settings) -
         "trainable_parameters": parameters,
         "tokens": tokens,
         "memory": memory,
+        "time": None if expected is None else expected.to_document(),
         "stages": None if checked is None else [len(graph.nodes) for graph in checked.graphs],
         "notes": [*(checked.notes if checked else ()), *assumed.adapters.notes(topology)],
         "checked_at_start": [] if checked is None else list(checked.checked_at_start),

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from neuromas.base.resolve import resolve_base
-from neuromas.services.api.checked import CheckedRun
+from neuromas.run.expected_time import expected_time
+from neuromas.services.api.checked import CheckedRun, check
 from neuromas.services.api.estimate import draw, report
+from neuromas.services.api.schemas.topology import TimeEstimate
 from neuromas.services.settings import Settings
 from neuromas.spec.parse import parse_run_spec
 from neuromas.topology.document import topology_from_document
@@ -100,3 +102,15 @@ def test_drawings() -> None:
     assert draw(topology, "mermaid").startswith("flowchart LR")
     crowded = topology_from_document({"dense": 80})
     assert "too many to draw" in draw(crowded, "svg")
+
+
+def test_a_run_is_reported_with_what_its_base_decides_and_its_time(settings: Settings) -> None:
+    spec = parse_run_spec({"topology": {"chain": 2}, "task": {"type": "chain"}, "training": {"steps": 3}})
+    checked = check(spec, {}, settings)
+    found = report(spec.topology, checked, settings)
+    assert checked.preflight is not None
+    expected = expected_time(checked.preflight)
+    assert expected is not None
+    assert found["time"] == expected.to_document()
+    assert TimeEstimate.model_validate(found["time"]).seconds == round(expected.seconds, 1)
+    assert report(spec.topology, None, settings)["time"] is None

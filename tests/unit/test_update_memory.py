@@ -12,8 +12,17 @@ from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.training.memory import UpdateMemory, plan_memory
 
-SMALL = Dimensions(parameters=135_000_000, features=305_280, hidden=576, layers=30, vocabulary=49_152)
-LARGE = Dimensions(parameters=4_000_000_000, features=36 * 48_000, hidden=2560, layers=36, vocabulary=151_936)
+SMALL = Dimensions(
+    parameters=135_000_000, layer_weights=106_000_000, features=305_280, hidden=576, layers=30, vocabulary=49_152
+)
+LARGE = Dimensions(
+    parameters=4_000_000_000,
+    layer_weights=3_600_000_000,
+    features=36 * 48_000,
+    hidden=2560,
+    layers=36,
+    vocabulary=151_936,
+)
 
 
 def spec(**sections: Any) -> RunSpec:

@@ -157,6 +157,31 @@ class MemoryEstimate(View):
     """Keys and values of one answer's calls, all held at once, without the question."""
 
 
+class TimeEstimate(View):
+    """How long a run takes on CPUs like those of the API's machine, without other work; half to twice of it is usual."""
+
+    seconds: float
+    """From its start to its result."""
+    is_most: bool
+    """Whether a trigger may end stages earlier."""
+    sampling_s: float
+    """Of that, rollouts."""
+    update_s: float
+    """Of that, learning from them."""
+    evaluation_s: float
+    """Of that, evaluations and the checks of triggers."""
+    sampling_threads: int
+    """In all rollout workers together."""
+    learning_threads: int
+    """In all learners together."""
+    operations_per_s: float
+    """Multiplications and additions of float32 numbers that one thread was seen to do."""
+    text: str
+    """The same for people."""
+    counted_for: str
+    """What it rests on."""
+
+
 class GraphReport(View):
     """What a graph is and what it needs."""
 
@@ -178,6 +203,8 @@ class GraphReport(View):
     trainable_parameters: int | None = None
     tokens: TokenEstimate
     memory: MemoryEstimate
+    time: TimeEstimate | None = None
+    """Null for a bare topology, for GPUs, and where the base cannot be read from here."""
     stages: list[int] | None = None
     """Nodes of the graph at each stage of a run's growth; null for a bare topology."""
     notes: tuple[str, ...] = ()

@@ -178,13 +178,14 @@ class NewRunPage {
 }
 
 function needsOf(report) {
-  const { tokens, memory, stages } = report;
+  const { tokens, memory, stages, time } = report;
   return [
     ["Rollouts per step", count(tokens.rollouts_per_step)],
     stages && stages.length > 1 ? ["Grows", `${stages.join(" → ")} nodes`] : null,
     ["Trained numbers", count(report.trainable_parameters)],
     ["Training memory", bytes(memory.training_bytes)],
     ["Base", bytes(memory.base_bytes)],
+    time ? ["Time", `${time.text}: for ${time.counted_for}`] : null,
   ].filter(Boolean);
 }
 
