@@ -137,7 +137,7 @@ def expected_time(preflight: Preflight, rate: float | None = None) -> ExpectedTi
 def operations_per_s() -> float:
     """Return the multiplications and additions of float32 numbers that one thread does in a second, here.
 
-    The median of a few looks, in seconds of this thread, so that other programs count little. Takes a tenth of a second.
+    The median of a few looks, in seconds of this thread, so that other programs count little. It takes a tenth of one.
     """
     import numpy as np
 

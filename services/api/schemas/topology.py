@@ -158,7 +158,7 @@ class MemoryEstimate(View):
 
 
 class TimeEstimate(View):
-    """How long a run takes on CPUs like those of the API's machine, without other work; half to twice of it is usual."""
+    """How long a run takes on CPUs like those of the API's machine, idle; half to twice of it is usual."""
 
     seconds: float
     """From its start to its result."""
