@@ -66,9 +66,11 @@ evidence: venv ## The README's tables, for SEEDS="0 1 2" (an hour)
 	@$(BIN)/python -m benchmarks.growth_evidence --families chain7 --seeds $(SEEDS) --out $(OUT)/growth
 	@$(BIN)/python -m benchmarks.growth_evidence --publish $(OUT)/growth
 
-evidence-families: venv ## Accuracy by size for each family of adapters (hours)
+evidence-families: venv ## Families of adapters by size, and their starts (hours)
 	@$(BIN)/python -m benchmarks.families_evidence --seeds $(SEEDS) --out $(OUT)/families
 	@$(BIN)/python -m benchmarks.families_evidence --publish --out $(OUT)/families
+	@$(BIN)/python -m benchmarks.starts_evidence --seeds $(SEEDS) --out $(OUT)/starts
+	@$(BIN)/python -m benchmarks.starts_evidence --publish --out $(OUT)/starts
 
 docs: venv-dev ## Write docs/run-spec.md from the spec's docstrings
 	@$(BIN)/python scripts/spec_reference.py

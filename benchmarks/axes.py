@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 380, 56, 190, 16, 44
-COLOURS: Final = ("#4269d0", "#d97706", "#c0392b", "#3ca951", "#7c5cd6", "#0e8a9a", "#6b7280")
+COLOURS: Final = (
+    "#4269d0",
+    "#d97706",
+    "#c0392b",
+    "#3ca951",
+    "#7c5cd6",
+    "#0e8a9a",
+    "#6b7280",
+    "#b5548f",
+    "#8a6d3b",
+)
 _STYLE: Final = (
     "text{font:12px system-ui,sans-serif;fill:#444}.grid{stroke:#8884;fill:none}"
     "@media(prefers-color-scheme:dark){text{fill:#ccc}}"

@@ -10,21 +10,21 @@ test questions. Finished runs are lines of `<out>/records.jsonl` and are not run
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from benchmarks import error_figure, family_figure
-from benchmarks.family_arms import ARMS, STUDIES, Document, arm_spec, best_rate, next_rate
+from benchmarks.family_arms import ARMS, STUDIES, Document, arm_spec
 from benchmarks.family_figure import RateSeries
 from benchmarks.pages import replace_table
 from benchmarks.power_law import fit
-from benchmarks.training_run import train
+from benchmarks.rates import next_rate
+from benchmarks.sweep import Study, chosen, listed, read_records, run_missing, tried_rates
 
 PAGE = Path("docs/evidence/families.md")
-RECORDS_FILE = "records.jsonl"
 SYSTEMS: Final = {"graph": "unilora", "one node": "single"}
 """What is compared at equal trained numbers: the system and the arms that are sizes of it."""
 
@@ -32,24 +32,23 @@ SYSTEMS: Final = {"graph": "unilora", "one node": "single"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, then print the tables; returns the exit code."""
     options = _parser().parse_args(argv)
-    records, failed = options.out / RECORDS_FILE, 0
-    if not options.publish:
-        options.out.mkdir(parents=True, exist_ok=True)
-        for first in (True, False):  # sweeps of all arms before further seeds of any
-            for study in options.studies:
-                for arm in options.arms:
-                    failed += not (_sweep if first else _repeat)(study, arm, options)
-    found = read_records(records)
+    studies = [study_of(name, options.arms) for name in options.studies]
+    failed = 0 if options.publish else run_missing(studies, options.seeds, options.out)
+    found = read_records(options.out)
     print("\n\n".join(table(found, study) for study in options.studies))
     if options.publish:
         publish(found)
     return 1 if failed else 0
 
 
+def study_of(name: str, arms: Sequence[str] = tuple(ARMS)) -> Study:
+    """Return a study with some arms: each is swept from rate to rate until the best lies between two others."""
+    return Study(name, arms, partial(arm_spec, name), lambda _, tried: next_rate(tried))
+
+
 def publish(records: Sequence[Document]) -> None:
     """Write the tables, the picture and the records into docs/."""
-    place = Path("docs/evidence/families.json")
-    place.write_text(json.dumps(list(records), indent=1) + "\n", encoding="utf-8")
+    Path("docs/evidence/families.json").write_text(listed(records), encoding="utf-8")
     for study in STUDIES:
         if any(record["study"] == study for record in records):
             replace_table(PAGE, f"families-{study}", table(records, study))
@@ -57,72 +56,6 @@ def publish(records: Sequence[Document]) -> None:
             pictures = {"": family_figure.draw(series(records, study)), "-error": error_figure.draw(by_system)}
             for which, picture in pictures.items():
                 Path(f"docs/assets/families-{study}{which}.svg").write_text(picture + "\n", encoding="utf-8")
-
-
-def read_records(path: Path) -> list[Document]:
-    """Return the finished runs of a records file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def _sweep(study: str, arm: str, options: argparse.Namespace) -> bool:
-    seed = options.seeds[0]
-    while (rate := next_rate(_tried(study, arm, seed, options))) is not None:
-        if not _run(study, arm, rate, seed, options):
-            return False
-    return True
-
-
-def _repeat(study: str, arm: str, options: argparse.Namespace) -> bool:
-    tried = _tried(study, arm, options.seeds[0], options)
-    if not tried:
-        return False
-    rate = best_rate(tried)
-    missing = [seed for seed in options.seeds if rate not in _tried(study, arm, seed, options)]
-    done = [_run(study, arm, rate, seed, options) for seed in missing]  # all of them, though one fails
-    return all(done)
-
-
-def _tried(study: str, arm: str, seed: int, options: argparse.Namespace) -> dict[float, float]:
-    own = (row for row in read_records(options.out / RECORDS_FILE) if (row["study"], row["arm"]) == (study, arm))
-    return {row["rate"]: row["validation"] for row in own if row["seed"] == seed}
-
-
-def _run(study: str, arm: str, rate: float, seed: int, options: argparse.Namespace) -> bool:
-    result = train(arm_spec(study, arm, rate, seed), options.out)
-    if result is None:
-        return False
-    record = {
-        "study": study,
-        "arm": arm,
-        "rate": rate,
-        "seed": seed,
-        "trained": result["trainable_parameters"],
-        "nodes": len(result["topology"]["nodes"]),
-        "validation": result["stages"][-1]["sampled_accuracy"],
-        "greedy": result["accuracy"]["greedy"]["value"],
-        "sampled": result["accuracy"]["sampled"]["value"],
-        "calls": result["spending"]["calls"],
-        "seconds": result["seconds"]["total"],
-        "versions": result["versions"],
-    }
-    with (options.out / RECORDS_FILE).open("a") as records:
-        records.write(json.dumps(record) + "\n")
-    print(f"{study} {arm} rate {rate:g} seed {seed}: sampled {record['sampled']:.3f}", flush=True)
-    return True
-
-
-def chosen(records: Sequence[Document], study: str, arm: str) -> list[Document]:
-    """Return an arm's runs at its best learning rate, one a seed; the first seed is the one that was swept."""
-    own = [row for row in records if (row["study"], row["arm"]) == (study, arm)]
-    if not own:
-        return []
-    rate = best_rate(_swept(records, study, arm))
-    return sorted((row for row in own if row["rate"] == rate), key=lambda row: int(row["seed"]))
-
-
-def _swept(records: Sequence[Document], study: str, arm: str) -> dict[float, float]:
-    own = [row for row in records if (row["study"], row["arm"]) == (study, arm)]
-    return {row["rate"]: row["validation"] for row in own if row["seed"] == own[0]["seed"]}
 
 
 def table(records: Sequence[Document], study: str) -> str:
@@ -134,9 +67,8 @@ def table(records: Sequence[Document], study: str) -> str:
     for arm in ARMS:
         if rows := chosen(records, study, arm):
             seeds = ", ".join(str(row["seed"]) for row in rows)
-            rate = f"{rows[0]['rate']:g}" + (
-                "" if next_rate(_swept(records, study, arm)) is None else ", sweep goes on"
-            )
+            is_swept = next_rate(tried_rates(records, study, arm)) is None
+            rate = f"{rows[0]['rate']:g}{'' if is_swept else ', sweep goes on'}"
             cells = [arm, f"{rows[0]['trained']:,}", rate, seeds]
             lines.append(f"| {' | '.join([*cells, _spread(rows, 'sampled'), _spread(rows, 'greedy')])} |")
     for name, family in SYSTEMS.items():

@@ -8,10 +8,6 @@ from typing import Any, Final
 
 Document = dict[str, Any]
 
-RATES: Final = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
-"""Learning rates, in order."""
-FIRST_RATES: Final = (1e-2, 3e-2, 1e-1)
-
 
 @dataclass(frozen=True)
 class FamilyStudy:
@@ -45,7 +41,11 @@ _GRAPH: Final[Mapping[str, tuple[Document, ...]]] = {
     "adamss": tuple({"basis": basis, "segments": segments} for basis, segments in ((1, 1), (8, 4), (32, 8))),
     "lora": tuple({"rank": rank} for rank in (1, 2, 4)),
 }
-_SINGLE: Final = tuple({"type": "unilora", "dimension": size} for size in (48, 192, 768, 3072))
+_OTHERS: Final[Mapping[str, Document]] = {
+    **{f"single-{size}": {"type": "unilora", "dimension": size} for size in (48, 192, 768, 3072)},
+    "shared-192": {"type": "unilora", "dimension": 192},
+    "hyper_h1-64": {"type": "hyper", "dimension": 64, "hidden": 1},
+}
 
 ARMS: Final[Mapping[str, Document]] = {
     **{
@@ -53,9 +53,11 @@ ARMS: Final[Mapping[str, Document]] = {
         for family, sizes in _GRAPH.items()
         for keys in sizes
     },
-    **{f"single-{keys['dimension']}": keys for keys in _SINGLE},
+    **_OTHERS,
 }
-"""Name -> ``adapter`` section. "single": one node that trains as many numbers as a graph of ``unilora``."""
+"""Name -> ``adapter`` section. "single": one node that trains as many numbers as a graph of ``unilora``. "shared": the
+graph with one adapter for all nodes, of as many numbers as three of "unilora-64". "hyper_h1": a network that is narrow
+enough to train fewer numbers than three vectors."""
 
 
 def arm_spec(study: str, arm: str, rate: float, seed: int) -> Document:
@@ -65,10 +67,11 @@ def arm_spec(study: str, arm: str, rate: float, seed: int) -> Document:
         KeyError: the study or the arm does not exist.
     """
     about, alone = STUDIES[study], arm.startswith("single-")
+    topology = about.topology | ({"adapter": "shared"} if arm.startswith("shared-") else {})
     return {
         "name": f"{study}-{arm}-lr{rate:g}-s{seed}".replace(".", "_").replace("+", ""),
         "seed": seed,
-        "topology": {"chain": 1} if alone else about.topology,
+        "topology": {"chain": 1} if alone else topology,
         "task": about.task,
         "adapter": ARMS[arm],
         "training": {
@@ -83,24 +86,3 @@ def arm_spec(study: str, arm: str, rate: float, seed: int) -> Document:
         "engine": {"type": "transformers"},
         "runtime": {"type": "local"},
     }
-
-
-def next_rate(tried: Mapping[float, float]) -> float | None:
-    """Return the learning rate to try next, None when the best one lies between two others that were tried.
-
-    Args:
-        tried: rate -> how well it did; of equal ones the one nearest the middle of ``RATES`` counts as the best.
-    """
-    for rate in FIRST_RATES:
-        if rate not in tried:
-            return rate
-    place = RATES.index(best_rate(tried))
-    for neighbour in (place - 1, place + 1):
-        if 0 <= neighbour < len(RATES) and RATES[neighbour] not in tried:
-            return RATES[neighbour]
-    return None
-
-
-def best_rate(tried: Mapping[float, float]) -> float:
-    """Return the rate that did best; of equal ones that nearest the middle of ``RATES``."""
-    return max(tried, key=lambda rate: (tried[rate], -abs(2 * RATES.index(rate) - len(RATES) + 1)))

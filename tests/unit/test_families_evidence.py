@@ -7,10 +7,12 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from benchmarks import error_figure, family_figure
-from benchmarks.families_evidence import chosen, errors, table
-from benchmarks.family_arms import ARMS, RATES, STUDIES, arm_spec, next_rate
+from benchmarks.families_evidence import errors, table
+from benchmarks.family_arms import ARMS, STUDIES, arm_spec
 from benchmarks.family_figure import RateSeries
 from benchmarks.power_law import fit, student
+from benchmarks.rates import RATES, next_rate
+from benchmarks.sweep import chosen
 from neuromas.spec.parse import parse_run_spec
 
 
