@@ -2,7 +2,7 @@
 
     python -m benchmarks.simulate measure [--base smollm2-135m] [--out runs/simulate]
     python -m benchmarks.simulate check [--out runs/simulate]
-    python -m benchmarks.simulate predict --nodes 31 --depth 5 --weights 4e9 --workers 48 --learners 16
+    python -m benchmarks.simulate predict --nodes 31 --depth 5 --weights 4e9 --workers 1 6 48 --learners 1 2 16
 
 `measure` trains a few steps of graphs of several shapes on the shipped base and on a real one, a process each, one
 thread; finished ones are not repeated. `check` fits the rates of `benchmarks/step_model.py` to some of the shapes and
@@ -32,6 +32,8 @@ Document = dict[str, Any]
 STEPS: Final = 5
 WARM: Final = 2
 """Steps of a shape, and those at its beginning that do not count."""
+ENDLESS: Final = 10**9
+"""Workers with whom calls cost nothing: what is left are passes, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report("seconds of a step, measured and predicted", check(steps, rates), options.json)
         print(f"  rates: {_rates_text(rates)}")
     else:
-        report("seconds of a step", [predicted(options, rates)], options.json)
+        report("seconds of a step", predicted(options, rates), options.json)
     return 0
 
 
@@ -142,7 +144,7 @@ def read_step(run: Path) -> tuple[Work, StepTime]:
         read_tokens=message * edges / len(graph.order),
         weights=sizes.dimensions.parameters,
         weight_bytes=4.0,
-        kept=values["train/groups_kept"] / training["prompts_per_step"],
+        kept=max(1.0, values["train/groups_kept"]) / training["prompts_per_step"],  # where none is, one is computed
     )
     update = median(step["time/step_s"] - step["time/rollout_s"] - step["time/sync_s"] for step in steps)
     return work, StepTime(values["time/rollout_s"], update, values["time/sync_s"])
@@ -180,34 +182,29 @@ def check(steps: Mapping[str, tuple[Work, StepTime]], rates: Rates) -> list[dict
     return rows
 
 
-def predicted(options: argparse.Namespace, rates: Rates) -> dict[str, Cell]:
-    """Return the row of a prediction."""
-    work = Work(
-        options.nodes,
-        options.depth,
-        options.questions,
-        options.group,
-        options.prompt,
-        options.message,
-        options.message * min(1.0, (options.nodes - 1) / options.nodes),
-        options.weights,
-    )
+def predicted(options: argparse.Namespace, rates: Rates) -> list[dict[str, Cell]]:
+    """Return a row for each cluster: what the work takes on it."""
+    read = options.message * (options.nodes - 1) / options.nodes  # a tree's or a chain's: an edge to every node but one
+    shape = (options.nodes, options.depth, options.questions, options.group)
+    work = Work(*shape, options.prompt, options.message, read, options.weights)
     device = replace(rates, read_bytes_s=options.read_bytes, sample_flops=options.flops, train_flops=options.flops)
-    cluster = Cluster(options.workers, options.learners, options.link)
-    seconds = predict(work, device, cluster, options.trained)
-    alone = predict(work, device, Cluster(10**9, 10**9, options.link), options.trained)
-    return {
-        "nodes": work.nodes,
-        "calls": work.calls,
-        "workers": cluster.workers,
-        "learners": cluster.learners,
-        "rollouts": seconds.rollout,
-        "of it passes": alone.rollout,
-        "update": seconds.update,
-        "publish": seconds.publish,
-        "step": seconds.total(),
-        "overlapped": seconds.total(overlap=True),
-    }
+    rows: list[dict[str, Cell]] = []
+    for workers, learners in zip(options.workers, options.learners, strict=True):
+        seconds = predict(work, device, Cluster(workers, learners, options.link), options.trained)
+        rows.append(
+            {
+                "nodes": work.nodes,
+                "workers": workers,
+                "learners": learners,
+                "rollouts": seconds.rollout,
+                "of it passes": predict(work, device, Cluster(ENDLESS)).rollout,
+                "update": seconds.update,
+                "publish": seconds.publish,
+                "step": seconds.total(),
+                "overlapped": seconds.total(overlap=True),
+            }
+        )
+    return rows
 
 
 def _rates_text(rates: Rates) -> str:
@@ -232,10 +229,10 @@ def _parser() -> argparse.ArgumentParser:
         ("depth", 3, "nodes on its longest path"),
         ("questions", 64, "of a step"),
         ("group", 8, "rollouts of each"),
-        ("workers", 1, "rollout workers, a device each"),
-        ("learners", 1, "a device each"),
     ):
         asked.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
+    for name, what in (("workers", "rollout workers"), ("learners", "learners")):
+        asked.add_argument(f"--{name}", type=int, nargs="+", default=[1], help=f"{what}, a device each; one a row (1)")
     for name, number, what in (
         ("prompt", 512.0, "tokens of a prompt"),
         ("message", 128.0, "tokens of a message"),
