@@ -1,11 +1,11 @@
 """Does the score kernel choose layers that learn more? All linear layers, those it chooses, and as many at random.
 
-    python -m benchmarks.targets --seeds 0 1 2 --out runs/targets
+    python -m benchmarks.targets --seeds 0 1 2 --out runs/targets [--publish]
 
 A seed's kernel is that of the untrained graph with adapters on all linear layers: `neuromas diagnose SPEC` names the
 fewest layers that hold nine tenths of the push, on validation questions. Then each choice is trained, `neuromas train`
 on the shipped base at the same rank and learning rate; fewer layers train fewer numbers. All figures are of test
-questions. Finished runs are not run again.
+questions. They are few steps, so that no choice is at its ceiling. Finished runs are not run again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.pages import replace_table
 from benchmarks.training_run import train
 from neuromas.base.linears import linear_names
 from neuromas.base.resolve import resolve_base
 
 Document = dict[str, Any]
 CHOICES: Final = ("all", "kernel", "random")
-STEPS: Final = 60
+STEPS: Final = 15
+PAGE: Final = Path("docs/adapters.md")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 1
             found[choice].append({**result, "targets": targets[choice]})
             print(table(found), flush=True)
+    if options.publish:
+        replace_table(PAGE, "targets", table(found))
     return 0
 
 
@@ -124,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/targets"), help="folder of the runs")
+    parser.add_argument("--publish", action="store_true", help=f"write the table into {PAGE}")
     return parser
 
 
