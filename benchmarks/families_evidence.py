@@ -22,7 +22,7 @@ from benchmarks.family_figure import RateSeries
 from benchmarks.pages import replace_table
 from benchmarks.power_law import fit
 from benchmarks.rates import next_rate
-from benchmarks.sweep import Study, chosen, listed, read_records, run_missing, tried_rates
+from benchmarks.sweep import Study, chosen, listed, read_records, run_missing, spread, tried_rates
 
 PAGE = Path("docs/evidence/families.md")
 SYSTEMS: Final = {"graph": "unilora", "one node": "single"}
@@ -70,7 +70,8 @@ def table(records: Sequence[Document], study: str) -> str:
             is_swept = next_rate(tried_rates(records, study, arm)) is None
             rate = f"{rows[0]['rate']:g}{'' if is_swept else ', sweep goes on'}"
             cells = [arm, f"{rows[0]['trained']:,}", rate, seeds]
-            lines.append(f"| {' | '.join([*cells, _spread(rows, 'sampled'), _spread(rows, 'greedy')])} |")
+            cells += [spread([row[mode] for row in rows]) for mode in ("sampled", "greedy")]
+            lines.append(f"| {' | '.join(cells)} |")
     for name, family in SYSTEMS.items():
         if law := fit(errors(records, study, family)):
             lines += ["", f"Slope of log error over log numbers, {name} of Uni-LoRA: {law}."]
@@ -79,7 +80,7 @@ def table(records: Sequence[Document], study: str) -> str:
 
 def errors(records: Sequence[Document], study: str, family: str) -> list[tuple[float, float]]:
     """Return (trained numbers, error of sampled answers) of a family's runs; no error counts as half a question."""
-    rows = [row for arm in ARMS if arm.startswith(f"{family}-") for row in chosen(records, study, arm)]
+    rows = (row for rows in _swept(records, study, family) for row in rows)
     return [(row["trained"], max(1 - row["sampled"], 0.5 / 512)) for row in rows]
 
 
@@ -87,17 +88,19 @@ def series(records: Sequence[Document], study: str) -> Iterator[RateSeries]:
     """Yield a line for each family: trained numbers of all nodes against sampled accuracy."""
     for family in dict.fromkeys(arm.partition("-")[0] for arm in ARMS):
         points = []
-        for arm in ARMS:
-            if arm.startswith(f"{family}-") and (rows := chosen(records, study, arm)):
-                values = [row["sampled"] for row in rows]
-                points.append((rows[0]["trained"], statistics.mean(values), min(values), max(values)))
+        for rows in _swept(records, study, family):
+            values = [row["sampled"] for row in rows]
+            points.append((rows[0]["trained"], statistics.mean(values), min(values), max(values)))
         if points:
             yield RateSeries(family, tuple(sorted(points)))
 
 
-def _spread(rows: Sequence[Document], mode: str) -> str:
-    values = [100 * row[mode] for row in rows]
-    return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+def _swept(records: Sequence[Document], study: str, family: str) -> Iterator[list[Document]]:
+    """Yield the chosen runs of each size of a family whose sweep has ended."""
+    for arm in ARMS:
+        rows = chosen(records, study, arm) if arm.startswith(f"{family}-") else []
+        if rows and next_rate(tried_rates(records, study, arm)) is None:
+            yield rows
 
 
 def _parser() -> argparse.ArgumentParser:

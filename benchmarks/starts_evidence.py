@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.pages import replace_table
 from benchmarks.start_arms import STUDIES, Document, arm_spec, next_rate
-from benchmarks.sweep import Study, chosen, listed, read_records, run_missing, tried_rates
+from benchmarks.sweep import Study, chosen, listed, read_records, run_missing, spread, tried_rates
 
 PAGE = Path("docs/evidence/families.md")
 
@@ -58,14 +58,10 @@ def table(records: Sequence[Document], study: str) -> str:
             rate = f"{rows[0]['rate']:g}{'' if is_swept else ', sweep goes on'}"
             cells = [arm, f"{rows[0]['trained']:,}", rate, ", ".join(str(row["seed"]) for row in rows)]
             for first, last in about.windows:
-                cells.append(_spread([statistics.mean(row["rewards"][-1][first - 1 : last]) for row in rows]))
-            cells += [_spread([row[mode] for row in rows]) for mode in ("sampled", "greedy")]
+                cells.append(spread([statistics.mean(row["rewards"][-1][first - 1 : last]) for row in rows]))
+            cells += [spread([row[mode] for row in rows]) for mode in ("sampled", "greedy")]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{100 * statistics.mean(values):.1f} ({100 * min(values):.1f} to {100 * max(values):.1f})"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,12 @@ def chosen(records: Sequence[Document], study: str, arm: str) -> list[Document]:
         return []
     rate = best_rate(tried_rates(records, study, arm))
     return sorted((row for row in own if row["rate"] == rate), key=lambda row: int(row["seed"]))
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the mean of some shares in percent, and of several the lowest and highest."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.1f} to {100 * max(values):.1f})"
 
 
 def _runs(records: Sequence[Document], study: str, arm: str) -> list[Document]:

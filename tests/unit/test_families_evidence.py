@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from benchmarks import error_figure, family_figure
-from benchmarks.families_evidence import errors, table
+from benchmarks.families_evidence import errors, series, table
 from benchmarks.family_arms import ARMS, STUDIES, arm_spec
 from benchmarks.family_figure import RateSeries
 from benchmarks.power_law import fit, student
@@ -48,23 +48,26 @@ def test_the_table_has_each_arm_at_its_best_rate() -> None:
     )
 
 
-def test_a_row_says_that_its_sweep_goes_on() -> None:
-    assert "| unilora-16 | 48 | 0.03, sweep goes on | 0 |" in table(
-        rows("unilora-16", 48, {1e-2: 0.5, 3e-2: 0.9}, seeds=1), "chain"
-    )
+def test_a_row_says_that_its_sweep_goes_on_and_no_picture_shows_it() -> None:
+    found = rows("unilora-16", 48, {1e-2: 0.5, 3e-2: 0.9}, seeds=1)
+    assert "| unilora-16 | 48 | 0.03, sweep goes on | 0 | 90.0 | 100.0 |" in table(found, "chain")
+    assert (errors(found, "chain", "unilora"), list(series(found, "chain"))) == ([], [])
+    swept = rows("unilora-16", 48, {1e-2: 0.5, 3e-2: 0.75, 1e-1: 0.5}, seeds=1)
+    assert errors(swept, "chain", "unilora") == [(48, 0.25)]
+    assert list(series(swept, "chain")) == [RateSeries("unilora", ((48, 0.75, 0.75, 0.75),))]
 
 
 def test_the_slope_is_that_of_a_power_law() -> None:
     found = [
         row
         for size, place in ((16, 48), (64, 192), (256, 768))
-        for row in rows(f"unilora-{size}", place, {1e-2: 1 - place**-0.5, 3e-2: 0.0, 3e-3: 0.0}, seeds=2)
+        for row in rows(f"unilora-{size}", place, {1e-2: 0.0, 3e-2: 1 - place**-0.5, 1e-1: 0.0}, seeds=2)
     ]
     law = fit(errors(found, "chain", "unilora"))
     assert law is not None
     assert (law.factor, law.exponent, law.low, law.high) == pytest.approx((1.0, -0.5, -0.5, -0.5), abs=1e-9)
     assert "graph of Uni-LoRA: -0.50 (-0.50 to -0.50)." in table(found, "chain")
-    assert fit(errors(found[:3], "chain", "unilora")) is None
+    assert fit(errors(found[:4], "chain", "unilora")) is None  # one size
 
 
 def test_the_interval_of_a_slope_is_students() -> None:

@@ -1,13 +1,14 @@
 """The study of starts: arms that can run, rates that end, and a table that says what the runs said."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.start_arms import STUDIES, arm_spec, next_rate
 from benchmarks.starts_evidence import table
-from benchmarks.sweep import rewards
+from benchmarks.sweep import RECORDS_FILE, Study, rewards, run_missing
 from neuromas.spec.parse import parse_run_spec
 
 ARMS = [(study, arm) for study, about in STUDIES.items() for arm in about.arms]
@@ -72,3 +73,15 @@ def test_rewards_are_read_by_stage(tmp_path: Path) -> None:
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert rewards(tmp_path / "metrics.jsonl") == [[0.25, 0.3333], [0.0]]
+
+
+def test_what_has_finished_is_not_run_again(tmp_path: Path) -> None:
+    def refuse(arm: str, rate: float, seed: int) -> dict[str, object]:
+        raise AssertionError(f"ran {arm} at {rate} with seed {seed}")
+
+    found = [record(0.1, 0, 0.9, 0.25), record(0.3, 0, 0.8, 0.0), record(0.1, 1, 0.1, 0.75)]
+    (tmp_path / RECORDS_FILE).write_text("".join(json.dumps(row) + "\n" for row in found))
+    study = Study("grown", ("unilora, copy",), refuse, partial(next_rate, "grown"))
+    assert run_missing([study], (0, 1), tmp_path) == 0
+    with pytest.raises(AssertionError, match=r"at 0\.1 with seed 2"):
+        run_missing([study], (0, 1, 2), tmp_path)
