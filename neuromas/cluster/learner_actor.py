@@ -18,6 +18,7 @@ from neuromas.cluster.threads import ThreadShare, set_threads
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Event
 from neuromas.journal.folder import RunWriter
+from neuromas.loading import loading_libraries
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
 from neuromas.training.study import Study
 
@@ -49,8 +50,9 @@ class LearnerActor:
 
     def start(self) -> dict[str, int]:
         """Import what training needs, while the rollout workers load their engines; returns the learner's facts."""
-        from neuromas.cluster.pool import RolloutPool
-        from neuromas.training.learner import Learner
+        with loading_libraries():
+            from neuromas.cluster.pool import RolloutPool
+            from neuromas.training.learner import Learner
 
         pool = RolloutPool(self._workers, self._setup.spec.runtime.rollout_timeout_s, self._record)
         self._learner = Learner(self._setup.spec, self._setup.folder, pool, self._record)

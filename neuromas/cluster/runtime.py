@@ -10,6 +10,7 @@ from neuromas.cluster.setup import WorkerSetup
 from neuromas.cluster.threads import wait_passively
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Observer, Phase
+from neuromas.loading import loading_libraries
 from neuromas.spec.run import RunSpec
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
 from neuromas.training.study import Study
@@ -75,7 +76,8 @@ def open_runtime(setup: RuntimeSetup, on_event: Observer) -> Runtime:
     """
     if setup.spec.runtime.type == "local":
         wait_passively()
-        from neuromas.cluster.local import LocalRuntime
+        with loading_libraries():
+            from neuromas.cluster.local import LocalRuntime
 
         return LocalRuntime(setup, on_event)
     on_event(Phase(name="connecting to Ray" if setup.spec.runtime.address else "starting Ray"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from neuromas.loading import loading_libraries
 from neuromas.rollout.engine import Engine
 from neuromas.spec.machine import EngineSpec
 from neuromas.spec.run import RunSpec
@@ -62,6 +63,7 @@ class EngineSetup:
             from neuromas.engines.vllm import VllmEngine
 
             return VllmEngine(self.base_folder, self.engine, slots, self.rank, self.targets)
-        from neuromas.engines.transformers import TransformersEngine
+        with loading_libraries():
+            from neuromas.engines.transformers import TransformersEngine
 
         return TransformersEngine(self.base_folder, self.engine, slots, self.rank)

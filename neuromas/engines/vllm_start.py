@@ -11,6 +11,7 @@ from typing import Any
 
 from neuromas.base.resolve import BaseInfo, check_vllm_cpu
 from neuromas.errors import BaseModelError, EngineError
+from neuromas.loading import loading_libraries
 from neuromas.spec.machine import EngineSpec
 
 GROUPED_KERNEL = "neuromas.engines.vllm_grouped_lora.GroupedPunicaWrapper"
@@ -143,7 +144,7 @@ def import_vllm() -> None:
         EngineError: it is not installed.
     """
     prepare_environment()
-    with warnings.catch_warnings():
+    with loading_libraries(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             import vllm.engine.arg_utils

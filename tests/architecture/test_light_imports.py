@@ -65,6 +65,47 @@ sys.exit(" ".join(module for module, _ in COMMANDS.values() if module in sys.mod
     assert done.stderr.split() == ["neuromas.cli.export"]
 
 
+@pytest.mark.parametrize("name", ["actors", "learner_actor", "coordinator"])
+def test_an_actor_answers_before_it_loads_what_it_works_with(name: str) -> None:
+    heavy = (*sorted({*HEAVY} - {"ray"}), "ray.train")
+    script = f"import sys, neuromas.cluster.{name}; sys.exit(' '.join(m for m in {heavy!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    assert done.stderr.split() == []
+
+
+STARTS = (
+    "EngineSetup(Path(), EngineSpec(type='vllm'), 8, ()).start(1)",
+    "EngineSetup(Path(), EngineSpec(type='transformers'), 8, ()).start(1)",
+    "LearnerActor.start(LearnerActor.__new__(LearnerActor))",
+    "open_runtime(RuntimeSetup(parse_run_spec(SPEC), Path(), None), print)",
+)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_no_garbage_is_looked_for_while_torch_is_imported(start: str) -> None:
+    script = f"""
+import gc, sys
+from pathlib import Path
+from neuromas.cluster.learner_actor import LearnerActor
+from neuromas.cluster.runtime import RuntimeSetup, open_runtime
+from neuromas.engines.setup import EngineSetup
+from neuromas.spec.machine import EngineSpec
+from neuromas.spec.parse import parse_run_spec
+
+SPEC = {{"topology": {{"chain": 1}}, "task": {{"type": "chain", "hops": 1}}, "runtime": {{"type": "local"}}}}
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise SystemExit(f"{{gc.isenabled()}}")
+
+sys.meta_path.insert(0, Watch())
+{start}
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    assert done.stderr == "False\n"
+
+
 @pytest.mark.parametrize("name", neuromas.__all__)
 def test_public_names_resolve(name: str) -> None:
     assert getattr(neuromas, name) is not None
