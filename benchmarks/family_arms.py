@@ -42,7 +42,8 @@ _GRAPH: Final[Mapping[str, tuple[Document, ...]]] = {
     "lora": tuple({"rank": rank} for rank in (1, 2, 4)),
 }
 _OTHERS: Final[Mapping[str, Document]] = {
-    **{f"single-{size}": {"type": "unilora", "dimension": size} for size in (48, 192, 768, 3072)},
+    **{f"single-{size}": {"type": "unilora", "dimension": size} for size in (48, 192, 768)},
+    "single-3072": {"type": "unilora", "dimension": 3072, "rank": 2},
     "shared-192": {"type": "unilora", "dimension": 192},
     "hyper_h1-64": {"type": "hyper", "dimension": 64, "hidden": 1},
 }
@@ -55,7 +56,8 @@ ARMS: Final[Mapping[str, Document]] = {
     },
     **_OTHERS,
 }
-"""Name -> ``adapter`` section. "single": one node that trains as many numbers as a graph of ``unilora``. "shared": the
+"""Name -> ``adapter`` section. "single": one node that trains as many numbers as a graph of ``unilora``; the pairs
+of rank 1 on the shipped base have no place for 3,072. "shared": the
 graph with one adapter for all nodes, of as many numbers as three of "unilora-64". "hyper_h1": a network that is narrow
 enough to train fewer numbers than three vectors."""
 

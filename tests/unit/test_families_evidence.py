@@ -13,6 +13,8 @@ from benchmarks.family_figure import RateSeries
 from benchmarks.power_law import fit, student
 from benchmarks.rates import RATES, next_rate
 from benchmarks.sweep import chosen
+from neuromas.base.linears import linear_shapes
+from neuromas.base.resolve import resolve_base
 from neuromas.spec.parse import parse_run_spec
 
 
@@ -21,6 +23,14 @@ from neuromas.spec.parse import parse_run_spec
 def test_every_arm_is_a_spec_with_as_many_calls_a_step(study: str, arm: str) -> None:
     spec = parse_run_spec(json.loads(json.dumps(arm_spec(study, arm, 1e-2, 0))))
     assert len(spec.topology.nodes) * spec.training.prompts_per_step == 72
+
+
+def test_the_base_has_room_for_every_arm() -> None:
+    adapters = {arm: parse_run_spec(arm_spec("chain", arm, 1e-2, 0)).adapter for arm in ARMS}
+    shapes = linear_shapes(resolve_base("tiny"), adapters["lora-1"].targets)
+    assert [fault for adapter in adapters.values() for fault in adapter.faults(shapes)] == []
+    alone = [arm for arm in ARMS if arm.startswith(("single-", "shared-"))]
+    assert [adapters[arm].num_parameters(shapes).per_adapter for arm in alone] == [48, 192, 768, 3072, 192]
 
 
 def test_a_sweep_goes_on_until_the_best_rate_lies_between_two_others() -> None:

@@ -9,6 +9,8 @@ import pytest
 from benchmarks.start_arms import STUDIES, arm_spec, next_rate
 from benchmarks.starts_evidence import table
 from benchmarks.sweep import RECORDS_FILE, Study, rewards, run_missing
+from neuromas.base.linears import linear_shapes
+from neuromas.base.resolve import resolve_base
 from neuromas.spec.parse import parse_run_spec
 
 ARMS = [(study, arm) for study, about in STUDIES.items() for arm in about.arms]
@@ -21,6 +23,8 @@ def test_every_arm_is_a_spec(study: str, arm: str) -> None:
     assert len(spec.topology.nodes) == 3
     if spec.growth is not None:
         assert spec.growth.levels == (3, 4)
+    shapes = linear_shapes(resolve_base("tiny"), spec.adapter.targets)
+    assert list(spec.adapter.faults(shapes)) == []
 
 
 def test_all_rates_of_an_arm_are_tried_once() -> None:
