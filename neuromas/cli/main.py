@@ -14,6 +14,7 @@ from neuromas.cli.command import Command, Options, Parser
 from neuromas.cli.interrupts import Interrupts, interruptible
 from neuromas.cli.program import make_parser
 from neuromas.display.console import Console
+from neuromas.engines.noise import quiet_libraries
 from neuromas.errors import NeuroMASError, StorageError, refusal
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -75,18 +76,10 @@ def _set_up_logging(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    quiet_libraries()
     if verbose:
         return
-    # What third parties warn about at import and load is nothing the user of a run can act on.
+    # The process is the command's, so that its warnings are silenced wherever they come from.
     warnings.simplefilter("ignore")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    for name in ("transformers", "datasets", "trl", "peft", "vllm", "ray", "torch", "accelerate"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # torch sets the levels of its loggers anew when it is imported.
-    logging.getLogger("torch._library.triton").disabled = True

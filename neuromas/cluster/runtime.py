@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from neuromas.cluster.setup import WorkerSetup
 from neuromas.cluster.threads import wait_passively
+from neuromas.engines.noise import quiet_libraries
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal.events import Observer, Phase
 from neuromas.loading import loading_libraries
@@ -74,6 +75,7 @@ def open_runtime(setup: RuntimeSetup, on_event: Observer) -> Runtime:
         RuntimeStartError: a process could not be started.
         NeuroMASError: the engine or the learner refused its setup.
     """
+    quiet_libraries()
     if setup.spec.runtime.type == "local":
         wait_passively()
         with loading_libraries():

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from neuromas.base.resolve import BaseInfo, check_vllm_cpu
+from neuromas.engines.noise import quiet_libraries
 from neuromas.errors import BaseModelError, EngineError
 from neuromas.loading import loading_libraries
 from neuromas.spec.machine import EngineSpec
@@ -22,8 +23,6 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     # Threads are set by engine.threads, not by pinning: workers share the machine.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 
 
@@ -31,9 +30,7 @@ def prepare_environment() -> None:
     """Set what vLLM and torch read from the environment; settings of the user stay. Call before torch is imported."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    level = os.environ["VLLM_LOGGING_LEVEL"]
-    # vLLM configures its loggers late in its own import and reports on the way there.
-    logging.getLogger("vllm").setLevel(level)
+    quiet_libraries()
     # Printed when a step fails: every prompt of the batch, hundreds of kilobytes.
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from neuromas.base.resolve import resolve_base
 from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.cluster.threads import serving_share, set_threads
+from neuromas.engines.noise import quiet_libraries
 from neuromas.engines.setup import EngineSetup
 from neuromas.errors import AdapterError
 from neuromas.rollout.engine import Engine
@@ -68,6 +69,7 @@ def open_server(
         SpecError: the base or the engine do not fit, with all reasons.
         NeuroMASError: the checkpoint cannot be read, or the engine did not start.
     """
+    quiet_libraries()
     check_run(trained.as_run(), find_trained, ())
     setup = engine_setup(trained)
     set_threads(serving_share(setup.engine.threads).count())

@@ -11,6 +11,7 @@ from neuromas.adapters.export import CONFIG
 from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.trained import find_trained
 from neuromas.display.training import shown
+from neuromas.engines.noise import quiet_libraries
 from neuromas.errors import AdapterError
 from neuromas.growth.ledger import Spending
 from neuromas.journal.base_record import record_base
@@ -120,6 +121,7 @@ def _states(
     spec: RunSpec, base: Path, folders: Mapping[str, Path], max_error: float
 ) -> tuple[Mapping[str, Any], dict[str, Foreign]]:
     """Return the tensors of all adapters, and what each folder became."""
+    quiet_libraries()
     from neuromas.adapters.build import build_model
     from neuromas.adapters.foreign import read_foreign
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +50,21 @@ def result(spec: nm.RunSpec, events: list[Event], tmp_path_factory: pytest.TempP
 def graph(result: nm.RunResult) -> Iterator[nm.TrainedGraph]:
     with nm.load(result.folder) as loaded:
         yield loaded
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NOISE_SETTINGS = ("HF_HUB_DISABLE_PROGRESS_BARS", "TORCH_CPP_LOG_LEVEL", "TRANSFORMERS_VERBOSITY", "VLLM_LOGGING_LEVEL")
+OURS = (
+    "CPU threads",
+    "checking the spec",
+    "evaluating,",
+    "importing and starting the engine",
+    "loading the base for training",
+    "measuring the",
+    "stage-0",
+    "  validation accuracy",
+    "writing report.html",
+)
 
 
 def said(answer: nm.Answer) -> list[tuple[str, str, str]]:
@@ -201,3 +219,23 @@ def test_notebooks_show_pictures_and_escape_what_models_say(result: nm.RunResult
     assert all(len(re.findall(r"<rect ", html)) >= 2 for html in shown)
     assert "<script" not in "".join(shown)
     assert "&lt;script&gt;alert(1)" in shown[-1]
+
+
+SCRIPT = """
+import sys
+import neuromas as nm
+result = nm.train(nm.load_spec("examples/quickstart.toml", sys.argv[2:]), sys.argv[1])
+with nm.load(result.folder) as graph:
+    print(graph.ask("0: 5 1: 3 2: 7 3: 0 4: 6 5: 2 6: 1 7: 4 start 2 find A="))
+"""
+
+
+@pytest.mark.engine
+def test_a_script_shows_lines_of_ours_alone(tmp_path: Path) -> None:
+    small = ["training.steps=1", "training.prompts_per_step=2", "evaluation.examples=8", "runtime.type=local"]
+    script = [sys.executable, "-c", SCRIPT, str(tmp_path), *small]
+    quiet = {name: value for name, value in os.environ.items() if name not in NOISE_SETTINGS}
+    done = subprocess.run(script, env=quiet, cwd=EXAMPLES.parent, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"[A-E]= \d\n", done.stdout) is not None
+    shown = [re.sub(r"^\[ ?\d+:\d\d\] ", "", line) for line in done.stderr.splitlines()]
+    assert [line for line in shown if not line.startswith(OURS)] == []
