@@ -18,6 +18,8 @@ from neuromas.display.status import StatusLine
 from neuromas.errors import CheckpointError, writing
 
 EXAMPLES = "export runs/quickstart --out exported"
+_UNFINISHED = ".unfinished"
+"""Lies in a folder while an export is written into it."""
 
 
 class Arguments(CheckpointOptions):
@@ -51,6 +53,7 @@ def export(trained: TrainedCheckpoint, out: Path) -> list[Path]:
     Raises:
         CheckpointError: ``out`` holds something already.
     """
+    _clear_unfinished(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} holds something already; export to a new folder")
     from neuromas.checkpoints.servable import plain_loras
@@ -59,6 +62,15 @@ def export(trained: TrainedCheckpoint, out: Path) -> list[Path]:
     return write_export(
         trained, plain_loras(trained.checkpoint, resolve_base(spec.base), spec.adapters, spec.seed), out
     )
+
+
+def _clear_unfinished(out: Path) -> None:
+    """Remove what an export left that was killed."""
+    if (out / _UNFINISHED).is_file():
+        with writing(out):
+            shutil.rmtree(out / "adapters", ignore_errors=True)
+            for name in ("topology.json", "README.md", _UNFINISHED):  # the mark is the last
+                (out / name).unlink(missing_ok=True)
 
 
 def write_export(trained: TrainedCheckpoint, loras: Mapping[str, PlainLora], out: Path) -> list[Path]:
@@ -71,11 +83,13 @@ def write_export(trained: TrainedCheckpoint, loras: Mapping[str, PlainLora], out
     with writing(out):
         try:
             out.mkdir(parents=True, exist_ok=True)
+            (out / _UNFINISHED).touch()
             for folder, lora in zip(folders, loras.values(), strict=True):
                 write_peft_folder(lora, trained.spec.base, folder)
             text = json.dumps(trained.topology.to_document(), indent=1, ensure_ascii=False)
             (out / "topology.json").write_text(text + "\n", encoding="utf-8")
             (out / "README.md").write_text(_readme(trained), encoding="utf-8")
+            (out / _UNFINISHED).unlink()
         except BaseException:
             shutil.rmtree(out, ignore_errors=True)
             raise

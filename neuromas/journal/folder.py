@@ -85,6 +85,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise CheckpointError(f"{self.path} is a file; name a folder for the run with --out")
+        self._remove_drafts()
         if self.is_started and overwrite:
             self._delete_run()
         if self.path.is_dir() and any(entry.name != LOCK_FILE for entry in self.path.iterdir()):
@@ -104,6 +105,7 @@ class RunFolder:
         def is_kept(document: dict[str, Any]) -> bool:
             return (document["stage"], document["step"]) <= (stage, step)
 
+        self._remove_drafts()
         for name in (METRICS_FILE, ROLLOUTS_FILE, QUESTIONS_FILE):
             journal.cut_back(self.path / name, is_kept)
 
@@ -126,13 +128,26 @@ class RunFolder:
         text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
         journal.write_whole(self.path / name, (text + "\n").encode())
 
+    def _remove_drafts(self) -> None:
+        """Remove what writers of whole files left here when they were killed; to be called under the lock."""
+        if self.path.is_dir():
+            for name in _OWN_FILES:
+                for draft in journal.drafts(self.path / name):
+                    draft.unlink(missing_ok=True)
+
     def _delete_run(self) -> None:
+        """Delete the run's files, so that a kill at any moment leaves a run that can be deleted or resumed.
+
+        What says that there is something to go on from is the first to go, the spec, which makes it a run, the last.
+        """
+        first, last = (RESULT_FILE, STAGES_FILE), SPEC_FILE
+        for name in first:
+            (self.path / name).unlink(missing_ok=True)
         for name in (CHECKPOINTS_FOLDER, TRACKING_FOLDER):
             if (self.path / name).is_dir():
                 shutil.rmtree(self.path / name)
-        for name in _OWN_FILES:
-            if name != LOCK_FILE:
-                (self.path / name).unlink(missing_ok=True)
+        for name in (*(name for name in _OWN_FILES if name not in (*first, last, LOCK_FILE)), last):
+            (self.path / name).unlink(missing_ok=True)
 
 
 class RunWriter:

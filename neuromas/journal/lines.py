@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,13 @@ def write_whole(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def drafts(path: Path) -> Iterator[Path]:
+    """Yield what ``write_whole`` has beside a file: drafts of processes that write it, or were killed over it."""
+    for draft in path.parent.glob(f".{escape(path.name)}.*"):
+        if draft.suffix[1:].isdecimal():
+            yield draft
 
 
 def _end_last_line(path: Path) -> None:

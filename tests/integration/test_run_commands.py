@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +100,22 @@ def test_export_writes_one_stock_adapter_per_node(runs: Path, tmp_path: Path) ->
     assert topology_from_document(json.loads((out / "topology.json").read_text())).order == ("n1", "n2")
     assert "adapters/n2" in (out / "README.md").read_text()
     assert main(["export", str(runs / "small"), "--out", str(out)]) == 2
+
+
+def test_an_export_that_was_killed_is_made_again(runs: Path, tmp_path: Path) -> None:
+    killed = (
+        "import os, signal, sys; from neuromas.cli.main import main\n"
+        "def hook(event, arguments):\n"
+        "    if event == 'open' and str(arguments[0]).endswith('exported/topology.json'):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(hook)\n"
+        "main(sys.argv[1:])\n"
+    )
+    words = ["export", str(runs / "small"), "--out", str(tmp_path / "exported")]
+    assert subprocess.run([sys.executable, "-c", killed, *words], check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "exported" / "adapters" / "n1" / "adapter_config.json").is_file()
+    assert main(words) == 0
+    assert {path.name for path in (tmp_path / "exported").iterdir()} == {"README.md", "adapters", "topology.json"}
 
 
 def test_grow_trains_a_child_with_its_lineage(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,3 +165,77 @@ def test_a_folder_that_cannot_hold_a_run_is_refused_with_the_setting(tmp_path: P
     with pytest.raises(CheckpointError) as raised, locked(folder):
         pass
     assert str(raised.value) == f"{folder} cannot hold a run: {why}; choose another --out or name"
+
+
+KILLED_AT_EVERY_CHANGE = """
+import os, signal, sys
+from pathlib import Path
+from neuromas.journal.folder import RunFolder, locked
+
+FILES = ("result.json", "stages.jsonl", "metrics.jsonl", "base.json", "checkpoints/latest.json", "tracking/log")
+
+def start(folder, **options):
+    with locked(folder):
+        run = RunFolder(folder)
+        if not (options["resume"] and run.is_started):
+            run.create({"name": "new"}, overwrite=options["overwrite"])
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != "run.lock")
+
+def kill_at(change):
+    seen = 0
+    def hook(event, arguments):
+        nonlocal seen
+        changes = event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir") or event == "open" and arguments[2] & 3
+        if changes:
+            seen += 1
+            if seen == change:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+kills, change, status = 0, 0, None
+while status != 0:
+    change += 1
+    folder = Path(sys.argv[1]) / str(change)
+    for name in FILES if sys.argv[2] == "a run" else ():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("old")
+    if sys.argv[2] == "a run":
+        (folder / "spec.resolved.json").write_text("{}")
+    child = os.fork()
+    if child == 0:
+        kill_at(change)
+        start(folder, overwrite=True, resume=False)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    kills += status != 0
+    found = start(folder, overwrite=sys.argv[3] == "overwrite", resume=sys.argv[3] == "resume")
+    if sys.argv[3] == "overwrite":
+        assert found == ["checkpoints", "spec.resolved.json"], (change, found)
+    else:
+        left = {"stages.jsonl", "result.json"} & set(found)
+        assert "spec.resolved.json" in found and (not left or "checkpoints/latest.json" in found), (change, found)
+        assert not [name for name in found if name.startswith(".")], (change, found)
+print(kills)
+"""
+
+
+@pytest.mark.parametrize("found", ["nothing", "a run"])
+@pytest.mark.parametrize("then", ["overwrite", "resume"])
+def test_a_start_killed_at_any_change_can_be_made_again(tmp_path: Path, found: str, then: str) -> None:
+    script = [sys.executable, "-c", KILLED_AT_EVERY_CHANGE, str(tmp_path), found, then]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert int(done.stdout) >= {"nothing": 4, "a run": 12}[found]  # lock, draft, move, folder; what is deleted
+
+
+def test_a_draft_of_a_killed_writer_is_gone_after_a_resume(tmp_path: Path) -> None:
+    killed = "import os, sys, pathlib, signal; from neuromas.journal.lines import write_whole\n"
+    killed += "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
+    killed += "write_whole(pathlib.Path(sys.argv[1]), b'{}')\n"
+    path = tmp_path / "analysis.json"
+    assert subprocess.run([sys.executable, "-c", killed, str(path)], check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".analysis.json.")
+    (tmp_path / ".notes.json.12").touch()  # a user's own
+    RunFolder(tmp_path).cut_back(0, 0)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".notes.json.12"]
