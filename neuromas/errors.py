@@ -129,6 +129,7 @@ _REMEDIES: Final = {
     errno.ENOSPC: "make space on its disk",
     errno.EDQUOT: "make space within the quota of its user",
     errno.EFBIG: "raise the largest size of a file (ulimit -f)",
+    errno.ENOTDIR: "name another place: a part of its path is a file",
     errno.EROFS: "name a place on a disk that can be written",
     errno.EACCES: "give it to this user, or name another place",
     errno.EPERM: "give it to this user, or name another place",

