@@ -3,8 +3,8 @@
 Sparse regression (SINDy: Brunton, Proctor, Kutz, PNAS 113, 2016): the rates of change as a sum of few terms of a
 library, by least squares whose small coefficients are set to 0 in turn. It reads the rows that a question shows, and
 its rates are scored on the paths that no question shows, as an answer's are; its formulas may be longer than an
-answer's, so only the part ``rates`` of the reward is comparable. The truth is printed beside it, and the same
-regression by the package ``pysindy`` where that is installed.
+answer's, so only the part ``rates`` of the reward is comparable. Printed beside it are the truth, a network of products
+of powers (``benchmarks.power_network``), and the same regression by the package ``pysindy`` where that is installed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.power_network import by_network
 from neuromas.tasks.dynamics.answer import FLOOR, agreement
 from neuromas.tasks.dynamics.systems import SYSTEMS
 from neuromas.tasks.dynamics.task import DynamicsTask, held_paths
 
 Array = NDArray[np.float64]
+Way = Callable[[Array, Array, Array], Array]
+"""Rates at unseen states, from states that are shown, their rates, and the unseen states: all (variables, rows)."""
 DEGREE = 3
 THRESHOLD = 0.05
 ROUNDS = 20
@@ -71,12 +74,15 @@ def by_pysindy(states: Array, rates: Array, unseen: Array) -> Array:
     return np.asarray(model.predict(unseen.T), dtype=float).T
 
 
-def measure(name: str, examples: int, noise: float) -> dict[str, float]:
-    """Return the mean agreement of each way on held-out questions of one system."""
+def installed_ways() -> dict[str, Way]:
+    """Return the baselines that can run here, by name."""
+    ways: dict[str, Way] = {"regression": by_regression, "network": by_network}
+    return ways if find_spec("pysindy") is None else {**ways, "pysindy": by_pysindy}
+
+
+def measure(name: str, examples: int, noise: float, ways: Mapping[str, Way]) -> dict[str, float]:
+    """Return the mean agreement of the truth and of each way on held-out questions of one system."""
     task = DynamicsTask(noise=noise)
-    ways: Mapping[str, Callable[[Array, Array, Array], Array]] = {"regression": by_regression}
-    if find_spec("pysindy") is not None:
-        ways = {**ways, "pysindy": by_pysindy}
     found: dict[str, list[float]] = {way: [] for way in ("truth", *ways)}
     index = 0
     while len(found["truth"]) < examples:
@@ -103,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="deviation of the rates that are shown (default: 0)")
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args(arguments)
-    table = {name: measure(name, options.examples, options.noise) for name in SYSTEMS}
+    ways = installed_ways()
+    table = {name: measure(name, options.examples, options.noise, ways) for name in SYSTEMS}
     print(f"{'system':<18}" + "".join(f"{way:>12}" for way in next(iter(table.values()))))
     for name, values in table.items():
         print(f"{name:<18}" + "".join(f"{value:>12.3f}" for value in values.values()))
