@@ -12,7 +12,7 @@ INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev venv-gpu demo real service test quick lint bench evidence evidence-families docs lock clean distclean
+.PHONY: help venv venv-dev venv-gpu demo real service test quick lint bench verifiers evidence evidence-families docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ bench: venv ## Benchmarks: ratios measured in turns in one process
 	@$(BIN)/python -m benchmarks.end_to_end --json $(OUT)/bench/end_to_end.json
 	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
 	@$(BIN)/python -m benchmarks.overlap --json $(OUT)/bench
+
+# Installed anew each time: the checkout's own code is in it.
+verifiers: ## Test examples/verifiers with its package, in an environment of its own
+	@$(PYTHON) -m venv --clear $(OUT)/verifiers
+	@$(OUT)/verifiers/bin/pip install -q verifiers==0.4.0 pytest .
+	@PYTHONPATH=examples/verifiers $(OUT)/verifiers/bin/python -m pytest -q --noconftest -c /dev/null tests/verifiers
 
 evidence: venv ## The README's tables, for SEEDS="0 1 2" (an hour)
 	@$(BIN)/python -m benchmarks.evidence --seeds $(SEEDS) --out $(OUT)/evidence
