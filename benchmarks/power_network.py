@@ -66,7 +66,8 @@ def by_network(states: Array, rates: Array, unseen: Array) -> Array:
     exponents, sums = _train(shown, targets)
     wanted = torch.from_numpy(unseen / scale)
     found = [_best(shown, target, wanted, *one) for target, *one in zip(targets, exponents, sums, strict=True)]
-    return np.stack(found) * size
+    rates_there: Array = np.stack(found) * size
+    return rates_there
 
 
 def _train(shown: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +93,8 @@ def _residual(terms: Tensor, target: Tensor) -> Tensor:
     """Return what the best weights leave, shape (..., rows, 1)."""
     unit = terms / (terms.square().mean(-2, keepdim=True) + LEAST).sqrt()
     square = unit.transpose(-1, -2) @ unit + RIDGE * torch.eye(unit.shape[-1], dtype=unit.dtype)
-    return unit @ torch.linalg.solve(square, unit.transpose(-1, -2) @ target) - target
+    left: Tensor = unit @ torch.linalg.solve(square, unit.transpose(-1, -2) @ target) - target
+    return left
 
 
 def _best(shown: Tensor, target: Tensor, wanted: Tensor, exponents: Tensor, sums: Tensor) -> Array:
@@ -119,7 +121,7 @@ def select(terms: Array, target: Array) -> tuple[float, list[int], Array]:
     kept = [number for number in range(terms.shape[1]) if np.isfinite(terms[:, number]).all()]
     best: tuple[float, list[int], Array] = (math.inf, [], np.zeros(0))
     while kept:
-        weights = np.linalg.lstsq(terms[:, kept], target, rcond=None)[0]
+        weights = np.asarray(np.linalg.lstsq(terms[:, kept], target, rcond=None)[0], dtype=np.float64)
         error = float(np.mean((terms[:, kept] @ weights - target) ** 2))
         criterion = len(target) * math.log(error + ERROR_FLOOR) + len(kept) * math.log(len(target))
         if criterion < best[0]:
