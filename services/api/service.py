@@ -85,7 +85,11 @@ def service_of(request: Request) -> Service:
     return service
 
 
-Serviced = Annotated[Service, Depends(service_of)]
+async def _serviced(request: Request) -> Service:
+    return service_of(request)  # a dependency that is no coroutine would go through a thread
+
+
+Serviced = Annotated[Service, Depends(_serviced)]
 
 
 def fresh_id(request: Request, prefix: str) -> str:

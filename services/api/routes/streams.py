@@ -137,8 +137,9 @@ class _Scan:
         found: list[Document] = []
         has_more, scanned = True, 0
         while has_more and len(found) < limit and scanned < self.most:
-            entries = await service.store.read(self.stream, after=after, limit=self.part)
-            has_more = len(entries) == self.part
+            part = self.part if scanned else min(self.part, limit + 1)  # most streams hold what is looked for
+            entries = await service.store.read(self.stream, after=after, limit=part)
+            has_more = len(entries) == part
             scanned += len(entries)
             for entry in entries:
                 if len(found) == limit:
