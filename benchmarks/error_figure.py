@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.axes import Axes, colour, decades
-from benchmarks.power_law import fit
+from benchmarks.power_law import PowerLaw, fit
 
 
 def draw(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
@@ -17,7 +17,9 @@ def draw(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     Raises:
         ValueError: there is no point.
     """
-    every = [point for found in points.values() for point in found]
+    laws = {name: fit(found) for name, found in points.items()}
+    lines = {name: _ends(law, points[name]) for name, law in laws.items() if law is not None}
+    every = [point for found in (*points.values(), *lines.values()) for point in found]
     if not every:
         raise ValueError("got no point to draw")
     axes = Axes(
@@ -27,17 +29,18 @@ def draw(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         below="trained numbers, all nodes",
     )
     marks: list[str] = []
-    legend: list[str] = []
     for place, (name, found) in enumerate(points.items()):
-        shade, law = colour(place), fit(found)
-        marks.extend(
-            f'<circle cx="{axes.across(size):.1f}" cy="{axes.up(error):.1f}" r="3" fill="{shade}"/>'
-            for size, error in found
-        )
-        legend.append(name)
-        if law is not None:
-            ends = [min(size for size, _ in found), max(size for size, _ in found)]
-            path = "L".join(f"{axes.across(size):.1f} {axes.up(law.at(size)):.1f}" for size in ends)
-            marks.append(f'<path d="M{path}" stroke="{shade}" fill="none" stroke-width="2"/>')
-            legend[-1] += f": {law}"
+        for size, error in found:
+            middle = f'cx="{axes.across(size):.1f}" cy="{axes.up(error):.1f}"'
+            marks.append(f'<circle {middle} r="3" fill="{colour(place)}"/>')
+        if name in lines:
+            path = "L".join(f"{axes.across(size):.1f} {axes.up(error):.1f}" for size, error in lines[name])
+            marks.append(f'<path d="M{path}" stroke="{colour(place)}" fill="none" stroke-width="2"/>')
+    legend = (name if law is None else f"{name}: {law}" for name, law in laws.items())
     return axes.picture(marks, legend)
+
+
+def _ends(law: PowerLaw, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the law at the smallest and the largest of the points."""
+    sizes = [size for size, _ in points]
+    return [(size, law.at(size)) for size in (min(sizes), max(sizes))]

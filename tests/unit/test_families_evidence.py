@@ -104,6 +104,10 @@ def test_the_picture_of_errors_has_a_dot_for_each_run_and_a_line_for_each_law() 
         ("56.0", "16.0"),
     ]
     assert [text.text for text in picture.iter(f"{name}text")][-2:] == ["graph: -1.00 (-1.00 to -1.00)", "one node"]
+    low = ElementTree.fromstring(error_figure.draw({"graph": [(10, 1.0), (100, 0.02), (1000, 0.012)]}))
+    ends = [path.get("d") for path in low.findall(f"{name}path") if path.get("class") is None]
+    # log errors 0, -1.699 and -1.921: the line goes from -0.247 to -2.167, below the lowest dot's decade
+    assert ends == ["M56.0 42.3L530.0 247.1"]
     with pytest.raises(ValueError, match="no point"):
         error_figure.draw({"graph": []})
 
