@@ -40,7 +40,7 @@ class StartStudy:
 
 
 def _loft(support: str) -> StartArm:
-    return StartArm({"type": "loft", "rank": 8, "support": support}, (1e-1,))
+    return StartArm({"type": "loft", "rank": 8, "support": support}, (3e-2,))
 
 
 STUDIES: Final[Mapping[str, StartStudy]] = {

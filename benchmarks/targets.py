@@ -27,7 +27,7 @@ from neuromas.base.resolve import resolve_base
 
 Document = dict[str, Any]
 CHOICES: Final = ("all", "kernel", "random")
-STEPS: Final = 15
+STEPS: Final = 8
 PAGE: Final = Path("docs/adapters.md")
 
 

@@ -18,8 +18,8 @@ def test_as_many_layers_are_drawn_as_the_kernel_chose() -> None:
 
 def test_a_choice_is_what_the_run_trains() -> None:
     layers = list(all_layers()[:2])
-    parsed = parse_run_spec(json.loads(json.dumps(spec("kernel-s0", 0, layers, 15))))
-    assert (list(parsed.adapter.targets), parsed.training.steps) == (layers, 15)
+    parsed = parse_run_spec(json.loads(json.dumps(spec("kernel-s0", 0, layers, 8))))
+    assert (list(parsed.adapter.targets), parsed.training.steps) == (layers, 8)
 
 
 def test_the_table_has_means_with_the_lowest_and_highest() -> None:
