@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -54,24 +53,18 @@ def decode(text: str | bytes) -> Document:
 
 
 def read(kind: type[R], text: str | bytes) -> R:
-    """Return the record of a text; records never change, so that of a text which was read before is that one.
+    """Return the record of a text.
 
     Raises:
         StoreUnusableError: it is none.
     """
     try:
-        return cast(R, _parsed(kind, text))
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         message = f"the store holds a {kind.noun} that cannot be read ({place}: {first['msg']})"
         raise StoreUnusableError(f"{message}; use the program that wrote it") from error
-
-
-@lru_cache(maxsize=512)
-def _parsed(kind: type[Record], text: str | bytes) -> Record:
-    """Parse a record; lists are read again and again while most of their records stay what they are."""
-    return kind.model_validate_json(text)
 
 
 def entry_id(id: int) -> int:
