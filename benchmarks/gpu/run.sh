@@ -40,8 +40,9 @@ step() { # NAME SECONDS COMMAND...
 
 : >"$out/summary.txt"
 step machine 60 "$python" -c '
-import platform, torch, transformers, peft
-print("python", platform.python_version(), "torch", torch.__version__, "transformers", transformers.__version__, "peft", peft.__version__)
+import platform, torch
+from importlib.metadata import version
+print("python", platform.python_version(), "torch", torch.__version__, *(f"{name} {version(name)}" for name in ("transformers", "peft")))
 print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")'
 
 train=(--out "$out/runs" --overwrite --set engine.type=transformers --set runtime.type=local)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from adapter_families import MIXTURE, SPECS
+from forked import run_together
 from peft import PeftModel
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -70,7 +70,7 @@ def process(rank: int, base: str, folder: str) -> None:
 @pytest.fixture(scope="module")
 def from_two_processes(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gradients")
-    torch.multiprocessing.spawn(process, (str(small_base), str(folder)), nprocs=2)
+    run_together(process, 2, str(small_base), str(folder))
     return folder
 
 

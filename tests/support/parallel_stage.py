@@ -1,7 +1,6 @@
 """One process of data-parallel stages, for test_trainer_parallel.py, which itself is the process that is alone.
 
-usage: python parallel_stage.py OUT CASES_JSON, with torchrun's variables. Each case is a ``Case``; what it leaves is
-written to OUT/<name>/.
+Each case is a ``Case``; what it leaves is written to OUT/<name>/.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -143,9 +141,11 @@ def run_cases(out: Path, cases: dict[str, dict[str, Any]]) -> None:
         run_case(out / name, Case(**case), client, attempt)
 
 
-def main(out: Path, cases: dict[str, dict[str, Any]]) -> None:
+def take_part(rank: int, out: Path, cases: dict[str, dict[str, Any]], processes: int) -> None:
+    """Be one of so many processes that carry out the cases together."""
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    os.environ |= {name: str(number) for name, number in ranks.items()}
     # Over a file: of a port nobody knows that it is still free when the first process listens on it.
-    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     meeting = f"file://{out.resolve()}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     torch.set_num_threads(1)
@@ -155,7 +155,3 @@ def main(out: Path, cases: dict[str, dict[str, Any]]) -> None:
     # aborts the process.
     gc.collect()
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
