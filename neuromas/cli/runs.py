@@ -12,7 +12,7 @@ from neuromas.cli.remote import Document, Remote
 from neuromas.cli.watch import follow
 from neuromas.display.console import Console
 from neuromas.errors import Fault, SpecError
-from neuromas.report.numbers import percent
+from neuromas.report.numbers import REWARD_STEPS, percent
 from neuromas.spec.load import load_document
 from neuromas.spec.overrides import apply_overrides
 from neuromas.topology.document import topology_from_document
@@ -26,7 +26,7 @@ _MOVES: Final = {
     "pause": "have a run write a checkpoint and free its place",
     "resume": "have a paused run go on from its checkpoint",
 }
-_SHOWN: Final = ("rollout/reward_mean", "train/loss", "time/step_s")
+_SHOWN: Final = ("train/loss", "time/step_s")
 
 EXAMPLES = """runs submit examples/quickstart.toml --watch
 runs list --state running
@@ -180,9 +180,10 @@ def _becomes(report: Document) -> str:
 def _line(run: Document) -> str:
     progress = run["progress"] or {}
     stage = f"{progress['stage_name']} {progress['step']}/{progress['steps']}" if progress else ""
+    reward = "" if run["reward"] is None else f"reward, last {REWARD_STEPS} steps {run['reward']:.3f}"
     accuracy = "" if run["accuracy"] is None else f"accuracy {percent(run['accuracy'])}"
     age = _age(time.time() - run["created"])
-    tags = "  ".join([accuracy, *(f"#{tag}" for tag in run["tags"])])
+    tags = "  ".join([*filter(None, (reward, accuracy)), *(f"#{tag}" for tag in run["tags"])])
     return f"{run['id']}  {run['state']:<10}{age:>6}  {run['name']:<23} {stage:<19} {tags}".rstrip()
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from neuromas.training.statistics import wilson_interval
+
+REWARD_STEPS: Final = 5
+"""Steps whose mean reward is a run's, wherever one figure is shown."""
 
 
 def count(value: float | None) -> str:

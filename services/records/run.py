@@ -83,6 +83,7 @@ class RunUpdate(TypedDict, total=False):
     heartbeat: float | None
     progress: RunProgress | None
     latest: Mapping[str, float | None] | None
+    reward: float | None
     accuracy: float | None
     result: dict[str, Any] | None
     error: Failure | None
@@ -126,6 +127,8 @@ class RunRecord(Record):
     progress: RunProgress | None = None
     latest: dict[str, float | None] | None = None
     """Metrics of the last step."""
+    reward: float | None = None
+    """Mean of the last ``REWARD_STEPS`` steps of the stage, fewer where it has no more yet."""
     accuracy: float | None = None
     """Greedy, held out, of the last evaluation."""
     result: dict[str, Any] | None = None

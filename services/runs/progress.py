@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from neuromas.journal.events import CheckpointWritten, Evaluated, Event, StageStarted, StepDone
+from neuromas.report.numbers import REWARD_STEPS
 from neuromas.services.records.run import RunProgress, RunUpdate
 
 _RECENT_STEPS: Final = 20
 _STEP_SECONDS: Final = "time/step_s"
+_REWARD: Final = "rollout/reward_mean"
 
 
 class ProgressObserver:
@@ -20,6 +22,7 @@ class ProgressObserver:
         progress: of the stage under way; None before the first. ``eta_s`` is the time to the end of the stage at the
             pace of the last steps, None before the first step.
         latest: metrics of the last step, by name.
+        reward: mean of the last steps of the stage; None before the first.
         accuracy: of the last greedy evaluation; None before it.
         checkpoints: how many have been written.
     """
@@ -27,9 +30,11 @@ class ProgressObserver:
     def __init__(self) -> None:
         self.progress: RunProgress | None = None
         self.latest: Mapping[str, float] = {}
+        self.reward: float | None = None
         self.accuracy: float | None = None
         self.checkpoints = 0
         self._seconds: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self._rewards: deque[float] = deque(maxlen=REWARD_STEPS)
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
@@ -52,12 +57,15 @@ class ProgressObserver:
             update["progress"] = self.progress
         if self.latest:
             update["latest"] = self.latest
+        if self.reward is not None:
+            update["reward"] = self.reward
         if self.accuracy is not None:
             update["accuracy"] = self.accuracy
         return update
 
     def _start(self, event: StageStarted) -> None:
         self._seconds.clear()
+        self._rewards.clear()
         self.progress = RunProgress(
             stage=event.stage,
             stage_name=event.name,
@@ -69,6 +77,9 @@ class ProgressObserver:
 
     def _step(self, event: StepDone) -> None:
         self.latest = dict(event.metrics)
+        if (reward := event.metrics.get(_REWARD)) is not None:
+            self._rewards.append(reward)
+            self.reward = sum(self._rewards) / len(self._rewards)
         self._seconds.append(event.metrics.get(_STEP_SECONDS, 0.0))
         if self.progress is not None:
             left = self.progress.steps - event.step

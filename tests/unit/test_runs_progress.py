@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from neuromas.journal.events import CheckpointWritten, Evaluated, RunStarted, StageStarted, StepDone
 from neuromas.services.records.run import RunProgress
 from neuromas.services.runs.progress import ProgressObserver
@@ -39,6 +41,17 @@ def test_the_pace_of_one_stage_says_nothing_of_the_next() -> None:
     assert progress.progress.eta_s is None
     progress(StepDone(stage=1, step=2, metrics={"time/step_s": 1.0}))
     assert progress.progress.eta_s == 2.0
+
+
+def test_the_reward_is_the_mean_of_the_last_five_steps_of_the_stage() -> None:
+    progress = ProgressObserver()
+    progress(started())
+    for step, reward in enumerate((0.9, 0.1, 0.2, 0.3, 0.4, 0.5), start=1):
+        progress(StepDone(stage=0, step=step, metrics={"rollout/reward_mean": reward}))
+    assert progress.update()["reward"] == pytest.approx(0.3)
+    progress(started(stage=1, name="stage-1", steps=4))
+    progress(StepDone(stage=1, step=1, metrics={"rollout/reward_mean": 0.75}))
+    assert progress.update()["reward"] == 0.75
 
 
 def test_the_accuracy_is_of_the_last_greedy_evaluation() -> None:

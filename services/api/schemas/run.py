@@ -69,6 +69,8 @@ class RunView(View):
     progress: RunProgress | None = None
     latest: dict[str, float | None] | None = None
     """Metrics of the last step."""
+    reward: float | None = None
+    """Mean of the last 5 steps of the stage, fewer where it has no more yet."""
     accuracy: float | None = None
     """Greedy: on validation questions by the last evaluation; on test questions once the run has succeeded."""
     result: dict[str, Any] | None = None

@@ -217,7 +217,7 @@ class Tiles {
   constructor() {
     this.figures = new Map();
     const names = ["reward", "accuracy", "progress", "graph", "speed"];
-    const titles = ["Reward, last steps", "", "Steps", "Nodes", "A step takes"];
+    const titles = ["Reward, last 5 steps", "", "Steps", "Nodes", "A step takes"];
     this.progress = h("progress", { max: 1, value: 0, "aria-label": "steps of the stage" });
     this.element = h("div", { class: "tiles" }, names.map((name, place) => {
       const figure = { title: h("span", {}, titles[place]), value: h("b", {}, UNKNOWN), what: h("span", { class: "what" }, "\u00a0") };
@@ -234,7 +234,7 @@ class Tiles {
     const seconds = history.recent("time/step_s");
     const nodes = history.stage ? history.stage.topology.nodes.length : run.spec.topology.nodes.length;
     const first = history.stages.length ? history.stages[0].topology.nodes.length : nodes;
-    this.set("reward", number(history.recent(REWARD), 3), history.steps.length ? `first ${number(history.steps[0].metrics[REWARD], 3)}` : "");
+    this.set("reward", number(run.reward, 3), history.steps.length ? `first ${number(history.steps[0].metrics[REWARD], 3)}` : "");
     this.showAccuracy(run, history);
     this.set("progress", progress.steps ? `${step} / ${progress.steps}` : UNKNOWN, this.left(run, progress));
     this.progress.value = run.state === "succeeded" ? 1 : progress.steps ? step / progress.steps : 0;

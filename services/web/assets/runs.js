@@ -153,7 +153,7 @@ class RunRow {
       h("div", { class: "run-title" }, this.link, this.chip, this.tags, this.about),
       h("div", { class: "run-curve" }, this.spark),
       h("dl", { class: "run-figures" },
-        h("div", {}, h("dt", {}, "reward"), h("dd", {}, this.reward)),
+        h("div", {}, h("dt", {}, "reward, last 5 steps"), h("dd", {}, this.reward)),
         h("div", {}, h("dt", {}, "accuracy"), h("dd", {}, this.accuracy)),
         h("div", {}, h("dt", {}, "nodes"), h("dd", {}, this.size))),
       h("div", { class: "run-progress" }, this.progress, this.where));
@@ -175,7 +175,7 @@ class RunRow {
     put(this.tags, tagList(run.tags));
     say(this.about, aboutOf(run));
     this.about.title = `${run.id}, submitted ${moment(run.created)}`;
-    say(this.reward, number(run.latest ? run.latest[REWARD] : null, 2));
+    say(this.reward, number(run.reward, 3));
     say(this.accuracy, percent(run.accuracy));
     say(this.size, String(progress.nodes || run.spec.topology.nodes.length));
     this.progress.value = run.state === "succeeded" ? 1 : progress.steps ? progress.step / progress.steps : 0;
