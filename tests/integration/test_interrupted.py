@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from terminal import terminal
@@ -11,6 +15,35 @@ from neuromas.run.run import RunResult
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.ray]
 INTERRUPTED = 130
+
+
+class SilentIndex(ThreadingHTTPServer):
+    """A package index that takes questions and answers none while it is open."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Silence)
+        self.asked, self.closed = Event(), Event()
+        self.url = f"http://127.0.0.1:{self.server_port}/simple"
+
+
+class _Silence(BaseHTTPRequestHandler):
+    server: SilentIndex
+
+    def do_GET(self) -> None:
+        self.server.asked.set()
+        self.server.closed.wait()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def silent_index() -> Iterator[SilentIndex]:
+    with SilentIndex() as index:
+        Thread(target=index.serve_forever).start()
+        yield index
+        index.closed.set()
+        index.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -37,3 +70,19 @@ def test_a_command_that_is_interrupted_ends_with_130_and_leaves_nothing(
         assert "Traceback" not in shown.text
         assert "Exception ignored" not in shown.text
         assert shown.left() == []
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "kill"])
+def test_a_download_that_is_interrupted_leaves_nothing(how: str, silent_index: SilentIndex, tmp_path: Path) -> None:
+    with terminal(
+        ["base", "get", "smollm2-135m"], PIP_INDEX_URL=silent_index.url, XDG_DATA_HOME=str(tmp_path)
+    ) as shown:
+        shown.wait_for("getting smollm2-135m")
+        assert silent_index.asked.wait(60)
+        if how == "kill":
+            shown.process.send_signal(signal.SIGTERM)
+        else:
+            shown.press_ctrl_c()
+        assert shown.end() == INTERRUPTED, shown.text
+        assert shown.left() == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
