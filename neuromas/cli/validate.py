@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 from typing import Any
 
 from neuromas.adapters.kinds import KindTotals
@@ -154,7 +153,7 @@ def _text(topology: Topology, facts: Mapping[str, Any], preview: Sequence[str] =
     shown = {**facts, "hash": facts["hash"][:_HASH]}
     for key, label in _LABELS.items():
         if key in shown:
-            lines.append(_row(label, _value(shown[key])))
+            lines.append(f"{label + ':':<24}{_value(shown[key])}")
     if len(kinds := facts.get("adapter_kinds", ())) > 1:
         lines += ["", "adapters by node group:", *map(_kind_line, kinds)]
     if chosen := facts.get("chosen_by_base"):
@@ -165,12 +164,6 @@ def _text(topology: Topology, facts: Mapping[str, Any], preview: Sequence[str] =
         ]
     lines += ["", *facts["notes"]] if facts.get("notes") else []
     return "\n".join([*lines, "", "valid"])
-
-
-def _row(label: str, value: str) -> str:
-    begin = f"{label + ':':<24}"
-    indent = " " * len(begin)
-    return fill(value, _COLUMNS, initial_indent=begin, subsequent_indent=indent, break_long_words=False) or begin
 
 
 def _value(value: Any) -> str:

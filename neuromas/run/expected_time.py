@@ -75,8 +75,8 @@ class ExpectedTime:
         """What the seconds rest on."""
         sampling, learning = self.threads
         return (
-            f"this machine without other work, {sampling} of its threads to sample and {learning} to learn, each "
-            f"{self.operations_per_s / 1e9:.0f} GFLOP/s (timed just now), messages of full length"
+            f"idle cores ({sampling} sampling, {learning} learning) of {self.operations_per_s / 1e9:.0f} GFLOP/s, "
+            "full messages"
         )
 
     def to_document(self) -> dict[str, Any]:

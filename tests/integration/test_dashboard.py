@@ -13,7 +13,6 @@ from api_server import ApiServer, checkpoint_of, queued_run, running_api
 from dashboard_world import DESKTOP, PHONE, adopt, aside, begun, opened, row, step, trained_run
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from neuromas.cli.main import main
 from neuromas.services.records.endpoint import EndpointRecord
 from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import events_stream, logs_stream, rollouts_stream
@@ -88,25 +87,6 @@ def test_a_run_is_shown_as_it_goes_on(browser: Browser, api: ApiServer) -> None:
         expect(page.locator(".state-line .state")).to_have_text("succeeded")
         expect(page.locator("#announcer")).to_have_text("Run goes-on is succeeded")
         expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
-
-
-def test_the_reward_of_a_run_is_one_figure_wherever_it_is_shown(
-    browser: Browser, api: ApiServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = begun(api, "one-figure")
-    aside(lambda: api.tell(events_stream(run["id"]), step(1, 0.1), step(2, 0.9)))
-    aside(lambda: api.change(RunRecord, run["id"], reward=0.25, latest={"rollout/reward_mean": 0.9}))
-    assert api.client.get(f"/v1/runs/{run['id']}").json()["reward"] == 0.25
-    assert main(["runs", "list", "--server", api.url]) == 0
-    assert "reward, last 5 steps 0.250" in capsys.readouterr().out
-    with opened(browser, api.at("#/runs")) as page:
-        expect(row(page, run["name"]).locator(".run-figures")).to_contain_text(
-            re.compile(r"reward, last 5 steps\s*0\.25")
-        )
-        page.goto(api.at(f"#/runs/{run['id']}"))
-        tile = page.locator(".tile").filter(has_text="Reward, last 5 steps")
-        expect(tile).to_contain_text(re.compile(r"steps\s*0\.25"))
-        expect(tile).to_contain_text(re.compile(r"first\s*0\.1"))
 
 
 @pytest.mark.parametrize("refusal", ["broken", "crowded"])

@@ -80,7 +80,8 @@ def test_validate_shows_what_is_asked_and_what_each_node_reads(
     out = capsys.readouterr().out
     assert f"its answer:\n    {answer}\nwhat n1 reads:\n    <bos> {question} @ L1 N1 >\n" in out
     assert f"time:                   {seen['time']['text']}\n" in out
-    assert "\ncounted for:            this machine without other work, 1 of its threads to\n" in out
+    assert f"counted for:            {seen['time']['counted_for']}\n" in out
+    assert "idle cores (1 sampling, 1 learning) of " in seen["time"]["counted_for"]
     assert max(map(len, out.splitlines())) <= 100
 
 

@@ -185,7 +185,7 @@ function needsOf(report) {
     ["Trained numbers", count(report.trainable_parameters)],
     ["Training memory", bytes(memory.training_bytes)],
     ["Base", bytes(memory.base_bytes)],
-    time ? ["Time", `${time.text}: for ${time.counted_for}`] : null,
+    time ? ["Time", `${time.text} (${time.counted_for})`] : null,
   ].filter(Boolean);
 }
 
