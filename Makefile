@@ -29,7 +29,7 @@ venv-gpu: ## Make .venv for GPUs instead (VENV=... keeps both)
 demo: venv ## Train a graph, grow it, compare with baselines (4 min)
 	@$(BIN)/neuromas demo --out $(OUT)
 
-real: venv ## Get SmolLM2-135M (93 MB), train it on sums (12 minutes)
+real: venv ## Get SmolLM2-135M (93 MB), train it on sums (2 to 10 minutes)
 	@$(BIN)/neuromas base get smollm2-135m
 	@$(BIN)/neuromas train examples/real-sums.toml --out $(OUT)
 
