@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ import pytest
 from distribution import BoundedScheduling
 from hypothesis import settings
 from redis_server import RedisServer, running_redis
+
+from neuromas.loading import loading_libraries
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,6 +31,13 @@ settings.load_profile("fixed")
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BoundedScheduling | None:
     return BoundedScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests, and with them all libraries."""
+    with loading_libraries():
+        return (yield)
 
 
 @pytest.fixture

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 from adapter_families import NODES, SPECS
-from resumed_stage import make_client, mixed_spec, stage_spec, train
+from forked import run_apart
+from resumed_stage import make_client, mixed_spec, stage_spec, train, train_and_die
 from test_resume_stage import CrashError, assert_same
 
 from neuromas.adapters.families.contract import SHARED
@@ -65,15 +63,8 @@ def test_crash_and_resume(client: LocalRolloutClient, tmp_path: Path, name: str)
 
 
 def test_a_graph_of_all_families_goes_on_after_it_was_killed(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "support" / "resumed_stage.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "killed"), "step", "mixed"],
-        capture_output=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(script.parents[2])},
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     spec = mixed_spec()
+    assert run_apart(train_and_die, tmp_path / "killed", "step", spec) == -signal.SIGKILL
     client = make_client(spec)
     saved = resolve_checkpoint(tmp_path / "killed")
     resumed = train(spec, tmp_path / "killed", client, resume=saved, attempt=next(attempts))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from resumed_stage import make_client, stage_spec, train
+from forked import run_apart
+from resumed_stage import make_client, stage_spec, train, train_and_die
 
 from neuromas.checkpoints.checkpoint import read_checkpoint
 from neuromas.checkpoints.location import FOLDER, read_state, resolve_checkpoint
@@ -48,14 +46,7 @@ def assert_same(first: Path, second: Path) -> None:
 
 @pytest.mark.parametrize(("where", "saved"), [("step", 4), ("save", 2)])
 def test_kill_and_resume(client: LocalRolloutClient, whole: Path, tmp_path: Path, where: str, saved: int) -> None:
-    script = Path(__file__).parents[1] / "support" / "resumed_stage.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), where],
-        capture_output=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(script.parents[2])},
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert run_apart(train_and_die, tmp_path, where, stage_spec()) == -signal.SIGKILL
     checkpoint = resolve_checkpoint(tmp_path)
     assert read_state(checkpoint)["step"] == saved
     result = train(stage_spec(), tmp_path, client, resume=checkpoint, attempt=saved)

@@ -1,13 +1,9 @@
-"""A small stage for the resume tests; as a script, one that kills itself at a given point.
-
-usage: python resumed_stage.py FOLDER {step,save} [mixed]
-"""
+"""A small stage for the resume tests, and one that kills itself at a given point."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,10 +80,10 @@ def kill_on_call(owner: Any, name: str, number: int) -> None:
     setattr(owner, name, deadly)
 
 
-if __name__ == "__main__":
-    if sys.argv[2] == "step":  # gradients of step 5 are there, its optimizer step is not
+def train_and_die(folder: Path, where: str, spec: RunSpec) -> None:
+    """Train until the process kills itself in step 5, or as it saves the second checkpoint."""
+    if where == "step":  # gradients of step 5 are there, its optimizer step is not
         kill_on_call(JointTrainer, "finish_gradients", 5)
     else:  # the second checkpoint's files are written, its manifest is not
         kill_on_call(checkpoint, "sha256", 8)
-    settings = mixed_spec() if "mixed" in sys.argv else stage_spec()
-    train(settings, Path(sys.argv[1]), make_client(settings))
+    train(spec, folder, make_client(spec))
