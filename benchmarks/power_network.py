@@ -25,6 +25,8 @@ STEPS: Final = 600
 RATE: Final = 0.05
 PENALTY: Final = 3e-4
 """Of the square root of each exponent, falling to 0 over the first two thirds of the steps."""
+UNUSED: Final = 0.02
+"""An exponent below this is none."""
 RIDGE: Final = 1e-8
 LEAST: Final = 1e-8  # square of the smallest value that a power is taken of
 ERROR_FLOOR: Final = 1e-7  # normalised squared error that four digits leave: a better fit counts no more
@@ -74,7 +76,9 @@ def _train(shown: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the exponents, shape (equations, starts, units, variables + 1), and the sums of all starts."""
     draw = torch.Generator().manual_seed(0)
     batch = (len(targets), STARTS)
-    exponents = torch.randn(*batch, UNITS, len(shown) + 1, generator=draw, dtype=torch.float64).requires_grad_()
+    exponents = torch.randn(*batch, UNITS, len(shown) + 1, generator=draw, dtype=torch.float64)
+    exponents *= torch.rand(exponents.shape, generator=draw) < 0.5  # few of them are easier to find
+    exponents.requires_grad_()
     sums = torch.randn(*batch, len(shown), generator=draw, dtype=torch.float64).requires_grad_()
     optimizer = torch.optim.Adam([exponents, sums], lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
@@ -102,28 +106,37 @@ def _best(shown: Tensor, target: Tensor, wanted: Tensor, exponents: Tensor, sums
     chosen, lowest = torch.zeros(wanted.shape[1], dtype=wanted.dtype), math.inf
     for powered in (exponents, exponents.round()):
         terms, unseen = features(shown, powered, sums), features(wanted, powered, sums)
-        for one, other in zip(terms.numpy(), unseen.numpy(), strict=True):
-            criterion, kept, weights = select(one, target.numpy())
+        for one, other, numbers in zip(terms.numpy(), unseen.numpy(), _numbers(powered), strict=True):
+            criterion, kept, weights = select(one, target.numpy(), numbers)
             if criterion < lowest:
                 lowest, chosen = criterion, torch.from_numpy(other[:, kept] @ weights)
     return chosen.numpy()
 
 
-def select(terms: Array, target: Array) -> tuple[float, list[int], Array]:
-    """Return the least criterion, n log(error) + terms log(n), with its terms and their weights by least squares.
+def _numbers(exponents: Tensor) -> Array:
+    """Return how many numbers each term has, shape (starts, terms): its weight, its exponents, the sum's weights."""
+    used = exponents.abs() > UNUSED
+    variables = exponents.shape[-1] - 1
+    units = 1 + used.sum(-1) + variables * used[..., -1]
+    return np.concatenate([np.ones((len(units), 1 + variables)), units.numpy()], axis=1)
+
+
+def select(terms: Array, target: Array, numbers: Array) -> tuple[float, list[int], Array]:
+    """Return the least criterion, n log(error) + numbers log(n), with its terms and their weights by least squares.
 
     The term of the smallest contribution is left out in turn, until none is left.
 
     Args:
         terms: shape (rows, terms).
         target: of deviation 1, shape (rows,).
+        numbers: that were fitted for each term, shape (terms,).
     """
-    kept = [number for number in range(terms.shape[1]) if np.isfinite(terms[:, number]).all()]
+    kept = [place for place in range(terms.shape[1]) if np.isfinite(terms[:, place]).all()]
     best: tuple[float, list[int], Array] = (math.inf, [], np.zeros(0))
     while kept:
         weights = np.asarray(np.linalg.lstsq(terms[:, kept], target, rcond=None)[0], dtype=np.float64)
         error = float(np.mean((terms[:, kept] @ weights - target) ** 2))
-        criterion = len(target) * math.log(error + ERROR_FLOOR) + len(kept) * math.log(len(target))
+        criterion = len(target) * math.log(error + ERROR_FLOOR) + numbers[kept].sum() * math.log(len(target))
         if criterion < best[0]:
             best = criterion, list(kept), weights
         kept.pop(int(np.argmin(np.abs(weights) * terms[:, kept].std(axis=0))))
