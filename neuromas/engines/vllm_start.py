@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from neuromas.base.resolve import BaseInfo, check_vllm_cpu
@@ -69,9 +70,18 @@ def start_vllm(
     with _kernel(current_platform, grouped), _own_threads(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
-            return LLMEngine.from_engine_args(EngineArgs(**arguments))
+            engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except Exception as e:
             raise EngineError(f"vLLM did not start on base {base.folder.name}: {e}") from e
+    _remove_meeting_place(engine)
+    return engine
+
+
+def _remove_meeting_place(engine: Any) -> None:
+    """Remove the file over which vLLM's processes, here one, have met: nothing else would, and each start makes one."""
+    place = engine.model_executor.driver_worker.worker.distributed_init_method
+    if place.startswith("file://"):
+        Path(place.removeprefix("file://")).unlink(missing_ok=True)
 
 
 def vllm_arguments(

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,11 +232,13 @@ with nm.load(result.folder) as graph:
 
 
 @pytest.mark.engine
-def test_a_script_shows_lines_of_ours_alone(tmp_path: Path) -> None:
+def test_a_script_shows_lines_of_ours_alone_and_engines_leave_nothing(tmp_path: Path) -> None:
     small = ["training.steps=1", "training.prompts_per_step=2", "evaluation.examples=8", "runtime.type=local"]
     script = [sys.executable, "-c", SCRIPT, str(tmp_path), *small]
     quiet = {name: value for name, value in os.environ.items() if name not in NOISE_SETTINGS}
+    quiet["TMPDIR"] = tempfile.mkdtemp(dir=tmp_path)
     done = subprocess.run(script, env=quiet, cwd=EXAMPLES.parent, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"[A-E]= \d\n", done.stdout) is not None
     shown = [re.sub(r"^\[ ?\d+:\d\d\] ", "", line) for line in done.stderr.splitlines()]
     assert [line for line in shown if not line.startswith(OURS)] == []
+    assert list(Path(quiet["TMPDIR"]).glob("vllm_*")) == []
