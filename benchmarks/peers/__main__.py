@@ -14,7 +14,6 @@ they held, from their start on. Called again it goes on where it was broken off;
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from benchmarks.measure import machine
 from benchmarks.pages import replace_table
 from benchmarks.peers.contest import PEERS, prepare
 from benchmarks.peers.figures import measure
-from benchmarks.peers.table import Record, markdown
+from benchmarks.peers.table import Record, caption, markdown
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/benchmarks.md"
 
@@ -45,11 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for key in options.peers
         for turn in range(options.rounds)
     ]
-    table = markdown([Record.read(file) for file in found if file.is_file()], options.wall)
-    (options.out / "machine.json").write_text(json.dumps(machine(), indent=1) + "\n")
-    print(table)
+    records = [Record.read(file) for file in found if file.is_file()]
+    text = f"{caption(records)}\n\n{markdown(records, options.wall)}"
+    print(text)
     if options.publish:
-        replace_table(PAGE, "peers", table)
+        replace_table(PAGE, "peers", text)
     return 0
 
 
@@ -65,9 +64,10 @@ def take_turn(key: str, nodes: int, turn: int, options: argparse.Namespace, envi
     folder.mkdir(parents=True, exist_ok=True)
     program = peer.program(nodes, options.warmup + steps + 1, folder, environments)
     try:
-        record = Record(turn, nodes, peer.name, measure(program, options.warmup, steps, folder / "output.txt"))
+        found = measure(program, options.warmup, steps, folder / "output.txt")
+        record = Record(turn, nodes, peer.name, found, steps=steps, machine=machine() | {"threads": 1})
     except RuntimeError as error:
-        record = Record(turn, nodes, peer.name, None, str(error))
+        record = Record(turn, nodes, peer.name, None, error=str(error))
     record.write(file)
     print(f"round {turn}, {nodes} nodes, {peer.name}: {record.figures or record.error}", flush=True)
 

@@ -61,7 +61,7 @@ def agents(module: str, *options: str, venv: str | None = None) -> Callable[[int
 
 PEERS: Mapping[str, Peer] = {
     "neuromas": Peer(OURS, neuromas("vllm")),
-    "neuromas-transformers": Peer('NeuroMAS, engine.type = "transformers"', neuromas("transformers")),
+    "neuromas-transformers": Peer("NeuroMAS, transformers engine", neuromas("transformers")),
     "trl": Peer("TRL, a trainer per agent, no checkpointing", agents("trl_agents")),
     "trl-defaults": Peer("TRL, its defaults (checkpointing)", agents("trl_agents", "--checkpointing")),
     "trl-vllm": Peer("TRL, vLLM colocated", agents("trl_agents", "--vllm")),

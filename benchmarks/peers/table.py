@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import ratio
+from benchmarks.measure import Cell, ratio
 from benchmarks.peers.contest import OURS
 from benchmarks.peers.figures import Figures
 
@@ -24,6 +24,8 @@ class Record:
         peer: the name in the table.
         figures: of its steps; None = it failed.
         error: why, in a line.
+        steps: how many were measured.
+        machine: what it ran on, when it ended.
     """
 
     round: int
@@ -31,6 +33,8 @@ class Record:
     peer: str
     figures: Figures | None
     error: str = ""
+    steps: int = 0
+    machine: Mapping[str, Cell] = field(default_factory=dict)
 
     def write(self, file: Path) -> None:
         """Write it as JSON."""
@@ -44,8 +48,25 @@ class Record:
         return cls(figures=None if figures is None else Figures(**figures), **found)
 
 
+def caption(records: Sequence[Record]) -> str:
+    """Return on what they were measured, and how often."""
+    measured = [record for record in records if record.figures]
+    if not measured:
+        return "Nothing measured."
+    rounds = len({record.round for record in measured})
+    steps = sorted({record.steps for record in measured})
+    loads = [float(record.machine["load_1min"]) for record in measured]
+    parts = [
+        f"{name} {value}" for name, value in measured[-1].machine.items() if name not in ("processor", "load_1min")
+    ]
+    return (
+        f"{rounds} {'round' if rounds == 1 else 'rounds'} of {' or '.join(map(str, steps))} steps, "
+        f"{measured[-1].machine['processor']}, load {min(loads):.0f} to {max(loads):.0f}; {', '.join(parts)}."
+    )
+
+
 def markdown(records: Sequence[Record], wall: bool) -> str:
-    """Return the table, a line per number of nodes and peer: medians of the rounds, and quartiles of ratios.
+    """Return the table, a line per number of nodes and peer: medians of the rounds; of ratios quartiles, too.
 
     A ratio is that of two figures of one round, a peer's over our own.
 
@@ -96,4 +117,6 @@ def _ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
     if not theirs:
         return ""
     middle, low, high = ratio(theirs, ours)
+    if len(theirs) == 1:
+        return f"{middle:.2f}"
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"

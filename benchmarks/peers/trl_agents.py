@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.peers.work import StepLog, Work
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB, as an engine of ours has
 
 
 class Turns:

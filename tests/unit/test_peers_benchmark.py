@@ -10,7 +10,7 @@ import pytest
 from benchmarks.peers.figures import Figures, Program, figures, last_words, measure
 from benchmarks.peers.process_tree import MARK, ProcessTree, cpu_s_of, held_bytes_of
 from benchmarks.peers.questions import make_work
-from benchmarks.peers.table import Record, markdown
+from benchmarks.peers.table import Record, caption, markdown
 from benchmarks.peers.work import StepLog, Work
 
 STAT = "7 (a) b) S 1 7 7 0 -1 4194560 9 9 0 0 {} {} {} {} 20 0 1 0 555 1 1"
@@ -84,7 +84,9 @@ def test_a_step_is_noted_with_its_tokens(tmp_path: Path) -> None:
 
 def test_the_table_has_ratios_of_the_same_round(tmp_path: Path) -> None:
     def records(peer: str, *cpu_s: float) -> list[Record]:
-        return [Record(turn, 2, peer, Figures(cpu, 2 * cpu, 1234.4, 10_752, 1_310)) for turn, cpu in enumerate(cpu_s)]
+        costs = [Figures(cpu, 2 * cpu, 1234.4, 10_752, 1_310) for cpu in cpu_s]
+        loads = [{"processor": "A chip", "cores": 2, "load_1min": turn + 0.1} for turn in range(3)]
+        return [Record(turn, 2, peer, cost, steps=4, machine=loads[turn]) for turn, cost in enumerate(costs)]
 
     found = [
         *records("NeuroMAS", 1.0, 2.0, 4.0),
@@ -94,6 +96,7 @@ def test_the_table_has_ratios_of_the_same_round(tmp_path: Path) -> None:
     for number, record in enumerate(found):
         record.write(tmp_path / str(number))
     read = [Record.read(tmp_path / str(number)) for number in range(len(found))]
+    assert caption(read) == "3 rounds of 4 steps, A chip, load 0 to 2; cores 2."
     assert markdown(read, wall=False).splitlines() == [
         "| nodes | who | CPU s a step | over NeuroMAS | peak memory, MB | tokens read, generated |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -101,6 +104,7 @@ def test_the_table_has_ratios_of_the_same_round(tmp_path: Path) -> None:
         "| 2 | TRL | 4.00 | 3.00 (2.00 to 4.00) | 1,234 | 10,752, 1,310 |",
         "| 2 | TRL, vLLM | failed: AttributeError: weight_loader |  |  |  |",
     ]
+    assert markdown(read[:1], wall=False).splitlines()[2].startswith("| 2 | NeuroMAS | 1.00 | 1.00 | ")
     assert markdown(read, wall=True).splitlines()[3] == (
         "| 2 | TRL | 4.00 | 3.00 (2.00 to 4.00) | 8.00 | 3.00 (2.00 to 4.00) | 1,234 | 10,752, 1,310 |"
     )
