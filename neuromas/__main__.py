@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from neuromas.cli.main import be_the_process
 
-from neuromas.cli.main import main
-
-sys.exit(main())
+be_the_process()

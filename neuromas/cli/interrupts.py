@@ -61,3 +61,8 @@ def interruptible() -> Iterator[Interrupts]:
     finally:
         for number in heard:
             signal.signal(number, before[number])
+
+
+def ignore_interrupts() -> None:
+    """Let Ctrl-C not break off the interpreter while it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -9,15 +9,23 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from neuromas.cli.command import Command, Options, Parser
-from neuromas.cli.interrupts import Interrupts, interruptible
+from neuromas.cli.interrupts import Interrupts, ignore_interrupts, interruptible
 from neuromas.cli.program import make_parser
 from neuromas.display.console import Console
 from neuromas.engines.noise import quiet_libraries
 from neuromas.errors import NeuroMASError, StorageError, refusal
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def be_the_process() -> NoReturn:
+    """Run ``neuromas`` and end this process with its code, though Ctrl-C may come after its last word."""
+    code = main()
+    ignore_interrupts()
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -27,6 +29,19 @@ def test_an_error_that_a_library_makes_of_an_interrupt_is_an_interrupt() -> None
     with pytest.raises(KeyboardInterrupt) as raised, interruptible() as interrupts, interrupts.prevailing():
         _shape()
     assert isinstance(raised.value.__cause__, ValueError)
+
+
+def test_ctrl_c_after_the_last_word_changes_no_exit_code() -> None:
+    lines = (
+        "import atexit, os, signal, sys",
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)",
+        "sys.argv = ['neuromas']",
+        "from neuromas.cli.main import be_the_process",
+        "be_the_process()",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage" in done.stdout
 
 
 def test_an_error_without_an_interrupt_stays_what_it_is() -> None:
