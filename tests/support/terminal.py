@@ -92,8 +92,12 @@ class Terminal:
                 continue
 
 
-# A session's leader takes the terminal on its standard input as the one that sends it Ctrl-C.
-_LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+# A session's leader takes the terminal on its standard input as the one that sends it Ctrl-C. It heeds that although
+# the tests may run in a shell's background, where it is ignored.
+_LEAD = (
+    "import fcntl, os, signal, sys, termios; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 @contextmanager
