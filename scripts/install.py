@@ -142,7 +142,7 @@ def install(venv: Path, extras: list[str]) -> None:
 def make_venv(venv: Path) -> None:
     """Create the environment unless a working one is there."""
     python = venv / "bin" / "python"
-    asked = [python, "-m", "pip", "--version"]
+    asked = [str(python), "-m", "pip", "--version"]
     if python.exists() and subprocess.run(asked, capture_output=True, check=False).returncode == 0:
         return
     if venv.exists() and any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
