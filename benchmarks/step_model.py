@@ -3,11 +3,11 @@
 With c calls of x computed tokens over w weights, whose longest path takes p passes of the engine:
 
     rollouts = p (a + w_bytes / B) + c (h + 2 w x / F)
-    update   = f + c (u + 6 w x / T)
+    update   = f + c (u + 4 w x / T)
     publish  = e nodes
 
-2 and 6 operations per weight and token are those of one forward pass, and of a forward and a backward pass through
-products whose weights are frozen as through those that train, at most. What is read once a pass are the weights.
+2 and 4 operations per weight and token are those of a forward pass, and of a forward and a backward pass through frozen
+weights, which need no gradient of their own. What is read once a pass are the weights.
 Workers share calls, not passes: a message cannot be written before those that it reads.
 """
 
@@ -122,7 +122,7 @@ def predict(work: Work, rates: Rates, cluster: Cluster = Cluster(), trained: flo
     rollout = work.passes * (rates.pass_s + work.weights * work.weight_bytes / rates.read_bytes_s)
     rollout += work.calls / cluster.workers * (rates.call_s + operations / rates.sample_flops)
     rows = work.calls * work.kept / cluster.learners
-    update = rates.update_s + rows * (rates.row_s + 3 * operations / rates.train_flops)
+    update = rates.update_s + rows * (rates.row_s + 2 * operations / rates.train_flops)
     sent = 4 * trained * work.nodes / cluster.link_bytes_s
     update += 2 * sent * (1 - 1 / cluster.learners)
     return StepTime(rollout, update, work.nodes * rates.adapter_s + sent)
@@ -146,7 +146,7 @@ def fit(measured: Sequence[tuple[Work, StepTime]]) -> Rates:
     rows = calls * _column(work.kept for work in works)
     rollouts = [passes, passes * weight_bytes, calls, calls * operations]
     pass_s, read, call_s, sample = _nonnegative(rollouts, [seconds.rollout for _, seconds in measured])
-    updates = [np.ones(len(works)), rows, 3 * rows * operations]
+    updates = [np.ones(len(works)), rows, 2 * rows * operations]
     update_s, row_s, train = _nonnegative(updates, [seconds.update for _, seconds in measured])
     (adapter_s,) = _nonnegative([_column(work.nodes for work in works)], [seconds.publish for _, seconds in measured])
     return Rates(pass_s, call_s, update_s, row_s, adapter_s, _per(read), _per(sample), _per(train))

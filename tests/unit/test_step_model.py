@@ -33,10 +33,10 @@ WORKS = [
 
 def test_the_seconds_of_a_step_by_hand() -> None:
     work = Work(3, 2, 4, 8, prompt_tokens=20, message_tokens=4, read_tokens=4, weights=1e6, weight_bytes=4.0, kept=0.5)
-    # 96 calls of 16 / 8 + 4 + 4 = 10 computed tokens, 10 passes of 4 MB, 48 rows of 60e6 operations
+    # 96 calls of 16 / 8 + 4 + 4 = 10 computed tokens, 10 passes of 4 MB, 48 rows of 40e6 operations
     said = predict(work, RATES)
     assert said.rollout == pytest.approx(10 * (0.004 + 4e6 / 1e10) + 96 * (0.0005 + 2e7 / 3e10))
-    assert said.update == pytest.approx(0.05 + 48 * (0.0003 + 6e7 / 2e10))
+    assert said.update == pytest.approx(0.05 + 48 * (0.0003 + 4e7 / 2e10))
     assert said.publish == pytest.approx(3 * 0.002)
     assert said.total() == pytest.approx(said.rollout + said.update + said.publish)
     assert said.total(overlap=True) == pytest.approx(max(said.rollout, said.update) + said.publish)
