@@ -65,9 +65,9 @@ def report(topology: Topology, checked: CheckedRun | None, settings: Settings) -
         checked: the run around it; None for a bare topology.
         settings: say which bases can be read.
     """
-    preflight = None if checked is None else checked.preflight
-    spec = preflight.spec if preflight is not None else None if checked is None else checked.spec
-    expected = None if preflight is None else expected_time(preflight)
+    spec, expected = (None if checked is None else checked.spec), None
+    if checked is not None and checked.preflight is not None:
+        spec, expected = checked.preflight.spec, expected_time(checked.preflight)
     assumed = Assumptions.of(spec, settings)
     budgets = {node.id: node.max_tokens or assumed.max_tokens for node in topology.nodes}
     path = _critical_path(topology, budgets)
