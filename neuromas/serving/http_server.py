@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 import uvicorn
 from typing_extensions import override
 
+from neuromas.serving.lingering import LingeringProtocol
+
 HEADERS_S: Final = 10.0
 """Seconds that a connection may take until the headers of a request are whole, its idle time before them included."""
 BODY_S: Final = 30.0
@@ -65,13 +67,13 @@ class LateConnections:
 
 
 def _protocol() -> Any:
-    """Return uvicorn's protocol over httptools with a limit on headers; that over h11 has one of the same size."""
+    """Return the protocol over httptools with a limit on headers; that over h11 has one of the same size."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
-        return "h11"
+        return over_h11()
 
-    class BoundedProtocol(HttpToolsProtocol):
+    class BoundedProtocol(LingeringProtocol, HttpToolsProtocol):
         """Refuses requests whose headers do not end."""
 
         _num_bytes = 0
@@ -94,3 +96,13 @@ def _protocol() -> Any:
             super().on_message_complete()
 
     return BoundedProtocol
+
+
+def over_h11() -> Any:
+    """Return the protocol over h11."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(LingeringProtocol, H11Protocol):
+        """uvicorn's, which lingers."""
+
+    return Protocol

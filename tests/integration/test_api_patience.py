@@ -62,7 +62,7 @@ def test_a_client_that_leaves_is_counted_as_such_and_breaks_nothing(
 def test_headers_without_end_are_refused(api: ApiServer) -> None:
     with connect(api) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-        for number in range(MAX_HEADER_BYTES // 1000 + 1):
+        for number in range(100 * MAX_HEADER_BYTES // 1000):
             connection.sendall(b"X-%d: %s\r\n" % (number, b"x" * 1000))
         told = told_until_closed(connection)
     assert told.startswith(b"HTTP/1.1 4")
