@@ -233,8 +233,16 @@ class Settings(BaseSettings):
 
     @property
     def uploads_dir(self) -> Path:
-        """Folder of the files of examples that people brought along; specs may name them."""
+        """Folder of the files that people brought along: examples, which specs may name, and adapters."""
         return self.data_dir / "uploads"
+
+    def uploads_of(self, owner: str, project: str | None) -> Path:
+        """Return the folder of the files that a project's keys brought along, or one key of no project."""
+        return self.uploads_dir / "key" / owner if project is None else self.uploads_dir / "project" / project
+
+    def adapters_of(self, owner: str, project: str | None) -> Path:
+        """Return the folder that holds a folder for each adapter of these."""
+        return self.uploads_of(owner, project) / "adapters"
 
     def environment(self) -> dict[str, str]:
         """Return the variables that give a process of the service these settings; secrets are among them."""

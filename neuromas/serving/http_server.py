@@ -17,7 +17,8 @@ from neuromas.serving.lingering import LingeringProtocol
 HEADERS_S: Final = 10.0
 """Seconds that a connection may take until the headers of a request are whole, its idle time before them included."""
 BODY_S: Final = 30.0
-"""Seconds that a body may take."""
+"""Seconds in which a body must end, or else bring ``BODY_BYTES`` and have as many again."""
+BODY_BYTES: Final = 2**20
 MAX_HEADER_BYTES: Final = 64 * 2**10
 """Bytes of a request's first line and headers."""
 _TICKS_PER_LOOK: Final = 10  # uvicorn ticks every 0.1 s
@@ -44,13 +45,14 @@ class LateConnections:
     """Remembers since when each connection waits for the rest of a request."""
 
     def __init__(self) -> None:
-        self._since: WeakKeyDictionary[Any, tuple[object, float]] = WeakKeyDictionary()
+        self._since: WeakKeyDictionary[Any, tuple[object, float, int]] = WeakKeyDictionary()
 
     def close(self, connections: Any, now_s: float) -> None:
         """Close the connections that wait too long.
 
         Args:
-            connections: uvicorn's, of either protocol: ``cycle`` is the request under way, ``transport`` the socket.
+            connections: uvicorn's, of either protocol: ``cycle`` is the request under way, ``transport`` the socket;
+                ``num_body_bytes``, where there is one, counts what has come of its body.
             now_s: seconds of any clock.
         """
         for connection in list(connections):
@@ -59,9 +61,10 @@ class LateConnections:
             if not is_between and not cycle.more_body:
                 self._since.pop(connection, None)
                 continue
-            known, since_s = self._since.setdefault(connection, (cycle, now_s))
-            if known is not cycle:
-                self._since[connection] = cycle, now_s
+            come = 0 if is_between else getattr(connection, "num_body_bytes", 0)
+            known, since_s, had = self._since.setdefault(connection, (cycle, now_s, come))
+            if known is not cycle or come - had >= BODY_BYTES:
+                self._since[connection] = cycle, now_s, come
             elif now_s - since_s > (HEADERS_S if is_between else BODY_S):
                 connection.transport.close()
 
@@ -74,25 +77,31 @@ def _protocol() -> Any:
         return over_h11()
 
     class BoundedProtocol(LingeringProtocol, HttpToolsProtocol):
-        """Refuses requests whose headers do not end."""
+        """Refuses requests whose headers do not end, and counts what comes of bodies."""
 
-        _num_bytes = 0
+        _num_header_bytes = 0
+        _is_in_body = False
+        num_body_bytes = 0
 
         @override
         def data_received(self, data: bytes) -> None:
-            self._num_bytes += len(data)
+            if self._is_in_body:
+                self.num_body_bytes += len(data)
+            else:
+                self._num_header_bytes += len(data)
             super().data_received(data)
-            if self._num_bytes > MAX_HEADER_BYTES and self.parser is not None and not self.transport.is_closing():
+            too_large = not self._is_in_body and self._num_header_bytes > MAX_HEADER_BYTES
+            if too_large and self.parser is not None and not self.transport.is_closing():
                 self.send_400_response("The headers are too large.")
 
         @override
         def on_headers_complete(self) -> None:
-            self._num_bytes = -(2**63)  # what follows is the body's, until the next request begins
+            self._is_in_body, self.num_body_bytes = True, 0
             super().on_headers_complete()
 
         @override
         def on_message_complete(self) -> None:
-            self._num_bytes = 0
+            self._is_in_body, self._num_header_bytes = False, 0
             super().on_message_complete()
 
     return BoundedProtocol

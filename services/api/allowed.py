@@ -14,8 +14,8 @@ from neuromas.errors import Fault
 from neuromas.growth.plan import module_names
 from neuromas.services.api.auth import Caller
 from neuromas.services.api.bounds import MAX_STEPS
-from neuromas.services.api.files import usable_folder
 from neuromas.services.api.problems import invalid
+from neuromas.services.api.uploads import usable_folder
 from neuromas.services.settings import Settings
 from neuromas.spec.growth import PlanSpec
 from neuromas.spec.run import RunSpec

@@ -18,6 +18,7 @@ from neuromas.services.api.instruments import Instruments
 from neuromas.services.api.problems import CrashHandler, add_handlers
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.routes import (
+    adapters,
     answers,
     audit,
     capabilities,
@@ -49,6 +50,7 @@ _ROUTES: Final = (
     answers,
     evaluations,
     files,
+    adapters,
     capabilities,
     audit,
     health,
@@ -63,7 +65,7 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"],
             expose_headers=["retry-after", "x-request-id"],
         )
@@ -98,7 +100,7 @@ def make_app(settings: Settings, store: Store) -> FastAPI:
             Middleware(CrashHandler),
             *_cross_origin(settings),
             Middleware(HeadAsGet),
-            Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+            Middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes),
         ],
     )
     add_handlers(app)

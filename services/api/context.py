@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 _GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"})
+UPLOADS: Final = "/v1/adapters/"
+"""Where paths of files begin that are streamed to the disk."""
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -72,17 +74,25 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Refuses bodies above a size, whether their length is told or not."""
+    """Refuses bodies above a size, whether their length is told or not.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    Files that go to the disk as they come have a size of their own.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_upload_bytes: int) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+        self._max_bytes, self._max_upload_bytes = max_bytes, max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        told = Headers(scope=scope).get("content-length", "0") if scope["type"] == "http" else "0"
-        if told.isdecimal() and int(told[:20]) > self._max_bytes:
-            await answer(self._too_large())(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_upload = scope["method"] == "PUT" and scope["path"].startswith(UPLOADS)
+        allowed = self._max_upload_bytes if is_upload else self._max_bytes
+        told = Headers(scope=scope).get("content-length", "0")
+        if told.isdecimal() and int(told[:20]) > allowed:
+            await answer(_too_large(allowed))(scope, receive, send)
             return
         read = 0
 
@@ -90,15 +100,16 @@ class BodyLimit:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._max_bytes:
-                raise self._too_large()
+            if read > allowed:
+                raise _too_large(allowed)
             return message
 
         await self._app(scope, counted, send)
 
-    def _too_large(self) -> ApiError:
-        message = f"the body is larger than {self._max_bytes} bytes, the limit"
-        return ApiError(413, "too_large", message, headers={"Connection": "close"})
+
+def _too_large(allowed: int) -> ApiError:
+    message = f"the body is larger than {allowed} bytes, the limit"
+    return ApiError(413, "too_large", message, headers={"Connection": "close"})
 
 
 def _add_headers(headers: MutableHeaders, id: str) -> None:

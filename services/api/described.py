@@ -58,6 +58,7 @@ _MEANINGS: Final = {
     403: "The key lacks the scope, or the request comes from a page of another site.",
     404: "There is no such thing.",
     409: "Not possible in its present state, or an Idempotency-Key that was used for another request.",
+    411: "The size of the body is not announced.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     421: "The request came in under a host name that is not answered.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ async def room_for(quota: Quota, service: Service, caller: Caller, id: str) -> A
     if not allowed:
         yield
         return
-    async with alone(service.store, f"submit/{quota.kind.noun}/{caller.id}", id):
+    async with alone(service.store, f"submit/{quota.kind.noun}/{caller.id}"):
         found = await _unfinished(service.store, quota, caller, id)
         if found >= allowed:
             what = f"{quota.kind.noun}s"
@@ -66,26 +67,26 @@ async def room_for(quota: Quota, service: Service, caller: Caller, id: str) -> A
 
 
 @asynccontextmanager
-async def alone(store: Store, lease: str, id: str) -> AsyncIterator[None]:
+async def alone(store: Store, lease: str) -> AsyncIterator[None]:
     """Count and add inside the block, while nobody else who takes the lease does.
 
     Args:
         store: has the lease.
         lease: what is counted, and whose.
-        id: of who holds the lease meanwhile.
 
     Raises:
         ApiError: others hold it for too long (429).
     """
+    holder = secrets.token_hex(8)  # whatever a client can choose, such as a request's id, two requests may share
     deadline = asyncio.get_running_loop().time() + _COUNTING_S
-    while not await store.acquire(lease, id, _COUNTING_S):
+    while not await store.acquire(lease, holder, _COUNTING_S):
         if asyncio.get_running_loop().time() > deadline:
             raise busy("too_many_requests", "other submissions of this key are under way", 1)
         await asyncio.sleep(0.02)
     try:
         yield
     finally:
-        await store.release(lease, id)
+        await store.release(lease, holder)
 
 
 async def _unfinished(store: Store, quota: Quota, caller: Caller, id: str) -> int:

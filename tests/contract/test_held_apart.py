@@ -97,9 +97,7 @@ def check(task: Task, other: Task) -> None:
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "reasoning_gym" or find_spec(name)])
-def test_no_family_trains_on_a_held_out_question(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_family_trains_on_a_held_out_question(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     for section in sections(family, tmp_path):
         spec = task_spec(section)

@@ -30,46 +30,58 @@ ERROR = '{"code":"driver_lost","message":"exit code -9","param":null}'
 STORED: dict[type[Record], tuple[str, str]] = {
     RunRecord: (
         "run_00000000000000aa",
-        ('{"sequence":3,"id":"run_00000000000000aa","object":"run","name":"small-grown","state":"failed","wanted":"run",'
-        f'"spec":{{"name":"small-grown","topology":{GRAPH},"growth":null}},"task":"chain","base":"tiny",'
-        '"topology":"topo_aa","owner":"key_aa","project":"p","parent":{"run":"run_00000000000000ab","checkpoint":'
-        '"ckpt_aa","plan":{"edits":[{"edit":"append","layers":[1]}]},"level":2},"parent_run":"run_00000000000000ab",'
-        '"attempt":1,"max_attempts":2,"failures":2,"job":"run_00000000000000aa-1","started":1700000001.5,'
-        '"ended":1700000009.25,"heartbeat":1700000008.75,"progress":{"stage":0,"stage_name":"stage-0","step":3,'
-        '"steps":40,"nodes":2,"level":null,"eta_s":12.5},"latest":{"rollout/reward_mean":0.25,"rollout/calls":12,'
-        f'"train/kl":null}},"accuracy":0.5,"result":null,"error":{ERROR},'
-        '"folder":"runs/run_00000000000000aa/small-grown","version":9,"created":1700000000}'),
+        (
+            '{"sequence":3,"id":"run_00000000000000aa","object":"run","name":"small-grown","state":"failed","wanted":"run",'
+            f'"spec":{{"name":"small-grown","topology":{GRAPH},"growth":null}},"task":"chain","base":"tiny",'
+            '"topology":"topo_aa","owner":"key_aa","project":"p","parent":{"run":"run_00000000000000ab","checkpoint":'
+            '"ckpt_aa","plan":{"edits":[{"edit":"append","layers":[1]}]},"level":2},"parent_run":"run_00000000000000ab",'
+            '"attempt":1,"max_attempts":2,"failures":2,"job":"run_00000000000000aa-1","started":1700000001.5,'
+            '"ended":1700000009.25,"heartbeat":1700000008.75,"progress":{"stage":0,"stage_name":"stage-0","step":3,'
+            '"steps":40,"nodes":2,"level":null,"eta_s":12.5},"latest":{"rollout/reward_mean":0.25,"rollout/calls":12,'
+            f'"train/kl":null}},"accuracy":0.5,"result":null,"error":{ERROR},'
+            '"folder":"runs/run_00000000000000aa/small-grown","version":9,"created":1700000000}'
+        ),
     ),
     CheckpointRecord: (
         "ckpt_aa",
-        ('{"sequence":4,"id":"ckpt_aa","object":"checkpoint","state":"deleting","run":"run_aa","stage":1,"stage_name":'
-        '"stage-1","step":20,"kind":"training","path":"runs/run_aa/small/kept/stage-1-000020","nodes":3,"level":2,'
-        '"topology_hash":"ab","accuracy":null,"version":2,"created":1700000001}'),
+        (
+            '{"sequence":4,"id":"ckpt_aa","object":"checkpoint","state":"deleting","run":"run_aa","stage":1,"stage_name":'
+            '"stage-1","step":20,"kind":"training","path":"runs/run_aa/small/kept/stage-1-000020","nodes":3,"level":2,'
+            '"topology_hash":"ab","accuracy":null,"version":2,"created":1700000001}'
+        ),
     ),
     EndpointRecord: (
         "ep_aa",
-        ('{"sequence":5,"id":"ep_aa","object":"endpoint","name":"solver","generation":2,"checkpoint":"ckpt_aa",'
-        '"run":"run_aa","state":"ready","wanted":"run","replicas":1,"max_replicas":2,"error":null,"url":"/engine-1",'
-        '"owner":"local","project":null,"served":1,"version":6,"created":1700000002}'),
+        (
+            '{"sequence":5,"id":"ep_aa","object":"endpoint","name":"solver","generation":2,"checkpoint":"ckpt_aa",'
+            '"run":"run_aa","state":"ready","wanted":"run","replicas":1,"max_replicas":2,"error":null,"url":"/engine-1",'
+            '"owner":"local","project":null,"served":1,"version":6,"created":1700000002}'
+        ),
     ),
     EvaluationRecord: (
         "eval_aa",
-        ('{"sequence":6,"id":"eval_aa","object":"evaluation","state":"succeeded","checkpoint":"ckpt_aa","run":"run_aa",'
-        '"examples":8,"level":null,"sampled":false,"baselines":["untrained"],"attempt":1,"job":"eval_aa-1","result":'
-        '{"accuracy":{"greedy":{"value":0.5}}},"error":null,"owner":"local","project":null,"started":1700000004.5,'
-        '"ended":1700000006.5,"version":4,"created":1700000003}'),
+        (
+            '{"sequence":6,"id":"eval_aa","object":"evaluation","state":"succeeded","checkpoint":"ckpt_aa","run":"run_aa",'
+            '"examples":8,"level":null,"sampled":false,"baselines":["untrained"],"attempt":1,"job":"eval_aa-1","result":'
+            '{"accuracy":{"greedy":{"value":0.5}}},"error":null,"owner":"local","project":null,"started":1700000004.5,'
+            '"ended":1700000006.5,"version":4,"created":1700000003}'
+        ),
     ),
     KeyRecord: (
         "key_0123456789abcdef",
-        ('{"sequence":7,"id":"key_0123456789abcdef","object":"key","name":"laptop","hash":'
-        '"b6a01e3c0c3e0a6b0a0bd01b8ed9c0cbd3a2ffe4b7bbcd1a1b9b1bb2a4c3e1d0","scopes":["read","train"],"quota":'
-        '{"requests_per_minute":60},"state":"revoked","project":null,"expires":1800000000,"owner":"key_ab",'
-        '"used":1700000005,"revoked":1700000007,"version":3,"created":1700000004}'),
+        (
+            '{"sequence":7,"id":"key_0123456789abcdef","object":"key","name":"laptop","hash":'
+            '"b6a01e3c0c3e0a6b0a0bd01b8ed9c0cbd3a2ffe4b7bbcd1a1b9b1bb2a4c3e1d0","scopes":["read","train"],"quota":'
+            '{"requests_per_minute":60},"state":"revoked","project":null,"expires":1800000000,"owner":"key_ab",'
+            '"used":1700000005,"revoked":1700000007,"version":3,"created":1700000004}'
+        ),
     ),
     TopologyRecord: (
         "topo_aa",
-        ('{"sequence":2,"id":"topo_aa","object":"topology","state":null,"name":"pair","hash":"ab",'
-        f'"document":{GRAPH},"version":1,"created":1700000000}}'),
+        (
+            '{"sequence":2,"id":"topo_aa","object":"topology","state":null,"name":"pair","hash":"ab",'
+            f'"document":{GRAPH},"version":1,"created":1700000000}}'
+        ),
     ),
     ClusterRecord: (
         "cluster",

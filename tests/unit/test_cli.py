@@ -328,6 +328,8 @@ def test_a_base_that_cannot_be_had_offline_is_told_in_one_line(tmp_path: Path) -
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[1:] == [
-        ("  base: base 'owner/model' is neither a folder nor in the local hub cache, and could not be downloaded: "
-        "HF_HUB_OFFLINE is set. Without a way to the hub, copy the model's folder here and give its path")
+        (
+            "  base: base 'owner/model' is neither a folder nor in the local hub cache, and could not be downloaded: "
+            "HF_HUB_OFFLINE is set. Without a way to the hub, copy the model's folder here and give its path"
+        )
     ]

@@ -27,6 +27,7 @@ class Connection:
 
     cycle: Cycle | None = None
     transport: Transport = field(default_factory=Transport)
+    num_body_bytes: int = 0
 
 
 def closed_after(connection: Connection, *times: float) -> bool:
@@ -41,6 +42,16 @@ def test_headers_have_ten_seconds_and_bodies_thirty() -> None:
     for cycle, limit_s in ((None, 10), (Cycle(response_complete=True), 10), (Cycle(more_body=True), 30)):
         assert not closed_after(Connection(cycle), 100, 100 + limit_s)
         assert closed_after(Connection(cycle), 100, 100 + limit_s + 1)
+
+
+def test_a_body_that_keeps_coming_has_thirty_seconds_for_every_mebibyte() -> None:
+    late, connection = LateConnections(), Connection(Cycle(more_body=True))
+    for now_s, come in ((0, 0), (29, 2**20), (58, 2**21), (88, 2**21 + 2**20 - 1)):
+        connection.num_body_bytes = come
+        late.close({connection}, now_s)
+        assert not connection.transport.is_closed, now_s
+    late.close({connection}, 89)
+    assert connection.transport.is_closed
 
 
 def test_an_answer_may_take_as_long_as_it_wants() -> None:

@@ -9,13 +9,12 @@ from neuromas.errors import Fault
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import errors, takes
-from neuromas.services.api.files import keep_file, own_folder
+from neuromas.services.api.files import keep_file
 from neuromas.services.api.problems import invalid
-from neuromas.services.api.quota import alone
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.file import FileRequest, FileView, TomlRequest, TomlView
 from neuromas.services.api.service import Serviced
-from neuromas.services.logs import request_id
+from neuromas.services.api.uploads import changing
 from neuromas.services.store.base import Document
 
 routes = router("files")
@@ -31,8 +30,7 @@ routes = router("files")
 async def create_file(caller: Trainer, service: Serviced, document: Body) -> Document:
     """Keep a file of examples in the data folder, for runs to name."""
     wish = parse_body(FileRequest, document, "the file")
-    folder = own_folder(caller, service.settings)
-    async with alone(service.store, f"upload/{folder.parent.name}/{folder.name}", request_id.get()):
+    async with changing(caller, service):
         return await asyncio.to_thread(keep_file, wish, caller, service.settings)
 
 
