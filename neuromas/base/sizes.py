@@ -16,6 +16,8 @@ from neuromas.errors import BaseModelError
 _FLOAT_BYTES: Final = 4
 TRAINING_COPIES: Final = 4
 """A trained number, its gradient, and Adam's two moments."""
+_SMALL: Final = 10_000_000
+"""Numbers of a base below which its products take less than what stands around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,15 @@ class BaseSizes:
     file_bytes: int
     kv_per_token: int | None
     dimensions: Dimensions | None
+
+
+def is_small(folder: Path) -> bool:
+    """Whether a base's products are over before a second thread has begun.
+
+    Raises:
+        BaseModelError: there are no safetensors files.
+    """
+    return count_parameters(folder) < _SMALL
 
 
 @lru_cache(maxsize=32)

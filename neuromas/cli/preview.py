@@ -105,12 +105,14 @@ def _memory(preflight: Preflight) -> Document:
     training, nodes = spec.training, max(len(graph.nodes) for graph in preflight.graphs)
     tokens = training.prompts_per_step * training.group_size * nodes * preflight.longest_call
     update = plan_memory(spec, None if sizes is None else sizes.dimensions, trained, tokens)
-    on_gpu = spec.runtime.gpus_per_rollout_worker > 0
+    engine = None
+    if sizes is not None and spec.runtime.gpus_per_rollout_worker == 0:
+        engine = engine_bytes(spec, preflight.engine, sizes, preflight.longest_call)
     return {
         "base": None if sizes is None else sizes.file_bytes,
         "training": trained * _FLOAT_BYTES * TRAINING_COPIES,
         "learner": update.peak_bytes,
-        "engine": None if sizes is None or on_gpu else engine_bytes(spec, sizes, preflight.longest_call),
+        "engine": engine,
         "tokens_per_forward": update.tokens_per_forward,
         "gradient_checkpointing": update.gradient_checkpointing,
     }

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from neuromas.base.linears import count_parameters
 from neuromas.base.resolve import resolve_base
+from neuromas.base.sizes import is_small
 from neuromas.errors import BaseModelError
 from neuromas.spec.machine import Threads
 from neuromas.spec.run import RunSpec
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 """Where Linux tells what a container may use."""
-_SMALL_BASE: Final = 10_000_000
-"""Numbers of a base below which its products are over before a second thread has begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,6 @@ def _beside(spec: RunSpec, processes: int, machines: int) -> int:
 def _limit(base: str) -> int | None:
     """Return the most threads of an "auto" for a base; None = no limit."""
     try:
-        is_small = count_parameters(resolve_base(base, fetch=False)) < _SMALL_BASE
+        return 1 if is_small(resolve_base(base, fetch=False)) else thread_limit()
     except BaseModelError:  # not on this machine yet
-        is_small = False
-    return 1 if is_small else thread_limit()
+        return thread_limit()

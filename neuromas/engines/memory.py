@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from neuromas.base.sizes import BaseSizes
+from neuromas.engines.choice import EngineType
 from neuromas.spec.run import RunSpec
 
 _PROCESS: Final = {"vllm": 1600 << 20, "transformers": 900 << 20}
@@ -13,11 +14,12 @@ _LOGIT_COPIES: Final = 4
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def engine_bytes(spec: RunSpec, sizes: BaseSizes, longest_call: int) -> int | None:
+def engine_bytes(spec: RunSpec, type: EngineType, sizes: BaseSizes, longest_call: int) -> int | None:
     """Return the most bytes that an engine on a CPU takes; None where the base's files do not say.
 
     Args:
         spec: the run.
+        type: of its engine.
         sizes: of its base.
         longest_call: tokens of its longest prompt and completion together.
     """
@@ -28,6 +30,6 @@ def engine_bytes(spec: RunSpec, sizes: BaseSizes, longest_call: int) -> int | No
     calls = spec.training.prompts_per_step * spec.training.group_size * spec.topology.width
     rows = min(engine.max_num_seqs, calls)
     cache = rows * longest_call * sizes.kv_per_token * width // 4
-    if engine.type == "vllm":
+    if type == "vllm":
         cache = round(engine.kv_cache_gib * 2**30)
-    return _PROCESS[engine.type] + base.parameters * width + cache + _LOGIT_COPIES * 4 * rows * base.vocabulary
+    return _PROCESS[type] + base.parameters * width + cache + _LOGIT_COPIES * 4 * rows * base.vocabulary

@@ -1,4 +1,4 @@
-"""What an engine is started with, the same in training, evaluation and serving. Loads no torch and no vLLM."""
+"""What an engine is started with, in training, evaluation and serving. Loads no torch and no vLLM."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from neuromas.base.resolve import read_base
+from neuromas.engines.choice import engine_type
 from neuromas.loading import loading_libraries
 from neuromas.rollout.engine import Engine
 from neuromas.spec.machine import EngineSpec
@@ -19,7 +21,7 @@ class EngineSetup:
 
     Attributes:
         base_folder: folder of the base model.
-        engine: kind and sizes.
+        engine: kind and sizes; the kind is decided.
         rank: largest LoRA rank that will be published.
         targets: names of the linear layers that carry adapters.
         gpus: GPUs (or a share of one) that the engine's process gets.
@@ -31,12 +33,21 @@ class EngineSetup:
     targets: tuple[str, ...]
     gpus: float = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a kind that nobody decided."""
+        if self.engine.type == "auto":
+            raise ValueError("engine.type is 'auto'; EngineSetup.of decides it")
+
     @classmethod
-    def of(cls, spec: RunSpec, base_folder: Path) -> EngineSetup:
-        """Return the engine of a run and of the graphs it trains; equal runs have equal ones."""
+    def of(cls, spec: RunSpec, base_folder: Path, *, serves: bool = False) -> EngineSetup:
+        """Return the engine of a run, or of what serves the graphs it trained; equal runs have equal ones.
+
+        Raises:
+            BaseModelError: the base cannot be read.
+        """
         return cls(
             base_folder=base_folder,
-            engine=spec.engine,
+            engine=spec.engine.model_copy(update={"type": engine_type(spec, read_base(base_folder), serves=serves)}),
             rank=spec.adapters.served_rank,
             targets=tuple(sorted(spec.adapters.targets)),
             gpus=spec.runtime.gpus_per_rollout_worker,

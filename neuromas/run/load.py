@@ -82,7 +82,7 @@ def graph_load(preflight: Preflight, base: Dimensions, graph: Topology, level: i
     spec = preflight.spec
     renderer, group = make_renderer(spec.prompt, preflight.base.folder), spec.training.group_size
     examples = preflight.task.sample("train", level, max(2, min(_EXAMPLES, _PROMPTS // len(graph.nodes))))
-    block = spec.engine.block_size if spec.engine.type == "vllm" else 1
+    block = spec.engine.block_size if preflight.engine == "vllm" else 1
     head, sampling, update, answer = base.hidden * base.vocabulary, Load(), Load(), Load()
     for node in graph.order:
         lengths = prompt_lengths(spec, renderer, graph, node, examples)

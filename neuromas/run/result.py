@@ -101,6 +101,7 @@ def result_document(
         "lineage": [descent.to_document() for descent in lineage.entries],
         "ledger": lineage.ledger.to_document(),
         "checkpoint": portable(schedule.outcome.checkpoint),
+        "engine": preflight.engine,
         "versions": versions(),
     }
 

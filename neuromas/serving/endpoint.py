@@ -24,7 +24,7 @@ from neuromas.serving.load import ServerLimits
 
 def engine_setup(trained: TrainedCheckpoint) -> EngineSetup:
     """Return the engine that a trained graph needs; graphs with equal setups can share one."""
-    return EngineSetup.of(trained.spec, resolve_base(trained.spec.base))
+    return EngineSetup.of(trained.spec, resolve_base(trained.spec.base), serves=True)
 
 
 def load_graph(trained: TrainedCheckpoint, name: str, version: str = "") -> ServableGraph:
@@ -42,7 +42,7 @@ def load_graph(trained: TrainedCheckpoint, name: str, version: str = "") -> Serv
     from neuromas.checkpoints.servable import plain_loras
 
     spec = trained.as_run()
-    check_run(spec, find_trained, ())
+    check_run(spec, find_trained, (), serves=True)
     base = resolve_base(spec.base)
     return ServableGraph(
         name=name,

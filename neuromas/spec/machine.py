@@ -19,8 +19,9 @@ class EngineSpec(SpecModel):
         "max_adapters": ((None,), "an engine has a slot for each adapter of the run's largest graph"),
     }
 
-    type: Literal["vllm", "transformers"] = "vllm"
-    """"transformers" needs no vLLM: for machines and bases that it does not serve; slower."""
+    type: Literal["auto", "vllm", "transformers"] = "auto"
+    """"auto" is what is faster: vLLM, but on CPU "transformers" for a base that vLLM cannot run there, and in runs of
+    bases of less than ten million numbers. A setting of vLLM alone chooses it too. "transformers" needs no vLLM."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of engine and trainer base weights."""
     max_model_len: int = Field(default=128, ge=16, le=2**20)
@@ -45,11 +46,15 @@ class EngineSpec(SpecModel):
 
     @model_validator(mode="after")
     def _settings_of_the_engine(self) -> EngineSpec:
-        only_vllm = ("max_num_batched_tokens", "block_size", "kv_cache_gib", "gpu_memory_utilization", "lora_kernel")
-        idle = [setting for setting in only_vllm if not self.is_default(setting)]
-        if self.type != "vllm" and idle:
+        if self.type == "transformers" and (idle := self.vllm_settings):
             raise ValueError(f"{', '.join(idle)} need type = 'vllm'")
         return self
+
+    @property
+    def vllm_settings(self) -> tuple[str, ...]:
+        """Settings with a value of their own that vLLM alone reads."""
+        only_vllm = ("max_num_batched_tokens", "block_size", "kv_cache_gib", "gpu_memory_utilization", "lora_kernel")
+        return tuple(setting for setting in only_vllm if not self.is_default(setting))
 
 
 class RuntimeSpec(SpecModel):

@@ -152,7 +152,7 @@ def test_the_engine_of_a_run_wraps_the_layers_that_its_spec_adapts_and_no_others
 
     from neuromas.engines.setup import EngineSetup
 
-    engine = EngineSetup(small_base, EngineSpec(kv_cache_gib=0.1, max_num_seqs=8), 1, ("v_proj",)).start(1)
+    engine = EngineSetup(small_base, EngineSpec(type="vllm", kv_cache_gib=0.1, max_num_seqs=8), 1, ("v_proj",)).start(1)
     try:
         runner = engine._engine.engine_core.engine_core.model_executor.driver_worker.model_runner
         wrapped = {path for path, layer in runner.model.named_modules() if isinstance(layer, BaseLayerWithLoRA)}

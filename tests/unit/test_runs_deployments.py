@@ -73,7 +73,7 @@ def grouping(
     letters = sorted({source.name[0] for source in wanted})
     return tuple(
         EngineGroup(
-            EngineSetup(Path(letter), EngineSpec(), 8, ("q_proj",)),
+            EngineSetup(Path(letter), EngineSpec(type="vllm"), 8, ("q_proj",)),
             tuple(source for source in wanted if source.name[0] == letter),
             slots=8,
             limits=limits,

@@ -25,7 +25,7 @@ from neuromas.spec.machine import EngineSpec
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.topology.builders import chain
 
-SETUP = EngineSetup(Path("/bases/tiny"), EngineSpec(), 1, ("q_proj", "v_proj"))
+SETUP = EngineSetup(Path("/bases/tiny"), EngineSpec(type="vllm"), 1, ("q_proj", "v_proj"))
 
 
 def group(**changes: object) -> EngineGroup:
@@ -37,7 +37,7 @@ def test_equal_setups_have_one_name_and_others_another() -> None:
     others = [
         replace(SETUP, rank=8),
         replace(SETUP, base_folder=Path("/bases/other")),
-        replace(SETUP, engine=EngineSpec(max_model_len=256)),
+        replace(SETUP, engine=EngineSpec(type="vllm", max_model_len=256)),
         replace(SETUP, gpus=1),
     ]
     assert len({SETUP.name, *(other.name for other in others)}) == 5
