@@ -34,7 +34,7 @@ class Peer:
     steps: int | None = None
 
 
-def neuromas(engine: str) -> Callable[[int, int, Path, Path], Program]:
+def neuromas(engine: str = "auto") -> Callable[[int, int, Path, Path], Program]:
     """Return the maker of `neuromas train` with an engine."""
 
     def program(nodes: int, steps: int, folder: Path, _: Path) -> Program:
@@ -60,8 +60,8 @@ def agents(module: str, *options: str, venv: str | None = None) -> Callable[[int
 
 
 PEERS: Mapping[str, Peer] = {
-    "neuromas": Peer(OURS, neuromas("vllm")),
-    "neuromas-transformers": Peer("NeuroMAS, transformers engine", neuromas("transformers")),
+    "neuromas": Peer(OURS, neuromas()),
+    "neuromas-vllm": Peer("NeuroMAS, vLLM engine", neuromas("vllm")),
     "trl": Peer("TRL, a trainer per agent, no checkpointing", agents("trl_agents")),
     "trl-defaults": Peer("TRL, its defaults (checkpointing)", agents("trl_agents", "--checkpointing")),
     "trl-vllm": Peer("TRL, vLLM colocated", agents("trl_agents", "--vllm")),

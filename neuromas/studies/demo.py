@@ -67,6 +67,6 @@ def example(name: str) -> RunSpec:
 
 
 _INTRODUCTION = """\
-NeuroMAS demo: {runs} runs on the shipped tiny base, real vLLM rollouts, two at a time.
+NeuroMAS demo: {runs} runs on the shipped tiny base, two at a time.
 The first graph is trained after about a minute and a half, everything after about four. Runs: {folder}
 """

@@ -1,4 +1,4 @@
-"""The default run: Ray actors with vLLM inside, from the command line, and the same graph served by vLLM."""
+"""The default run: Ray actors with an engine inside, from the command line, and the same graph served by vLLM."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_default_run_trains_and_trainer_and_engine_agree(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["", 'engine = { type = "vllm" }\n'], ids=["default", "vllm"])
+def test_a_run_trains_and_trainer_and_engine_agree(tmp_path: Path, engine: str) -> None:
     spec = tmp_path / "run.toml"
     spec.write_text(
-        'name = "run"\ntopology = { chain = 3 }\ntask = { type = "chain", hops = 2 }\n'
+        engine + 'name = "run"\ntopology = { chain = 3 }\ntask = { type = "chain", hops = 2 }\n'
         "training = { steps = 3, prompts_per_step = 4, group_size = 4, warmup_steps = 0 }\n"
         "evaluation = { examples = 16 }\n"
     )
@@ -46,6 +47,7 @@ def test_libraries_keep_quiet_where_the_engine_shares_the_terminal(tmp_path: Pat
     spec = tmp_path / "run.toml"
     spec.write_text(
         'name = "run"\ntopology = { chain = 1 }\ntask = { type = "chain", hops = 1 }\nruntime = { type = "local" }\n'
+        'engine = { type = "vllm" }\n'
         "training = { steps = 1, prompts_per_step = 2, group_size = 2 }\nevaluation = { examples = 2 }\n"
     )
     done = subprocess.run(
