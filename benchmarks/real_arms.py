@@ -1,0 +1,224 @@
+"""The arms of the evidence on a real model: sums of more and more digits, and graphs with a node for each. Pure.
+
+Level k of the task is "((4 + 9) + 4) + 5" with k numbers: the answer of each level is an intermediate fact of the next.
+The worked examples of a level say the sums on the way, "13 + 4 = 17 + 5 = 22", and the template lets a node go on
+where the message that it reads stops: "Answer: 13" is answered by "+ 4 = 17".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, product
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+Document = dict[str, Any]
+Terms = tuple[int, ...]
+
+FIRST_LEVEL: Final = 2
+_HELD_OUT: Final[Mapping[int, int]] = {2: 20, 3: 48, 4: 48}
+_TRAINED: Final[Mapping[int, int]] = {2: 59, 3: 400, 4: 800}
+_WORKED: Final = 2
+_MESSAGE_TOKENS: Final = 10
+_RANK: Final = 8
+
+
+@dataclass(frozen=True)
+class RealStudy:
+    """Sums of up to ``levels[-1]`` digits.
+
+    Attributes:
+        levels: of the stages of a grown graph, which begins with one node and gets one at each change.
+        stages: optimizer steps of each; all arms take as many in total.
+    """
+
+    levels: tuple[int, ...]
+    stages: tuple[int, ...]
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the full graph."""
+        return len(self.levels)
+
+
+STUDIES: Final[Mapping[str, RealStudy]] = {
+    "two": RealStudy(levels=(2, 3), stages=(6, 12)),
+    "three": RealStudy(levels=(2, 3, 4), stages=(6, 10, 14)),
+}
+
+
+def question(terms: Terms) -> str:
+    """Return the sum to be asked for, a bracket around each part that is added to."""
+    text = f"{terms[0]} + {terms[1]}"
+    for term in terms[2:]:
+        text = f"({text}) + {term}"
+    return text
+
+
+def worked(terms: Terms) -> str:
+    """Return the answer with the sums on the way, the first of them by itself."""
+    first, *sums = list(accumulate(terms))[1:]
+    return " ".join([str(first), *(f"+ {term} = {total}" for term, total in zip(terms[2:], sums, strict=True))])
+
+
+def drawn_terms(level: int) -> tuple[list[Terms], list[Terms], list[Terms]]:
+    """Return the questions of a level for worked examples, training and tests, all of them different."""
+    every = list(product(range(1, 10), repeat=level))
+    Random(f"real/{level}").shuffle(every)
+    shown, held_out = every[:_WORKED], every[_WORKED : _WORKED + _HELD_OUT[level]]
+    return shown, every[_WORKED + _HELD_OUT[level] :][: _TRAINED[level]], held_out
+
+
+def write_data(folder: Path) -> None:
+    """Write the questions of all levels, ``train.jsonl`` and ``test.jsonl``; the same ones every time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    by_level = {level: drawn_terms(level) for level in _HELD_OUT}
+    for name, split in (("train", 1), ("test", 2)):
+        rows = (
+            json.dumps({"question": question(terms), "answer": sum(terms), "terms": level})
+            for level, splits in by_level.items()
+            for terms in splits[split]
+        )
+        (folder / f"{name}.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+
+def arm_spec(study: str, arm: str, seed: int) -> Document:
+    """Return the run spec of one arm; its task reads the folder ``sums`` beside it, see ``write_data``.
+
+    Raises:
+        KeyError: the study or the arm does not exist.
+    """
+    about = STUDIES[study]
+    spec: Document = {
+        "name": f"{study}-{arm}-s{seed}",
+        "seed": seed,
+        "base": "smollm2-135m",
+        "task": {
+            "type": "file",
+            "train": "sums/train.jsonl",
+            "test": "sums/test.jsonl",
+            "verifier": "number",
+            "level_key": "terms",
+        },
+        "prompt": _prompt(about.levels, _continued(about.nodes)),
+        "sampling": {"max_tokens": _MESSAGE_TOKENS},
+        "adapter": {"type": "lora", "rank": _RANK},
+        "training": {"steps": sum(about.stages), "prompts_per_step": 6, "group_size": 8, "warmup_steps": 2},
+        "evaluation": {"examples": 36},
+        "checkpoint": {"every": 0},
+        "tracking": {"rollouts_every": 2, "rollouts_per_sample": 4},
+        "engine": {"type": "transformers", "max_model_len": 192},
+        "runtime": {"type": "local"},
+    }
+    return spec | ARMS[arm](about)
+
+
+def _prompt(levels: Sequence[int], template: str, *, by_level: bool = True) -> Document:
+    shown = levels if by_level else levels[-1:]
+    return {
+        "renderer": "plain",
+        "template": template,
+        "cue": "",
+        "stop": ["\n"],
+        "demonstrations": [
+            {"question": question(terms), "answer": worked(terms)} | ({"level": level} if by_level else {})
+            for level in shown
+            for terms in drawn_terms(level)[0]
+        ],
+    }
+
+
+def _continued(nodes: int) -> str:
+    """Return the template of a node that goes on where the message it reads stops."""
+    messages = "".join(f"{{messages[n{index}]}}" for index in range(1, nodes))
+    return f"{{demonstrations}}\n\nTask:\n{{question}}\n\nAnswer: {messages}"
+
+
+def _grown(study: RealStudy, *, new: str = "fresh", old: str = "train") -> Document:
+    plan = {"edits": [{"edit": "append", "layers": [1]}], "inherit": {"new": new, "old": old}}
+    return {"topology": {"chain": 1}, "growth": _stages(study, [plan])}
+
+
+def _stages(study: RealStudy, plans: Sequence[Document]) -> Document:
+    return {
+        "levels": list(study.levels),
+        "plans": list(plans),
+        "trigger": {"type": "steps"},
+        "steps_per_level": list(study.stages),
+    }
+
+
+def _grown_one_prompt(study: RealStudy) -> Document:
+    """Every node is shown the worked examples of the last level, whatever it was trained on."""
+    return _grown(study) | {"prompt": _prompt(study.levels, _continued(study.nodes), by_level=False)}
+
+
+def _grown_letters(study: RealStudy) -> Document:
+    """Messages stand between the question and the answer, with their senders, as by default."""
+    template = "{demonstrations}\n\nTask:\n{question}\n\n{messages}\n\nAnswer:"
+    return _grown(study) | {"prompt": _prompt(study.levels, template)}
+
+
+def _scratch_prompts(study: RealStudy) -> Document:
+    """The prompts that the nodes of the grown graph have: each is shown the worked examples of a level of its own."""
+    nodes = [
+        {
+            "id": f"n{layer}",
+            "position": [layer, 1],
+            "view": {"role": "output", "depth": layer, "width": 1, "level": level},
+        }
+        for layer, level in enumerate(study.levels, start=1)
+    ]
+    edges = [[f"n{layer}", f"n{layer + 1}"] for layer in range(1, study.nodes)]
+    return {"topology": {"nodes": nodes, "edges": edges}}
+
+
+def _single(study: RealStudy) -> Document:
+    """One node: the trained numbers and the tokens of an answer of all nodes together, and a vote of as many calls."""
+    return {
+        "topology": {"chain": 1},
+        "sampling": {"max_tokens": study.nodes * _MESSAGE_TOKENS},
+        "adapter": {"type": "lora", "rank": study.nodes * _RANK},
+        "evaluation": {"examples": 36, "votes": study.nodes},
+    }
+
+
+ARMS: Final[Mapping[str, Callable[[RealStudy], Document]]] = {
+    "grown": _grown,
+    "scratch": lambda study: {"topology": {"chain": study.nodes}},
+    "scratch-prompts": _scratch_prompts,
+    "scratch-levels": lambda study: {"topology": {"chain": study.nodes}, "growth": _stages(study, [])},
+    "single": _single,
+    "single-levels": lambda study: _single(study) | {"growth": _stages(study, [])},
+    "grown-copy": lambda study: _grown(study, new="copy"),
+    "grown-frozen": lambda study: _grown(study, old="freeze"),
+    "grown-one-prompt": _grown_one_prompt,
+    "grown-letters": _grown_letters,
+}
+"""What is compared, the arms that the page needs first."""
+
+TITLES: Final[Mapping[str, str]] = {
+    "grown": "grown in step with the levels, new nodes fresh",
+    "scratch": "full graph on the last level",
+    "scratch-prompts": "full graph on the last level, prompts of the grown one",
+    "scratch-levels": "full graph, the same levels",
+    "single": "one node on the last level",
+    "single-levels": "one node, the same levels",
+    "grown-copy": "grown, new nodes as copies",
+    "grown-frozen": "grown, old nodes frozen",
+    "grown-one-prompt": "grown, worked examples of the last level for all",
+    "grown-letters": "grown, messages with their senders, before the answer",
+}
+
+
+def missing(
+    done: Sequence[Document], studies: Sequence[str], arms: Sequence[str], seeds: Sequence[int]
+) -> Iterator[tuple[str, str, int]]:
+    """Yield (study, arm, seed) of what is not done, all arms of a seed before the next one."""
+    finished = {(row["study"], row["arm"], row["seed"]) for row in done}
+    for seed, study, arm in product(seeds, studies, arms):
+        if (study, arm, seed) not in finished:
+            yield study, arm, seed
