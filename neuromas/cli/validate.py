@@ -15,6 +15,7 @@ from neuromas.cli.preview import memory_text, passes_text, preview, preview_line
 from neuromas.display.console import Console
 from neuromas.run.preflight import Preflight, check_run, held_out_sizes
 from neuromas.run.result import spec_hash
+from neuromas.spec.credit import calls_per_example, rollouts_per_example
 from neuromas.spec.load import is_topology_document, load_document, load_spec, load_topology
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.held_out import HeldOutPart
@@ -86,7 +87,7 @@ def topology_facts(topology: Topology) -> dict[str, Any]:
 def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
     """Return what the run needs."""
     training = spec.training
-    rollouts = training.prompts_per_step * training.group_size
+    calls = sum(calls_per_example(training, spec.topology).values())
     return {
         "run": spec.name,
         "spec_hash": spec_hash(spec),
@@ -96,8 +97,8 @@ def run_facts(spec: RunSpec, preflight: Preflight) -> dict[str, Any]:
         "adapter_kinds": [_kind(kind) for kind in preflight.totals(spec.topology)],
         "adapter_bytes": preflight.published_bytes(spec.topology),
         "longest_call_tokens": preflight.longest_call,
-        "rollouts_per_step": rollouts,
-        "calls_per_step": rollouts * len(spec.topology.nodes),
+        "rollouts_per_step": training.prompts_per_step * rollouts_per_example(training, spec.topology),
+        "calls_per_step": training.prompts_per_step * calls,
         "steps": training.steps,
         "stages": [len(graph.nodes) for graph in preflight.graphs],
         "notes": [*preflight.notes, *spec.adapters.notes(spec.topology)],

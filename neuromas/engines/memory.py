@@ -6,6 +6,7 @@ from typing import Final
 
 from neuromas.base.sizes import BaseSizes
 from neuromas.engines.choice import EngineType
+from neuromas.spec.credit import rollouts_per_example
 from neuromas.spec.run import RunSpec
 
 _PROCESS: Final = {"vllm": 1600 << 20, "transformers": 900 << 20}
@@ -27,8 +28,8 @@ def engine_bytes(spec: RunSpec, type: EngineType, sizes: BaseSizes, longest_call
     if base is None or sizes.kv_per_token is None:
         return None
     width = _BYTES[engine.dtype]
-    calls = spec.training.prompts_per_step * spec.training.group_size * spec.topology.width
-    rows = min(engine.max_num_seqs, calls)
+    rollouts = spec.training.prompts_per_step * rollouts_per_example(spec.training, spec.topology)
+    rows = min(engine.max_num_seqs, rollouts * spec.topology.width)
     cache = rows * longest_call * sizes.kv_per_token * width // 4
     if type == "vllm":
         cache = round(engine.kv_cache_gib * 2**30)

@@ -200,6 +200,7 @@ def _rollout_document(rollout: Rollout) -> dict[str, Any]:
         "question": rollout.example.prompt,
         "expected": rollout.example.answer,
         "index": rollout.index,
+        **({} if rollout.replayed is None else {"replayed": rollout.replayed}),
         "answer": rollout.answer,
         "reward": rollout.reward,
         **({"parts": dict(rollout.parts)} if rollout.parts else {}),

@@ -19,7 +19,7 @@ class Totals:
     """What a step has over all its groups and processes, groups without a gradient included.
 
     Attributes:
-        rollouts: rollouts.
+        rollouts: rollouts; with counterfactual credit as many as there are samples of each node.
         calls: usable calls.
         tokens: completion tokens of these calls.
         max_tokens: largest token budget of a call.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from neuromas.adapters.ref import AdapterRef
@@ -78,6 +78,14 @@ class BatchPlan:
         replaced = {(entry.sender, entry.reader): entry.texts for entry in batch.substitutions}
         return cls(batch, task, renderer, settings, nodes, topology.content_hash, replaced)
 
+    def missing(self, known: Container[str]) -> dict[str, int]:
+        """Return how many messages each Node still lacks when some Nodes' are known; these Nodes are left out."""
+        return {
+            node.id: sum(sender not in known for sender in node.predecessors)
+            for node in self.nodes.values()
+            if node.id not in known
+        }
+
     def answer(self) -> StreamedAnswer | None:
         """Return what follows the answer of one rollout, None when nobody wants to."""
         if not self.settings.is_watched:
@@ -99,6 +107,7 @@ class ActiveRollout:
     calls: dict[str, NodeCall] = field(default_factory=dict)
     in_engine: set[str] = field(default_factory=set)
     failure: str | None = None
+    replayed: str | None = None
 
     def signals(self, node: PlannedNode) -> list[Signal]:
         """Return what ``node`` reads: what its predecessors have said, or what the batch puts in its place."""
@@ -174,7 +183,13 @@ class ActiveRollout:
             reward=worth.reward,
             parts=worth.parts,
             failure=self.failure,
+            replayed=self.replayed,
         )
+
+
+def given_call(node_id: str, text: str) -> NodeCall:
+    """Return the record of a message that no engine was asked for: it has no tokens."""
+    return NodeCall(node_id, None, (), (), (), "stop", text)
 
 
 @dataclass(slots=True)

@@ -46,6 +46,8 @@ class RolloutBatch:
         task: scores the answers; None leaves that to the task the worker was made with.
         substitutions: what is read in place of messages, at most one for each edge.
         given: messages by Node; these Nodes are not asked, and their calls are recorded without tokens.
+        replays: how many times each Node is asked anew in the context of its example's one rollout, the anchor: it
+            and all that its message reaches are sampled, every other message is the anchor's.
     """
 
     topology: Topology
@@ -59,10 +61,16 @@ class RolloutBatch:
     task: Task | None = None
     substitutions: tuple[Substitution, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict, hash=False)
+    replays: int = 0
 
     def __post_init__(self) -> None:
         if self.group_size < 1:
             raise RolloutError(f"group_size is {self.group_size}, expected at least 1")
+        if self.replays and (self.group_size > 1 or self.given):
+            raise RolloutError(
+                f"replays have one anchor that asks every node; got group_size {self.group_size} and "
+                f"{len(self.given)} given messages"
+            )
         missing = [name for name in self.topology.adapters if name not in self.adapters]
         if missing:
             raise RolloutError(
@@ -72,6 +80,11 @@ class RolloutBatch:
         for entry in self.substitutions:
             if entry.sender not in self.topology.predecessors(entry.reader):
                 raise RolloutError(f"a message is replaced on {entry.sender} -> {entry.reader}, which is not an edge")
+
+    @property
+    def rollouts_per_example(self) -> int:
+        """Rollouts of each example, replays included."""
+        return self.group_size + self.replays * len(self.topology.nodes)
 
 
 def check_given(topology: Topology, given: Mapping[str, str]) -> None:

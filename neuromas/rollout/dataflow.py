@@ -7,14 +7,14 @@ same engine gives the same calls in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from hashlib import blake2b
 from time import perf_counter
 
 from neuromas.errors import RolloutError
-from neuromas.rollout.active_rollout import ActiveCall, ActiveRollout, BatchPlan, PlannedNode
+from neuromas.rollout.active_rollout import ActiveCall, ActiveRollout, BatchPlan, PlannedNode, given_call
 from neuromas.rollout.answer import AS_TRAINED, AnswerSettings, StreamedAnswer
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.engine import Engine, EngineCall, EngineResult
@@ -22,7 +22,7 @@ from neuromas.rollout.record import Group, NodeCall, Provenance, Rollout
 from neuromas.rollout.renderer import Renderer
 from neuromas.rollout.scorer import Scorer, pack
 from neuromas.rollout.stats import RolloutStats
-from neuromas.tasks.base import Score, Task
+from neuromas.tasks.base import Example, Score, Task
 
 _SEED_MASK = 2**63 - 1
 
@@ -88,10 +88,11 @@ class Dataflow:
                 rollouts.update(self.advance())
         finally:
             self.abort()
-        size = batch.group_size
+        size = batch.rollouts_per_example
+        starts = range(first, first + size * len(batch.examples), size)
         return [
-            Group(example, tuple(rollouts[first + place * size + index] for index in range(size)))
-            for place, example in enumerate(batch.examples)
+            Group(example, tuple(rollouts[key] for key in range(start, start + size) if key in rollouts))
+            for example, start in zip(batch.examples, starts, strict=True)
         ]
 
     def add(
@@ -111,7 +112,8 @@ class Dataflow:
             settings: of the answers.
 
         Returns:
-            The key of its first rollout; the others count on from it, example by example.
+            The key of its first rollout; the others count on from it, example by example. Those of replays are kept
+            free where they never come, as their anchor failed.
         """
         renderer = renderer or self._renderer
         if renderer is None:
@@ -119,24 +121,50 @@ class Dataflow:
         plan = BatchPlan.of(batch, task, renderer, settings)
         if self._scorer is not None and task.scoring_timeout_s is not None:
             plan.packed = pack(task)
-        given = {node: NodeCall(node, None, (), (), (), "stop", text) for node, text in batch.given.items()}
-        missing = {
-            node.id: sum(sender not in given for sender in node.predecessors)
-            for node in plan.nodes.values()
-            if node.id not in given
-        }
-        sources = [plan.nodes[node_id] for node_id, count in missing.items() if not count]
-        first = self._num_rollouts
-        for example in batch.examples:
-            for index in range(batch.group_size):
-                seed = rollout_seed(batch.seed, batch.provenance, example.id, index)
-                rollout = ActiveRollout(
-                    self._num_rollouts, plan, example, index, seed, dict(missing), plan.answer(), dict(given)
-                )
-                self._rollouts[rollout.key] = rollout
-                self._num_rollouts += 1
-                self._ready += [(rollout, node) for node in sources]
+        given = {node: given_call(node, text) for node, text in batch.given.items()}
+        first, size = self._num_rollouts, batch.rollouts_per_example
+        self._num_rollouts += size * len(batch.examples)
+        for place, example in enumerate(batch.examples):
+            self._begin(plan, example, first + place * size, range(batch.group_size), given)
         return first
+
+    def _begin(
+        self,
+        plan: BatchPlan,
+        example: Example,
+        first: int,
+        indices: range,
+        known: Mapping[str, NodeCall],
+        replayed: str | None = None,
+    ) -> None:
+        """Begin some rollouts of an example's Group, whose first has the key ``first``; some calls are known before."""
+        batch, missing = plan.batch, plan.missing(known)
+        sources = [plan.nodes[node_id] for node_id, count in missing.items() if not count]
+        for index in indices:
+            seed = rollout_seed(batch.seed, batch.provenance, example.id, index)
+            rollout = ActiveRollout(
+                first + index,
+                plan,
+                example,
+                index,
+                seed,
+                dict(missing),
+                plan.answer(),
+                dict(known),
+                replayed=replayed,
+            )
+            self._rollouts[rollout.key] = rollout
+            self._ready += [(rollout, node) for node in sources]
+
+    def _replay(self, anchor: ActiveRollout) -> None:
+        """Begin the replays of a finished rollout: of each Node, with every message that it does not reach kept."""
+        plan = anchor.plan
+        batch = plan.batch
+        for place, node_id in enumerate(plan.nodes):
+            anew = {node_id, *batch.topology.downstream(node_id)}
+            kept = {node: given_call(node, call.text) for node, call in anchor.calls.items() if node not in anew}
+            begin = batch.group_size + place * batch.replays
+            self._begin(plan, anchor.example, anchor.key, range(begin, begin + batch.replays), kept, node_id)
 
     def advance(self) -> list[tuple[int, Rollout]]:
         """Submit what is ready, advance the engine by one step and return (key, rollout) of what finished.
@@ -176,6 +204,8 @@ class Dataflow:
         for rollout in finished:
             del self._rollouts[rollout.key]
             plan = rollout.plan
+            if plan.batch.replays and rollout.replayed is None and rollout.failure is None:
+                self._replay(rollout)
             if rollout.failure is None and self._scorer is not None and plan.packed is not None:
                 score = self._scorer.submit(plan.task, plan.packed, rollout.example, rollout.answer_text)
                 self._scoring[rollout.key] = rollout, score

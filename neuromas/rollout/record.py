@@ -61,13 +61,15 @@ class Rollout:
         topology_hash: content hash of the Topology that ran.
         provenance: run, stage and step.
         example: the question.
-        index: position of the rollout in its Group, 0 <= index < G.
+        index: position of the rollout in its Group, from 0.
         seed: seed from which every call's own seed was derived.
         calls: one NodeCall per Node in topological order.
         answer: text of the output Node.
         reward: terminal reward, shared by all calls.
         failure: first reason a call or the scoring failed; None when all went well. A failed rollout has reward 0.
         parts: figures that the task gives beside the reward.
+        replayed: the Node that was asked anew in the context of the Group's first rollout, and all that its message
+            reaches with it; the other calls are recorded without tokens. None where every Node was asked.
     """
 
     topology_hash: str
@@ -80,11 +82,16 @@ class Rollout:
     reward: float
     failure: str | None = None
     parts: Mapping[str, float] = field(default_factory=dict, hash=False)
+    replayed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The G rollouts of one Example, in the order of their ``index``."""
+    """The rollouts of one Example, in the order of their ``index``.
+
+    With replays the first one is their anchor; they follow Node by Node in topological order, and are left out where
+    the anchor failed.
+    """
 
     example: Example
     rollouts: tuple[Rollout, ...]

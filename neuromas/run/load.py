@@ -1,7 +1,8 @@
 """What a run computes: calls of nodes, and operations in the products of activations and weights. Loads no torch.
 
 What prompts begin with in common is computed once, as engines and learner do: an engine what the rollouts of a question
-share, in whole blocks where it is vLLM, and once for all questions what these share; a learner what a group shares.
+share, in whole blocks where it is vLLM, and once for all questions what these share; a learner what a group shares. The
+samples of a context share their whole prompt.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from neuromas.base.sizes import Dimensions
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.renderer import Renderer
 from neuromas.run.preflight import Preflight
+from neuromas.spec.credit import calls_per_example
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Example
 from neuromas.topology.graph import Topology
@@ -84,15 +86,17 @@ def graph_load(preflight: Preflight, base: Dimensions, graph: Topology, level: i
     examples = preflight.task.sample("train", level, max(2, min(_EXAMPLES, _PROMPTS // len(graph.nodes))))
     block = spec.engine.block_size if preflight.engine == "vllm" else 1
     head, sampling, update, answer = base.hidden * base.vocabulary, Load(), Load(), Load()
+    asked, again = calls_per_example(spec.training, graph), group - 1 if spec.training.credit != "shared" else 0
     for node in graph.order:
         lengths = prompt_lengths(spec, renderer, graph, node, examples)
         budget = _budget(spec, graph, node)
         shared, kept = (tokens // block * block for tokens in (lengths.group, lengths.always))
         said = budget * (base.layer_weights + head)
-        read = (shared - kept) + group * (lengths.whole - shared)
-        sampling += Load(group, _FORWARD * (read * base.layer_weights + group * said))
+        calls, rest = asked[node], lengths.whole - lengths.whole // block * block
+        read = (shared - kept) + (calls - again) * (lengths.whole - shared) + again * rest
+        sampling += Load(calls, _FORWARD * (read * base.layer_weights + calls * said))
         answer += Load(1, _FORWARD * ((lengths.whole - kept) * base.layer_weights + said))
-        packed = lengths.group + group * (lengths.whole - lengths.group)
+        packed = lengths.group + (group - again) * (lengths.whole - lengths.group)
         if spec.training.forward != "packed":
             packed = group * lengths.whole
         update += Load(group, _UPDATE * (packed * base.layer_weights + group * said))

@@ -47,7 +47,7 @@ class TrainingSpec(SpecModel):
     prompts_per_step: int = Field(default=24, ge=1, le=10**7)
     """Examples per optimizer step."""
     group_size: int = Field(default=8, ge=2, le=10**5)
-    """Rollouts per example, G."""
+    """Rollouts per example, G; with credit = "counterfactual" the samples of each Node in its context."""
     learning_rate: float = Field(default=1e-2, gt=0, le=100)
     """Highest learning rate of a stage. The default is the tiny base's; large bases take 1e-5 to 1e-3. Lower it where
     the reward falls back or the gradient norm jumps."""
@@ -69,9 +69,15 @@ class TrainingSpec(SpecModel):
     in_turn: bool = False
     """Train the adapters one after the other, in topological order, each for an equal share of the steps while the
     others stay as they are, instead of jointly: a baseline."""
+    credit: Literal["shared", "counterfactual"] = "shared"
+    """What a call is compared with. "shared": the G rollouts of its example; all calls of a rollout share its
+    advantage. "counterfactual": G samples of its Node in one context. Of each example one rollout is the anchor; then
+    each Node is asked G - 1 times anew, with every message that it does not reach as the anchor has it, and all that it
+    does reach sampled anew. That tells what one Node's message was worth, and takes more calls per trained call the
+    deeper the graph is: a chain of n Nodes n + (G - 1) n (n + 1) / 2 instead of G n; `neuromas validate` says them."""
     estimator: Literal["reinforce", "rloo", "grpo", "dr_grpo"] = "rloo"
-    """Advantage: reward minus a running mean, minus the mean of the others in the group, standardised within the
-    group, or minus the group's mean."""
+    """Advantage: reward minus a running mean, minus the mean of the others that it is compared with, standardised
+    among these, or minus the mean of all."""
     loss: LossName = "rollout"
     """"rollout" sums tokens over a rollout's calls and averages over rollouts; the others are those of TRL, by name,
     over all calls of a step."""
@@ -129,6 +135,11 @@ class TrainingSpec(SpecModel):
             if setting not in LOSSES[self.loss].reads and not self.is_default(setting):
                 users = [repr(name) for name, loss in LOSSES.items() if setting in loss.reads]
                 raise ValueError(f"loss = {self.loss!r} does nothing with {setting}; those that do: {', '.join(users)}")
+        if self.credit == "counterfactual" and self.estimator == "reinforce":
+            raise ValueError(
+                "credit = 'counterfactual' compares a call with others in its context, which "
+                "estimator = 'reinforce' does not; those that do: 'rloo', 'grpo', 'dr_grpo'"
+            )
         if self.overlap and self.num_iterations > 1:
             raise ValueError("overlap = 1 needs num_iterations = 1")
         return self

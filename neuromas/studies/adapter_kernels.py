@@ -15,7 +15,7 @@ from neuromas.checkpoints.checkpoint import read_checkpoint
 from neuromas.rollout.record import Group, NodeCall
 from neuromas.spec.run import RunSpec
 from neuromas.studies.score_kernel import document, kernel
-from neuromas.training.advantage import RunningBaseline, call_advantages, groups_with_signal
+from neuromas.training.advantage import RunningBaseline, call_advantages, with_signal
 from neuromas.training.calls import call_rows
 from neuromas.training.kernel import linearity_gap, score_grams
 from neuromas.training.scoring import add_scoring
@@ -60,7 +60,7 @@ def adapter_kernels(
         grams = score_grams(model, bank, adapter, calls, temperatures)
         gap = linearity_gap(model, bank, adapter, calls, temperatures, start)
         kernels.append(kernel(adapter, grams, np.array(advantages), gap))
-    signal = groups_with_signal(_advantages(groups, policies.nodes))
+    signal = with_signal(_advantages(groups, policies.nodes)).any(axis=1)
     return {
         "questions": len(groups),
         "questions_with_signal": int(signal.sum()),
@@ -70,7 +70,7 @@ def adapter_kernels(
 
 def _advantages(groups: Sequence[Group], nodes: tuple[str, ...]) -> Any:
     rows = call_rows(groups, nodes)
-    return call_advantages(rows.rewards, rows.present_by_rollout, "rloo", RunningBaseline(0.0))
+    return call_advantages(rows.rewards, rows.present_by_place, "rloo", RunningBaseline(0.0))
 
 
 def _calls(groups: Sequence[Group], policies: NodePolicies, adapter: int) -> Iterator[Told]:
@@ -78,7 +78,7 @@ def _calls(groups: Sequence[Group], policies: NodePolicies, adapter: int) -> Ite
     rows = call_rows(groups, policies.nodes)
     by_rollout = _advantages(groups, policies.nodes)
     advantages = rows.per_row(by_rollout).astype(np.float64)
-    order = np.argsort(~groups_with_signal(by_rollout)[rows.group_of_row], kind="stable")
+    order = np.argsort(~with_signal(by_rollout)[rows.group_of_row, rows.node_of_row], kind="stable")
     for row in order.tolist():
         call, node = rows.calls[row], int(rows.node_of_row[row])
         if call is not None and policies.adapters[node] == adapter:

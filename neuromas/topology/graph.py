@@ -159,6 +159,10 @@ class Topology:
         """Return the ids that read a node's message, in topological order."""
         return self._known(self._after, node_id)
 
+    def downstream(self, node_id: str) -> frozenset[str]:
+        """Return the ids that a node's message reaches: its successors, theirs, and so on."""
+        return self._known(self._downstream, node_id)
+
     def layer(self, node_id: str) -> int:
         """Return the 1-based layer of a node: one more than the longest path that leads to it."""
         return self._known(self._layer_of, node_id)
@@ -231,6 +235,14 @@ class Topology:
     @cached_property
     def _after(self) -> dict[str, tuple[str, ...]]:
         return self._ordered(neighbours(self._node_of, self.edges))
+
+    @cached_property
+    def _downstream(self) -> dict[str, frozenset[str]]:
+        reached: dict[str, frozenset[str]] = {}
+        for node in reversed(self.order):
+            after = self._after[node]
+            reached[node] = frozenset(after).union(*(reached[reader] for reader in after))
+        return reached
 
     def _ordered(self, table: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
         rank = {node: index for index, node in enumerate(self.order)}

@@ -1,12 +1,15 @@
-"""Advantages: terminal rewards of groups -> one number per Node call. Pure numpy; knows no model and no trainer.
+"""Advantages: terminal rewards -> one number per Node call. Pure numpy; knows no model and no trainer.
 
-All estimators subtract a baseline b from the rollout's reward r and share the result among the rollout's calls:
+The G calls of a Node to one question are compared with each other. With shared credit they are those of G rollouts,
+and all calls of a rollout get the same advantage; with counterfactual credit they are samples in one context, so that
+their rewards differ by what this Node said and by chance after it. All estimators subtract a baseline b from the reward
+r of the rollout that a call belongs to:
 
 - "reinforce": b is a running mean of earlier steps' rewards. Source: Williams 1992, section 2 (reinforcement baseline).
-- "rloo": b is the mean reward of the other rollouts of the group. Source: arXiv:2402.14740, eq. 8.
-- "grpo": b is the group's mean, and the difference is divided by the group's standard deviation + 1e-4 (with Bessel's
+- "rloo": b is the mean reward of the other calls. Source: arXiv:2402.14740, eq. 8; in a context: arXiv:2603.06859 (C3).
+- "grpo": b is the calls' mean, and the difference is divided by their standard deviation + 1e-4 (with Bessel's
   correction, as TRL computes it). Source: arXiv:2402.03300, section 4.1.2.
-- "dr_grpo": b is the group's mean, nothing is divided. Source: arXiv:2503.20783, section 3.2.
+- "dr_grpo": b is the calls' mean, nothing is divided. Source: arXiv:2503.20783, section 3.2.
 """
 
 from __future__ import annotations
@@ -73,8 +76,9 @@ def call_advantages(rewards: Floats, present: Bools, estimator: Estimator, runni
     """Return the advantage of every call, 0 where there is no call.
 
     Args:
-        rewards: terminal reward per rollout, finite, shape (groups, G). A failed rollout keeps its reward.
-        present: whether Node i of a rollout made a usable call, shape (groups, G, nodes).
+        rewards: terminal reward of the rollout that call g of Node i belongs to, finite, shape (groups, G, nodes). A
+            failed rollout keeps its reward.
+        present: whether the call is usable, shape (groups, G, nodes).
         estimator: how the baseline is made; see the module.
         running: baseline of "reinforce"; read here, never changed.
 
@@ -84,18 +88,17 @@ def call_advantages(rewards: Floats, present: Bools, estimator: Estimator, runni
     Raises:
         TrainingError: shapes do not fit.
     """
-    if rewards.ndim != 2 or present.shape[:2] != rewards.shape:
+    if rewards.ndim != 3 or present.shape != rewards.shape:
         raise TrainingError(
-            f"advantages: got rewards {rewards.shape} and calls {present.shape}, "
-            "expected (groups, G) and (groups, G, nodes)"
+            f"advantages: got rewards {rewards.shape} and calls {present.shape}, expected (groups, G, nodes) of both"
         )
     advantages = rewards - running.value if estimator == "reinforce" else _GROUPED[estimator](rewards)
-    return np.where(present, advantages[:, :, None], 0.0)
+    return np.where(present, advantages, 0.0)
 
 
-def groups_with_signal(advantages: Floats) -> Bools:
-    """Return which groups have any advantage that is not 0, shape (groups,): the others have no policy gradient."""
-    return np.asarray((np.abs(advantages) > 1e-12).any(axis=(1, 2)))
+def with_signal(advantages: Floats) -> Bools:
+    """Return in which groups a Node has any advantage that is not 0, shape (groups, nodes): else it has no gradient."""
+    return np.asarray((np.abs(advantages) > 1e-12).any(axis=1))
 
 
 def _centred(rewards: Floats) -> Floats:
@@ -103,7 +106,7 @@ def _centred(rewards: Floats) -> Floats:
 
 
 def _leave_one_out(rewards: Floats) -> Floats:
-    """r_i minus the mean of the others = (r_i - mean) * n / (n - 1); 0 where a rollout has no others."""
+    """r_i minus the mean of the others = (r_i - mean) * n / (n - 1); 0 where a call has no others."""
     number = rewards.shape[1]
     return np.asarray(_centred(rewards) * number / max(number - 1, 1))
 

@@ -33,10 +33,11 @@ class TrlRows:
     rewards: Sequence[float]
 
 
-def rows_of_rollouts(plan: StepPlan, empty: int) -> TrlRows:
-    """Return one row per rollout, with its reward and the token ``empty`` in place of its calls."""
-    nothing = [[empty]] * plan.rows.rewards.size
-    return TrlRows(nothing, nothing, None, None, plan.rows.rewards.reshape(-1).tolist())
+def rows_of_samples(plan: StepPlan, empty: int) -> TrlRows:
+    """Return one row per sample of the output, with its reward and the token ``empty`` in place of its call."""
+    rewards = plan.rows.rewards[:, :, -1].reshape(-1).tolist()
+    nothing = [[empty]] * len(rewards)
+    return TrlRows(nothing, nothing, None, None, rewards)
 
 
 def rows_of_calls(plan: StepPlan, empty: int) -> TrlRows:
@@ -50,7 +51,7 @@ def rows_of_calls(plan: StepPlan, empty: int) -> TrlRows:
         completions=completions,
         mask=None if kept.all() else [[keep] * len(ids) for keep, ids in zip(kept.tolist(), completions, strict=True)],
         logprobs=[[0.0] if call is None else call.logprobs for call in calls],
-        rewards=plan.rows.rewards_per_row().tolist(),
+        rewards=plan.rows.per_row(plan.rows.rewards).tolist(),
     )
 
 

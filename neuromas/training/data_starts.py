@@ -25,7 +25,7 @@ from neuromas.rollout.stats import RolloutStats
 from neuromas.spec.training import TrainingSpec
 from neuromas.tasks.base import Task
 from neuromas.training.advantage import RunningBaseline, call_advantages
-from neuromas.training.calls import call_rows
+from neuromas.training.calls import rows_of
 from neuromas.training.kernel import prompt_inputs, weight_gradients
 from neuromas.training.peers import Alone
 from neuromas.training.sampler import StepSampler
@@ -124,9 +124,9 @@ class Looking:
         needs: Mapping[str, StartNeeds],
         seed: int,
     ) -> None:
-        """Begin; see ``start_from_rollouts``. The gradient is that of the run's estimator."""
+        """Begin; see ``start_from_rollouts``. The gradient is that of the run's credit and estimator."""
         self._model, self._bank, self._policies, self._seed = model, bank, policies, seed
-        self._estimator = training.estimator
+        self._training = training
         self._running = RunningBaseline()
         self._sights = {name: _Sight(needs[name]) for name in needs}
         self.batches = 0
@@ -145,9 +145,9 @@ class Looking:
 
     def add(self, groups: Sequence[Group]) -> None:
         """Take in the rollouts of one batch."""
-        rows = call_rows(groups, self._policies.nodes)
-        by_rollout = call_advantages(rows.rewards, rows.present_by_rollout, self._estimator, self._running)
-        advantages = rows.per_row(by_rollout).astype(np.float64)
+        rows = rows_of(groups, self._policies.nodes, self._training)
+        by_place = call_advantages(rows.rewards, rows.present_by_place, self._training.estimator, self._running)
+        advantages = rows.per_row(by_place).astype(np.float64)
         nodes = rows.node_of_row
         for name, sight in self._sights.items():
             if sight.is_over(self.batches):
@@ -163,7 +163,7 @@ class Looking:
                 self._see_inputs(name, sight, [call for call, _, _ in told])
             if sight.needs.gradient:
                 self._see_gradient(name, sight, [entry for entry in told if entry[1] != 0])
-        self._running.update(rows.rewards)
+        self._running.update(rows.outcomes)
         self.batches += 1
 
     def start(self) -> None:

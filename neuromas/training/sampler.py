@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
@@ -193,7 +193,11 @@ class StepSampler:
         return self._task.example("train", index if size is None else index % size, self._stage.level)
 
     def _submit(self, step: int, examples: Sequence[Example]) -> Ticket:
-        return self._client.submit(self._batch(step, examples, self._spec.training.group_size, False, self._spec.seed))
+        training = self._spec.training
+        batch = self._batch(step, examples, training.group_size, False, self._spec.seed)
+        if training.credit == "counterfactual":  # the anchor is one of each node's samples
+            batch = replace(batch, group_size=1, replays=training.group_size - 1)
+        return self._client.submit(batch)
 
     def _batch(self, step: int, examples: Sequence[Example], group_size: int, greedy: bool, seed: int) -> RolloutBatch:
         return RolloutBatch(
@@ -226,10 +230,10 @@ class StepSampler:
         failed = (rollout for group in groups for rollout in group.rollouts if rollout.failure is not None)
         mine = [f"question {rollout.example.id!r}: {rollout.failure}" for rollout in failed]
         reasons = [reason for share in self._peers.gather(mine) for reason in share]
-        training = self._spec.training
-        total = training.prompts_per_step * training.group_size
-        if len(reasons) > training.max_failed_fraction * total:
+        total = sum(self._peers.gather(sum(len(group.rollouts) for group in groups)))
+        most = self._spec.training.max_failed_fraction
+        if len(reasons) > most * total:
             raise RolloutError(
                 f"step {step}: {len(reasons)} of {total} rollouts failed, allowed is a share of "
-                f"{training.max_failed_fraction} (training.max_failed_fraction); the first reason: {reasons[0]}"
+                f"{most} (training.max_failed_fraction); the first reason: {reasons[0]}"
             )

@@ -21,7 +21,7 @@ With ``training.num_iterations`` above 1 only every so many steps begin with 1 t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ from neuromas.growth.ledger import Spending
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.growth.triggers import Check, Reason, Trigger
 from neuromas.journal.events import CheckpointWritten, Evaluated, Phase, QuestionsAsked, RolloutsSampled, StepDone
-from neuromas.rollout.record import Group
+from neuromas.rollout.record import Group, Rollout
 from neuromas.tasks.base import Task
 from neuromas.tasks.held_out import held_out
 from neuromas.training.alarms import Alarms
@@ -305,8 +305,8 @@ class StageSession:
             extra["stage/chance"] = self._chance
         sampled = self._progress.sampled
         if sampled is not None and tracking.rollouts_per_sample and (step - 1) % tracking.rollouts_every == 0:
-            chosen = [group.rollouts[0] for group in sampled.groups][: tracking.rollouts_per_sample]
-            self._place.emit(RolloutsSampled(stage=stage.index, step=step, rollouts=tuple(chosen)))
+            chosen = tuple(_shown(sampled.groups[: tracking.rollouts_per_sample]))
+            self._place.emit(RolloutsSampled(stage=stage.index, step=step, rollouts=chosen))
         self._place.emit(StepDone(stage=stage.index, step=step, metrics={**metrics, **extra}))
         for notice in self._alarms.after_step(step, metrics):
             self._place.emit(notice)
@@ -344,6 +344,14 @@ class StageSession:
         checkpoint = Checkpoint(stage.topology, self._bank.state(), moments, counts, rng, state)
         progress.written = self._writer.write(checkpoint)
         self._place.emit(CheckpointWritten(stage=stage.index, step=progress.step, path=str(progress.written)))
+
+
+def _shown(groups: Sequence[Group]) -> Iterator[Rollout]:
+    """Yield the first rollout of each group and, where it has replays, one of another Node than in the group before."""
+    for place, group in enumerate(groups):
+        yield group.rollouts[0]
+        if replays := {rollout.replayed: rollout for rollout in group.rollouts[1:] if rollout.replayed is not None}:
+            yield list(replays.values())[place % len(replays)]
 
 
 def _spent(metrics: Mapping[str, float]) -> Spending:

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 def count_batch(meter: StepMeter, plan: StepPlan) -> None:
     """Add what the step trains on; the same for all iterations over one batch of rollouts."""
     rows = plan.rows
-    meter.add("rollout/reward_mean", rows.rewards.sum(), rows.rewards.size)
+    meter.add("rollout/reward_mean", rows.outcomes.sum(), rows.outcomes.size)
     meter.add("rollout/failed_fraction", rows.failed.sum(), rows.failed.size)
     lengths = np.array([0 if call is None else len(call.completion_token_ids) for call in rows.calls], dtype=np.float64)
     meter.add_by_node("rollout/length_mean", rows.nodes, rows.node_of_row, lengths, rows.present.astype(np.float64))

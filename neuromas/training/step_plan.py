@@ -16,8 +16,8 @@ from neuromas.rollout.record import Group, NodeCall
 from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.training import TrainingSpec
 from neuromas.topology.graph import Topology
-from neuromas.training.advantage import RunningBaseline, SumOver, call_advantages, groups_with_signal
-from neuromas.training.calls import CallRows, call_rows
+from neuromas.training.advantage import RunningBaseline, SumOver, call_advantages, with_signal
+from neuromas.training.calls import CallRows, rows_of
 from neuromas.training.packing import Bucket, pack
 
 Ints = NDArray[np.int64]
@@ -118,14 +118,14 @@ def plan_step(
     Raises:
         TrainingError: no rollout of any process has a single usable call.
     """
-    rows = call_rows(groups, policies.nodes)
-    by_rollout = call_advantages(rows.rewards, rows.present_by_rollout, spec.estimator, running)
-    running.update(rows.rewards, sum_over)
-    signal = groups_with_signal(by_rollout)
+    rows = rows_of(groups, policies.nodes, spec)
+    by_place = call_advantages(rows.rewards, rows.present_by_place, spec.estimator, running)
+    running.update(rows.outcomes, sum_over)
+    signal = with_signal(by_place)
     trained = signal if spec.drop_zero_variance and not keep_all else np.ones_like(signal)
     usable = rows.present
     totals, in_use = _totals(rows, policies, sum_over)
-    kept = np.flatnonzero(usable & trained[rows.group_of_row])
+    kept = np.flatnonzero(usable & trained[rows.group_of_row, rows.node_of_row])
     if not kept.size and usable.any():
         # Nothing to learn from. One group stays, with advantages 0, so that the step is an ordinary one.
         kept = np.flatnonzero(usable & (rows.group_of_row == rows.group_of_row[np.argmax(usable)]))
@@ -144,9 +144,9 @@ def plan_step(
         rows=rows,
         totals=totals,
         in_use=in_use,
-        advantages=np.asarray(rows.per_row(by_rollout), dtype=np.float64),
+        advantages=np.asarray(rows.per_row(by_place), dtype=np.float64),
         kept=kept,
-        groups_kept=int(signal.sum()),
+        groups_kept=int(signal.any(axis=1).sum()),
         current=np.array([call.adapter is None or call.adapter.version == current_version for call in calls]),
         buckets=tuple(buckets),
         routes=torch.tensor([adapter for _, adapter, _ in keys]),
@@ -163,7 +163,7 @@ def _totals(rows: CallRows, policies: NodePolicies, sum_over: SumOver | None) ->
     """
     lengths = [0 if call is None else len(call.completion_token_ids) for call in rows.calls]
     by_node = np.bincount(rows.node_of_row[rows.present], minlength=len(rows.nodes))
-    numbers = [float(number) for number in (rows.rewards.size, sum(lengths), *by_node)]
+    numbers = [float(number) for number in (rows.num_groups * rows.group_size, sum(lengths), *by_node)]
     rollouts, tokens, *calls = (int(number) for number in (numbers if sum_over is None else sum_over(numbers)))
     if not sum(calls):
         raise TrainingError("no rollout of this step has a usable call; see the failures in rollouts.jsonl")

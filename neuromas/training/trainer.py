@@ -1,9 +1,9 @@
 """JointTrainer: TRL's GRPOTrainer over all Nodes of a graph at once. The only file that knows TRL.
 
-One dataset row is one rollout. Where TRL has to score calls itself (KL, correction of the sampler) there is one row per
-call, in the order (prompt, Node, g). TRL keeps its training loop, importance-sampling correction, reference pass,
-metrics, trackers and data parallelism. Ours are the rollouts, the advantages, which rows are trained on, the forward
-passes (packed, routed to adapters, each Node at its temperature), the losses and the optimizer.
+One dataset row is one sample of the output. Where TRL has to score calls itself (KL, correction of the sampler) there
+is one row per call, in the order (prompt, Node, g). TRL keeps its training loop, importance-sampling correction,
+reference pass, metrics, trackers and data parallelism. Ours are the rollouts, the advantages, which rows are trained
+on, the forward passes (packed, routed to adapters, each Node at its temperature), the losses and the optimizer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from neuromas.losses.registry import LOSSES
 from neuromas.rollout.record import Group
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.advantage import RunningBaseline
-from neuromas.training.call_batch import CallBatch, call_batch, rows_of_calls, rows_of_rollouts
+from neuromas.training.call_batch import CallBatch, call_batch, rows_of_calls, rows_of_samples
 from neuromas.training.loop import LoopHooks
 from neuromas.training.memory import update_memory
 from neuromas.training.metrics import StepMeter
@@ -171,7 +171,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
         In place of TRL's own, which would decode every message again and count tokens that ``rollout/`` counts. TRL
         reads tokens only where it scores calls, for the KL to the base or for its correction of the sampler: then
-        there is one row per call, dropped rows masked. Else it scores rewards: one row per rollout, without tokens.
+        there is one row per call, dropped rows masked. Else it scores rewards: a row per sample of the output, empty.
         """
         step = self.state.global_step
         sampled = self._session.sample(step)
@@ -188,9 +188,9 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             attention_scale=self._attention_scale,
             sum_over=self._sum if self.accelerator.num_processes > 1 else None,
         )
-        expected = len(plan.rows.calls) if self._scores_calls else plan.rows.rewards.size
-        if expected != len(prompts):
-            raise TrainingError(f"step {step}: got {expected} rows for a batch of {len(prompts)}")
+        rows = (rows_of_calls if self._scores_calls else rows_of_samples)(plan, self._tokenizer.eos_token_id)
+        if len(rows.rewards) != len(prompts):
+            raise TrainingError(f"step {step}: got {len(rows.rewards)} rows for a batch of {len(prompts)}")
         check_logprobs(plan.rows.calls, step)
         check_seeds(plan.rows)
         if self._published is not None:
@@ -201,7 +201,6 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._published = Published(self.model, step) if self._spec.overlap else None
         self._plan = plan
         count_sampling(self._meter, sampled)
-        rows = (rows_of_calls if self._scores_calls else rows_of_rollouts)(plan, self._tokenizer.eos_token_id)
         self._meter.add("time/plan_s", time.perf_counter() - began)
         return rows.prompts, rows.completions, rows.mask, prompts, rows.logprobs, {"final": rows.rewards}, None, []
 
@@ -382,7 +381,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def _terminal_reward(final: list[float], **_: Any) -> list[float]:
-    """TRL's reward function: the task has scored every rollout once, all its calls share the reward."""
+    """TRL's reward function: the task has scored every rollout once."""
     return final
 
 

@@ -17,6 +17,7 @@ from neuromas.services.api.bounds import MAX_STEPS
 from neuromas.services.api.problems import invalid
 from neuromas.services.api.uploads import usable_folder
 from neuromas.services.settings import Settings
+from neuromas.spec.credit import rollouts_per_example
 from neuromas.spec.growth import PlanSpec
 from neuromas.spec.run import RunSpec
 
@@ -97,16 +98,17 @@ def _machine_faults(spec: RunSpec) -> Iterator[Fault]:
 
 def _amount_faults(spec: RunSpec) -> Iterator[Fault]:
     training, runtime = spec.training, spec.runtime
+    rollouts = training.prompts_per_step * rollouts_per_example(training, spec.topology)
     amounts = {
         "training.steps": (training.steps, MAX_STEPS),
-        "training.prompts_per_step": (training.prompts_per_step * training.group_size, MAX_ROLLOUTS),
+        "training.prompts_per_step": (rollouts, MAX_ROLLOUTS),
         "evaluation.examples": (spec.evaluation.examples, MAX_EXAMPLES),
         "runtime.rollout_workers": (runtime.rollout_workers, MAX_WORKERS),
         "runtime.learner_workers": (runtime.learner_workers, MAX_WORKERS),
     }
     for path, (got, allowed) in amounts.items():
         if got > allowed:
-            unit = " rollouts (with group_size)" if path.endswith("prompts_per_step") else ""
+            unit = " rollouts (with group_size and credit)" if path.endswith("prompts_per_step") else ""
             yield Fault(path, f"got {got}{unit}; this service takes at most {allowed}")
 
 

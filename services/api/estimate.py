@@ -16,6 +16,7 @@ from neuromas.run.expected_time import expected_time
 from neuromas.services.api.checked import CheckedRun, readable_base
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
+from neuromas.spec.credit import calls_per_example, rollouts_per_example
 from neuromas.spec.parts import SamplingSpec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.draw import draw_mermaid, draw_text
@@ -72,14 +73,14 @@ def report(topology: Topology, checked: CheckedRun | None, settings: Settings) -
     budgets = {node.id: node.max_tokens or assumed.max_tokens for node in topology.nodes}
     path = _critical_path(topology, budgets)
     read = [min(budgets[sender], assumed.max_signal or budgets[sender]) for sender, _ in topology.edges]
-    rollouts = None if spec is None else spec.training.prompts_per_step * spec.training.group_size
+    prompts, training = (0, None) if spec is None else (spec.training.prompts_per_step, spec.training)
     tokens = {
         "completion_max": sum(budgets.values()),
         "messages_read_max": sum(read),
         "question_reads": sum(node.reads_task for node in topology.nodes),
         "critical_path": sum(budgets[node] for node in path),
-        "rollouts_per_step": rollouts,
-        "calls_per_step": None if rollouts is None else rollouts * len(topology.nodes),
+        "rollouts_per_step": None if training is None else prompts * rollouts_per_example(training, topology),
+        "calls_per_step": None if training is None else prompts * sum(calls_per_example(training, topology).values()),
     }
     parameters, memory = _weights(topology, assumed, sum(budgets.values()) + sum(read))
     return {

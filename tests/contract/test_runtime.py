@@ -50,12 +50,12 @@ class Observed:
     weights: dict[str, torch.Tensor]
 
 
-def observe(name: str, folder: Path) -> Observed:
+def observe(name: str, folder: Path, **training: object) -> Observed:
     spec = parse_run_spec(
         {
             "topology": {"chain": 2},
             "task": {"type": "chain", "hops": 1},
-            "training": {"prompts_per_step": 4, "group_size": 4, "warmup_steps": 0, "learning_rate": 1e-3},
+            "training": {"prompts_per_step": 4, "group_size": 4, "warmup_steps": 0, "learning_rate": 1e-3, **training},
             "evaluation": {"examples": 8},
             "engine": {"type": "transformers"},
             "runtime": RUNTIMES[name],
@@ -101,6 +101,19 @@ def test_weights_are_those_of_one_process(observed: Observed, local: Observed) -
     assert observed.weights.keys() == local.weights.keys()
     for key, tensor in observed.weights.items():
         assert (tensor - local.weights[key]).abs().max().item() <= TOLERANCE[observed.name], key
+
+
+def test_replays_are_those_of_one_process(tmp_path: Path) -> None:
+    one, several = (
+        observe(name, tmp_path / name.replace(" ", "-"), credit="counterfactual")
+        for name in ("local", "ray with two of each")
+    )
+    # Of each of four questions an anchor and three replays of each node; those of the first node ask both.
+    assert one.result.spending == several.result.spending
+    assert (one.result.spending.rollouts, one.result.spending.calls) == (STEPS * 4 * 7, STEPS * 4 * (2 + 3 * 3))
+    for key, tensor in several.weights.items():
+        assert (tensor - one.weights[key]).abs().max().item() <= TOLERANCE[several.name], key
+    assert max(tensor.abs().max().item() for key, tensor in one.weights.items() if key.endswith("/B")) > 0
 
 
 def test_groups_without_a_gradient_are_left_out_and_learners_hold_unequal_shares(observed: Observed) -> None:

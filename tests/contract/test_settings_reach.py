@@ -220,6 +220,7 @@ TRAINING = {
     "adam_betas": Change([0.5, 0.5]),
     "weight_decay": Change(0.5),
     "max_node_grad_norm": Change(1e-3),
+    "credit": Change("counterfactual"),
     "estimator": Change("grpo"),
     "loss": Change("dr_grpo"),
     "clip_low": Change(0.9, TWICE),

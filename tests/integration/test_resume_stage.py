@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from forked import run_apart
-from resumed_stage import make_client, stage_spec, train, train_and_die
+from resumed_stage import STEPS, make_client, stage_spec, train, train_and_die
 
 from neuromas.checkpoints.checkpoint import read_checkpoint
 from neuromas.checkpoints.location import FOLDER, read_state, resolve_checkpoint
@@ -44,6 +44,16 @@ def assert_same(first: Path, second: Path) -> None:
         assert one.state[key] == two.state[key], key
 
 
+def test_kill_and_resume_with_replays(client: LocalRolloutClient, tmp_path: Path) -> None:
+    spec = stage_spec(credit="counterfactual", overlap=1)
+    assert run_apart(train_and_die, tmp_path / "killed", "step", spec) == -signal.SIGKILL
+    saved = resolve_checkpoint(tmp_path / "killed")
+    resumed = train(spec, tmp_path / "killed", client, resume=saved, attempt=next(attempts))
+    whole = train(spec, tmp_path / "whole", client, attempt=next(attempts))
+    assert_same(resumed.checkpoint, whole.checkpoint)
+    assert whole.spending.calls == STEPS * 4 * (2 + 3 * 3)
+
+
 @pytest.mark.parametrize(("where", "saved"), [("step", 4), ("save", 2)])
 def test_kill_and_resume(client: LocalRolloutClient, whole: Path, tmp_path: Path, where: str, saved: int) -> None:
     assert run_apart(train_and_die, tmp_path, where, stage_spec()) == -signal.SIGKILL
@@ -67,8 +77,9 @@ class CrashError(Exception):
         {"overlap": 1},
         {"estimator": "reinforce", "num_iterations": 2, "old_logprobs": "trainer"},
         {"refill_rounds": 1, "entropy": {"start": 0.01}},
+        {"credit": "counterfactual", "refill_rounds": 1, "num_iterations": 2},
     ],
-    ids=["overlap", "reinforce_iterations", "refill_entropy"],
+    ids=["overlap", "reinforce_iterations", "refill_entropy", "counterfactual_refill_iterations"],
 )
 def test_crash_and_resume_with(client: LocalRolloutClient, tmp_path: Path, settings: dict[str, Any]) -> None:
     spec = stage_spec(**settings)

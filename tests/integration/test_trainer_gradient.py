@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from neuromas.adapters.export import write_peft_folder
 from neuromas.spec.training import TrainingSpec
 from neuromas.training.advantage import RunningBaseline, call_advantages
-from neuromas.training.calls import call_rows
+from neuromas.training.calls import rows_of
 from neuromas.training.sampler import StepRollouts
 
 
@@ -36,8 +36,8 @@ def separate_gradients(
     world: World, base: Path, folder: Path, rollouts: StepRollouts, training: TrainingSpec
 ) -> dict[str, torch.Tensor]:
     """Gradients of the documented loss, call by call and without padding, on one stock PEFT model per Node."""
-    rows = call_rows(rollouts.groups, world.topology.order)
-    advantages = rows.per_row(call_advantages(rows.rewards, rows.present_by_rollout, "rloo", RunningBaseline(0.9)))
+    rows = rows_of(rollouts.groups, world.topology.order, training)
+    advantages = rows.per_row(call_advantages(rows.rewards, rows.present_by_place, "rloo", RunningBaseline(0.9)))
     found: dict[str, torch.Tensor] = {}
     reference = AutoModelForCausalLM.from_pretrained(base)
     for index, node in enumerate(world.topology.order):
@@ -65,7 +65,7 @@ def separate_gradients(
                 loss = loss + training.kl_weight * ((away.exp() - away - 1) * ratio).sum()
             entropy = -(logprobs.exp() * logprobs).sum()
             loss = loss - training.entropy.start * entropy
-        (loss / rows.rewards.size).backward()
+        (loss / (rows.num_groups * rows.group_size)).backward()
         for name, value in model.named_parameters():
             if "lora_" in name:
                 path = name.removeprefix("base_model.model.").split(".lora_")[0]
@@ -82,13 +82,27 @@ def separate_gradients(
         {"forward": "padded", "tokens_per_forward": 100},
         {"tokens_per_forward": 60, "gradient_checkpointing": True, "kl_weight": 0.05, "entropy": {"start": 0.02}},
         {"drop_zero_variance": False, "old_logprobs": "trainer"},
+        {"credit": "counterfactual"},
+        {"credit": "counterfactual", "old_logprobs": "trainer", "kl_weight": 0.05},
     ],
-    ids=["packed", "padded", "padded_chunks", "packed_chunks_checkpointing_kl_entropy", "trainer_logprobs"],
+    ids=[
+        "packed",
+        "padded",
+        "padded_chunks",
+        "packed_chunks_checkpointing_kl_entropy",
+        "trainer_logprobs",
+        "counterfactual",
+        "counterfactual_trainer_logprobs_kl",
+    ],
 )
 def test_gradient_equals_separate_passes_on_stock_peft(
     world: World, rollouts: StepRollouts, small_base: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     training = spec(**settings)
+    if training.credit == "counterfactual":
+        sampler = world.sampler(credit=training.credit)
+        sampler.version = rollouts.version  # published already
+        rollouts = sampler.sample(0)
     before = {name: value.clone() for name, value in world.model.state_dict().items()}
     joint = one_step_gradients(world, training, rollouts)
     separate = separate_gradients(world, small_base, tmp_path, rollouts, training)

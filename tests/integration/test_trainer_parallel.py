@@ -33,6 +33,12 @@ CASES: dict[str, dict[str, Any]] = {
         }
     },
     "reinforce_iterations": {"training": {"estimator": "reinforce", "num_iterations": 2}},
+    "counterfactual": {"training": {"steps": 3, "credit": "counterfactual"}, "learns": [1, 3, 4]},
+    "counterfactual_failures": {
+        "training": {"credit": "counterfactual", "estimator": "grpo", "max_failed_fraction": 0.5},
+        "learns": [0, 2],
+        "fails": [1, 3, 5],
+    },
     "start_from_inputs": {"adapter": {"rank": 2, "start": "eva"}},
     "start_from_gradient": {"adapter": {"type": "loft", "rank": 4, "support": "gradient", "batches": 2}},
     "budget": {

@@ -7,13 +7,13 @@ from neuromas.errors import TrainingError
 from neuromas.training.advantage import (
     RunningBaseline,
     call_advantages,
-    groups_with_signal,
+    with_signal,
 )
 
 
 def advantages(rewards, present=None, estimator="rloo", running=None):
-    rewards = np.array(rewards, dtype=np.float64)
-    present = np.ones((*rewards.shape, 2), dtype=bool) if present is None else np.array(present)
+    rewards = np.repeat(np.array(rewards, dtype=np.float64)[:, :, None], 2, axis=2)
+    present = np.ones(rewards.shape, dtype=bool) if present is None else np.array(present)
     return call_advantages(rewards, present, estimator, running or RunningBaseline(0.9))
 
 
@@ -55,6 +55,16 @@ def test_the_running_baseline_sums_over_processes_and_goes_through_a_document():
     assert again == running
 
 
+def test_the_calls_of_a_node_are_compared_with_each_other_alone():
+    rewards = np.array([[[1.0, 0.5], [0.0, 0.5], [0.0, 0.5], [0.0, 0.0]]])  # two contexts of four samples each
+    present = np.ones(rewards.shape, dtype=bool)
+    result = call_advantages(rewards, present, "rloo", RunningBaseline())
+    assert result[0, :, 0] == pytest.approx([1.0, -1 / 3, -1 / 3, -1 / 3])
+    assert result[0, :, 1] == pytest.approx([1 / 6, 1 / 6, 1 / 6, -0.5])
+    rewards[0, :, 1] = 0.5
+    assert with_signal(call_advantages(rewards, present, "grpo", RunningBaseline())).tolist() == [[True, False]]
+
+
 def test_a_missing_call_has_no_advantage_and_its_rollout_counts_for_the_others():
     present = [[[True, True], [True, True], [True, False]]]
     assert advantages([[1.0, 1.0, 0.0]], present)[0, :, 1] == pytest.approx([0.5, 0.5, 0.0])
@@ -62,7 +72,7 @@ def test_a_missing_call_has_no_advantage_and_its_rollout_counts_for_the_others()
 
 def test_groups_of_equal_rewards_have_no_signal():
     result = advantages([[0.25, 0.25, 0.25], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    assert groups_with_signal(result).tolist() == [False, True, False]
+    assert with_signal(result).tolist() == [[False, False], [True, True], [False, False]]
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -76,4 +86,4 @@ def test_grouped_estimators_sum_to_zero_and_keep_the_order(rewards):
 
 def test_refuses_shapes_that_do_not_fit():
     with pytest.raises(TrainingError, match="expected"):
-        call_advantages(np.zeros((2, 3)), np.ones((3, 2, 1), bool), "rloo", RunningBaseline(0.9))
+        call_advantages(np.zeros((2, 3, 1)), np.ones((3, 2, 1), bool), "rloo", RunningBaseline(0.9))

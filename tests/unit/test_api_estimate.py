@@ -58,6 +58,11 @@ def test_tokens_of_a_run_follow_its_sampling_and_prompt(settings: Settings) -> N
     assert tokens["completion_max"] == 24 + 4 + 4
     assert tokens["messages_read_max"] == 3 + 3
     assert (tokens["rollouts_per_step"], tokens["calls_per_step"]) == (20, 60)
+    training = spec.training.model_copy(update={"credit": "counterfactual"})
+    contexts = spec.model_copy(update={"training": training})
+    tokens = report(spec.topology, CheckedRun(contexts, (spec.topology,), (), ()), settings)["tokens"]
+    # An anchor and three replays of each node: of the output one call, of the others theirs and the output's.
+    assert (tokens["rollouts_per_step"], tokens["calls_per_step"]) == (5 * (1 + 3 * 3), 5 * (3 + 3 * (1 + 2 + 2)))
 
 
 def test_memory_follows_the_shapes_of_the_base(settings: Settings) -> None:

@@ -40,6 +40,13 @@ def test_validate_says_what_the_run_needs(spec_file: Path, capsys: pytest.Captur
     assert document["calls_per_step"] == 960
 
 
+def test_validate_counts_the_calls_of_replays(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(spec_file), "--json", "--set", "training.credit=counterfactual"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["rollouts_per_step"] == 24 * (1 + 7 * 5)
+    assert document["calls_per_step"] == 24 * (5 + 7 * 15)
+
+
 def test_validate_says_how_many_questions_decide_and_how_many_are_reported(
     spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,17 @@ def test_what_prompts_share_is_computed_once(engine: dict[str, object], read: in
     assert load.update.operations == 4 * ((25 + 28 + 8 * 5) * layers + 2 * 8 * 4 * said)
 
 
+def test_a_context_s_prompt_is_computed_once() -> None:
+    training = {"steps": 3, "prompts_per_step": 5, "group_size": 8, "credit": "counterfactual"}
+    preflight = checked(chain(engine={"type": "transformers"}, training=training))
+    load = graph_load(preflight, SMOLLM2, preflight.graphs[0], None)
+    layers, said = SMOLLM2.layer_weights, SMOLLM2.layer_weights + 576 * 49_152
+    # The first node is asked 8 times; the second 15 times, of which 7 with the prompt that its anchor has read.
+    read = 23 + 26 + 8 * 5
+    assert (load.sampling.calls, load.sampling.operations) == (23, 2 * (read * layers + 23 * 4 * said))
+    assert load.update.operations == 4 * ((25 + 33) * layers + 2 * 8 * 4 * said)
+
+
 def test_a_learner_that_packs_nothing_reads_every_prompt() -> None:
     training = {"steps": 3, "prompts_per_step": 5, "group_size": 8, "forward": "padded"}
     preflight = checked(chain(training=training))

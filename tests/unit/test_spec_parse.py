@@ -112,6 +112,11 @@ def pulled(settings: dict[str, object]) -> dict[str, object]:
         ({"training": {"steps": True}}, "training.steps", "got true; expected an integer"),
         ({"training": {"steps": 3.0}}, "training.steps", "expected an integer"),
         ({"training": None}, "training", "got null; expected a table"),
+        (
+            {"training": {"credit": "counterfactual", "estimator": "reinforce"}},
+            "training",
+            "estimator = 'reinforce' does not; those that do: 'rloo', 'grpo', 'dr_grpo'",
+        ),
         ({"sampling": {"temperature": float("nan")}}, "sampling.temperature", "expected a finite number"),
         ({"sampling": {"temperature": 0.009}}, "sampling.temperature", "got 0.009; allowed is at least 0.01"),
         ({"topology": {"chain": 3, "temperature": 0.009}}, "topology.temperature", "allowed are 0.01 to 4"),

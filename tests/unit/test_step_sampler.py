@@ -183,6 +183,13 @@ def test_training_samples_groups_of_the_stage_s_level_and_an_evaluation_asks_eac
     assert (evaluation.group_size, evaluation.greedy, evaluation.seed) == (1, True, 5)
 
 
+def test_counterfactual_credit_has_an_anchor_and_replays_of_each_node_in_place_of_the_group() -> None:
+    client = RuleClient()
+    make(client, credit="counterfactual", group_size=5).sample(0)
+    (batch,) = client.batches
+    assert (batch.group_size, batch.replays, batch.rollouts_per_example) == (1, 4, 1 + 4 * 2)
+
+
 def test_rollouts_of_another_step_are_never_taken_for_this_one_s() -> None:
     sampler = make(RuleClient())
     sampler.sample(0, ahead=True)
