@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from neuromas.base.sizes import TRAINING_COPIES, read_sizes
@@ -23,46 +23,64 @@ def preview(preflight: Preflight) -> Document:
     """Return the first question of the run, the prompts of its nodes and what the run takes, as plain data.
 
     Messages are not known yet: ``<message of n1>`` stands for that of n1, nothing for bases whose vocabulary is a list
-    of words. Of large graphs the first nodes and the output are shown.
+    of words. Of large graphs the first nodes and the output are shown; of a graph that grows, what growth adds reads
+    the first question of the last level (``grown``, else None).
     """
     from tokenizers import Tokenizer
 
     spec, graph, expected = preflight.spec, preflight.graphs[0], expected_time(preflight)
-    level = spec.growth.levels[0] if spec.growth is not None and spec.growth.levels else None
-    example = preflight.task.example("train", 0, level)
-    renderer = make_renderer(spec.prompt, preflight.base.folder)
+    levels = spec.growth.levels if spec.growth is not None and spec.growth.levels else (None,)
     tokenizer = Tokenizer.from_file(str(preflight.base.folder / "tokenizer.json"))
-    is_compact = isinstance(renderer, CompactRenderer)
-    prompts = {}
-    for node in _shown(graph):
-        signals = [(sender, "" if is_compact else f"<message of {sender}>") for sender in graph.predecessors(node)]
-        budget = graph.node(node).max_tokens or spec.sampling.max_tokens
-        prompts[node] = renderer.spell(renderer.render(graph, node, example, signals, budget))
-    return {
-        "question": example.prompt,
-        "answer": example.answer,
-        "level": example.level,
-        "prompts": prompts,
-        "unknown_words": _unknown(tokenizer, example.prompt),
+    seen = _question(preflight, graph, graph.order, levels[0])
+    last = preflight.graphs[-1]
+    added = tuple(node for node in last.order if node not in graph.order)
+    return seen | {
+        "grown": _question(preflight, last, added, levels[-1]) | {"nodes": len(last.nodes)} if added else None,
+        "unknown_words": _unknown(tokenizer, seen["question"]),
         "memory_bytes": _memory(preflight),
         "time": None if expected is None else expected.to_document(),
     }
 
 
+def _question(preflight: Preflight, graph: Topology, nodes: Sequence[str], level: int | None) -> Document:
+    """Return the first question of a level, and what some nodes of a graph read of it."""
+    spec = preflight.spec
+    example = preflight.task.example("train", 0, level)
+    renderer = make_renderer(spec.prompt, preflight.base.folder)
+    is_compact = isinstance(renderer, CompactRenderer)
+    prompts = {}
+    for node in _shown(nodes):
+        signals = [(sender, "" if is_compact else f"<message of {sender}>") for sender in graph.predecessors(node)]
+        budget = graph.node(node).max_tokens or spec.sampling.max_tokens
+        prompts[node] = renderer.spell(renderer.render(graph, node, example, signals, budget))
+    return {"question": example.prompt, "answer": example.answer, "level": example.level, "prompts": prompts}
+
+
 def preview_lines(document: Document, nodes: int) -> Iterator[str]:
     """Yield the preview for people."""
-    level = "" if document["level"] is None else f" (level {document['level']})"
-    yield f"the first question{level}:"
-    yield from _indented(document["question"])
-    yield "its answer:"
-    yield from _indented(document["answer"])
+    yield from _asked("the first question", document)
     if words := document["unknown_words"]:
         yield f"warning: the base has no token for: {' '.join(words)}; it reads them as unknown"
-    for node, prompt in document["prompts"].items():
-        yield f"what {node} reads:"
-        yield from _indented(prompt)
+    yield from _read(document)
     if hidden := nodes - len(document["prompts"]):
         yield f"and {hidden} more nodes"
+    if grown := document["grown"]:
+        yield from _asked(f"a question once grown to {grown['nodes']} nodes", grown)
+        yield from _read(grown)
+
+
+def _asked(title: str, seen: Document) -> Iterator[str]:
+    level = "" if seen["level"] is None else f" (level {seen['level']})"
+    yield f"{title}{level}:"
+    yield from _indented(seen["question"])
+    yield "its answer:"
+    yield from _indented(seen["answer"])
+
+
+def _read(seen: Document) -> Iterator[str]:
+    for node, prompt in seen["prompts"].items():
+        yield f"what {node} reads:"
+        yield from _indented(prompt)
 
 
 def memory_text(memory: Document) -> str:
@@ -84,9 +102,8 @@ def time_texts(expected: Document | None) -> dict[str, str]:
     return {"time": expected["text"], "counted_for": expected["counted_for"]}
 
 
-def _shown(graph: Topology) -> tuple[str, ...]:
-    order = graph.order
-    return order if len(order) <= _SHOWN_NODES else (*order[: _SHOWN_NODES - 1], graph.output)
+def _shown(nodes: Sequence[str]) -> Sequence[str]:
+    return nodes if len(nodes) <= _SHOWN_NODES else (*nodes[: _SHOWN_NODES - 1], nodes[-1])
 
 
 def _unknown(tokenizer: Any, text: str) -> list[str]:

@@ -98,6 +98,25 @@ def test_validate_shows_a_few_nodes_of_a_large_graph(spec_file: Path, capsys: py
     assert list(prompts) == ["n1", "n2", "n3", "n4", "n5", "n9"]
 
 
+def test_validate_shows_what_the_nodes_that_growth_adds_read(
+    spec_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grows = ["--set", "topology.chain=3", "--set", "growth={levels=[3, 5]}"]
+    assert main(["validate", str(spec_file), "--json", *grows]) == 0
+    seen = json.loads(capsys.readouterr().out)["preview"]
+    grown = seen["grown"]
+    assert (list(seen["prompts"]), seen["question"][-2:], seen["level"]) == (["n1", "n2", "n3"], "C=", 3)
+    assert (grown["nodes"], grown["level"], grown["question"][-2:]) == (5, 5, "E=")
+    assert grown["prompts"] == {
+        "n4": f"<bos> {grown['question']} @ L4 N1 | L3 N1 : >",
+        "n5": f"<bos> {grown['question']} @ L5 N1 | L4 N1 : >",
+    }
+    assert main(["validate", str(spec_file), *grows]) == 0
+    out = capsys.readouterr().out
+    assert f"\na question once grown to 5 nodes (level 5):\n    {grown['question']}\nits answer:\n" in out
+    assert f"\nwhat n5 reads:\n    {grown['prompts']['n5']}\n" in out
+
+
 def test_validate_names_the_words_that_the_base_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "train.jsonl").write_text('{"question": "start 3 zebra find A=", "answer": "A= 3"}\n')
     held_out = [f'{{"question": "start {start} find A=", "answer": "A= 4"}}' for start in (4, 5)]
