@@ -159,8 +159,8 @@ class AdapterBank:
         """Make a new adapter act as a LoRA.
 
         Raises:
-            AdapterError: its rank is too high, it acts on a layer that the adapter leaves alone, or the adapter's kind
-                cannot be any LoRA.
+            AdapterError: its rank is too high, it acts on a layer that the adapter leaves alone or that has another
+                shape, or the adapter's kind cannot be any LoRA.
         """
         family, position = self._map.located(self.index(name))
         if not isinstance(family, AnyPairMap):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save_file
 
 from neuromas.adapters.ref import Array, PlainLora
 from neuromas.errors import AdapterError
@@ -33,6 +34,8 @@ _BEYOND: Final = (
 """Settings of PEFT's LoRA that make more of it than B A at one scale."""
 _STARTS: Final = (True, False, None, "gaussian", "eva", "orthogonal")
 """Starts of PEFT's LoRA (``init_lora_weights``) that leave the base's weights as they are."""
+_FLOATS: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
+"""Kinds of numbers that weights are read from, with numpy's names."""
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
@@ -150,18 +153,46 @@ def read_peft_folder(folder: Path) -> PlainLora:
             f"{config.get('init_lora_weights')!r} and {beyond}, expected a plain LoRA without bias, patterns, saved "
             "modules or DoRA, whose start left the base as it was"
         )
-    rank = int(config["r"])
-    scale = float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
-    tensors = load_file(folder / WEIGHTS)
+    rank, scale = _size(config, folder)
+    tensors = _read_tensors(folder)
     suffix = ".lora_A.weight"
     modules: dict[str, tuple[Array, Array]] = {}
-    for key in tensors:
-        if key.endswith(suffix):
+    for key, a in tensors.items():
+        b = tensors.get(key.removesuffix(suffix) + ".lora_B.weight")
+        if key.endswith(suffix) and b is not None:
             path = key.removeprefix(_PREFIX).removesuffix(suffix)
-            b = tensors[key.removesuffix(suffix) + ".lora_B.weight"].astype(np.float32, copy=False)
-            modules[path] = (tensors[key].astype(np.float32, copy=False), b if scale == 1 else b * np.float32(scale))
+            modules[path] = (a, b if scale == 1 else b * np.float32(scale))
     if 2 * len(modules) != len(tensors):
         raise AdapterError(
             f"adapter folder {folder}: got {len(tensors)} tensors for {len(modules)} modules, expected 2 each"
         )
     return PlainLora(rank, modules)
+
+
+def _size(config: Mapping[str, Any], folder: Path) -> tuple[int, float]:
+    """Return the rank that a plain LoRA's config tells, and its scale."""
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+        raise AdapterError(
+            f"adapter folder {folder}: got r {rank!r:.40} and lora_alpha {alpha!r:.40} in {CONFIG}, expected a whole "
+            "number above 0 and a number"
+        )
+    return rank, alpha / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _read_tensors(folder: Path) -> dict[str, Array]:
+    """Return the tensors of a folder's weights by name, as float32."""
+    try:
+        found = deserialize((folder / WEIGHTS).read_bytes())  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise AdapterError(f"adapter folder {folder}: {WEIGHTS} is no whole safetensors file ({error})") from error
+    tensors = {}
+    for name, tensor in sorted(found, key=lambda one: one[0]):
+        kind = str(tensor["dtype"])
+        if kind not in _FLOATS:
+            raise AdapterError(f"adapter folder {folder}: {name} holds {kind}, allowed are {', '.join(_FLOATS)}")
+        flat = np.frombuffer(tensor["data"], _FLOATS[kind])
+        if kind == "BF16":  # the upper half of a float32, which numpy has no name for
+            flat = (flat.astype("<u4") << 16).view("<f4")
+        tensors[name] = flat.astype(np.float32, copy=False).reshape(tensor["shape"])
+    return tensors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,19 @@ def test_the_nearest_pair_of_a_known_update() -> None:
         ({"alora_invocation_tokens": [5]}, "acts from some token on"),
         ({"target_modules": ["q_proj", "up_proj"], "use_dora": True}, "do not fit the base"),
         ({"target_modules": ["elsewhere"], "use_dora": True}, "PEFT cannot merge it"),
+        ({"target_modules": "(", "use_dora": True}, "PEFT cannot merge it"),
+        ({"rank_pattern": [1]}, "PEFT cannot merge it"),
+        ({"rank_pattern": {"q_proj": 10**7}}, "got rank 1e\\+07 in adapter_config.json, no tensor is larger than 168"),
+        ({"peft_type": "XLORA", "adapters": {"0": "/nowhere"}}, "got type 'XLORA', allowed are those of PEFT"),
+        (
+            {"megatron_config": {"a": 1}, "megatron_core": "antigravity"},
+            "got megatron_config, which has PEFT",
+        ),
+        ({"r": None}, "got r None and lora_alpha 8"),
+        ({"r": 0}, "got r 0 and lora_alpha 8"),
+        ({"r": "2"}, "got r '2' and lora_alpha 8"),
+        ({"lora_alpha": "x"}, "got r 2 and lora_alpha 'x'"),
+        ({"r": 3}, r"expected \(3, in\) and \(out, 3\)"),
     ],
 )
 def test_what_cannot_be_a_node_is_refused(
@@ -147,6 +161,44 @@ def test_what_cannot_be_a_node_is_refused(
     change(folder, **settings)
     with pytest.raises(AdapterError, match=message):
         read_foreign(folder, small_base, 8)
+
+
+Tensors = dict[str, Tensor]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda own: {key: value for key, value in own.items() if "lora_A" in key}, "4 tensors for 0 modules"),
+        (lambda own: dict(list(own.items())[1:]), "7 tensors for 3 modules"),
+        (lambda own: {key: value * float("nan") for key, value in own.items()}, "holds NaN or infinite numbers"),
+        (lambda own: {key: value.int() for key, value in own.items()}, "holds I32, allowed are F32, F16, BF16, F64"),
+    ],
+)
+def test_weights_that_are_no_plain_lora_are_refused(
+    small_base: Path, tmp_path: Path, changed: Callable[[Tensors], Tensors], message: str
+) -> None:
+    folder = saved(small_base, tmp_path / "made", LoraConfig(r=2, target_modules=TARGETS))
+    file = folder / "adapter_model.safetensors"
+    save_file(changed({key: value.clone() for key, value in load_file(file).items()}), file)
+    for rank in (8, 1):
+        with pytest.raises(AdapterError, match=message):
+            read_foreign(folder, small_base, rank)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(AdapterError, match="no whole safetensors file"):
+        read_foreign(folder, small_base, 8)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_numbers_of_other_kinds_are_read_as_they_are(small_base: Path, tmp_path: Path, kind: torch.dtype) -> None:
+    folder = saved(small_base, tmp_path / "made", LoraConfig(r=2, lora_alpha=2, target_modules=TARGETS))
+    file = folder / "adapter_model.safetensors"
+    rounded = {key: value.to(kind) for key, value in load_file(file).items()}
+    save_file(rounded, file)
+    for path, (a, b) in read_foreign(folder, small_base, 8).lora.modules.items():
+        for letter, found in (("A", a), ("B", b)):
+            expected = rounded[f"base_model.model.{path}.lora_{letter}.weight"].float()
+            torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=0)
 
 
 def test_what_changes_more_than_linear_layers_is_refused(small_base: Path, tmp_path: Path) -> None:

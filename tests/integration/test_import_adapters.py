@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from neuromas.adapters.build import load_base
 from neuromas.adapters.export import read_peft_folder
@@ -122,6 +123,21 @@ def test_more_than_the_allowed_error_is_refused_and_may_be_allowed(
     code, exact = brought(capsys, *arguments, "--set", "adapter.rank=64", "--overwrite")
     assert code == 0
     assert exact["adapters"]["n1"]["error"] < 1e-4
+
+
+@pytest.mark.parametrize("cut", [(2, 63), (2, 1)])
+def test_an_adapter_of_another_base_is_refused(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], cut: tuple[int, int]
+) -> None:
+    folder = tmp_path / "made" / "n1"
+    save(folder, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    file = folder / "adapter_model.safetensors"
+    narrow = {key: value[:, : cut[1]] if "lora_A" in key else value for key, value in load_file(file).items()}
+    save_file({key: value.clone() for key, value in narrow.items()}, file)
+    assert main(["import", str(spec), str(folder.parent), "--out", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert f"got A {cut} and B (64, 2), the base's layer has 64 inputs and 64 outputs" in " ".join(message.split())
+    assert not (tmp_path / "brought" / "spec.resolved.json").exists()
 
 
 @pytest.mark.parametrize(

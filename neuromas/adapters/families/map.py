@@ -200,6 +200,9 @@ class AnyPairMap(AdapterMap):
         Args:
             adapter: its position in the stacks.
             pairs: A (r, in) and B (out, r), unscaled, by path of the layer; r is at most ``rank``.
+
+        Raises:
+            AdapterError: a layer of the base has another shape.
         """
 
 

@@ -13,6 +13,7 @@ from neuromas.adapters.families.contract import ModuleShape
 from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.families.map import SLOT, AnyPairMap, DataStartedMap, Owned, of_present, trained
 from neuromas.adapters.initial import down_projection, stream
+from neuromas.errors import AdapterError
 
 
 class LoraMap(DataStartedMap, AnyPairMap):
@@ -64,9 +65,18 @@ class LoraMap(DataStartedMap, AnyPairMap):
             a.data[adapter, :rank] = turn.to(a.device) @ directions[:rank].to(a.device)
 
     def take(self, adapter: int, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Set the first rows of A and columns of B; ranks beyond them keep their start, and can still be trained."""
+        """Set the first rows of A and columns of B; ranks beyond them keep their start, and can still be trained.
+
+        Raises:
+            AdapterError: a layer of the base has another shape.
+        """
         for path, (given_a, given_b) in pairs.items():
             a, b = (tensors[SLOT].data[adapter] for tensors in self._tensors[path])
+            if (given_a.shape[1], given_b.shape[0]) != (a.shape[1], b.shape[0]):
+                raise AdapterError(
+                    f"adapter layer {path}: got A {tuple(given_a.shape)} and B {tuple(given_b.shape)}, the base's "
+                    f"layer has {a.shape[1]} inputs and {b.shape[0]} outputs: it belongs to another base"
+                )
             a[: len(given_a)] = given_a.to(a.device)
             b.zero_()
             b[:, : len(given_a)] = given_b.to(b.device)
