@@ -7,8 +7,9 @@ from pathlib import Path
 from neuromas.cli.command import Parser
 from neuromas.cli.options import SpecOptions, add_spec
 from neuromas.display.console import Console
+from neuromas.run.imports import MAX_ERROR
 from neuromas.spec.load import load_spec
-from neuromas.workflows.import_adapters import MAX_ERROR, import_adapters
+from neuromas.workflows.import_adapters import import_adapters
 
 EXAMPLES = """import run.toml exported/adapters --out runs
 import run.toml folders --set adapter.rank=16 --max-error 0.1"""

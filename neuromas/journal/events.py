@@ -177,6 +177,23 @@ class Phase(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterImported(Event):
+    """An adapter that was made elsewhere is a node's LoRA; for who watches, written nowhere.
+
+    Attributes:
+        adapter: its name in the graph.
+        done: adapters that have been imported by now, of ``total``.
+        became: its ``method``, ``rank``, ``error`` and ``worst_layer``.
+    """
+
+    type: ClassVar[str] = "adapter_imported"
+    adapter: str
+    done: int
+    total: int
+    became: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded(Event):
     """A run is over."""
 

@@ -3,6 +3,7 @@
 - ``spec.resolved.json``: the RunSpec with every default filled in
 - ``base.json``: the base model it began with, by content hash
 - ``data.json``: the files of questions it began with, by content hash
+- ``import.json``: what became of adapters that were imported, where it began with some
 - ``metrics.jsonl``: one object per optimizer step
 - ``rollouts.jsonl``: sampled rollouts with every Node's message
 - ``questions.jsonl``: the same few held-out questions, as they were answered while the run went on
@@ -37,6 +38,7 @@ from neuromas.journal.events import Event, Phase, QuestionsAsked, RolloutsSample
 SPEC_FILE = "spec.resolved.json"
 BASE_FILE = "base.json"
 DATA_FILE = "data.json"
+IMPORT_FILE = "import.json"
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FILE = "rollouts.jsonl"
 QUESTIONS_FILE = "questions.jsonl"
@@ -51,8 +53,8 @@ CHECKPOINTS_FOLDER = "checkpoints"
 TRACKING_FOLDER = "tracking"
 LOCK_FILE = "run.lock"
 _OWN_FILES = (
-    SPEC_FILE, BASE_FILE, DATA_FILE, METRICS_FILE, ROLLOUTS_FILE, QUESTIONS_FILE, EVENTS_FILE, STAGES_FILE,
-    RESULT_FILE, REWARDS_FILE, ANALYSIS_FILE, DIAGNOSIS_FILE, REPORT_FILE, LOCK_FILE,
+    SPEC_FILE, BASE_FILE, DATA_FILE, IMPORT_FILE, METRICS_FILE, ROLLOUTS_FILE, QUESTIONS_FILE, EVENTS_FILE,
+    STAGES_FILE, RESULT_FILE, REWARDS_FILE, ANALYSIS_FILE, DIAGNOSIS_FILE, REPORT_FILE, LOCK_FILE,
 )  # fmt: skip
 
 

@@ -16,17 +16,15 @@ from neuromas.errors import AdapterError
 from neuromas.growth.ledger import Spending
 from neuromas.journal.base_record import record_base
 from neuromas.journal.data_record import record_data
-from neuromas.journal.events import Observer, Phase
-from neuromas.journal.folder import RunFolder, locked
+from neuromas.journal.events import AdapterImported, CheckpointWritten, Observer, Phase
+from neuromas.journal.folder import IMPORT_FILE, RunFolder, locked
+from neuromas.run.imports import MAX_ERROR, unknown_adapters
 from neuromas.run.preflight import check_run
 from neuromas.run.stages import planned_stages
 from neuromas.spec.run import RunSpec
 
 if TYPE_CHECKING:
     from neuromas.adapters.foreign import Foreign
-
-MAX_ERROR = 0.05
-"""Largest relative error of a layer's update that is taken without asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +42,15 @@ class Imported:
     fresh: tuple[str, ...]
 
     @property
+    def became(self) -> dict[str, Any]:
+        """What became of the adapters, as the run's folder keeps it."""
+        made = {name: _became(found) for name, found in self.adapters.items()}
+        return {"adapters": made, "fresh": list(self.fresh)}
+
+    @property
     def document(self) -> dict[str, Any]:
         """The same for programs."""
-        made = {
-            name: {"method": found.method, "rank": found.lora.rank, "error": found.error, "worst_layer": found.worst}
-            for name, found in self.adapters.items()
-        }
-        return {"folder": str(self.folder), "adapters": made, "fresh": list(self.fresh)}
+        return {"folder": str(self.folder), **self.became}
 
     def __str__(self) -> str:
         lines = [f"{self.folder}: {len(self.adapters)} adapters imported"]
@@ -64,7 +64,7 @@ class Imported:
 
 def import_adapters(
     spec: RunSpec,
-    source: Path | str,
+    source: Path | str | Mapping[str, Path],
     out: Path | str = "runs",
     *,
     max_error: float = MAX_ERROR,
@@ -76,7 +76,7 @@ def import_adapters(
     Args:
         spec: the run that the adapters are nodes of, on the base that they were trained on.
         source: folder that holds a PEFT folder for each adapter, by its name, as ``neuromas export`` writes
-            ``adapters``.
+            ``adapters``; or these folders themselves, by the names of the adapters.
         out: the run's folder is ``out/<spec.name>``.
         max_error: largest relative error of a layer's update, ||dW - B A|| / ||dW||.
         overwrite: delete an earlier run in the folder first.
@@ -88,37 +88,48 @@ def import_adapters(
         CheckpointError: the run's folder is in use or holds a run.
     """
     spec = suit_spec(spec).spec
-    folders = _folders(Path(source), spec)
+    folders = _folders(source, spec)
     with shown(on_event) as tell:
         tell(Phase(name="checking the spec"))
         base = check_run(spec, find_trained).base.folder
         folder = RunFolder(Path(out) / spec.name)
         with locked(folder.path):
             tell(Phase(name=f"reading {len(folders)} adapters"))
-            state, found = _states(spec, base, folders, max_error)
+            state, found = _states(spec, base, folders, max_error, tell)
+            fresh = tuple(name for name in spec.topology.adapters if name not in found)
+            imported = Imported(folder.path, found, fresh)
             folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
             record_base(folder, base)
             record_data(folder, spec.task)
-            _write(folder, spec, state)
-    fresh = tuple(name for name in spec.topology.adapters if name not in found)
-    return Imported(folder.path, found, fresh)
+            folder.write_json(IMPORT_FILE, imported.became)
+            written = _write(folder, spec, state)
+            tell(CheckpointWritten(stage=0, step=0, path=str(written)))
+    return imported
 
 
-def _folders(source: Path, spec: RunSpec) -> dict[str, Path]:
+def _became(found: Foreign) -> dict[str, Any]:
+    return {"method": found.method, "rank": found.lora.rank, "error": found.error, "worst_layer": found.worst}
+
+
+def _folders(source: Path | str | Mapping[str, Path], spec: RunSpec) -> Mapping[str, Path]:
     """Return the PEFT folders by the adapters that they are for."""
-    if not source.is_dir():
-        raise AdapterError(f"{source} is no folder; name the one that holds a PEFT folder for each adapter")
-    found = {path.name: path for path in sorted(source.iterdir()) if (path / CONFIG).is_file()}
-    names = spec.topology.adapters
-    if unknown := sorted(set(found) - set(names)):
-        raise AdapterError(f"{source}: got folders {unknown}; the adapters of the graph are {list(names)}")
+    if isinstance(source, Mapping):
+        found, where = source, "the import"
+    else:
+        if not Path(source).is_dir():
+            raise AdapterError(f"{source} is no folder; name the one that holds a PEFT folder for each adapter")
+        found = {path.name: path for path in sorted(Path(source).iterdir()) if (path / CONFIG).is_file()}
+        where = str(source)
+    if fault := unknown_adapters(found, spec):
+        raise AdapterError(f"{where}: {fault}")
     if not found:
-        raise AdapterError(f"{source} holds no PEFT folder named after an adapter of the graph: {list(names)}")
+        names = list(spec.topology.adapters)
+        raise AdapterError(f"{where} holds no PEFT folder named after an adapter of the graph: {names}")
     return found
 
 
 def _states(
-    spec: RunSpec, base: Path, folders: Mapping[str, Path], max_error: float
+    spec: RunSpec, base: Path, folders: Mapping[str, Path], max_error: float, tell: Observer
 ) -> tuple[Mapping[str, Any], dict[str, Foreign]]:
     """Return the tensors of all adapters, and what each folder became."""
     quiet_libraries()
@@ -127,26 +138,27 @@ def _states(
 
     _, bank = build_model(base, spec.adapters, spec.topology, spec.seed)
     found = {}
-    for name, folder in folders.items():
+    for done, (name, folder) in enumerate(folders.items(), start=1):
         rank = spec.adapters.section_of(spec.topology, name).served_rank
         made = found[name] = read_foreign(folder, base, rank)
         if made.error > max_error:
             raise AdapterError(
                 f"adapter folder {folder}: the nearest LoRA of rank {rank} is {made.error:.2g} off on {made.worst} "
                 f"(||dW - B A|| / ||dW||), allowed is {max_error:g}; raise the adapter's rank, or allow more "
-                "(--max-error)"
+                "(--max-error, over HTTP max_error)"
             )
         bank.take(name, made.lora)
+        tell(AdapterImported(adapter=name, done=done, total=len(folders), became=_became(made)))
     return bank.state(), found
 
 
-def _write(folder: RunFolder, spec: RunSpec, state: Mapping[str, Any]) -> None:
-    """Write the checkpoint of the first stage as it is before its first step."""
+def _write(folder: RunFolder, spec: RunSpec, state: Mapping[str, Any]) -> Path:
+    """Write the checkpoint of the first stage as it is before its first step; returns its folder."""
     from neuromas.checkpoints.checkpoint import Checkpoint, CheckpointWriter
     from neuromas.training.advantage import RunningBaseline
 
     stage = next(planned_stages(spec, None))
-    CheckpointWriter(folder.checkpoints, spec.checkpoint.keep_last).write(
+    return CheckpointWriter(folder.checkpoints, spec.checkpoint.keep_last).write(
         Checkpoint(
             topology=spec.topology,
             adapters=state,

@@ -28,6 +28,7 @@ from neuromas.services.api.service import Service
 from neuromas.services.api.uploads import changing, check_room, own_folder
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
+from neuromas.services.store.uses import importing
 
 FILES: Final = (CONFIG, WEIGHTS)
 MAX_ADAPTERS: Final = 4096
@@ -52,18 +53,20 @@ async def receive(request: Request, service: Service, caller: Caller, name: str,
 
     Raises:
         ApiError: it is no file of an adapter, or not what its name says (422), its size is not announced (411), too
-            large, or more than the caller has room for (413).
+            large, or more than the caller has room for (413), or a run needs the adapter as it is (409).
         StorageError: the disk has no space for it.
     """
     size = _announced(request, file)
     settings, own = service.settings, adapters_of(caller, service.settings)
     async with changing(caller, service):
+        await check_free(service, caller, name)
         draft = await asyncio.to_thread(_reserve, caller, settings, name, size)
     try:
         async for part in request.stream():
             await asyncio.to_thread(draft.add, part)
         await asyncio.to_thread(draft.check, file)
         async with changing(caller, service):
+            await check_free(service, caller, name)
             await asyncio.to_thread(draft.move, own / name / file)
     finally:
         draft.close()
@@ -91,6 +94,16 @@ def find_adapter(own: Path, name: str) -> Path:
     if name not in adapter_names(own):
         raise ApiError(404, "not_found", f"there is no adapter {name!r} of this key or its project", param="name")
     return own / name
+
+
+async def check_free(service: Service, caller: Caller, name: str) -> None:
+    """Refuse to change what an unfinished run imports; to be called in a block of ``changing``.
+
+    Raises:
+        ApiError: one does (409).
+    """
+    if user := (await importing(service.store, caller.id, caller.project)).get(name):
+        raise ApiError(409, "in_use", f"adapter {name} is needed by {user}", param="name")
 
 
 def describe(folder: Path) -> Document:

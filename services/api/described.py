@@ -21,7 +21,7 @@ from neuromas.services.api.schemas.artifact import (
 )
 from neuromas.services.api.schemas.chat import ChatChunk, ChatCompletion, ResponseBody, ResponseEvent, TextCompletion
 from neuromas.services.api.schemas.file import FileRequest, TomlRequest
-from neuromas.services.api.schemas.run import GrowRequest, RunChange, run_schema
+from neuromas.services.api.schemas.run import GrowRequest, ImportRequest, RunChange, run_schema
 from neuromas.services.api.schemas.view import ErrorBody
 from neuromas.serving.chat_request import ChatRequest
 from neuromas.serving.completion_request import CompletionRequest
@@ -32,6 +32,7 @@ OPENAPI: Final = "3.2.0"
 """The first version that can describe server-sent events."""
 _BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     GrowRequest,
+    ImportRequest,
     RunChange,
     EndpointRequest,
     EndpointChange,

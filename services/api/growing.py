@@ -16,7 +16,7 @@ from neuromas.services.api.auth import Caller
 from neuromas.services.api.body import parse_body
 from neuromas.services.api.bounds import check_built, check_plan
 from neuromas.services.api.checked import CheckedRun, decided, readable_base
-from neuromas.services.api.problems import invalid
+from neuromas.services.api.problems import below, invalid
 from neuromas.services.api.references import checkpoint_of_run
 from neuromas.services.api.schemas.run import GrowRequest
 from neuromas.services.api.service import Service
@@ -108,10 +108,8 @@ async def _child(service: Service, caller: Caller, run: RunRecord, request: Grow
     groups = regrouped(run.spec.get("node_groups", {}), grown.topology)
     document = {**run.spec, "growth": None, "name": name}
     document |= {"topology": grown.topology.to_document(), "node_groups": groups}
-    try:
+    with below("spec"):
         checked = await read_spec(service, caller, _merged(document, request.spec))
-    except SpecError as error:
-        raise SpecError(error.message, [Fault(f"spec.{f.path}", f.message) for f in error.faults]) from error
     if request.level is not None:
         task = await asyncio.to_thread(make_task, checked.spec.task, checked.spec.seed)
         if fault := level_fault(task, request.level):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -105,6 +106,33 @@ def invalid(what: str, faults: Sequence[Fault], *, code: str = "invalid_request"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     param = faults[0].path or None if faults else None
     return ApiError(status, code, f"{what}{first}{more}", param=param, faults=faults)
+
+
+@contextmanager
+def below(path: str) -> Iterator[None]:
+    """Tell what is wrong with a part of a body by its place in the whole.
+
+    Args:
+        path: of the part.
+
+    Raises:
+        SpecError: the one raised in the block, its faults below the path.
+        ApiError: alike.
+    """
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(error.message, _below(path, error.faults)) from error
+    except ApiError as error:
+        faults = _below(path, error.faults)
+        param = error.param if error.param is None else f"{path}.{error.param}"
+        raise ApiError(
+            error.status, error.code, str(error), param=param, faults=faults, headers=error.headers
+        ) from error
+
+
+def _below(path: str, faults: Sequence[Fault]) -> list[Fault]:
+    return [Fault(f"{path}.{fault.path}" if fault.path else path, fault.message) for fault in faults]
 
 
 def unsupported(param: str, message: str) -> ApiError:

@@ -21,7 +21,7 @@ from neuromas.services.api.quota import RUNS, room_for
 from neuromas.services.api.references import present_checkpoint
 from neuromas.services.api.service import Service
 from neuromas.services.records.checkpoint import CheckpointRecord
-from neuromas.services.records.run import RunOrigin, RunRecord
+from neuromas.services.records.run import RunImport, RunOrigin, RunRecord
 from neuromas.services.records.topology import TopologyRecord
 from neuromas.services.store.base import Document, MissingError, Store
 from neuromas.spec.parse import parse_run_spec
@@ -59,7 +59,14 @@ async def read_spec(service: Service, caller: Caller, document: Document) -> Che
 
 
 async def submit(
-    service: Service, caller: Caller, run_id: str, spec: RunSpec, origin: RunOrigin | None, tags: tuple[str, ...]
+    service: Service,
+    caller: Caller,
+    run_id: str,
+    spec: RunSpec,
+    tags: tuple[str, ...],
+    *,
+    origin: RunOrigin | None = None,
+    imports: RunImport | None = None,
 ) -> RunRecord:
     """Queue a run and return its record; the same id again returns what is there.
 
@@ -68,8 +75,9 @@ async def submit(
         caller: whose run it is.
         run_id: of the run.
         spec: checked.
-        origin: of a grown run.
         tags: by which it is found.
+        origin: of a grown run.
+        imports: adapters that it begins with; they are there, and stay.
 
     Raises:
         ApiError: the caller has too many runs already.
@@ -87,6 +95,7 @@ async def submit(
             tags=tags,
             parent=origin,
             parent_run="" if origin is None else origin.run,
+            imports=imports,
             max_attempts=service.settings.max_attempts,
             folder=f"runs/{run_id}/{spec.name}",
         )

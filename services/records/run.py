@@ -69,6 +69,19 @@ class RunOrigin(BaseModel):
     level: int | None = None
 
 
+class RunImport(BaseModel):
+    """Adapters that were brought along, for a run to begin with."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    adapters: dict[str, str]
+    """Adapters of the graph -> names under which they were brought along."""
+    max_error: float
+    """Largest relative error of a layer."""
+    train: bool
+    """Whether the run trains on from them, or ends once it holds them."""
+
+
 class RunUpdate(TypedDict, total=False):
     """What changes in a run."""
 
@@ -85,6 +98,7 @@ class RunUpdate(TypedDict, total=False):
     latest: Mapping[str, float | None] | None
     reward: float | None
     accuracy: float | None
+    imported: dict[str, Any] | None
     result: dict[str, Any] | None
     error: Failure | None
 
@@ -114,6 +128,8 @@ class RunRecord(Record):
     parent: RunOrigin | None = None
     parent_run: str = ""
     """Id of the run that it was grown from, for lists; empty where it was not."""
+    imports: RunImport | None = None
+    """Adapters that it begins with."""
     attempt: int = 0
     """Number of its job, of the next one while it waits; grows with every start."""
     max_attempts: int = 1
@@ -131,6 +147,8 @@ class RunRecord(Record):
     """Mean of the last ``REWARD_STEPS`` steps of the stage, fewer where it has no more yet."""
     accuracy: float | None = None
     """Greedy, held out, of the last evaluation."""
+    imported: dict[str, Any] | None = None
+    """What became of them: ``adapters`` by their names, and those of the graph that were not given, ``fresh``."""
     result: dict[str, Any] | None = None
     error: Failure | None = None
     folder: str = ""

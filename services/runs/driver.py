@@ -28,6 +28,7 @@ from neuromas.services.runs.background import Background
 from neuromas.services.runs.checkpoints import CheckpointRegistrar
 from neuromas.services.runs.forward import Forwarder
 from neuromas.services.runs.heartbeat import Assignment, Heartbeat, claim, release
+from neuromas.services.runs.importing import import_uploads
 from neuromas.services.runs.lineage import resolve_modules, resolve_parent
 from neuromas.services.runs.progress import ProgressObserver
 from neuromas.services.runs.state import SupersededError, after_full_disk, after_loss, after_stop
@@ -106,7 +107,7 @@ def _drive(assignment: Assignment, background: Background, log: Path) -> int:
 def _train(
     assignment: Assignment, background: Background, run: RunRecord, heartbeat: Heartbeat, progress: ProgressObserver
 ) -> Outcome:
-    """Train the run as far as it goes; whatever ends it is an outcome."""
+    """Import and train the run as far as it goes; whatever ends it is an outcome."""
 
     def observe(event: Event) -> None:
         heartbeat.is_open = True  # the first event comes once the folder is as the run goes on with it
@@ -118,6 +119,10 @@ def _train(
         parent = background.call(resolve_parent(store, data_dir, run))
         out = (data_dir / run_folder(run)).parent
         _unlock(data_dir / run_folder(run))
+        if run.imports is not None:
+            progress.imported = import_uploads(run, run.imports, spec, assignment.settings, progress)
+            if not run.imports.train:
+                return Outcome(lambda _: {"state": RunState.SUCCEEDED, "ended": time.time()})
         result = run_spec(spec, out, observe, resume=True, parent=parent)
     except (StageInterruptedError, KeyboardInterrupt) as error:
         logger.info("stopped", extra={"wanted": heartbeat.wanted, "reason": str(error)})

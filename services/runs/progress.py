@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-from neuromas.journal.events import CheckpointWritten, Evaluated, Event, StageStarted, StepDone
+from neuromas.journal.events import AdapterImported, CheckpointWritten, Evaluated, Event, StageStarted, StepDone
 from neuromas.report.numbers import REWARD_STEPS
 from neuromas.services.records.run import RunProgress, RunUpdate
+from neuromas.services.store.base import Document
 
 _RECENT_STEPS: Final = 20
 _STEP_SECONDS: Final = "time/step_s"
@@ -25,6 +26,7 @@ class ProgressObserver:
         reward: mean of the last steps of the stage; None before the first.
         accuracy: of the last greedy evaluation; None before it.
         checkpoints: how many have been written.
+        imported: what became of adapters that were imported; None where there are none.
     """
 
     def __init__(self) -> None:
@@ -33,12 +35,15 @@ class ProgressObserver:
         self.reward: float | None = None
         self.accuracy: float | None = None
         self.checkpoints = 0
+        self.imported: Document | None = None
         self._seconds: deque[float] = deque(maxlen=_RECENT_STEPS)
         self._rewards: deque[float] = deque(maxlen=REWARD_STEPS)
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
         match event:
+            case AdapterImported():
+                self._import(event)
             case StageStarted():
                 self._start(event)
             case StepDone():
@@ -61,7 +66,14 @@ class ProgressObserver:
             update["reward"] = self.reward
         if self.accuracy is not None:
             update["accuracy"] = self.accuracy
+        if self.imported is not None:
+            update["imported"] = self.imported
         return update
+
+    def _import(self, event: AdapterImported) -> None:
+        known = self.imported or {"adapters": {}, "fresh": []}
+        self.imported = {**known, "adapters": {**known["adapters"], event.adapter: dict(event.became)}}
+        self.progress = RunProgress(stage_name="import", step=event.done, steps=event.total)
 
     def _start(self, event: StageStarted) -> None:
         self._seconds.clear()

@@ -182,10 +182,12 @@ class RunWatch:
         return started
 
     async def _submit(self, run: RunRecord) -> None:
-        is_local, job = run.spec.get("runtime", {}).get("type") == "local", _job_of(run)
+        job, is_local = _job_of(run), run.spec.get("runtime", {}).get("type") == "local"
+        only_imports = run.imports is not None and not run.imports.train
         command = [sys.executable, "-m", "neuromas.services.runs.driver", run.id, job]
-        # A driver whose runtime is Ray only watches; one that trains in its own process needs a place for that.
-        await self._jobs.submit(job, command, cpus=1 if is_local else 0)
+        # A driver whose runtime is Ray only watches; one that works in its own process needs a place for that. One that
+        # imports first and trains then has it in its workers' places, which are empty until it is done.
+        await self._jobs.submit(job, command, cpus=1 if is_local or only_imports else 0)
         logger.info("submitted", extra={"job": job})
 
     async def _last_starts(self) -> dict[str, float]:

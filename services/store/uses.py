@@ -28,6 +28,17 @@ async def users(store: Store) -> dict[str, str]:
     return found
 
 
+async def importing(store: Store, owner: str, project: str | None) -> dict[str, str]:
+    """Return the adapters of a key, or of its project, that unfinished runs import, each with which run, in words."""
+    found: dict[str, str] = {}
+    for run_state in _UNFINISHED_RUNS:
+        for run in await all_of(store, RunRecord, state=run_state):
+            is_theirs = run.project == project and (project is not None or run.owner == owner)
+            if is_theirs and run.imports is not None:
+                found |= dict.fromkeys(run.imports.adapters.values(), f"run {run.id}, which is {run.state}")
+    return found
+
+
 def _names(run: RunRecord) -> Iterator[str]:
     """Yield the ids that a run may still read: its parent, the checkpoint it grows, those that its plans graft."""
     growth = run.spec.get("growth") or {}

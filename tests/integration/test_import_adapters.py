@@ -143,7 +143,7 @@ def test_an_adapter_of_another_base_is_refused(
 @pytest.mark.parametrize(
     ("changes", "folder", "message"),
     [
-        ([], "n9", "got folders ['n9']; the adapters of the graph are ['n1', 'n2', 'n3']"),
+        ([], "n9", "got ['n9']; the adapters of the graph are ['n1', 'n2', 'n3']"),
         (["--set", 'adapter.targets=["q_proj"]'], "n1", "name them in adapter.targets"),
         (["--set", "adapter.type=loft", "--set", "adapter.rank=4"], "n1", "cannot be any LoRA"),
     ],

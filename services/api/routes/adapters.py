@@ -12,6 +12,7 @@ from neuromas.services.api.adapters import (
     FILES,
     adapter_names,
     adapters_of,
+    check_free,
     describe,
     find_adapter,
     receive,
@@ -84,5 +85,6 @@ async def delete_adapter(caller: Trainer, service: Serviced, name: AdapterName) 
     """Delete an adapter with its files. Runs that have imported it keep what they made of it."""
     async with changing(caller, service):
         folder = await asyncio.to_thread(find_adapter, adapters_of(caller, service.settings), name)
+        await check_free(service, caller, name)
         await asyncio.to_thread(remove_adapter, folder)
     return {"id": name, "object": "adapter", "deleted": True}

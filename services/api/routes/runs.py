@@ -12,6 +12,7 @@ from neuromas.services.api.body import Body, parse_body
 from neuromas.services.api.described import KEYED, errors, takes
 from neuromas.services.api.estimate import report_growth
 from neuromas.services.api.growing import plan_growth
+from neuromas.services.api.importing import submit_import
 from neuromas.services.api.lineage import family_tree
 from neuromas.services.api.moves import move, tell_state
 from neuromas.services.api.ownership import check_owner
@@ -19,7 +20,7 @@ from neuromas.services.api.paging import MAX_ID, After, Limit, Text, listing
 from neuromas.services.api.problems import ApiError
 from neuromas.services.api.references import check_unused
 from neuromas.services.api.route import router
-from neuromas.services.api.schemas.run import RUN_EXAMPLES, Lineage, RunChange, RunView, Tags
+from neuromas.services.api.schemas.run import IMPORT_EXAMPLES, RUN_EXAMPLES, Lineage, RunChange, RunView, Tags
 from neuromas.services.api.schemas.topology import GrowthReport
 from neuromas.services.api.schemas.view import Deleted, Listing
 from neuromas.services.api.service import Serviced, fresh_id
@@ -60,7 +61,23 @@ async def submit_run(
 ) -> RunRecord:
     """Queue a training run, after the checks of ``/v1/topologies:validate``."""
     checked = await read_spec(service, caller, document)
-    run = await submit(service, caller, fresh_id(request, "run"), checked.spec, None, tag)
+    run = await submit(service, caller, fresh_id(request, "run"), checked.spec, tag)
+    await tell_state(service.store, run)
+    return run
+
+
+@routes.post(
+    "/runs:import",
+    status_code=202,
+    response_model=RunView,
+    responses=errors(404, body=True),
+    openapi_extra=takes("ImportRequest", IMPORT_EXAMPLES),
+)
+async def import_run(
+    caller: Trainer, service: Serviced, request: Request, document: Body, tag: TagsParameter = ()
+) -> RunRecord:
+    """Queue a run whose graph begins with adapters that were brought along: to train on, or to be served as it is."""
+    run = await submit_import(service, caller, fresh_id(request, "run"), document, tag)
     await tell_state(service.store, run)
     return run
 
@@ -149,7 +166,7 @@ async def grow_run(
     parent = await service.store.get(RunRecord, run_id)
     check_owner(caller, parent)
     growth = await plan_growth(service, caller, parent, document)
-    run = await submit(service, caller, fresh_id(request, "run"), growth.checked.spec, growth.origin, tag)
+    run = await submit(service, caller, fresh_id(request, "run"), growth.checked.spec, tag, origin=growth.origin)
     await tell_state(service.store, run)
     return run
 

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from neuromas.run.imports import MAX_ERROR
 from neuromas.schema.bounds import MAX_STEPS
 from neuromas.schema.model import SpecModel
 from neuromas.services.api.schemas.topology import TOPOLOGY_SCHEMA
 from neuromas.services.api.schemas.view import View
 from neuromas.services.records.failure import Failure
-from neuromas.services.records.run import RunOrigin, RunProgress, RunState, Wanted
+from neuromas.services.records.run import RunImport, RunOrigin, RunProgress, RunState, Wanted
 from neuromas.spec.growth import PlanSpec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import NAME
@@ -22,6 +23,7 @@ CHECKPOINT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9:@._-]{0,199}$"
 
 MAX_TAGS: Final = 16
 TAG_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,63}$"
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Tag = Annotated[str, Field(pattern=TAG_PATTERN)]
 
 
@@ -35,6 +37,32 @@ Tags = Annotated[tuple[Tag, ...], Field(max_length=MAX_TAGS), AfterValidator(_on
 
 class ParentView(RunOrigin):
     """What a grown run was grown from."""
+
+
+class ImportView(RunImport):
+    """Adapters that a run begins with."""
+
+
+class ImportedAdapter(View):
+    """What became of an adapter that was brought along."""
+
+    method: str
+    """PEFT's name of what it was."""
+    rank: int
+    """Of the LoRA that it is here."""
+    error: float
+    """Largest relative error of a layer, ||dW - B A|| / ||dW||; 0 = exact."""
+    worst_layer: str
+    """That layer; empty where it is exact."""
+
+
+class Imported(View):
+    """What became of the adapters that a run begins with."""
+
+    adapters: dict[str, ImportedAdapter]
+    """By their names in the graph; those that have been read by now."""
+    fresh: list[str] = Field(default_factory=list)
+    """Adapters of the graph that were not given, and begin as the base."""
 
 
 class RunView(View):
@@ -55,6 +83,10 @@ class RunView(View):
     tags: list[str] = Field(default_factory=list)
     """Words of its owner, to find it by."""
     parent: ParentView | None = None
+    imports: ImportView | None = None
+    """Adapters that it begins with."""
+    imported: Imported | None = None
+    """What became of them; null before the first was read, and where there are none."""
     owner: str = "local"
     """Id of the key that made it."""
     project: str | None = None
@@ -85,6 +117,19 @@ class RunChange(SpecModel):
 
     tags: Tags
     """Take the place of those that it has."""
+
+
+class ImportRequest(SpecModel):
+    """A run whose graph begins with adapters that were brought along."""
+
+    spec: dict[str, Any] = Field(json_schema_extra={"allOf": [{"$ref": "#/components/schemas/RunRequest"}]})
+    """The run spec that the adapters are nodes of, on the base that they were trained on."""
+    adapters: dict[Name, Name] = Field(min_length=1)
+    """Adapters of the graph (a node's id, unless nodes share one) -> names under which they were brought along."""
+    max_error: float = Field(default=MAX_ERROR, ge=0, le=1)
+    """Largest relative error of a layer where an adapter is no LoRA of the spec's rank."""
+    train: bool = False
+    """Train on from them; false = the run ends once it has a checkpoint that holds them."""
 
 
 class GrowRequest(SpecModel):
@@ -143,6 +188,15 @@ def run_schema(ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return schema, parts | {"Topology": TOPOLOGY_SCHEMA}
 
 
+IMPORT_EXAMPLES: Final[dict[str, Any]] = {
+    "two of three": {
+        "summary": "Two adapters that were brought along, and a third node that begins as the base",
+        "value": {
+            "spec": {"name": "brought", "topology": {"layers": [2]}, "task": {"type": "chain", "hops": 2}},
+            "adapters": {"n1": "first", "n2": "second"},
+        },
+    },
+}
 RUN_EXAMPLES: Final[dict[str, Any]] = {
     "quickstart": {
         "summary": "Three nodes on the tiny base learn to follow a permutation",

@@ -1,0 +1,18 @@
+"""What may be imported into the nodes of a graph: adapters by the names that it has, within an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from neuromas.spec.run import RunSpec
+
+MAX_ERROR: Final = 0.05
+"""Largest relative error of a layer's update that is taken without asking."""
+
+
+def unknown_adapters(names: Iterable[str], spec: RunSpec) -> str | None:
+    """Return which names are no adapters of a run's graph, and which there are; None where all are."""
+    known = spec.topology.adapters
+    unknown = sorted(set(names) - set(known))
+    return f"got {unknown}; the adapters of the graph are {list(known)}" if unknown else None
