@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.families.map import Owned, Parts
-from neuromas.errors import CheckpointError
+from neuromas.training.restored import restore
 
 DECAY: Final = 0.95
 """Of both exponential means: they look back about twenty steps."""
@@ -122,14 +122,7 @@ class Budget:
             CheckpointError: something is missing or has another shape.
         """
         for key, target in self._state():
-            given = tensors.get(key)
-            if given is None or given.shape != target.shape:
-                got = "nothing" if given is None else f"shape {tuple(given.shape)}"
-                raise CheckpointError(
-                    f"budget: {key} is {got}, expected shape {tuple(target.shape)}; the checkpoint belongs to a run "
-                    "without a budget, or of another size"
-                )
-            target.copy_(given)
+            restore(target, "budget", key, tensors, "a run without a budget, or of another size")
 
     def _divided(self) -> Iterator[tuple[Owned, Parts]]:
         return ((owned, owned.parts) for owned in self._bank.stacks() if owned.parts is not None)

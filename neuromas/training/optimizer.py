@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from neuromas.adapters.families.map import Owned
-from neuromas.errors import CheckpointError
+from neuromas.training.restored import restore
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+_UNFIT = "another adapter type, size or set of targets"
 
 
 class NodeAdamW(torch.optim.Optimizer):
@@ -113,14 +114,7 @@ class NodeAdamW(torch.optim.Optimizer):
         """
         for name, count in counts.items():
             for key, target in self._moments(name):
-                given = tensors.get(f"{name}/{key}")
-                if given is None or given.shape != target.shape:
-                    got = "nothing" if given is None else f"shape {tuple(given.shape)}"
-                    raise CheckpointError(
-                        f"optimizer state: {name}/{key} is {got}, expected shape {tuple(target.shape)}; the checkpoint "
-                        "belongs to another adapter type, size or set of targets"
-                    )
-                target.copy_(given)
+                restore(target, "optimizer state", f"{name}/{key}", tensors, _UNFIT)
             self.counts[self.groups.index(name)] = count
 
     def _moments(self, group: str) -> Iterator[tuple[str, Tensor]]:

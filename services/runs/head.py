@@ -54,10 +54,11 @@ class RayHead:
             "ray-client-server-port": free_port(),
             "num-cpus": self.cpus,
             "temp-dir": self.folder,
+            "include-log-monitor": False,  # it copies workers' words to drivers, which do not ask for them
         }
         settings = [f"--{name}={value}" for name, value in options.items()]
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
-        return start + settings
+        return [*start, "--no-monitor", *settings]  # which is the autoscaler's
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the head, and of everybody who speaks with it."""

@@ -47,7 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 # With three processes one has no group to learn from, and the others one each: normalizers are sums over all.
-OF_THREE = CASES | {loss: SOLVED | {"training": {"loss": loss}} for loss in LOSSES}
+OF_THREE = CASES | {loss: SOLVED | {"training": {"loss": loss, "steps": 1}} for loss in LOSSES}
 # With two it is looked at how groups fall to processes, which the other settings know nothing of.
 SHARED = ("defaults", "one_group_learns", "two_groups_learn", "two_groups_of_one_process_learn", "no_group_learns")
 SHARED += ("a_process_has_no_usable_call", "refill")

@@ -93,7 +93,9 @@ def _failed(call: NodeCall) -> NodeCall:
 def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rank = dist.get_rank() if dist.is_initialized() else 0
-    spec = stage_spec({"adapter": case.adapter}, **{"steps": 2, "prompts_per_step": PROMPTS, **case.training})
+    # Nothing is looked at that the first process alone does: no samples, and few questions at the end.
+    sections = {"adapter": case.adapter, "tracking": {"rollouts_per_sample": 0}, "evaluation": {"examples": 1}}
+    spec = stage_spec(sections, **{"steps": 2, "prompts_per_step": PROMPTS, **case.training})
     spec = spec.model_copy(update={"runtime": RuntimeSpec(type="ray")})  # whose learners stay off the GPU
     ruled = RuledClient(client, case)
     metrics: list[dict[str, Any]] = []
