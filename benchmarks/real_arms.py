@@ -116,7 +116,9 @@ def arm_spec(study: str, arm: str, seed: int) -> Document:
     return spec | ARMS[arm](about)
 
 
-def _prompt(levels: Sequence[int], template: str, *, by_level: bool = True) -> Document:
+def _prompt(
+    levels: Sequence[int], template: str, *, by_level: bool = True, answer: Callable[[Terms], str] = worked
+) -> Document:
     shown = levels if by_level else levels[-1:]
     return {
         "renderer": "plain",
@@ -124,7 +126,7 @@ def _prompt(levels: Sequence[int], template: str, *, by_level: bool = True) -> D
         "cue": "",
         "stop": ["\n"],
         "demonstrations": [
-            {"question": question(terms), "answer": worked(terms)} | ({"level": level} if by_level else {})
+            {"question": question(terms), "answer": answer(terms)} | ({"level": level} if by_level else {})
             for level in shown
             for terms in drawn_terms(level)[0]
         ],
@@ -156,10 +158,15 @@ def _grown_one_prompt(study: RealStudy) -> Document:
     return _grown(study) | {"prompt": _prompt(study.levels, _continued(study.nodes), by_level=False)}
 
 
-def _grown_letters(study: RealStudy) -> Document:
+def _grown_letters(study: RealStudy, *, answer: Callable[[Terms], str] = worked) -> Document:
     """Messages stand between the question and the answer, with their senders, as by default."""
     template = "{demonstrations}\n\nTask:\n{question}\n\n{messages}\n\nAnswer:"
-    return _grown(study) | {"prompt": _prompt(study.levels, template)}
+    return _grown(study) | {"prompt": _prompt(study.levels, template, answer=answer)}
+
+
+def _grown_totals(study: RealStudy) -> Document:
+    """As "grown-letters", with worked examples that say the last sum alone."""
+    return _grown_letters(study, answer=lambda terms: str(sum(terms)))
 
 
 def _scratch_prompts(study: RealStudy) -> Document:
@@ -197,6 +204,7 @@ ARMS: Final[Mapping[str, Callable[[RealStudy], Document]]] = {
     "grown-frozen": lambda study: _grown(study, old="freeze"),
     "grown-one-prompt": _grown_one_prompt,
     "grown-letters": _grown_letters,
+    "grown-totals": _grown_totals,
 }
 """What is compared, the arms that the page needs first."""
 
@@ -211,6 +219,7 @@ TITLES: Final[Mapping[str, str]] = {
     "grown-frozen": "grown, old nodes frozen",
     "grown-one-prompt": "grown, worked examples of the last level for all",
     "grown-letters": "grown, messages with their senders, before the answer",
+    "grown-totals": "the same, worked examples with the last sum alone",
 }
 
 

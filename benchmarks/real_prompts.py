@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ FORMS: Final = {
     "grown": "message where the answer goes on, each node its level's worked examples",
     "grown-one-prompt": "the same, the last level's worked examples for all",
     "grown-letters": "message with its sender before the answer, each node its level's worked examples",
+    "grown-totals": "the same, worked examples with the last sum alone",
 }
 Call = tuple[tuple[int, ...], str]
 """Token ids of a prompt, and the right message."""
@@ -68,8 +69,10 @@ def _calls(arm: str, folder: Path) -> tuple[list[Call], ...]:
     grown = apply_plan(small, spec.growth.plans[0], examples_of=_kept(spec)).topology
     held_out = {level: drawn_terms(level)[2] for level in (2, 3)}
 
+    says = (lambda terms: str(sum(terms))) if arm == "grown-totals" else worked
+
     def calls(graph: Topology, node: str, level: int) -> list[Call]:
-        return [_call(renderer, graph, node, terms) for terms in held_out[level]]
+        return [_call(renderer, graph, node, terms, says) for terms in held_out[level]]
 
     return calls(small, "n1", 2), calls(grown, "n1", 3), calls(grown, "n2", 3)
 
@@ -79,8 +82,8 @@ def _kept(spec: RunSpec) -> int | None:
     return 2 if 2 in spec.prompt.worked_levels else None
 
 
-def _call(renderer: Renderer, graph: Topology, node: str, terms: Terms) -> Call:
-    part, whole = worked(terms[:2]), worked(terms)
+def _call(renderer: Renderer, graph: Topology, node: str, terms: Terms, says: Callable[[Terms], str]) -> Call:
+    part, whole = says(terms[:2]), says(terms)
     signals = [(sender, part) for sender in graph.predecessors(node)]
     prompt = renderer.render(graph, node, Example("probe", question(terms), whole, len(terms)), signals, 10)
     goes_on = renderer.spell(prompt).endswith(part)
