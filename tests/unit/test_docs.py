@@ -20,6 +20,7 @@ from neuromas.cli.program import make_parser
 from neuromas.schema.parse import parse_section
 from neuromas.spec.growth import GrowthSpec, PlanSpec
 from neuromas.spec.parse import parse_run_spec
+from neuromas.spec.parts import PromptSpec
 from neuromas.spec.run import RunSpec
 
 ROOT = Path(neuromas.__file__).parents[1]
@@ -95,9 +96,10 @@ def test_every_table_of_the_run_spec_has_a_section_in_the_reference() -> None:
 
 def test_plan_of_the_guide_is_valid() -> None:
     page = (ROOT / "docs" / "growth.md").read_text(encoding="utf-8")
-    schedule, plan = map(tomllib.loads, code_blocks("toml", page))
+    schedule, plan, prompt = map(tomllib.loads, code_blocks("toml", page))
     assert parse_section(PlanSpec, plan, "the plan").edits
     assert parse_section(GrowthSpec, schedule["growth"], "the schedule").levels == (3, 5, 7)
+    assert parse_section(PromptSpec, prompt["prompt"], "the prompt").stop == ("\n",)
 
 
 def test_reference_of_the_run_spec_is_up_to_date() -> None:
