@@ -7,7 +7,8 @@ vLLM are imported, and an actor must answer before its engine has loaded. ``star
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.cluster.setup import WorkerSetup
@@ -17,6 +18,9 @@ from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.record import Group
 from neuromas.rollout.stats import RolloutStats
 from neuromas.rollout.worker import RolloutWorker
+
+if TYPE_CHECKING:
+    from neuromas.cluster.base_copy import BaseCopy
 
 
 class WorkerNotStartedError(RuntimeStartError):
@@ -28,10 +32,18 @@ class WorkerNotStartedError(RuntimeStartError):
 class RolloutActor:
     """A process with a RolloutWorker. Its methods are called through ``apply``, as RLlib's actor manager does."""
 
-    def __init__(self, setup: WorkerSetup, threads: ThreadShare) -> None:
+    def __init__(self, setup: WorkerSetup, threads: ThreadShare, base: BaseCopy | None = None) -> None:
+        """Prepare the process.
+
+        Args:
+            setup: of the worker.
+            threads: of the process.
+            base: where the setup's base comes from on other machines; None = it is on this one.
+        """
         self._threads = threads.count()
         set_threads(self._threads)
         self._setup = setup
+        self._base = base
         self._worker: RolloutWorker | None = None
         self._published: set[AdapterRef] = set()
 
@@ -47,11 +59,14 @@ class RolloutActor:
         """Load the engine, unless that was done; returns the worker's facts.
 
         Raises:
-            BaseModelError: the engine cannot run the base.
+            BaseModelError: the engine cannot run the base, or it is not here and cannot be brought.
             EngineError: the engine did not start.
         """
         if self._worker is None:
-            self._worker = self._setup.make()
+            setup = self._setup
+            if self._base is not None:
+                setup = replace(setup, engine=replace(setup.engine, base_folder=self._base.local()))
+            self._worker = setup.make()
         return {**self._worker.info(), "threads": self._threads}
 
     def publish(self, adapters: Mapping[AdapterRef, PlainLora], retire: Sequence[AdapterRef] = ()) -> None:

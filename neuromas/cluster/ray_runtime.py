@@ -11,8 +11,10 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from neuromas.cluster.actors import RolloutActor
+from neuromas.cluster.base_copy import BaseCopy, BaseOffer
 from neuromas.cluster.connection import RayConnection, check_resources
 from neuromas.cluster.failure import cause_of, first_line
 from neuromas.cluster.learner_actor import CONCURRENCY_GROUPS, LearnerActor
@@ -44,7 +46,8 @@ class RayRuntime:
         )
         try:
             _check(spec)
-            self._workers = start_workers(setup)
+            self._offer = BaseOffer(setup.worker.engine.base_folder) if _has_others() else None
+            self._workers = start_workers(setup, None if self._offer is None else self._offer.copy)
             self._learner, self._end_learner = start_learner(setup, self._workers)
             starting = [actor.start.remote() for actor in (*self._workers, self._learner)]
             wait_for_all(starting, spec.start_timeout_s, partial(self._tell_ready, len(starting)))
@@ -112,7 +115,7 @@ class RayRuntime:
             ) from error
 
 
-def start_workers(setup: RuntimeSetup) -> list[Any]:
+def start_workers(setup: RuntimeSetup, base: BaseCopy | None) -> list[Any]:
     """Return handles of the run's rollout actors, whose engines have not been loaded."""
     spec, threads = setup.spec.runtime, engine_share(setup.spec, _machines())
     actor_class = ray.remote(
@@ -122,13 +125,14 @@ def start_workers(setup: RuntimeSetup) -> list[Any]:
         max_task_retries=0,
         scheduling_strategy="SPREAD",
     )(RolloutActor)
-    return [actor_class.remote(setup.worker, threads) for _ in range(spec.rollout_workers)]
+    return [actor_class.remote(setup.worker, threads, base) for _ in range(spec.rollout_workers)]
 
 
 def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> tuple[Any, Callable[[], None]]:
     """Return the handle of the run's learner, which has imported nothing, and what ends it.
 
-    Several learners look like one.
+    Several learners look like one. A single one stands on this machine, whose disk has the run's folder, unless there
+    is no place on it.
     """
     threads = learner_share(setup.spec, _machines())
     if setup.spec.runtime.learner_workers > 1:
@@ -136,8 +140,14 @@ def start_learner(setup: RuntimeSetup, workers: Sequence[Any]) -> tuple[Any, Cal
 
         learners = Learners(setup, workers, threads)
         return learners.coordinator, learners.close
+    here = NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=True, _spill_on_unavailable=True
+    )
     actor_class = ray.remote(
-        num_cpus=1, num_gpus=setup.spec.runtime.gpus_per_learner, concurrency_groups=CONCURRENCY_GROUPS
+        num_cpus=1,
+        num_gpus=setup.spec.runtime.gpus_per_learner,
+        concurrency_groups=CONCURRENCY_GROUPS,
+        scheduling_strategy=here,
     )(LearnerActor)
     actor = actor_class.remote(setup, list(workers), threads)
     return actor, partial(ray.kill, actor)
@@ -182,6 +192,12 @@ def unwrapped(call: Any) -> Any:
 def _machines() -> int:
     """Return how many machines of the cluster can hold an actor."""
     return max(1, len([node for node in ray.nodes() if node["Alive"] and "CPU" in node["Resources"]]))
+
+
+def _has_others() -> bool:
+    """Return whether the cluster has machines beside this one."""
+    here = ray.get_runtime_context().get_node_id()
+    return any(node["Alive"] and node["NodeID"] != here for node in ray.nodes())
 
 
 def _check(spec: RuntimeSpec) -> None:

@@ -60,6 +60,13 @@ class EngineSpec(SpecModel):
 class RuntimeSpec(SpecModel):
     """Processes of a run."""
 
+    only_ray: ClassVar[tuple[str, ...]] = (
+        "rollout_workers",
+        "learner_workers",
+        "gpus_per_rollout_worker",
+        "gpus_per_learner",
+        "address",
+    )
     type: Literal["ray", "local"] = "ray"
     """Ray actors, or the same classes in one process."""
     rollout_workers: int = Field(default=1, ge=1, le=1024)
@@ -85,11 +92,14 @@ class RuntimeSpec(SpecModel):
 
     @model_validator(mode="after")
     def _settings_of_the_runtime(self) -> RuntimeSpec:
-        only_ray = ("rollout_workers", "learner_workers", "gpus_per_rollout_worker", "gpus_per_learner", "address")
-        idle = [setting for setting in only_ray if not self.is_default(setting)]
-        if self.type != "ray" and idle:
+        if self.type != "ray" and (idle := [name for name in self.only_ray if not self.is_default(name)]):
             raise ValueError(f"{', '.join(idle)} need type = 'ray'; \"local\" runs everything in one process")
         return self
+
+    def in_one_process(self) -> RuntimeSpec:
+        """Return the same without what one process does not read."""
+        fields = type(self).model_fields
+        return self.model_copy(update={"type": "local"} | {name: fields[name].default for name in self.only_ray})
 
 
 class EvaluationSpec(SpecModel):

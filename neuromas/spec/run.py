@@ -90,9 +90,10 @@ class RunSpec(SpecModel):
         spec = self
         if engine is not None:
             spec = spec.model_copy(update={"engine": spec.engine.model_copy(update={"type": engine})})
-        if runtime is not None:
-            workers = {"rollout_workers": 1, "learner_workers": 1} if runtime == "local" else {}
-            spec = spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"type": runtime, **workers})})
+        if runtime == "local":
+            spec = spec.model_copy(update={"runtime": spec.runtime.in_one_process()})
+        elif runtime is not None:
+            spec = spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"type": runtime})})
         return spec
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ import pytest
 from neuromas.errors import Fault, SpecError
 from neuromas.schema.parse import parse_section
 from neuromas.spec.growth import PlanSpec
+from neuromas.spec.machine import RuntimeSpec
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.builders import chain
@@ -207,3 +208,11 @@ def test_a_section_of_adapters_without_a_type_is_a_lora_and_earlier_runs_are_rea
 def test_a_nucleus_may_be_sampled_where_the_trainer_corrects_for_it() -> None:
     changes = {"sampling": {"top_p": 0.9, "temperature": 0.01}, "training": {"old_logprobs": "trainer"}}
     assert parse_run_spec({**SMALLEST, **changes}).sampling.top_p == 0.9
+
+
+def test_a_spec_of_a_cluster_runs_in_one_process() -> None:
+    runtime = {"rollout_workers": 3, "learner_workers": 2, "gpus_per_learner": 0.5, "address": "10.0.0.1:6379"}
+    document = {"topology": {"chain": 1}, "task": {"type": "chain", "hops": 1}}
+    local = parse_run_spec(document | {"runtime": runtime | {"max_restarts": 7}}).on_machine(runtime="local")
+    assert parse_run_spec(local.model_dump(mode="json")) == local
+    assert local.runtime == RuntimeSpec(type="local", max_restarts=7)
