@@ -1,8 +1,9 @@
 """The arms of the evidence on a real model: sums of more and more digits, and graphs with a node for each. Pure.
 
-Level k of the task is "((4 + 9) + 4) + 5" with k numbers: the answer of each level is an intermediate fact of the next.
-The worked examples of a level say the sums on the way, "13 + 4 = 17 + 5 = 22", and the template lets a node go on
-where the message that it reads stops: "Answer: 13" is answered by "+ 4 = 17".
+The answer of each level is an intermediate fact of the next. Where questions grow, level k asks for k numbers,
+"((4 + 9) + 4) + 5"; where they stay, every level shows all numbers, a line each from the second on, and wants the sum
+of the first k. The worked examples of a level say the sums on the way, "13 + 4 = 17 + 5 = 22", and the template lets a
+node go on where the message that it reads stops: "Answer: 13" is answered by "+ 4 = 17".
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _TRAINED: Final[Mapping[int, int]] = {2: 59, 3: 400, 4: 800}
 _WORKED: Final = 2
 _MESSAGE_TOKENS: Final = 10
 _RANK: Final = 8
+_EXAMPLES: Final = 36
 
 
 @dataclass(frozen=True)
@@ -33,24 +35,45 @@ class RealStudy:
     Attributes:
         levels: of the stages of a grown graph, which begins with one node and gets one at each change.
         stages: optimizer steps of each; all arms take as many in total.
+        stays: whether the questions of all levels show all numbers.
     """
 
     levels: tuple[int, ...]
     stages: tuple[int, ...]
+    stays: bool = False
 
     @property
     def nodes(self) -> int:
         """Nodes of the full graph."""
         return len(self.levels)
 
+    def drawn(self, level: int) -> tuple[list[Terms], list[Terms], list[Terms]]:
+        """Return the numbers of a level's worked examples, its training and its test questions, all different."""
+        return drawn_terms(self.levels[-1] if self.stays else level)
+
+    def question(self, terms: Terms) -> str:
+        """Return what is asked of these numbers."""
+        return in_lines(terms) if self.stays else bracketed(terms)
+
+    def answer(self, terms: Terms, level: int) -> str:
+        """Return the answer at a level with the sums on the way; where questions stay, the first sum is written out."""
+        said = worked(terms[:level])
+        return f"{terms[0]} + {terms[1]} = {said}" if self.stays else said
+
 
 STUDIES: Final[Mapping[str, RealStudy]] = {
     "two": RealStudy(levels=(2, 3), stages=(6, 12)),
+    "same": RealStudy(levels=(2, 3), stages=(6, 12), stays=True),
     "three": RealStudy(levels=(2, 3, 4), stages=(6, 10, 14)),
 }
 
 
-def question(terms: Terms) -> str:
+def in_lines(terms: Terms) -> str:
+    """Return the sum to be asked for, the first two numbers in one line, the others in lines of their own."""
+    return "\n+ ".join([f"{terms[0]} + {terms[1]}", *map(str, terms[2:])])
+
+
+def bracketed(terms: Terms) -> str:
     """Return the sum to be asked for, a bracket around each part that is added to."""
     text = f"{terms[0]} + {terms[1]}"
     for term in terms[2:]:
@@ -73,20 +96,20 @@ def drawn_terms(level: int) -> tuple[list[Terms], list[Terms], list[Terms]]:
 
 
 def write_data(folder: Path) -> None:
-    """Write the questions of all levels, ``train.jsonl`` and ``test.jsonl``; the same ones every time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    by_level = {level: drawn_terms(level) for level in _HELD_OUT}
-    for name, split in (("train", 1), ("test", 2)):
-        rows = (
-            json.dumps({"question": question(terms), "answer": sum(terms), "terms": level})
-            for level, splits in by_level.items()
-            for terms in splits[split]
-        )
-        (folder / f"{name}.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    """Write the questions of each study into a folder of its name; every time the same ones."""
+    for study, about in STUDIES.items():
+        (folder / study).mkdir(parents=True, exist_ok=True)
+        for name, split in (("train", 1), ("test", 2)):
+            rows = (
+                json.dumps({"question": about.question(terms), "answer": sum(terms[:level]), "terms": level})
+                for level in about.levels
+                for terms in about.drawn(level)[split]
+            )
+            (folder / study / f"{name}.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def arm_spec(study: str, arm: str, seed: int) -> Document:
-    """Return the run spec of one arm; its task reads the folder ``sums`` beside it, see ``write_data``.
+    """Return the run spec of one arm; its task reads the study's folder beside it, see ``write_data``.
 
     Raises:
         KeyError: the study or the arm does not exist.
@@ -98,16 +121,16 @@ def arm_spec(study: str, arm: str, seed: int) -> Document:
         "base": "smollm2-135m",
         "task": {
             "type": "file",
-            "train": "sums/train.jsonl",
-            "test": "sums/test.jsonl",
+            "train": f"{study}/train.jsonl",
+            "test": f"{study}/test.jsonl",
             "verifier": "number",
             "level_key": "terms",
         },
-        "prompt": _prompt(about.levels, _continued(about.nodes)),
+        "prompt": _prompt(about, _continued(about.nodes)),
         "sampling": {"max_tokens": _MESSAGE_TOKENS},
         "adapter": {"type": "lora", "rank": _RANK},
         "training": {"steps": sum(about.stages), "prompts_per_step": 6, "group_size": 8, "warmup_steps": 2},
-        "evaluation": {"examples": 36},
+        "evaluation": {"examples": _EXAMPLES},
         "checkpoint": {"every": 0},
         "tracking": {"rollouts_every": 2, "rollouts_per_sample": 4},
         "engine": {"type": "transformers", "max_model_len": 192},
@@ -116,19 +139,21 @@ def arm_spec(study: str, arm: str, seed: int) -> Document:
     return spec | ARMS[arm](about)
 
 
-def _prompt(
-    levels: Sequence[int], template: str, *, by_level: bool = True, answer: Callable[[Terms], str] = worked
-) -> Document:
-    shown = levels if by_level else levels[-1:]
+def _prompt(study: RealStudy, template: str, *, by_level: bool = True, totals: bool = False) -> Document:
+    shown = study.levels if by_level else study.levels[-1:]
     return {
         "renderer": "plain",
         "template": template,
         "cue": "",
         "stop": ["\n"],
         "demonstrations": [
-            {"question": question(terms), "answer": answer(terms)} | ({"level": level} if by_level else {})
+            {
+                "question": study.question(terms),
+                "answer": str(sum(terms[:level])) if totals else study.answer(terms, level),
+            }
+            | ({"level": level} if by_level else {})
             for level in shown
-            for terms in drawn_terms(level)[0]
+            for terms in study.drawn(level)[0]
         ],
     }
 
@@ -155,18 +180,18 @@ def _stages(study: RealStudy, plans: Sequence[Document]) -> Document:
 
 def _grown_one_prompt(study: RealStudy) -> Document:
     """Every node is shown the worked examples of the last level, whatever it was trained on."""
-    return _grown(study) | {"prompt": _prompt(study.levels, _continued(study.nodes), by_level=False)}
+    return _grown(study) | {"prompt": _prompt(study, _continued(study.nodes), by_level=False)}
 
 
-def _grown_letters(study: RealStudy, *, answer: Callable[[Terms], str] = worked) -> Document:
+def _grown_letters(study: RealStudy, *, totals: bool = False) -> Document:
     """Messages stand between the question and the answer, with their senders, as by default."""
     template = "{demonstrations}\n\nTask:\n{question}\n\n{messages}\n\nAnswer:"
-    return _grown(study) | {"prompt": _prompt(study.levels, template, answer=answer)}
+    return _grown(study) | {"prompt": _prompt(study, template, totals=totals)}
 
 
 def _grown_totals(study: RealStudy) -> Document:
     """As "grown-letters", with worked examples that say the last sum alone."""
-    return _grown_letters(study, answer=lambda terms: str(sum(terms)))
+    return _grown_letters(study, totals=True)
 
 
 def _scratch_prompts(study: RealStudy) -> Document:
@@ -189,7 +214,7 @@ def _single(study: RealStudy) -> Document:
         "topology": {"chain": 1},
         "sampling": {"max_tokens": study.nodes * _MESSAGE_TOKENS},
         "adapter": {"type": "lora", "rank": study.nodes * _RANK},
-        "evaluation": {"examples": 36, "votes": study.nodes},
+        "evaluation": {"examples": _EXAMPLES, "votes": study.nodes},
     }
 
 

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_missing(options: argparse.Namespace) -> int:
     """Train the arms that have no record; returns how many failed."""
-    write_data(options.out / "sums")
+    write_data(options.out)
     failed = 0
     for study, arm, seed in missing(read_records(options.out), options.studies, options.arms, options.seeds):
         spec = arm_spec(study, arm, seed)
@@ -87,7 +87,7 @@ def table(records: Sequence[Document], study: str) -> str:
     """Return a study as a Markdown table: an arm a row, means over seeds with the lowest and highest, in percent."""
     about = STUDIES[study]
     titles = (
-        f"sums of {about.levels[-1]} digits",
+        f"sums of {about.levels[-1]} digits, questions {'stay' if about.stays else 'grow'}",
         "nodes",
         "seeds",
         "greedy",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
@@ -19,23 +19,22 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.pages import replace_table
-from benchmarks.real_arms import Terms, arm_spec, drawn_terms, question, worked
+from benchmarks.real_arms import STUDIES, Terms, arm_spec
 from benchmarks.real_evidence import PAGE
 from neuromas.base.resolve import resolve_base
 from neuromas.growth.plan import apply_plan
 from neuromas.rollout.prompt import make_renderer
-from neuromas.rollout.renderer import Renderer
 from neuromas.rollout.token_text import load_tokenizer
 from neuromas.spec.parse import parse_run_spec
-from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Example
 from neuromas.topology.graph import Topology
 
 FORMS: Final = {
-    "grown": "message where the answer goes on, each node its level's worked examples",
-    "grown-one-prompt": "the same, the last level's worked examples for all",
-    "grown-letters": "message with its sender before the answer, each node its level's worked examples",
-    "grown-totals": "the same, worked examples with the last sum alone",
+    ("two", "grown"): "message where the answer goes on, each node its level's worked examples",
+    ("two", "grown-one-prompt"): "the same, the last level's worked examples for all",
+    ("two", "grown-letters"): "message with its sender before the answer, each node its level's worked examples",
+    ("two", "grown-totals"): "the same, worked examples with the last sum alone",
+    ("same", "grown"): "as the first row, questions that stay",
 }
 Call = tuple[tuple[int, ...], str]
 """Token ids of a prompt, and the right message."""
@@ -52,8 +51,8 @@ def main() -> None:
         "| prompt | first node | first node, a number more | output, given the right message |",
         "|---|---|---|---|",
     ]
-    for arm, title in FORMS.items():
-        shares = [_right(model, folder, calls) for calls in _calls(arm, folder)]
+    for (study, arm), title in FORMS.items():
+        shares = [_right(model, folder, calls) for calls in _calls(study, arm, folder)]
         lines.append(f"| {title} | {' | '.join(f'{100 * share:.1f}' for share in shares)} |")
     table = "\n".join(lines)
     print(table)
@@ -61,33 +60,28 @@ def main() -> None:
         replace_table(PAGE, "real-prompts", table)
 
 
-def _calls(arm: str, folder: Path) -> tuple[list[Call], ...]:
+def _calls(study: str, arm: str, folder: Path) -> tuple[list[Call], ...]:
     """Return the calls of the three columns."""
-    spec = parse_run_spec(arm_spec("two", arm, 0))
+    about, spec = STUDIES[study], parse_run_spec(arm_spec(study, arm, 0))
     assert spec.growth is not None
     small, renderer = spec.topology, make_renderer(spec.prompt, folder)
-    grown = apply_plan(small, spec.growth.plans[0], examples_of=_kept(spec)).topology
-    held_out = {level: drawn_terms(level)[2] for level in (2, 3)}
+    kept = about.levels[0] if about.levels[0] in spec.prompt.worked_levels else None
+    grown = apply_plan(small, spec.growth.plans[0], examples_of=kept).topology
 
-    says = (lambda terms: str(sum(terms))) if arm == "grown-totals" else worked
+    def says(terms: Terms, level: int) -> str:
+        return str(sum(terms[:level])) if arm == "grown-totals" else about.answer(terms, level)
 
-    def calls(graph: Topology, node: str, level: int) -> list[Call]:
-        return [_call(renderer, graph, node, terms, says) for terms in held_out[level]]
+    def call(graph: Topology, node: str, level: int, terms: Terms) -> Call:
+        first, whole = says(terms, about.levels[0]), says(terms, level)
+        signals = [(sender, first) for sender in graph.predecessors(node)]
+        prompt = renderer.render(graph, node, Example("probe", about.question(terms), whole, level), signals, 10)
+        goes_on = renderer.spell(prompt).endswith(first)
+        return prompt, first if node == "n1" else whole.removeprefix(first) if goes_on else whole
 
-    return calls(small, "n1", 2), calls(grown, "n1", 3), calls(grown, "n2", 3)
-
-
-def _kept(spec: RunSpec) -> int | None:
-    """Return the level whose worked examples the first node keeps."""
-    return 2 if 2 in spec.prompt.worked_levels else None
-
-
-def _call(renderer: Renderer, graph: Topology, node: str, terms: Terms, says: Callable[[Terms], str]) -> Call:
-    part, whole = says(terms[:2]), says(terms)
-    signals = [(sender, part) for sender in graph.predecessors(node)]
-    prompt = renderer.render(graph, node, Example("probe", question(terms), whole, len(terms)), signals, 10)
-    goes_on = renderer.spell(prompt).endswith(part)
-    return prompt, part if node == "n1" else whole.removeprefix(part) if goes_on else whole
+    return tuple(
+        [call(graph, node, level, terms) for terms in about.drawn(level)[2]]
+        for graph, node, level in ((small, "n1", 2), (grown, "n1", 3), (grown, "n2", 3))
+    )
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.real_arms import ARMS, STUDIES, arm_spec, drawn_terms, missing, question, worked, write_data
+from benchmarks.real_arms import ARMS, STUDIES, arm_spec, drawn_terms, missing, write_data
 from benchmarks.real_evidence import summarize, table
 from neuromas.growth.controller import Controller
 from neuromas.growth.plan import apply_plan
@@ -53,9 +53,13 @@ def test_a_single_node_has_the_numbers_and_tokens_of_the_whole_graph(study: str)
     assert single.evaluation.votes == size
 
 
-def test_an_answer_says_the_sums_on_the_way() -> None:
-    assert [question((4, 9, 4, 5)[:level]) for level in LEVELS] == ["4 + 9", "(4 + 9) + 4", "((4 + 9) + 4) + 5"]
-    assert [worked((4, 9, 4, 5)[:level]) for level in LEVELS] == ["13", "13 + 4 = 17", "13 + 4 = 17 + 5 = 22"]
+def test_questions_grow_or_stay_and_an_answer_says_the_sums_on_the_way() -> None:
+    grows, stays, terms = STUDIES["three"], STUDIES["same"], (4, 9, 4, 5)
+    asked = ["4 + 9", "(4 + 9) + 4", "((4 + 9) + 4) + 5"]
+    assert [grows.question(terms[:level]) for level in LEVELS] == asked
+    assert [grows.answer(terms, level) for level in LEVELS] == ["13", "13 + 4 = 17", "13 + 4 = 17 + 5 = 22"]
+    assert stays.question(terms[:3]) == "4 + 9\n+ 4"
+    assert [stays.answer(terms[:3], level) for level in (2, 3)] == ["4 + 9 = 13", "4 + 9 = 13 + 4 = 17"]
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -65,23 +69,25 @@ def test_no_question_is_both_trained_on_and_held_out(level: int) -> None:
     assert (len(shown), len(train), len(test)) == {2: (2, 59, 20), 3: (2, 400, 48), 4: (2, 800, 48)}[level]
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_worked_answer_to_a_question_of_the_data_scores(tmp_path: Path, level: int) -> None:
+@pytest.mark.parametrize(
+    ("study", "level"), [(study, level) for study, about in STUDIES.items() for level in about.levels]
+)
+def test_a_worked_answer_to_a_question_of_the_data_scores(tmp_path: Path, study: str, level: int) -> None:
     write_data(tmp_path)
-    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "test")}
+    files = {name: str(tmp_path / study / f"{name}.jsonl") for name in ("train", "test")}
     task = FileSpec(type="file", **files, verifier="number", level_key="terms").make(0)
-    example = task.example("test", 0, level)
-    terms = drawn_terms(level)[2][0]
-    assert example.prompt == question(terms)
-    assert task.score(example, worked(terms)) == 1.0
-    assert task.score(example, worked(terms) + " + 1 = 0") == 0.0
+    about, example = STUDIES[study], task.example("test", 0, level)
+    terms = about.drawn(level)[2][0]
+    assert example.prompt == about.question(terms)
+    assert task.score(example, about.answer(terms, level)) == 1.0
+    assert task.score(example, about.answer(terms, level) + " + 1 = 0") == 0.0
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_full_graph_with_the_prompts_of_the_grown_one_reads_the_same(study: str) -> None:
-    grown, scratch = spec_of(study, "grown"), spec_of(study, "scratch-prompts")
-    level = STUDIES[study].levels[-1]
-    example = Example("one", question((4, 9, 4, 5)[:level]), "0", level)
+    grown, scratch, about = spec_of(study, "grown"), spec_of(study, "scratch-prompts"), STUDIES[study]
+    level = about.levels[-1]
+    example = Example("one", about.question((4, 9, 4, 5)[:level]), "0", level)
 
     def prompts(spec: RunSpec, graph: Topology) -> list[str]:
         text = PromptText(spec.prompt)
@@ -90,9 +96,18 @@ def test_the_full_graph_with_the_prompts_of_the_grown_one_reads_the_same(study: 
 
     first, *_, last = found = prompts(grown, grown_graph(grown))
     assert found == prompts(scratch, scratch.topology)
-    assert worked(drawn_terms(2)[0][0]) in first
+    assert f"Answer: {about.answer(about.drawn(2)[0][0], 2)}\n" in first
     assert last.endswith(f"Answer: said by n{len(found) - 1}")
     assert prompts(spec_of(study, "scratch"), spec_of(study, "scratch").topology)[:-1] != found[:-1]
+
+
+def test_where_questions_stay_a_trained_node_reads_what_it_was_trained_on() -> None:
+    spec, about, terms = spec_of("same", "grown"), STUDIES["same"], (4, 9, 4)
+    before, after = (
+        PromptText(spec.prompt).write(graph, "n1", Example("one", about.question(terms), "0", level), [], 10)
+        for graph, level in ((spec.topology, 2), (grown_graph(spec), 3))
+    )
+    assert before == after
 
 
 def test_a_node_is_asked_where_the_message_it_reads_stops() -> None:
@@ -132,7 +147,7 @@ def test_the_table_says_what_the_runs_said() -> None:
         for line in table([record(1, 0.5, 0.25), record(0, 1.0, 0.0)], "two").splitlines()
     )
     assert dict(zip(titles, row, strict=True)) == {
-        "sums of 3 digits": "grown in step with the levels, new nodes fresh",
+        "sums of 3 digits, questions grow": "grown in step with the levels, new nodes fresh",
         "nodes": "2",
         "seeds": "0, 1",
         "greedy": "100.0 (100.0 to 100.0)",
