@@ -58,11 +58,11 @@ class Controller:
 
     Attributes:
         spec: the section ``growth`` of the run spec.
-        task_levels: all levels the task has; empty when it has none.
+        task_levels: all levels the task has, the highest last; empty when it has none.
         total_steps: the run's budget, ``training.steps``; binding where the last stage has no length of its own.
 
     Raises:
-        GrowthError: the spec names a level that the task does not have.
+        GrowthError: the spec names a level that the task does not have, or ends below the task's highest.
     """
 
     spec: GrowthSpec
@@ -76,6 +76,11 @@ class Controller:
                 f"the task's levels {list(self.task_levels)}" if self.task_levels else "none: the task has no levels"
             )
             raise GrowthError(f"growth.levels: got {unknown}, allowed are {allowed}")
+        if self.spec.levels and self.spec.levels[-1] != self.task_levels[-1]:
+            raise GrowthError(
+                f"growth.levels end at {self.spec.levels[-1]}; the last must be the target, which results are measured "
+                f"on: the task's highest level, {self.task_levels[-1]}. End at it, or give the task no higher level"
+            )
 
     @property
     def is_bound_by_total(self) -> bool:

@@ -117,6 +117,23 @@ def test_validate_shows_what_the_nodes_that_growth_adds_read(
     assert f"\nwhat n5 reads:\n    {grown['prompts']['n5']}\n" in out
 
 
+def test_growth_that_ends_below_the_highest_level_of_its_rows_is_refused(
+    spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        rows = [
+            {"question": f"{split} {hop} {row}", "answer": "1", "hop": hop} for hop in (2, 3, 4) for row in range(9)
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = ", ".join(f'{split} = "{tmp_path / split}.jsonl"' for split in ("train", "test"))
+    task = ["--set", f'task={{type = "file", {files}, level_key = "hop"}}']
+    assert main(["validate", str(spec_file), *task, "--set", "growth={levels=[2, 3]}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "growth.levels end at 3; the last must be the target" in said
+    assert "the task's highest level, 4" in said
+    assert main(["validate", str(spec_file), *task, "--set", "growth={levels=[2, 4]}"]) == 0
+
+
 def test_validate_names_the_words_that_the_base_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "train.jsonl").write_text('{"question": "start 3 zebra find A=", "answer": "A= 3"}\n')
     held_out = [f'{{"question": "start {start} find A=", "answer": "A= 4"}}' for start in (4, 5)]

@@ -40,7 +40,7 @@ def test_every_arm_ends_at_its_size_after_as_many_rollouts(study: str, arm: str)
     graphs: tuple[Topology, ...] = (spec.topology,)
     if spec.growth is not None:
         assert spec.growth.steps_per_level == about.stages
-        graphs = check_schedule(Controller(spec.growth, LEVELS, spec.training.steps), spec.topology, {})
+        graphs = check_schedule(Controller(spec.growth, about.levels, spec.training.steps), spec.topology, {})
     assert len(graphs[-1].nodes) == (1 if arm.startswith("single") else about.nodes)
 
 
