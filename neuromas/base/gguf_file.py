@@ -5,10 +5,13 @@ Loads transformers and the package ``gguf``, where a file is imported. Source: t
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 _TOKENIZERS = {"llama": {"default"}, "gpt2": {"default", "gpt-2", "smollm", "llama-bpe", "qwen2"}}
 """Kinds of tokenizers (tokenizer.ggml.model), and for each how it may cut text first (tokenizer.ggml.pre)."""
 _DIGIT_BY_DIGIT = {"smollm"}
+_DRAFT = ".import-"
 _WANTED = ("eos", "bos", "padding")
 
 
@@ -39,14 +43,38 @@ def import_gguf(file: Path, folder: Path) -> Path:
     _check_tokenizer(file, facts)
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".import-", dir=folder.parent))
-        try:
+        with _draft(folder.parent) as draft:
             _write(file, facts, draft)
             _check_turn_end(draft)
             draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _draft(parent: Path) -> Iterator[Path]:
+    """Give a folder to write a base in, locked while this process lives; what killed processes left is removed."""
+    with _locked(parent):  # so that nobody takes a draft for left that is not locked yet
+        for left in parent.glob(f"{_DRAFT}*"):
+            with suppress(OSError), _locked(left, fcntl.LOCK_NB):
+                shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
+        lock = os.open(draft, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def _locked(folder: Path, how: int = 0) -> Iterator[None]:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | how)
+        yield
+    finally:
+        os.close(lock)
 
 
 def imported_name(file: Path) -> str:

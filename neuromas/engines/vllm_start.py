@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,9 +34,26 @@ def prepare_environment() -> None:
     """Set what vLLM and torch read from the environment; settings of the user stay. Call before torch is imported."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _have_a_cache()
     quiet_libraries()
     # Printed when a step fails: every prompt of the batch, hundreds of kilobytes.
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)
+
+
+def _have_a_cache() -> None:
+    """Give vLLM a folder of this process alone where its own cannot be made, as by a user without a home."""
+    if "VLLM_CACHE_ROOT" in os.environ:
+        return
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vllm"
+    try:
+        usual.mkdir(parents=True, exist_ok=True)
+        if os.access(usual, os.W_OK):
+            return
+    except OSError:
+        pass  # a home that is not there, or is another user's
+    own = tempfile.mkdtemp(prefix="nm-vllm-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    os.environ["VLLM_CACHE_ROOT"] = own
 
 
 def _stay_eager_on_cpu() -> None:
