@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from api_server import ApiServer, checkpoint_of, queued_run, running_api
 from dashboard_world import aside, opened
 from playwright.sync_api import Browser, Page, expect
 
+from neuromas.adapters.export import CONFIG, WEIGHTS, write_peft_folder
+from neuromas.adapters.ref import PlainLora
 from neuromas.services.records.endpoint import EndpointRecord
+from neuromas.services.records.run import RunRecord
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Document
 
@@ -127,6 +131,43 @@ def test_numbers_of_a_run_that_are_none_are_not_the_usual_ones(
         page.goto(api.at(f"#/runs/{run['id']}/grow"))
         type_into(page, "Task level", "0")
         expect_fault(page, "Task level", "got 0; allowed is at least 1")
+
+
+def test_nodes_begin_with_adapters_that_are_chosen_as_files(browser: Browser, api: ApiServer, tmp_path: Path) -> None:
+    pairs = {"model.q_proj": (np.zeros((2, 8), np.float32), np.zeros((8, 2), np.float32))}
+    write_peft_folder(PlainLora(2, pairs), "tiny", tmp_path / "made")
+    files = [tmp_path / "made" / file for file in (CONFIG, WEIGHTS)]
+    (tmp_path / "adapter_model.bin").write_bytes(b"PK")
+    with opened(browser, api.at("#/new")) as page:
+        page.get_by_label("Graph", exact=True).fill("a, b -> out")
+        page.get_by_label("Name").fill("brought")
+        expect(page.get_by_text("Valid: 3 nodes")).to_be_visible()
+        page.get_by_text("Begin with adapters made elsewhere").click()
+        submit = page.get_by_role("button", name="Submit the run")
+        page.get_by_label("Adapter of a", exact=True).set_input_files(tmp_path / "adapter_model.bin")
+        submit.click()
+        expect(page.get_by_label("Adapter of a", exact=True)).to_have_accessible_description(
+            re.compile("got 'adapter_model.bin'; allowed are adapter_config.json and adapter_model.safetensors")
+        )
+        page.get_by_label("Adapter of a", exact=True).set_input_files(files[:1])
+        submit.click()
+        expect_fault(page, "Adapter of a", f"'brought.a' lacks {WEIGHTS} (PUT /v1/adapters/brought.a/{WEIGHTS})")
+        page.get_by_label("Adapter of a", exact=True).set_input_files(files)
+        type_into(page, "Largest error", "3")
+        submit.click()
+        expect_fault(page, "Largest error", "got 3; allowed is at most 1.0")
+        type_into(page, "Largest error", "0.2")
+        submit.click()
+        expect(page.get_by_role("heading", name="brought")).to_be_focused()
+        table = page.get_by_role("group", name="Imported adapters")
+        expect(table.get_by_role("row").nth(1)).to_contain_text("not read yet")
+        (run,) = api.client.get("/v1/runs", params={"name": "brought"}).json()["data"]
+        assert run["imports"] == {"adapters": {"a": "brought.a"}, "max_error": 0.2, "train": False}
+        made = {"method": "LORA", "rank": 2, "error": 0.0123, "worst_layer": "model.layers.1.mlp.up_proj"}
+        imported = {"adapters": {"a": made}, "fresh": ["b", "out"]}
+        aside(lambda: api.change(RunRecord, run["id"], imported=imported, state="succeeded"))
+        expect(table.get_by_role("row").nth(1)).to_contain_text(re.compile("abrought.aLORA20.0123model.layers.1"))
+        expect(page.get_by_text("b, out: 2 adapters not given, as the base.")).to_be_visible()
 
 
 def test_rollouts_are_not_searched_for_a_step_that_is_none(browser: Browser, api: ApiServer) -> None:

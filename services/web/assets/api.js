@@ -36,6 +36,11 @@ export const patch = (path, body, options) => send("PATCH", path, body, options)
 /** Return the JSON that answers DELETE. */
 export const remove = (path, options) => send("DELETE", path, undefined, options);
 
+/** Return the JSON that answers PUT of a file, which is read as it is sent. */
+export async function putFile(path, file) {
+  return (await raw(path, { method: "PUT", headers: headers({ "Content-Type": "application/octet-stream" }), body: file })).json();
+}
+
 async function send(method, path, body, options = {}) {
   const own = body === undefined ? {} : { "Content-Type": "application/json" };
   if (options.once) own["Idempotency-Key"] = options.once;

@@ -64,8 +64,9 @@ export class TopologyEditor {
       this.onSpec(document);
       return;
     }
-    this.show(await post("/v1/topologies:validate", document, { signal }));
-    this.settle(document);
+    this.report = await post("/v1/topologies:validate", document, { signal });
+    this.show(this.report);
+    this.settle(document, this.report.drawn);
   }
 
   show(report) {
@@ -94,9 +95,10 @@ export class TopologyEditor {
       " ", fault.path && h("code", {}, fault.path), " ", fault.message))));
   }
 
-  settle(document) {
+  /** Take a text's topology; `drawn` has all of its nodes, one by one. */
+  settle(document, drawn = null) {
     this.document = document;
-    this.onChange(document);
+    this.onChange(document, drawn);
   }
 
   goTo(line) {

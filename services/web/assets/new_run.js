@@ -4,6 +4,7 @@ import { capabilities, get, post, submitter } from "./api.js";
 import { announce, h, put, say } from "./dom.js";
 import { TopologyEditor } from "./editor.js";
 import { bytes, count, plural } from "./format.js";
+import { ImportForm } from "./import_form.js";
 import { LateCheck } from "./late_check.js";
 import { card, pageHead, problemPanel, putFacts, putPage, tellVerdict } from "./parts.js";
 import { RunForm } from "./run_form.js";
@@ -60,16 +61,17 @@ class NewRunPage {
     this.left = h("p", { class: "hint" });
     this.trouble = h("div", {});
     this.button = h("button", { type: "submit", class: "main" }, "Submit the run");
+    this.imports = new ImportForm();
     const submission = h("div", { class: "submit-row" }, this.verdict, this.needs, this.left, this.trouble, this.button);
     this.late = new LateCheck({ element: submission, ask: (signal) => this.check(signal), refuse: (error) => this.refuse(error) });
     this.fill(spec);
-    this.editor = new TopologyEditor({ text, onChange: (topology) => this.take(topology), onSpec: (whole) => this.takeSpec(whole) });
+    this.editor = new TopologyEditor({ text, onChange: (topology, drawn) => this.take(topology, drawn), onSpec: (whole) => this.takeSpec(whole) });
     putPage(this.element, h("div", { class: "head-row" }, pageHead("NeuroMAS", "New run",
       h("p", { class: "about" }, "Describe a graph, say what it shall learn, submit.")),
     h("div", { class: "tools" }, h("label", { for: "example" }, "Example"), this.example)),
     card("1. The graph", {}, this.editor.element),
     card("2. What it learns", {}, h("form", { novalidate: true, onsubmit: (event) => this.submit(event) },
-      this.formPlace, submission)));
+      this.formPlace, this.imports.element, submission)));
   }
 
   fill(spec) {
@@ -90,8 +92,9 @@ class NewRunPage {
     announce("A whole run spec: the rest of it is in the form now");
   }
 
-  take(topology) {
+  take(topology, drawn) {
     this.topology = topology;
+    if (drawn) this.imports.show(drawn);
     this.changed(0);
   }
 
@@ -155,13 +158,32 @@ class NewRunPage {
       return;
     }
     try {
-      const run = await this.post("/v1/runs", spec);
+      const run = await this.send(spec);
+      if (!run) {
+        this.button.disabled = false;
+        return;
+      }
       announce(`Run ${run.name} is queued`);
       location.hash = `#/runs/${run.id}`;
     } catch (error) {
       this.refuse(error);
       this.button.disabled = false;
       this.button.focus();
+    }
+  }
+
+  /** Queue the run, with the adapters that it begins with; null where one of these was refused. */
+  async send(spec) {
+    if (!this.imports.isUsed) return this.post("/v1/runs", spec);
+    const wish = await this.imports.bring(spec.name || "run");
+    if (!wish) return null;
+    try {
+      return await this.post("/v1/runs:import", { spec, ...wish });
+    } catch (error) {
+      const faults = this.imports.showFaults(error.faults || []);
+      if (error.faults && error.faults.length && !faults.length) return null;
+      error.faults = faults.map(({ path, message }) => ({ path: path.replace(/^spec\.?/, ""), message }));
+      throw error;
     }
   }
 

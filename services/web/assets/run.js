@@ -11,6 +11,7 @@ import { CheckpointPanel } from "./run_checkpoints.js";
 import { CurvePanel } from "./run_curves.js";
 import { GraphPanel } from "./run_graph.js";
 import { LogPanel } from "./run_log.js";
+import { ImportPanel } from "./run_imports.js";
 import { RunTags } from "./run_tags.js";
 import { ENDED, follow } from "./stream.js";
 
@@ -66,6 +67,7 @@ class RunPage {
     this.tags = new RunTags(this.path, (run) => this.put(run));
     this.trouble = h("div", {});
     this.tiles = new Tiles();
+    this.imports = new ImportPanel();
     this.curves = new CurvePanel(this.history, () => this.run);
     this.graph = new GraphPanel(this.history, this.path);
     this.questions = new QuestionPanel(this.history, this.path);
@@ -77,7 +79,7 @@ class RunPage {
     putPage(this.element,
       h("div", { class: "head-row" }, pageHead("Run", this.run.name,
         h("p", { class: "state-line" }, this.chip, this.mode), this.about, this.outcome, this.tags.element), this.buttons),
-      this.trouble, this.tiles.element, this.curves.element, this.graph.element,
+      this.trouble, this.tiles.element, this.imports.element, this.curves.element, this.graph.element,
       this.questions.element, rolloutPanel(this.history, this.path), this.checkpoints.element,
       this.lineage, this.log.element,
       card("Spec", { note: "The run as data, with every default filled in.", tools: [copyButton(spec, "Copy as JSON"),
@@ -130,6 +132,7 @@ class RunPage {
     say(this.outcome, run.verdict || "");
     this.outcome.hidden = !run.verdict;
     this.tags.show(run.tags);
+    this.imports.show(run);
     this.showButtons();
     put(this.trouble, run.error && h("div", { class: "problem", role: "alert" },
       h("strong", {}, run.state === "failed" ? "This run has failed" : "Its last attempt broke off"),
