@@ -19,7 +19,7 @@ from neuromas.topology.svg import draw_svg
 
 MAX_ROLLOUTS = 400
 """Rollouts that a report holds."""
-_ENTRY = ("stage", "step", "example", "question", "expected", "answer", "reward", "failure")
+_ENTRY = ("stage", "step", "example", "question", "expected", "answer", "reward", "failure", "replayed")
 _MESSAGE = ("node", "text", "finish_reason")
 
 

@@ -249,7 +249,9 @@ def test_the_health_of_nodes_is_told(browser: Browser, api: ApiServer) -> None:
     said += [message | {"node": "n2", "text": "done", "finish_reason": "stop"}]
     rollout = {"stage": 0, "step": 1, "example": "e", "index": 0, "question": "?", "expected": "x", "answer": "done"}
     rollout |= {"reward": 0.0, "failure": None, "level": None, "messages": said}
-    aside(lambda: api.tell(rollouts_stream(run["id"]), rollout))
+    kept = said[0] | {"prompt_tokens": 0, "completion_tokens": 0, "finish_reason": "stop"}  # not sampled, so no health
+    replay = rollout | {"index": 1, "replayed": "n2", "messages": [kept, said[1]]}
+    aside(lambda: api.tell(rollouts_stream(run["id"]), rollout, replay))
     figures = {"train/grad_norm/n1": 0.2, "rollout/length_mean/n1": 8.0, "rollout/length_mean/n2": 3.0}
     aside(lambda: api.tell(events_stream(run["id"]), step(1, 0.0, **figures)))
     with opened(browser, api.at(f"#/runs/{run['id']}")) as page:
@@ -259,6 +261,7 @@ def test_the_health_of_nodes_is_told(browser: Browser, api: ApiServer) -> None:
         )
         expect(table.get_by_role("row", name=re.compile("^n2"))).to_contain_text(re.compile(r"still.*3 tokens.*0.0 %"))
         expect(page.locator('.graph .node.bad[data-node="n1"]')).to_have_count(1)
+        expect(latest(page)).to_contain_text("wrong; n2 asked anew")
 
 
 def test_text_of_the_server_is_never_markup(browser: Browser, api: ApiServer) -> None:

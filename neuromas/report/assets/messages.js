@@ -30,7 +30,8 @@ export class Messages {
     const stage = rollout.stage ? `stage ${rollout.stage + 1}, ` : "";
     say(this.title, `${stage}step ${rollout.step}, ${this.how}`);
     const isRight = rollout.reward >= 1;
-    say(this.verdict, rollout.failure || (isRight ? "right" : rollout.reward > 0 ? "partly right" : "wrong"));
+    const worth = rollout.failure || (isRight ? "right" : rollout.reward > 0 ? "partly right" : "wrong");
+    say(this.verdict, rollout.replayed ? `${worth}; ${rollout.replayed} asked anew` : worth);
     this.verdict.className = isRight ? "verdict right" : "verdict wrong";
     say(this.question, rollout.question);
     put(this.answer, "Answer ", h("code", {}, rollout.answer || "(empty)"), " expected ", h("code", {}, rollout.expected));

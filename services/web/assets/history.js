@@ -135,9 +135,10 @@ export class RunHistory {
     return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
   }
 
-  /** Return the share of a node's recent sampled messages that hit their budget; null where there are none. */
+  /** Return the share of a node's recent sampled messages that hit their budget; null where there are none. A replay
+   * keeps some messages of another rollout: these were not sampled, and have no prompt. */
   truncation(node) {
-    const calls = this.rollouts.slice(-RECENT_ROLLOUTS).flatMap((one) => one.messages.filter((m) => m.node === node));
+    const calls = this.rollouts.slice(-RECENT_ROLLOUTS).flatMap((one) => one.messages.filter((m) => m.node === node && m.prompt_tokens));
     return calls.length ? calls.filter((call) => call.finish_reason === "length").length / calls.length : null;
   }
 

@@ -189,5 +189,5 @@ class NodeRow {
 function titleOf(rollout) {
   const verdict = rollout.failure ? "failed" : `reward ${number(rollout.reward, 2)}`;
   const stage = rollout.stage ? `stage ${rollout.stage + 1}, ` : "";
-  return `${stage}step ${rollout.step}, ${verdict}`;
+  return `${stage}step ${rollout.step}, ${verdict}${rollout.replayed ? `, ${rollout.replayed} asked anew` : ""}`;
 }
