@@ -18,6 +18,7 @@ import argparse
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -112,7 +113,7 @@ def reward_parts(record: Document) -> list[float]:
     """Return the mean reward of the training rollouts in each part of a run's calls; all steps take equally many."""
     (rewards,) = record["rewards"]
     edges = [len(rewards) * part // PARTS for part in range(PARTS + 1)]
-    return [statistics.mean(rewards[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
+    return [statistics.mean(rewards[begin:end]) for begin, end in pairwise(edges)]
 
 
 def _parser() -> argparse.ArgumentParser:
