@@ -36,7 +36,7 @@ PARTS: Final = 4
 """Of the calls, for which mean rewards are shown."""
 COUNTERFACTUAL: Final = "counterfactual"
 ARMS: Mapping[str, Callable[[int], Document]] = {
-    COUNTERFACTUAL: lambda nodes: {"credit": "counterfactual"},
+    COUNTERFACTUAL: lambda _: {"credit": "counterfactual"},
     "shared, larger groups": lambda nodes: {"group_size": 1 + (GROUP - 1) * (nodes + 1) // 2},
     "shared, more steps": lambda nodes: {"steps": STEPS * (2 + (GROUP - 1) * (nodes + 1)) // (2 * GROUP)},
 }
