@@ -244,12 +244,11 @@ def test_what_a_node_read_is_asked_for_where_it_is_unfolded(browser: Browser, ap
 
 def test_the_health_of_nodes_is_told(browser: Browser, api: ApiServer) -> None:
     run = begun(api, "unhealthy")
-    message = {"adapter": "x", "prompt_tokens": 4, "completion_tokens": 8, "logprob": -1.0}
-    said = [message | {"node": "n1", "text": "on and on", "finish_reason": "length"}]
-    said += [message | {"node": "n2", "text": "done", "finish_reason": "stop"}]
+    message = {"adapter": "x", "prompt_tokens": 4, "completion_tokens": 8, "logprob": -1.0, "finish_reason": "stop"}
+    said = [message | {"node": "n1", "text": "on", "finish_reason": "length"}, message | {"node": "n2", "text": "done"}]
     rollout = {"stage": 0, "step": 1, "example": "e", "index": 0, "question": "?", "expected": "x", "answer": "done"}
     rollout |= {"reward": 0.0, "failure": None, "level": None, "messages": said}
-    kept = said[0] | {"prompt_tokens": 0, "completion_tokens": 0, "finish_reason": "stop"}  # not sampled, so no health
+    kept = said[0] | {"prompt_tokens": 0, "finish_reason": "stop"}  # not sampled, so no sign of health
     replay = rollout | {"index": 1, "replayed": "n2", "messages": [kept, said[1]]}
     aside(lambda: api.tell(rollouts_stream(run["id"]), rollout, replay))
     figures = {"train/grad_norm/n1": 0.2, "rollout/length_mean/n1": 8.0, "rollout/length_mean/n2": 3.0}
