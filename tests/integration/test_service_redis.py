@@ -9,8 +9,19 @@ from collections.abc import Iterator
 import pytest
 from redis_server import RedisServer, running_redis
 from service_chat import chatting
-from service_process import ALONE, ServiceProcess, check_whole, running_service, slow, tiny
+from service_process import (
+    ALONE,
+    ServiceProcess,
+    check_whole,
+    command,
+    descendants,
+    is_alive,
+    running_service,
+    slow,
+    tiny,
+)
 from service_watch import watching
+from waiting import until
 
 from neuromas.spec.parse import parse_run_spec
 from neuromas.tasks.registry import make_task
@@ -129,3 +140,12 @@ def test_an_endpoint_gives_no_wrong_answer_while_parts_are_killed(service: Servi
     assert chatter.refusals.keys() >= {"store_unavailable"}
     assert service.client.delete("/v1/endpoints/solver").status_code == 200
     service.wait_for("the end", lambda: service.get("/v1/endpoints/solver")["state"] == "stopped")
+
+
+def test_a_killed_service_leaves_nothing_running(shared: ServiceProcess) -> None:
+    """Ends the module's service: the last test that uses it."""
+    family = descendants(shared.process.pid)
+    assert len(family) > 5
+    shared.process.kill()
+    shared.process.wait()
+    until(lambda: not any(map(is_alive, family)), lambda: [command(pid) for pid in family if is_alive(pid)])

@@ -20,7 +20,6 @@ from service_process import (
     running_service,
     slow,
 )
-from waiting import until
 
 pytestmark = [pytest.mark.service, pytest.mark.ray, pytest.mark.timeout(1800)]
 STEPS = 14
@@ -48,15 +47,6 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_start_goes_on(shared: Servic
         assert [event for event in second.events(run_id) if event["type"] == "driver_lost"] == []
         second.process.send_signal(signal.SIGINT)
         second.process.send_signal(signal.SIGINT)
-
-
-def test_a_killed_service_leaves_nothing_running(tmp_path: Path) -> None:
-    service = ServiceProcess(tmp_path / "data")
-    service.wait_until_ready()
-    family = descendants(service.process.pid)
-    service.process.kill()
-    service.process.wait()
-    until(lambda: not any(map(is_alive, family)), lambda: [command(pid) for pid in family if is_alive(pid)])
 
 
 def refused(*options: str) -> str:
