@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n\n".join(table(found, study) for study in options.studies))
     if options.publish:
         Path("docs/evidence/credit.json").write_text(listed(found), encoding="utf-8")
-        for study in options.studies:
+        for study in {record["study"]: None for record in found}:
             replace_table(PAGE, f"credit-{study}", table(found, study))
     return 1 if failed else 0
 
