@@ -104,6 +104,8 @@ def table(records: Sequence[Document], study: str) -> str:
         rows = [row for row in records if (row["study"], row["arm"]) == (study, arm)]
         if rows:
             lines.append(f"| {' | '.join(_cells(arm, sorted(rows, key=lambda row: int(row['seed']))))} |")
+    if len(lines) == 2:
+        return f"{titles[0][0].upper()}{titles[0][1:]}: no run has finished."
     return "\n".join(lines)
 
 

@@ -159,3 +159,7 @@ def test_the_table_says_what_the_runs_said() -> None:
         "calls": "1,440",
         "tokens": "9,600",
     }
+
+
+def test_a_study_of_which_nothing_has_finished_has_no_table() -> None:
+    assert table([record(0, 1.0, 0.0)], "three") == "Sums of 4 digits, questions grow: no run has finished."
