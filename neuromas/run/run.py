@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neuromas.base.suited import suit_spec
+from neuromas.checkpoints.location import list_checkpoints
 from neuromas.checkpoints.trained import find_trained
 from neuromas.cluster.runtime import Runtime, RuntimeSetup, open_runtime
 from neuromas.cluster.setup import WorkerSetup
@@ -21,7 +22,7 @@ from neuromas.growth.stage import GrowthNotice
 from neuromas.journal.base_record import check_base, record_base
 from neuromas.journal.data_record import check_data, record_data
 from neuromas.journal.events import Event, Notice, Observer, Phase, RunEnded, RunStarted, ignore
-from neuromas.journal.folder import RESULT_FILE, REWARDS_FILE, SPEC_FILE, RunFolder, RunWriter, locked
+from neuromas.journal.folder import IMPORT_FILE, RESULT_FILE, REWARDS_FILE, SPEC_FILE, RunFolder, RunWriter, locked
 from neuromas.run.grafts import lineage_faults
 from neuromas.run.interrupts import stopped_by_signal, undisturbed
 from neuromas.run.outcome import RunResult
@@ -155,6 +156,8 @@ def _open_folder(folder: RunFolder, spec: RunSpec, base: Path, *, resume: bool, 
         record_base(folder, base)
         record_data(folder, spec.task)
         return StageBook(folder)
+    if (folder.path / IMPORT_FILE).is_file() and not list_checkpoints(folder.checkpoints):
+        raise CheckpointError(f"{folder.path}: its import was broken off; import again with --overwrite, then resume")
     check_base(folder, spec.base)
     check_data(folder, spec.task)
     if not _is_of(folder, spec):

@@ -99,9 +99,9 @@ def import_adapters(
             fresh = tuple(name for name in spec.topology.adapters if name not in found)
             imported = Imported(folder.path, found, fresh)
             folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
+            folder.write_json(IMPORT_FILE, imported.became)
             record_base(folder, base)
             record_data(folder, spec.task)
-            folder.write_json(IMPORT_FILE, imported.became)
             written = _write(folder, spec, state)
             tell(CheckpointWritten(stage=0, step=0, path=str(written)))
     return imported

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,19 @@ def test_an_import_of_the_export_is_the_export_bit_for_bit(spec: Path, tmp_path:
     for name in ("n1", "n2", "n3"):
         weights = Path("adapters") / name / "adapter_model.safetensors"
         assert (tmp_path / "first" / weights).read_bytes() == (tmp_path / "second" / weights).read_bytes()
+
+
+def test_an_import_that_was_broken_off_is_not_resumed_as_if_nothing_had_been_imported(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, out = tmp_path / "made", str(tmp_path)
+    save(made / "n1", LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    assert main(["import", str(spec), str(made), "--out", out]) == 0
+    shutil.rmtree(next((tmp_path / "brought" / "checkpoints").glob("stage-*")))  # the last that an import writes
+    assert main(["train", str(spec), "--out", out, "--resume"]) == 2
+    assert "its import was broken off; import again with --overwrite" in capsys.readouterr().err
+    assert not (tmp_path / "brought" / "metrics.jsonl").exists()
+    assert main(["import", str(spec), str(made), "--out", out, "--overwrite"]) == 0
 
 
 def test_more_than_the_allowed_error_is_refused_and_may_be_allowed(
