@@ -10,6 +10,7 @@ from neuromas.checkpoints.location import read_topology, resolve_checkpoint
 from neuromas.errors import CheckpointError
 from neuromas.journal.base_record import check_base
 from neuromas.journal.folder import SPEC_FILE, RunFolder
+from neuromas.spec.machine import EngineType
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
@@ -31,7 +32,7 @@ class TrainedCheckpoint:
 
     def on_machine(
         self,
-        engine: Literal["vllm", "transformers"] | None = None,
+        engine: EngineType | None = None,
         runtime: Literal["ray", "local"] | None = None,
     ) -> TrainedCheckpoint:
         """Return the same with another engine or runtime; None leaves the run's own."""

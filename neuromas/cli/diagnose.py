@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from neuromas.cli.command import Parser
 from neuromas.cli.options import CheckpointOptions, add_engine
 from neuromas.display.console import Console
 from neuromas.display.training import TrainingDisplay
 from neuromas.spec.load import load_spec
+from neuromas.spec.machine import EngineType
 from neuromas.studies.diagnose import CALLS, QUESTIONS
 from neuromas.workflows.diagnose import diagnose
 
@@ -28,7 +29,7 @@ class Arguments(CheckpointOptions):
     questions: int
     calls: int
     level: int | None
-    engine: Literal["vllm", "transformers"] | None
+    engine: EngineType | None
 
 
 def add(parser: Parser) -> None:

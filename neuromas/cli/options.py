@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Literal
 
 from neuromas.cli.command import Options, Parser
+from neuromas.spec.machine import EngineType
 
 
 class SpecOptions(Options):
@@ -27,7 +27,7 @@ class MeasureOptions(CheckpointOptions):
 
     examples: int | None
     level: int | None
-    engine: Literal["vllm", "transformers"] | None
+    engine: EngineType | None
 
 
 class RunOptions(Options):

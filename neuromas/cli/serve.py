@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 from contextlib import ExitStack, closing, suppress
-from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,6 +18,7 @@ from neuromas.serving.app import make_app
 from neuromas.serving.endpoint import open_server
 from neuromas.serving.http_server import HttpServer
 from neuromas.serving.served_graph import base_url, listen
+from neuromas.spec.machine import EngineType
 
 EXAMPLES = "serve runs/quickstart --port 8000"
 
@@ -29,7 +29,7 @@ class Arguments(CheckpointOptions):
     host: str
     port: int
     name: str | None
-    engine: Literal["vllm", "transformers"] | None
+    engine: EngineType | None
 
 
 def add(parser: Parser) -> None:

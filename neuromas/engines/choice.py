@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from neuromas.base.resolve import CPU_HEAD_DIMS, BaseInfo
 from neuromas.base.sizes import is_small
+from neuromas.spec.machine import EngineType
 from neuromas.spec.run import RunSpec
-
-EngineType = Literal["vllm", "transformers"]
 
 
 def engine_type(spec: RunSpec, base: BaseInfo, *, serves: bool = False) -> EngineType:

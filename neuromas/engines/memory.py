@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from neuromas.base.sizes import BaseSizes
-from neuromas.engines.choice import EngineType
 from neuromas.spec.credit import rollouts_per_example
+from neuromas.spec.machine import EngineType
 from neuromas.spec.run import RunSpec
 
 _PROCESS: Final = {"vllm": 1600 << 20, "transformers": 900 << 20}

@@ -19,7 +19,7 @@ from neuromas.base.attention import check_attention
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import BaseInfo, check_length, check_vllm_cpu, read_base, resolve_base
 from neuromas.base.tokens import token_counter
-from neuromas.engines.choice import EngineType, engine_type
+from neuromas.engines.choice import engine_type
 from neuromas.errors import Fault, NeuroMASError, SpecError
 from neuromas.growth.controller import Controller
 from neuromas.growth.schedule import check_schedule
@@ -27,6 +27,7 @@ from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.prompt_text import PromptText
 from neuromas.rollout.renderer import Renderer
 from neuromas.run.grafts import ReadTrained, graft_faults, named_grafts
+from neuromas.spec.machine import EngineType
 from neuromas.spec.run import RunSpec
 from neuromas.tasks.base import Example, Split, Task
 from neuromas.tasks.held_out import HeldOutPart, part_sizes

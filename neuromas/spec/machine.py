@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from neuromas.schema.bounds import MAX_EXAMPLES, MAX_PATH, MAX_STEPS, MAX_WAIT_S
 from neuromas.schema.model import Retired, SpecModel
 
+EngineType = Literal["vllm", "transformers"]
+"""What an engine can be, once "auto" is decided."""
 Threads = Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
 
 

@@ -13,7 +13,7 @@ from neuromas.errors import Fault, SpecError, TopologyError
 from neuromas.schema.bounds import MAX_PATH
 from neuromas.schema.model import SpecModel
 from neuromas.spec.growth import GrowthSpec
-from neuromas.spec.machine import CheckpointSpec, EngineSpec, EvaluationSpec, RuntimeSpec, TrackingSpec
+from neuromas.spec.machine import CheckpointSpec, EngineSpec, EngineType, EvaluationSpec, RuntimeSpec, TrackingSpec
 from neuromas.spec.node_groups import GroupName, NodeGroupSpec, group_faults, marked, members
 from neuromas.spec.parts import PromptSpec, SamplingSpec
 from neuromas.spec.training import TrainingSpec
@@ -83,7 +83,7 @@ class RunSpec(SpecModel):
 
     def on_machine(
         self,
-        engine: Literal["vllm", "transformers"] | None = None,
+        engine: EngineType | None = None,
         runtime: Literal["ray", "local"] | None = None,
     ) -> RunSpec:
         """Return the spec with another engine or runtime; None leaves its own."""

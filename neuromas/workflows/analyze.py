@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.display.training import shown
@@ -13,6 +13,7 @@ from neuromas.journal.events import Observer
 from neuromas.journal.folder import ANALYSIS_FILE
 from neuromas.report.markup import element
 from neuromas.report.numbers import chance, change, percent
+from neuromas.spec.machine import EngineType
 from neuromas.studies.analyze import SIGNIFICANT, AnalysisStudy
 from neuromas.workflows.kept import keep
 from neuromas.workflows.opened import check_level, opened
@@ -55,7 +56,7 @@ def analyze(
     *,
     examples: int | None = None,
     level: int | None = None,
-    engine: Literal["vllm", "transformers"] | None = None,
+    engine: EngineType | None = None,
     on_event: Observer | None = None,
 ) -> Analysis:
     """Measure what a trained graph has learned; ``analysis.json`` in its run's folder keeps what was found.

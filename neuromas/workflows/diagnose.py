@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from neuromas.base.linears import linear_names
 from neuromas.base.resolve import resolve_base
@@ -16,6 +16,7 @@ from neuromas.journal.events import Observer
 from neuromas.journal.folder import DIAGNOSIS_FILE
 from neuromas.report.markup import element
 from neuromas.report.numbers import percent
+from neuromas.spec.machine import EngineType
 from neuromas.spec.run import RunSpec
 from neuromas.studies.diagnose import CALLS, QUESTIONS, DiagnosisStudy
 from neuromas.workflows.kept import keep
@@ -69,7 +70,7 @@ def diagnose(
     questions: int = QUESTIONS,
     calls: int = CALLS,
     level: int | None = None,
-    engine: Literal["vllm", "transformers"] | None = None,
+    engine: EngineType | None = None,
     on_event: Observer | None = None,
 ) -> Diagnosis:
     """Measure what training can move: in a trained graph, or in one before its first step with adapters on all layers.

@@ -11,6 +11,7 @@ from neuromas.display.training import shown
 from neuromas.journal.events import Observer, Phase
 from neuromas.report.markup import element
 from neuromas.report.numbers import percent, share
+from neuromas.spec.machine import EngineType
 from neuromas.training.evaluate import Evaluation, EvaluationRequest
 from neuromas.workflows.opened import check_level, opened
 
@@ -46,7 +47,7 @@ def evaluate(
     examples: int | None = None,
     level: int | None = None,
     sampled: bool = False,
-    engine: Literal["vllm", "transformers"] | None = None,
+    engine: EngineType | None = None,
     runtime: Literal["ray", "local"] | None = None,
     on_event: Observer | None = None,
     show_worker_logs: bool = False,

@@ -7,7 +7,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from neuromas.checkpoints.trained import TrainedCheckpoint, find_trained
 from neuromas.errors import RolloutError
@@ -15,6 +15,7 @@ from neuromas.serving.endpoint import open_server
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.load import ServerLimits
 from neuromas.serving.question import Question
+from neuromas.spec.machine import EngineType
 from neuromas.spec.run import RunSpec
 from neuromas.topology.graph import Topology
 from neuromas.topology.svg import draw_svg
@@ -24,7 +25,7 @@ _LIMITS: Final = ServerLimits(max_waiting=sys.maxsize, deadline_s=math.inf)
 """A caller of this process waits for the answers that it asked for, however many they are."""
 
 
-def load(source: Path | str, *, engine: Literal["vllm", "transformers"] | None = None) -> TrainedGraph:
+def load(source: Path | str, *, engine: EngineType | None = None) -> TrainedGraph:
     """Return the trained graph of a run folder (its last checkpoint) or of a checkpoint.
 
     Args:

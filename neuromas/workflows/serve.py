@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from neuromas.checkpoints.trained import find_trained
 from neuromas.serving.endpoint import open_server
 from neuromas.serving.served_graph import ServedGraph, listen
+from neuromas.spec.machine import EngineType
 
 
 def serve(
@@ -16,7 +16,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     name: str | None = None,
-    engine: Literal["vllm", "transformers"] | None = None,
+    engine: EngineType | None = None,
 ) -> ServedGraph:
     """Serve a trained graph over HTTP from threads of this process, until it is closed.
 
