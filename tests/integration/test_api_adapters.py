@@ -50,7 +50,11 @@ def headed(header: object, content: bytes = b"") -> bytes:
 
 
 def left_in(api: ApiServer) -> list[str]:
-    return sorted(path.name for path in api.settings.uploads_dir.rglob("*") if path.is_file())
+    return sorted(path.name for path in files_in(api))
+
+
+def files_in(api: ApiServer) -> list[Path]:
+    return [path for path in api.settings.uploads_dir.rglob("*") if path.is_file()]
 
 
 def test_a_folder_as_peft_saves_it_is_kept_listed_replaced_and_deleted(api: ApiServer, tmp_path: Path) -> None:
@@ -264,9 +268,8 @@ def test_who_leaves_half_way_leaves_nothing(api: ApiServer) -> None:
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
         line = f"PUT /v1/adapters/mine/{WEIGHTS} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999\r\n\r\n"
         connection.sendall(line.encode() + TENSORS)
-        until(lambda: len(left_in(api)) == 1, within_s=60)
-        (draft,) = (path for path in api.settings.uploads_dir.rglob("*") if path.is_file())
-        assert draft.stat().st_size == 99999, "the room is taken from the first byte"
+        # The room is taken before the first byte is awaited.
+        until(lambda: [file.stat().st_size for file in files_in(api)] == [99999], within_s=60)
     until(lambda: left_in(api) == [], within_s=60)
     assert put(api, "mine", WEIGHTS, TENSORS).status_code == 200
 
