@@ -4,8 +4,8 @@ VENV ?= .venv
 OUT ?= runs
 SEEDS ?= 0 1 2
 PYTEST_ARGS ?=
-# Three workers on two processors, because tests wait; what goes to which is said in tests/support/distribution.py.
-PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# How many workers, and what goes to which, is said in tests/support/distribution.py.
+PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 LINT := $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from distribution import BoundedScheduling
+from distribution import BoundedScheduling, bounds
 from hypothesis import settings
 from redis_server import RedisServer, running_redis
 
@@ -31,6 +31,11 @@ settings.load_profile("fixed")
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BoundedScheduling | None:
     return BoundedScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    workers, _ = bounds()
+    return workers
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,9 +19,10 @@ def test_files_that_start_a_cluster_are_known_by_their_marks() -> None:
     assert all(list((ROOT / folder).glob("test_*.py")) for folder in TOGETHER)
 
 
-def test_a_third_cluster_waits_while_there_is_something_lighter() -> None:
+def test_one_cluster_too_many_waits_while_there_is_something_lighter() -> None:
     waiting = [RUNTIME, LIGHT, LAST]
-    assert next_scope(waiting, [SERVICE]) == RUNTIME
-    assert next_scope(waiting, [SERVICE, LIGHT]) == RUNTIME
-    assert next_scope(waiting, [SERVICE, REDIS]) == LIGHT
-    assert next_scope([RUNTIME], [SERVICE, REDIS]) == RUNTIME
+    assert next_scope(waiting, [SERVICE], 2) == RUNTIME
+    assert next_scope(waiting, [SERVICE, LIGHT], 2) == RUNTIME
+    assert next_scope(waiting, [SERVICE, REDIS], 3) == RUNTIME
+    assert next_scope(waiting, [SERVICE, REDIS], 2) == LIGHT
+    assert next_scope([RUNTIME], [SERVICE, REDIS], 2) == RUNTIME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 TOGETHER = ("tests/integration/service",)
 """Folders that go to one worker as a whole."""
-MOST_CLUSTERS = 2
-"""Files that start a Ray cluster and are under way at the same time: more do not fit in 8 GB."""
+MANY, FEW = (4, 3), (3, 2)
+"""Workers on two processors, because tests wait, and how many of them may hold a file that starts a Ray cluster."""
+ROOMY = 15 << 30
+"""Bytes of memory that many workers take with their clusters; few fit in 8 GB."""
+
+
+def bounds() -> tuple[int, int]:
+    """Return how many workers this machine has room for, and how many of them may have a cluster at the same time."""
+    return MANY if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >= ROOMY else FEW
 
 
 class BoundedScheduling(LoadFileScheduling):
@@ -29,13 +37,14 @@ class BoundedScheduling(LoadFileScheduling):
         under_way = [
             scope for work in self.assigned_work.values() for scope, tests in work.items() if not all(tests.values())
         ]
-        self.workqueue.move_to_end(next_scope(self.workqueue, under_way), last=False)
+        _, clusters = bounds()
+        self.workqueue.move_to_end(next_scope(self.workqueue, under_way, clusters), last=False)
         super()._assign_work_unit(node)
 
 
-def next_scope(waiting: Collection[str], under_way: Iterable[str]) -> str:
+def next_scope(waiting: Collection[str], under_way: Iterable[str], clusters: int) -> str:
     """Return what is handed out next: the first, unless it would be one cluster too many and a lighter one is left."""
-    is_full = sum(map(starts_cluster, under_way)) >= MOST_CLUSTERS
+    is_full = sum(map(starts_cluster, under_way)) >= clusters
     light = (scope for scope in waiting if not (is_full and starts_cluster(scope)))
     return next(light, next(iter(waiting)))
 
