@@ -109,13 +109,14 @@ def choices(seed: int, chosen: Sequence[str]) -> dict[str, list[str]]:
 
 def table(found: Mapping[str, Sequence[Document]]) -> str:
     """Return the finished runs as a Markdown table: means over seeds with the lowest and highest, in percent."""
-    lines = ["| layers | which, by seed | trained numbers | sampled | greedy |", "|---|---|---|---|---|"]
+    lines = ["| layers | left out, by seed | trained numbers | sampled | greedy |", "|---|---|---|---|---|"]
     for choice, results in found.items():
         if results:
-            which = "; ".join(", ".join(result["targets"]) for result in results)
+            left_out = [", ".join(name for name in all_layers() if name not in result["targets"]) for result in results]
             trained = ", ".join(f"{number:,}" for number in dict.fromkeys(r["trainable_parameters"] for r in results))
             accuracies = (_spread(results, mode) for mode in ("sampled", "greedy"))
-            lines.append(f"| {' | '.join([choice, 'all' if choice == 'all' else which, trained, *accuracies])} |")
+            cells = [choice, "; ".join(left_out) if any(left_out) else "none", trained, *accuracies]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

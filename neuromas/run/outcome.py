@@ -56,7 +56,9 @@ class RunResult:
             ("trainable parameters", f"{document['trainable_parameters']:,}"),
             (
                 "time",
-                (f"{clock(seconds['total'])} ({clock(seconds['start_up'])} start, {clock(seconds['train'])} training, "
-                f"{clock(seconds['evaluation'])} evaluation)"),
+                (
+                    f"{clock(seconds['total'])} ({clock(seconds['start_up'])} start, {clock(seconds['train'])} training, "
+                    f"{clock(seconds['evaluation'])} evaluation)"
+                ),
             ),
         ]

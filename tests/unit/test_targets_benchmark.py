@@ -27,8 +27,13 @@ def test_the_table_has_means_with_the_lowest_and_highest() -> None:
         accuracy = {"sampled": {"value": sampled}, "greedy": {"value": 1.0}}
         return {"targets": targets, "trainable_parameters": 1200, "accuracy": accuracy}
 
-    found = {"all": [result(["a", "b"], 0.5), result(["a", "b"], 0.75)], "kernel": [result(["a"], 0.25)], "random": []}
+    first, *others = all_layers()
+    found = {
+        "all": [result([first, *others], 0.5), result([first, *others], 0.75)],
+        "kernel": [result(others, 0.25), result([first, *others[1:]], 0.25)],
+        "random": [],
+    }
     assert table(found).splitlines()[2:] == [
-        "| all | all | 1,200 | 62.5 (50.0 to 75.0) | 100.0 (100.0 to 100.0) |",
-        "| kernel | a | 1,200 | 25.0 (25.0 to 25.0) | 100.0 (100.0 to 100.0) |",
+        "| all | none | 1,200 | 62.5 (50.0 to 75.0) | 100.0 (100.0 to 100.0) |",
+        f"| kernel | {first}; {others[0]} | 1,200 | 25.0 (25.0 to 25.0) | 100.0 (100.0 to 100.0) |",
     ]
