@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuromas.cli.command import Parser
-from neuromas.cli.options import SpecOptions, add_spec
+from neuromas.cli.options import SpecOptions, add_import
 from neuromas.display.console import Console
-from neuromas.run.imports import MAX_ERROR
 from neuromas.spec.load import load_spec
 from neuromas.workflows.import_adapters import import_adapters
 
@@ -26,18 +25,8 @@ class Arguments(SpecOptions):
 
 def add(parser: Parser) -> None:
     """Add the arguments."""
-    add_spec(parser)
-    parser.add_argument(
-        "folder", metavar="FOLDER", type=Path, help="holds a PEFT folder for each adapter, named after it"
-    )
+    add_import(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="parent folder (default: runs)")
-    parser.add_argument(
-        "--max-error",
-        metavar="SHARE",
-        type=float,
-        default=MAX_ERROR,
-        help="largest relative error of a layer where an adapter is no LoRA of the spec's rank (default: %(default)s)",
-    )
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in the folder first")
 
 

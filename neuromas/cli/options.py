@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from neuromas.cli.command import Options, Parser
+from neuromas.run.imports import MAX_ERROR
 from neuromas.spec.machine import EngineType
 
 
@@ -57,6 +58,21 @@ def add_set(parser: Parser) -> None:
     """Add what replaces values of a spec."""
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="replace a value of the spec; may be repeated"
+    )
+
+
+def add_import(parser: Parser) -> None:
+    """Add a spec and the PEFT adapters that its nodes begin with."""
+    add_spec(parser)
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="holds a PEFT folder for each adapter, named after it"
+    )
+    parser.add_argument(
+        "--max-error",
+        metavar="SHARE",
+        type=float,
+        default=MAX_ERROR,
+        help="largest relative error of a layer where an adapter is no LoRA of the spec's rank (default: %(default)s)",
     )
 
 

@@ -37,6 +37,7 @@ COMMANDS: Final = {
         "make, list and revoke keys of the API, in the store of this machine's settings",
     ),
     "runs": ("neuromas.cli.runs", "submit runs to a server, follow and steer them"),
+    "adapters": ("neuromas.cli.adapters", "list and delete the PEFT adapters that were brought to a server"),
     "endpoints": ("neuromas.cli.endpoints", "serve checkpoints as models of a server"),
     "checkpoints": ("neuromas.cli.checkpoints", "list a run's checkpoints, and get them as archives"),
     "watch": ("neuromas.cli.watch", "follow a run with a live display"),

@@ -80,6 +80,11 @@ class Remote:
         """Return a document after a change of it."""
         return self._ask("PATCH", path, json=dict(body))
 
+    def put(self, path: str, file: Path) -> Document:
+        """Return the answer to a file that is sent as it is read."""
+        with file.open("rb") as content:
+            return self._ask("PUT", path, content=content, headers={"Content-Length": str(file.stat().st_size)})
+
     def delete(self, path: str) -> Document:
         """Return the answer to a removal."""
         return self._ask("DELETE", path)

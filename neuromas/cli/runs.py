@@ -6,13 +6,16 @@ import time
 from pathlib import Path
 from typing import Final
 
+from neuromas.adapters.export import CONFIG, WEIGHTS
 from neuromas.cli.command import Parser, add_verb, add_verbs
-from neuromas.cli.options import ServerOptions, add_limit, add_run_id, add_server, add_set
+from neuromas.cli.options import ServerOptions, add_import, add_limit, add_run_id, add_server, add_set
 from neuromas.cli.remote import Document, Remote
 from neuromas.cli.watch import follow
 from neuromas.display.console import Console
-from neuromas.errors import Fault, SpecError
+from neuromas.display.status import StatusLine
+from neuromas.errors import AdapterError, Fault, SpecError
 from neuromas.report.numbers import REWARD_STEPS, percent
+from neuromas.run.imports import peft_folders
 from neuromas.spec.load import load_document
 from neuromas.spec.overrides import apply_overrides
 from neuromas.topology.document import topology_from_document
@@ -31,6 +34,7 @@ _SHOWN: Final = ("train/loss", "time/step_s")
 EXAMPLES = """runs submit examples/quickstart.toml --watch
 runs list --state running
 runs tag RUN baseline seed-1
+runs import run.toml exported/adapters --watch
 runs grow RUN --append 2 --set task.hops=7 --steps 40"""
 
 
@@ -49,6 +53,9 @@ class Arguments(ServerOptions):
     level: int | None
     check: bool
     watch: bool
+    folder: Path
+    max_error: float
+    train: bool
     tag: list[str]
     tags: list[str]
     only: str | None
@@ -63,6 +70,8 @@ def add(parser: Parser) -> None:
     add_set(submit)
     submit.add_argument("--watch", action="store_true", help="follow the run until it ends")
     _add_tag(submit)
+    brought = add_verb(verbs, "import", "queue a run whose nodes begin with PEFT adapters of this machine")
+    _add_import(brought)
     listed = add_verb(verbs, "list", "list runs, newest first")
     listed.add_argument("--state", choices=_STATES, help="only runs in this state")
     listed.add_argument("--tag", dest="only", metavar="TAG", help="only runs that have this tag")
@@ -76,7 +85,7 @@ def add(parser: Parser) -> None:
     tag.add_argument("tags", metavar="TAG", nargs="*", help="take the place of those that it has; none = no tags")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     _add_growth(grow)
-    for each in (submit, listed, *moves, grow, tag, delete):
+    for each in (submit, brought, listed, *moves, grow, tag, delete):
         add_server(each)
 
 
@@ -84,6 +93,13 @@ def _add_tag(parser: Parser) -> None:
     parser.add_argument(
         "--tag", metavar="TAG", action="append", default=[], help="a word to find the run by; may be repeated"
     )
+
+
+def _add_import(brought: Parser) -> None:
+    add_import(brought)
+    brought.add_argument("--train", action="store_true", help="train on from them (else the run ends as they are)")
+    brought.add_argument("--watch", action="store_true", help="follow the run until it ends")
+    _add_tag(brought)
 
 
 def _add_growth(grow: Parser) -> None:
@@ -110,6 +126,8 @@ def run(arguments: Arguments, console: Console) -> int:
             case "submit":
                 document = apply_overrides(load_document(arguments.path), arguments.set)
                 return _begun(remote, remote.post("/v1/runs", document, tag=arguments.tag), arguments, console)
+            case "import":
+                return _begun(remote, _imported(remote, arguments, console), arguments, console)
             case "grow" if arguments.check:
                 report = remote.post(f"/v1/runs/{arguments.id}/grow:validate", _growth(arguments))
                 console.show(_becomes(report), report)
@@ -154,6 +172,23 @@ def _begun(remote: Remote, run: Document, arguments: Arguments, console: Console
         return follow(remote, run["id"], console)
     console.show(f"{run['id']} ({run['name']}) is {run['state']}; follow it: neuromas watch {run['id']}", run)
     return 0
+
+
+def _imported(remote: Remote, arguments: Arguments, console: Console) -> Document:
+    """Send the adapters of a folder, each under the run's name and its own, and queue the run."""
+    spec = apply_overrides(load_document(arguments.path), arguments.set)
+    folders = peft_folders(arguments.folder)
+    if missing := [folder for folder in folders.values() if not (folder / WEIGHTS).is_file()]:
+        raise AdapterError(f"{missing[0]} has no {WEIGHTS}: weights are read from safetensors alone")
+    adapters = {}
+    with StatusLine(console) as status:
+        for adapter, folder in folders.items():
+            adapters[adapter] = name = f"{spec.get('name', 'run')}.{adapter}"
+            status.phase(f"sending adapter {name}")
+            for file in (CONFIG, WEIGHTS):
+                remote.put(f"/v1/adapters/{name}/{file}", folder / file)
+    body = {"spec": spec, "adapters": adapters, "max_error": arguments.max_error, "train": arguments.train}
+    return remote.post("/v1/runs:import", body, tag=arguments.tag)
 
 
 def _growth(arguments: Arguments) -> Document:

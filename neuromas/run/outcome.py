@@ -49,16 +49,12 @@ class RunResult:
 
     def _figures(self) -> list[tuple[str, str]]:
         document, spending, seconds = self.document, self.document["spending"], self.document["seconds"]
+        named = {"start": "start_up", "training": "train", "evaluation": "evaluation"}
+        parts = ", ".join(f"{clock(seconds[key])} {name}" for name, key in named.items())
         return [
             *((label, share(document["accuracy"][key])) for key, label in _ACCURACIES.items()),
             ("rollouts, calls", f"{spending['rollouts']:,}, {spending['calls']:,}"),
             ("tokens", f"{spending['tokens']:,}"),
             ("trainable parameters", f"{document['trainable_parameters']:,}"),
-            (
-                "time",
-                (
-                    f"{clock(seconds['total'])} ({clock(seconds['start_up'])} start, {clock(seconds['train'])} training, "
-                    f"{clock(seconds['evaluation'])} evaluation)"
-                ),
-            ),
+            ("time", f"{clock(seconds['total'])} ({parts})"),
         ]

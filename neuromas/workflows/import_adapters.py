@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuromas.adapters.export import CONFIG
 from neuromas.base.suited import suit_spec
 from neuromas.checkpoints.trained import find_trained
 from neuromas.display.training import shown
@@ -18,7 +17,7 @@ from neuromas.journal.base_record import record_base
 from neuromas.journal.data_record import record_data
 from neuromas.journal.events import AdapterImported, CheckpointWritten, Observer, Phase
 from neuromas.journal.folder import IMPORT_FILE, RunFolder, locked
-from neuromas.run.imports import MAX_ERROR, unknown_adapters
+from neuromas.run.imports import MAX_ERROR, peft_folders, unknown_adapters
 from neuromas.run.preflight import check_run
 from neuromas.run.stages import planned_stages
 from neuromas.spec.run import RunSpec
@@ -116,15 +115,11 @@ def _folders(source: Path | str | Mapping[str, Path], spec: RunSpec) -> Mapping[
     if isinstance(source, Mapping):
         found, where = source, "the import"
     else:
-        if not Path(source).is_dir():
-            raise AdapterError(f"{source} is no folder; name the one that holds a PEFT folder for each adapter")
-        found = {path.name: path for path in sorted(Path(source).iterdir()) if (path / CONFIG).is_file()}
-        where = str(source)
+        found, where = peft_folders(Path(source)), str(source)
+    if not found:
+        raise AdapterError(f"{where} names no adapter; those of the graph are {list(spec.topology.adapters)}")
     if fault := unknown_adapters(found, spec):
         raise AdapterError(f"{where}: {fault}")
-    if not found:
-        names = list(spec.topology.adapters)
-        raise AdapterError(f"{where} holds no PEFT folder named after an adapter of the graph: {names}")
     return found
 
 

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from api_server import RUN, ApiServer, checkpoint_of, queued_run, running_api, settings_over
 
+from neuromas.adapters.export import write_peft_folder
+from neuromas.adapters.ref import PlainLora
 from neuromas.cli.main import main
 from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.records.run import RunRecord
@@ -46,6 +49,42 @@ def test_a_run_is_submitted_shown_listed_and_cancelled(api: ApiServer, say: Say,
     assert say("runs", "cancel", run["id"])["state"] == "cancelled"
     assert say("runs", "list", "--state", "queued")["data"] == []
     assert "cancelled" in say("runs", "resume", run["id"], code=2)["error"]["message"]
+
+
+def test_adapters_of_this_machine_begin_a_run_and_are_listed_and_deleted(
+    api: ApiServer, say: Say, tmp_path: Path
+) -> None:
+    spec, folder = tmp_path / "spec.json", tmp_path / "adapters"
+    spec.write_text(json.dumps(RUN | {"name": "brought"}))
+    for adapter in ("n1", "n2"):
+        lora = PlainLora(1, {"model.q_proj": (np.ones((1, 8), "f4"), np.ones((4, 1), "f4"))})
+        write_peft_folder(lora, "tiny", folder / adapter)
+    run = say("runs", "import", str(spec), str(folder), "--max-error", "0.2", "--train", "--tag", "theirs")
+    assert (run["name"], run["state"], run["tags"]) == ("brought", "queued", ["theirs"])
+    record = api.store(lambda store: store.get(RunRecord, run["id"]))
+    assert record.imports is not None
+    assert record.imports.adapters == {"n1": "brought.n1", "n2": "brought.n2"}
+    assert (record.imports.max_error, record.imports.train) == (0.2, True)
+    kept = say("adapters", "list")["data"]
+    assert [(one["name"], one["method"], one["missing"]) for one in kept] == [
+        ("brought.n1", "LORA", []),
+        ("brought.n2", "LORA", []),
+    ]
+    assert run["id"] in say("adapters", "delete", "brought.n1", code=2)["error"]["message"]
+    say("runs", "cancel", run["id"])
+    assert len(say("adapters", "delete", "brought.n1", "brought.n2")["data"]) == 2
+    assert say("adapters", "list")["data"] == []
+
+
+def test_an_adapter_without_safetensors_is_not_sent(api: ApiServer, say: Say, tmp_path: Path) -> None:
+    spec, folder = tmp_path / "spec.json", tmp_path / "adapters"
+    spec.write_text(json.dumps(RUN))
+    (folder / "n1").mkdir(parents=True)
+    assert "holds no PEFT folder" in say("runs", "import", str(spec), str(folder), code=2)["error"]["message"]
+    (folder / "n1" / "adapter_config.json").write_text("{}")
+    (folder / "n1" / "adapter_model.bin").write_bytes(b"")
+    assert "safetensors alone" in say("runs", "import", str(spec), str(folder), code=2)["error"]["message"]
+    assert say("adapters", "list")["data"] == []
 
 
 def test_runs_are_tagged_and_found_by_their_tags(api: ApiServer, say: Say, tmp_path: Path) -> None:
