@@ -97,13 +97,16 @@ class _Following(StreamingResponse):
 
 async def _events(service: Service, run_id: str, stream: str, after: int) -> AsyncIterator[bytes]:
     yield _OPENING
-    keep_alive_s, wait_s = service.settings.keep_alive_s, 0.0
+    keep_alive_s, wait_s, is_told = service.settings.keep_alive_s, 0.0, False
     while not service.reads.is_closed:
         try:
             frames = await service.reads.read(stream, after, _BATCH, wait_s)
             if not frames and (state := await _end_state(service, run_id)):
-                yield f"event: end\ndata: {json.dumps({'type': 'end', 'state': state})}\n\n".encode()
-                return
+                # The last may have been told between these two looks; a move of the API's is told after its record.
+                frames = await service.reads.read(stream, after, _BATCH, 0.0 if is_told else _LAST_WORDS_S)
+                if not frames:
+                    yield f"event: end\ndata: {json.dumps({'type': 'end', 'state': state})}\n\n".encode()
+                    return
         except StoreUnavailableError:  # the followers stay; what happened meanwhile is told when the store is back
             yield _AWAY
             await asyncio.sleep(_AWAY_S)
@@ -113,7 +116,8 @@ async def _events(service: Service, run_id: str, stream: str, after: int) -> Asy
             after = frames[-1].id
         elif wait_s:
             yield _ALIVE
-        wait_s = _LAST_WORDS_S if _has_end(frames) else keep_alive_s
+        is_told = is_told or _has_end(frames)
+        wait_s = _LAST_WORDS_S if is_told else keep_alive_s
 
 
 async def _end_state(service: Service, run_id: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,8 +49,7 @@ def check_room(caller: Caller, settings: Settings, size: int, param: str) -> Non
     Raises:
         ApiError: the caller's files would take more than ``max_upload_bytes`` (413).
     """
-    files = own_folder(caller, settings).rglob("*")
-    taken, allowed = sum(file.stat().st_size for file in files if file.is_file()), settings.max_upload_bytes
+    taken, allowed = sum(map(_size, own_folder(caller, settings).rglob("*"))), settings.max_upload_bytes
     if taken + size > allowed:
         whose = "this key" if caller.project is None else f"the project {caller.project}"
         message = (
@@ -57,3 +57,12 @@ def check_room(caller: Caller, settings: Settings, size: int, param: str) -> Non
             "(max_upload_bytes in the settings)"
         )
         raise ApiError(413, "too_much_kept", message, param=param)
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 of a folder, and of a draft that its request has just given up."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ STOP_WAIT_S: Final = 45
 """Seconds that Ray gives a job between asking it to stop and killing it: a step and its checkpoint."""
 _OFFERED_CPUS: Final = 8
 _CPUS_PER_RUN: Final = 4
+_PORTS: Final = range(20_000, 32_768)
 _FOREIGN: Final = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN")
 """Variables that would lead to a cluster which is not ours."""
 
@@ -104,7 +106,12 @@ def write_token(file: Path) -> None:
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
+    """Return a port that is free now, and that nobody gets who takes any: those of Linux begin at 32768.
+
+    Ray's own workers take 10002 to 19999.
+    """
+    while True:
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind((LOOPBACK, port))
+            return port

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,8 @@ from waiting import until
 from neuromas.adapters.export import CONFIG, WEIGHTS, write_peft_folder
 from neuromas.adapters.ref import PlainLora
 from neuromas.services.api.adapters import MAX_ADAPTERS, MAX_CONFIG_BYTES, MAX_HEADER_BYTES
+from neuromas.services.api.auth import Caller
+from neuromas.services.api.uploads import check_room
 from neuromas.services.keys import make_key
 from neuromas.services.records.streams import AUDIT
 from neuromas.services.settings import Settings
@@ -242,6 +245,28 @@ def test_adapters_that_come_at_once_keep_the_bound(tmp_path: Path, same_request_
         sent = [pool.submit(put, api, f"a{place}", WEIGHTS, content, **headers) for place in range(8)]
         assert sorted(one.result().status_code for one in sent) == [200] * 3 + [413] * 5
         assert left_in(api) == [WEIGHTS] * 3
+
+
+def test_drafts_that_are_given_up_while_the_room_is_counted_break_nothing(tmp_path: Path) -> None:
+    settings, caller = Settings(data_dir=tmp_path), Caller("local", frozenset(), {})
+    own, is_over = settings.uploads_of("local", None), threading.Event()
+    own.mkdir(parents=True)
+
+    def give_up() -> None:
+        while not is_over.is_set():
+            for place in range(20):
+                (own / f"draft-{place}").touch()
+            for place in range(20):
+                (own / f"draft-{place}").unlink()
+
+    with ThreadPoolExecutor(1) as pool:
+        giving_up = pool.submit(give_up)
+        try:
+            for _ in range(1000):
+                check_room(caller, settings, 1, "file")
+        finally:
+            is_over.set()
+        giving_up.result()
 
 
 def test_an_owner_keeps_so_many(api: ApiServer) -> None:

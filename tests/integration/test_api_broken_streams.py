@@ -35,7 +35,7 @@ def streams(word_base: Path) -> dict[str, bytes]:
     with upstream(word_base, "solver") as graph:
         return {
             path: httpx.post(
-                graph.url + path, json={"model": "solver", "stream": True, **question}, trust_env=False
+                graph.url + path, json={"model": "solver", "stream": True, **question}, timeout=60, trust_env=False
             ).content
             for path, question in QUESTIONS.items()
         }
@@ -55,7 +55,9 @@ def endpoint(api: ApiServer, sent: bytes, *, says_end: bool) -> Iterator[str]:
         def answer() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.recv(65536)
+                request = b""
+                while not request.endswith(b"}"):  # what is left unread of it would reset the connection
+                    request += connection.recv(65536)
                 part = b"%x\r\n%s\r\n" % (len(sent), sent) if sent else b""
                 connection.sendall(HEAD + part + (b"0\r\n\r\n" if says_end else b""))
 

@@ -21,6 +21,7 @@ from waiting import until
 import neuromas
 
 ROOT = Path(neuromas.__file__).parents[1]
+WAIT_S = 120.0
 
 
 @contextmanager
@@ -53,7 +54,7 @@ def address_of(started: subprocess.Popen[str]) -> str:
 
 def is_alive(url: str) -> bool:
     with suppress(httpx.TransportError):
-        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+        return httpx.get(f"{url}/healthz", timeout=WAIT_S, trust_env=False).status_code == 200
     return False
 
 
@@ -61,14 +62,14 @@ def is_alive(url: str) -> bool:
 def test_a_signal_ends_open_streams_and_the_process(tmp_path: Path, number: signal.Signals) -> None:
     with process(tmp_path) as started:
         url = address_of(started)
-        until(lambda: is_alive(url))
-        run = httpx.post(f"{url}/v1/runs", json=RUN, trust_env=False).json()
+        until(lambda: is_alive(url), within_s=WAIT_S)
+        run = httpx.post(f"{url}/v1/runs", json=RUN, timeout=WAIT_S, trust_env=False).json()
         lines: list[str] = []
 
         def follow() -> None:
             headers = {"accept": "text/event-stream"}
             with httpx.stream(
-                "GET", f"{url}/v1/runs/{run['id']}/events", headers=headers, timeout=60, trust_env=False
+                "GET", f"{url}/v1/runs/{run['id']}/events", headers=headers, timeout=WAIT_S, trust_env=False
             ) as a:
                 for line in a.iter_lines():
                     lines.append(line)  # noqa: PERF402 - seen as they come
@@ -77,9 +78,9 @@ def test_a_signal_ends_open_streams_and_the_process(tmp_path: Path, number: sign
         thread.start()
         until(lambda: any('"queued"' in line for line in lines))
         started.send_signal(number)
-        thread.join(30)
+        thread.join(WAIT_S)
         assert not thread.is_alive()
-        assert started.wait(30) == 0
+        assert started.wait(WAIT_S) == 0
         assert started.stderr is not None
         assert "Traceback" not in started.stderr.read()
 
@@ -87,13 +88,13 @@ def test_a_signal_ends_open_streams_and_the_process(tmp_path: Path, number: sign
 def test_what_one_process_queued_the_next_one_knows(tmp_path: Path) -> None:
     with process(tmp_path) as started:
         url = address_of(started)
-        until(lambda: is_alive(url))
-        run = httpx.post(f"{url}/v1/runs", json=RUN, trust_env=False).json()
+        until(lambda: is_alive(url), within_s=WAIT_S)
+        run = httpx.post(f"{url}/v1/runs", json=RUN, timeout=WAIT_S, trust_env=False).json()
         started.kill()
     with process(tmp_path) as started:
         url = address_of(started)
-        until(lambda: is_alive(url))
-        assert httpx.get(f"{url}/v1/runs/{run['id']}", trust_env=False).json() == run
+        until(lambda: is_alive(url), within_s=WAIT_S)
+        assert httpx.get(f"{url}/v1/runs/{run['id']}", timeout=WAIT_S, trust_env=False).json() == run
 
 
 def test_a_socket_that_is_bound_already_is_taken_over(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_socket_that_is_bound_already_is_taken_over(tmp_path: Path) -> None:
         descriptor = listener.fileno()
         with process(tmp_path, "--fd", str(descriptor), descriptors=(descriptor,)) as started:
             assert address_of(started) == url
-            until(lambda: is_alive(url))
+            until(lambda: is_alive(url), within_s=WAIT_S)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_settings_that_are_not_safe_or_not_known_do_not_start(
     tmp_path: Path, given: dict[str, str], message: str
 ) -> None:
     with process(tmp_path, **given) as started:
-        _, said = started.communicate(timeout=60)
+        _, said = started.communicate(timeout=WAIT_S)
         assert started.returncode == 2
         assert message in said
         assert "Traceback" not in said
@@ -128,5 +129,5 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = str(listener.getsockname()[1])
         with process(tmp_path, NEUROMAS_PORT=taken) as started:
-            _, said = started.communicate(timeout=60)
+            _, said = started.communicate(timeout=WAIT_S)
             assert (started.returncode, f"127.0.0.1:{taken}" in said) == (2, True)

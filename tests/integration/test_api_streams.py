@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -34,8 +35,9 @@ def step(number: int) -> Document:
 
 
 def end(api: ApiServer, run_id: str, state: str = "succeeded") -> None:
-    api.change(RunRecord, run_id, state=state)
+    """End a run as its driver does: told first, then written down."""
     api.tell(events_stream(run_id), {"type": "state", "state": state, "time_s": 2.0})
+    api.change(RunRecord, run_id, state=state)
 
 
 class Follower:
@@ -48,7 +50,7 @@ class Follower:
         self.opened = threading.Event()
         self.thread = threading.Thread(target=self._follow)
         self.thread.start()
-        assert self.opened.wait(30)
+        assert self.opened.wait(60)
 
     def _follow(self) -> None:
         with httpx.stream("GET", self._url, headers=self._headers, timeout=60, trust_env=False) as answer:
@@ -60,9 +62,6 @@ class Follower:
     def events(self) -> list[dict[str, Any]]:
         return events_of("\n".join(self.lines))
 
-    def wait_for(self, count: int) -> None:
-        until(lambda: len(self.events) >= count, lambda: self.lines)
-
 
 def test_a_follower_gets_what_was_and_what_comes_until_the_end(api: ApiServer) -> None:
     run = queued_run(api)
@@ -70,12 +69,34 @@ def test_a_follower_gets_what_was_and_what_comes_until_the_end(api: ApiServer) -
     for number in range(1, 4):
         api.tell(events_stream(run["id"]), step(number))
     end(api, run["id"])
-    follower.thread.join(30)
+    follower.thread.join(60)
     assert [event["type"] for event in follower.events] == ["state", "step", "step", "step", "state", "end"]
     ids = [event["id"] for event in follower.events[:-1]]
     assert ids == sorted(set(ids))
     assert [f"id: {id}" for id in ids] == [line for line in follower.lines if line.startswith("id: ")]
     assert follower.events[-1] == {"type": "end", "state": "succeeded"}
+
+
+def test_the_last_event_is_told_of_a_run_that_ends_between_two_looks(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, look = queued_run(api), api.service.store.get
+
+    async def ended_meanwhile(kind: type[RunRecord], id: str) -> RunRecord:
+        """End the run where nothing new was found and its record is about to be read."""
+        monkeypatch.undo()
+        await asyncio.to_thread(end, api, id)
+        return await look(kind, id)
+
+    follower = Follower(api, run["id"])
+    until(lambda: follower.events)
+    monkeypatch.setattr(api.service.store, "get", ended_meanwhile)
+    follower.thread.join(60)
+    assert [(event["type"], event["state"]) for event in follower.events] == [
+        ("state", "queued"),
+        ("state", "succeeded"),
+        ("end", "succeeded"),
+    ]
 
 
 def test_a_follower_that_comes_back_goes_on_where_it_was(api: ApiServer) -> None:
@@ -85,7 +106,7 @@ def test_a_follower_that_comes_back_goes_on_where_it_was(api: ApiServer) -> None
     seen = next(event for event in page if event.get("step") == 3)
     follower = Follower(api, run["id"], {"last-event-id": str(seen["id"])})
     end(api, run["id"])
-    follower.thread.join(30)
+    follower.thread.join(60)
     assert [event.get("step") for event in follower.events[:2]] == [4, 5]
     last = follower.events[-2]["id"]
     gone = api.client.get(f"/v1/runs/{run['id']}/events", headers=FOLLOW | {"last-event-id": str(last)})
@@ -99,7 +120,7 @@ def test_a_silent_stream_is_kept_alive(api: ApiServer) -> None:
     follower = Follower(api, run["id"])
     until(lambda: follower.lines.count(": keep-alive") >= 2)
     end(api, run["id"], "failed")
-    follower.thread.join(30)
+    follower.thread.join(60)
     assert follower.events[-1]["state"] == "failed"
 
 
@@ -124,7 +145,7 @@ def test_beyond_the_limit_followers_are_asked_to_wait(api: ApiServer) -> None:
     assert polling.status_code == 429
     end(api, run["id"])
     for follower in followers:
-        follower.thread.join(30)
+        follower.thread.join(60)
     assert api.client.get(f"/v1/runs/{run['id']}/events", headers=FOLLOW).status_code == 200
 
 
@@ -148,7 +169,7 @@ def test_a_long_poll_ends_with_the_first_event_or_with_its_time(api: ApiServer) 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(api.client.get, path, params={"after": after, "wait_s": 40})
         api.tell(events_stream(run["id"]), step(1))
-        page = waiting.result(30).json()
+        page = waiting.result(60).json()
     assert [event["step"] for event in page["data"]] == [1]
     began = time.monotonic()
     assert api.client.get(path, params={"after": page["last_id"], "wait_s": 0.2}).json()["data"] == []
@@ -186,11 +207,11 @@ def test_a_stopping_server_ends_its_streams_and_polls(api: ApiServer) -> None:
     with ThreadPoolExecutor(1) as pool:
         after = api.client.get(f"/v1/runs/{run['id']}/events").json()["last_id"]
         poll = pool.submit(api.client.get, f"/v1/runs/{run['id']}/events", params={"after": after, "wait_s": 45})
-        follower.wait_for(1)
+        until(lambda: api.service.reads.places.num_taken == 2)
         api.stop()
-        follower.thread.join(30)
+        follower.thread.join(60)
         assert not follower.thread.is_alive()
-        assert poll.result(30).json()["data"] == []
+        assert poll.result(60).json()["data"] == []
     assert "end" not in [event["type"] for event in follower.events]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,18 +112,22 @@ def test_served_answers_are_those_of_the_greedy_evaluation(url: str, trained_run
 
 
 def test_requests_that_wait_together_run_in_one_batch(server: GraphServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = []
+    steps, may_go = [], threading.Event()
     advance = Dataflow.advance
 
     def counted(self: Dataflow) -> list:
+        assert may_go.wait(WAIT_S)
         steps.append(1)
         return advance(self)
 
     monkeypatch.setattr(Dataflow, "advance", counted)
+    may_go.set()
     server.ask(Question("graph", question(0))).result(WAIT_S)
     one = len(steps)
     steps.clear()
+    may_go.clear()
     futures = [server.ask(Question("graph", question(index))) for index in range(16)]
+    may_go.set()
     for future in futures:
         future.result(WAIT_S)
     assert len(steps) < 8 * one
@@ -242,11 +247,12 @@ def test_a_question_beyond_the_context_is_told_so_and_not_read_in_the_engines_th
 
 
 def test_models_and_health(url: str) -> None:
-    (model,) = httpx.get(f"{url}/v1/models").json()["data"]
-    assert (model["id"], model["object"], model["owned_by"]) == ("graph", "model", "neuromas")
-    assert httpx.get(f"{url}/v1/models/graph").json() == model
-    assert httpx.get(f"{url}/v1/models/other").json()["error"]["code"] == "model_not_found"
-    assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+    with httpx.Client(base_url=url, timeout=WAIT_S) as client:
+        (model,) = client.get("/v1/models").json()["data"]
+        assert (model["id"], model["object"], model["owned_by"]) == ("graph", "model", "neuromas")
+        assert client.get("/v1/models/graph").json() == model
+        assert client.get("/v1/models/other").json()["error"]["code"] == "model_not_found"
+        assert client.get("/healthz").json() == {"status": "ok"}
 
 
 def test_a_newer_checkpoint_takes_over_while_the_server_runs(trained_run: RunResult) -> None:

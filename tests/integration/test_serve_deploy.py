@@ -21,6 +21,7 @@ import httpx
 import openai
 import pytest
 from serve_door import START_S, TOKEN, DoorProcess, serve_door
+from waiting import until
 
 from neuromas.run.outcome import RunResult
 from neuromas.spec.parse import parse_run_spec
@@ -162,4 +163,4 @@ def test_the_life_of_a_deployment(door: DoorProcess, trained_run: RunResult) -> 
     # -- stopped
     door.do("stop", name=name)
     door.until(lambda status: name not in status)
-    assert httpx.get(f"{url}/v1/models", timeout=START_S, headers=BEARER).status_code == 404
+    until(lambda: httpx.get(f"{url}/v1/models", timeout=START_S, headers=BEARER).status_code == 404, within_s=START_S)

@@ -6,7 +6,9 @@ The engine is the scripted one of ``served_graph``, so every answer and every lo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from waiting import until
 
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.renderer import Renderer
+from neuromas.serving import graph_server
 from neuromas.serving.load import ServerLimits
 from neuromas.spec.parts import PromptSpec
 
@@ -215,21 +218,26 @@ def test_several_answers_are_as_many_choices_each_with_its_seed(client: openai.O
 
 
 def test_several_answers_stream_side_by_side(renderer: Renderer) -> None:
-    with world(renderer) as made:
+    with world(renderer) as made, ThreadPoolExecutor(1) as pool:
         made.engine.is_free = False
-        made.engine.allowed.release(STEPS + 4)
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        stream = stock(made).chat.completions.create(**body(n=2, **options))
-        chunks = [next(stream) for _ in range(4)]
-        assert [chunk.choices[0].delta.role for chunk in chunks] == ["assistant", "assistant", None, None]
-        assert [chunk.choices[0].index for chunk in chunks] == [0, 1, 0, 1]
+        opening = pool.submit(stock(made).chat.completions.create, **body(n=2, **options))
+        until(lambda: made.server.load.running + made.server.load.waiting == 2)
+        made.engine.allowed.release(STEPS + 4)  # neither can end by these
+        stream = opening.result()
+        chunks, begun = [], set()
+        while begun != {0, 1}:
+            chunks.append(next(stream))
+            begun |= {choice.index for choice in chunks[-1].choices if choice.delta.content}
         made.engine.let_go()
         chunks += stream
-    texts, ends = {0: "", 1: ""}, []
+    texts, roles, ends = {0: "", 1: ""}, [], []
     for chunk in chunks[:-1]:
         (choice,) = chunk.choices
         texts[choice.index] += choice.delta.content or ""
+        roles += [choice.index] * (choice.delta.role == "assistant")
         ends += [choice.index] * (choice.finish_reason == "stop")
+    assert roles == [0, 1]
     assert texts == {0: ANSWER, 1: ANSWER}
     assert sorted(ends) == [0, 1]
     assert chunks[-1].usage is not None
@@ -323,10 +331,10 @@ def test_every_route_takes_what_asks_for_nothing(shared: World, path: str, more:
 def test_every_route_refuses_in_the_one_shape(shared: World, path: str) -> None:
     url = f"{shared.url}{path}"
     answers = {
-        "model_not_found": httpx.post(url, json=asked(path) | {"model": "other"}),
-        "unknown_parameter": httpx.post(url, json=asked(path, tempratur=1)),
-        "unsupported_value": httpx.post(url, json=asked(path, store=True)),
-        None: httpx.put(url, json=asked(path)),
+        "model_not_found": httpx.post(url, json=asked(path) | {"model": "other"}, timeout=WAIT_S),
+        "unknown_parameter": httpx.post(url, json=asked(path, tempratur=1), timeout=WAIT_S),
+        "unsupported_value": httpx.post(url, json=asked(path, store=True), timeout=WAIT_S),
+        None: httpx.put(url, json=asked(path), timeout=WAIT_S),
     }
     assert {code: answer.status_code for code, answer in answers.items()} == {
         "model_not_found": 404,
@@ -350,21 +358,28 @@ def test_a_question_that_is_too_long_is_told_by_its_parameter(renderer: Renderer
     assert (error["code"], error["param"]) == ("context_length_exceeded", name)
 
 
-def test_a_response_that_breaks_off_says_so_as_its_last_event(renderer: Renderer) -> None:
-    with world(renderer) as made:
+def test_a_response_that_breaks_off_says_so_as_its_last_event(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(renderer) as made, ThreadPoolExecutor(1) as pool:
         made.engine.is_free = False
         made.engine.allowed.release(STEPS + 4)
         stream = stock(made).responses.create(model="g", input="find", stream=True)
         assert next(stream).type == "response.created"
-        made.server.close(drain_s=0)
+        closing = pool.submit(made.server.close, 0)
+        until(lambda: not made.server.is_alive)
+        monkeypatch.setattr(graph_server, "monotonic", lambda: monotonic() + 600)  # its next look is due
+        made.engine.allowed.release(1)
         last = list(stream)[-1]
+        closing.result(WAIT_S)
     assert last.type == "response.failed"
     assert last.response.error is not None
     assert (last.response.status, last.response.error.code) == ("failed", "server_error")
+    assert "the server is shutting down" in last.response.error.message
 
 
 @pytest.mark.parametrize("path", ["/health", "/healthz", "/v1/models", "/v1/models/g"])
 def test_head_is_get_without_a_body(shared: World, path: str) -> None:
-    head, get = httpx.head(f"{shared.url}{path}"), httpx.get(f"{shared.url}{path}")
+    head, get = shared.client.head(f"{shared.url}{path}"), shared.client.get(f"{shared.url}{path}")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == str(len(get.content))

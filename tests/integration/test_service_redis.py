@@ -11,6 +11,7 @@ from redis_server import RedisServer, running_redis
 from service_chat import chatting
 from service_process import (
     ALONE,
+    DEADLINE_S,
     ServiceProcess,
     check_whole,
     command,
@@ -76,7 +77,7 @@ def test_redis_comes_back_during_a_run(service: ServiceProcess, redis: RedisServ
         assert answer.json()["error"]["code"] == "store_unavailable"
         assert "retry-after" in answer.headers
         redis.start()
-        service.wait_for("an answer", lambda: service.get(f"/v1/runs/{run_id}")["state"] == "running")
+        service.wait_for_state(run_id, "running", "succeeded")
     with service.remote() as remote:
         told = [event for event in remote.events(run_id) if event["type"] == "step"]
     assert [event["step"] for event in told] == list(range(1, STEPS + 1))
@@ -89,17 +90,22 @@ def test_every_part_is_killed_during_one_run(service: ServiceProcess, redis: Red
     body = slow(steps=steps, checkpoint={"every": 5})
     run_id = str(service.client.post("/v1/runs", json=body, headers=headers).json()["id"])
     with service.beside("neuromas.services.runs.supervisor"), watching(service.url, run_id) as watch:
+
+        def wait_for_steps() -> None:
+            seen = len(watch.steps)
+            service.wait_for("more steps", lambda: len(watch.steps) > seen)
+
         service.wait_for_step(run_id, 3)
         os.kill(service.find("ray::RolloutActor")[0], signal.SIGKILL)
         service.wait_for_event(run_id, "notice", lambda event: "rollout worker 0 was lost" in event["message"])
         service.kill("neuromas.services.api")
-        service.wait_for_step(run_id, max(watch.steps) + 1)
+        wait_for_steps()
         service.kill("neuromas.services.runs.supervisor")
         redis.kill()
         service.wait_for("Redis is missed", lambda: watch.refusals > 0)
         redis.start()
-        service.wait_for_step(run_id, max(watch.steps) + 1)
-        assert max(watch.steps) < steps
+        wait_for_steps()
+        assert len(watch.steps) < steps
         service.kill("neuromas.services.runs.driver", run_id)
         service.kill("neuromas.services.api")
         service.wait_for("the run's end", lambda: watch.steps == list(range(1, steps + 1)))
@@ -148,4 +154,4 @@ def test_a_killed_service_leaves_nothing_running(shared: ServiceProcess) -> None
     assert len(family) > 5
     shared.process.kill()
     shared.process.wait()
-    until(lambda: not any(map(is_alive, family)), lambda: [command(pid) for pid in family if is_alive(pid)])
+    until(lambda: not any(map(is_alive, family)), lambda: [command(pid) for pid in family if is_alive(pid)], DEADLINE_S)

@@ -114,7 +114,7 @@ async def test_a_stream_goes_on_over_outages_without_gap_or_double(server: Redis
                 found += page
         return found
 
-    async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(240), asyncio.TaskGroup() as tasks:
         following, writing = tasks.create_task(follow()), tasks.create_task(write())
         for outage in range(1, outages + 1):
             await until(lambda outage=outage: _is(reached >= outage * total // (outages + 1)))
@@ -127,7 +127,7 @@ async def test_a_stream_goes_on_over_outages_without_gap_or_double(server: Redis
 
 async def test_a_redis_that_hangs_counts_as_gone(server: RedisServer) -> None:
     store = RedisStore(server.url, answer_s=0.3)
-    await store.ping()
+    await until(lambda: _is_reached(store))
     server.signal(signal.SIGSTOP)
     with pytest.raises(StoreUnavailableError, match="TimeoutError"):
         await store.count("c", 1, 60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import redis
+
+from neuromas.services.runs.head import free_port
 
 START_S = 30.0
 
@@ -43,7 +44,7 @@ class RedisServer:
             pytest.fail("redis-server is not installed; get it with: apt-get install redis-server")
         deadline = time.monotonic() + START_S
         while True:
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)
             while self._process.poll() is None:
                 if self._answers():
@@ -109,10 +110,3 @@ def running_redis(folder: Path, password: str | None = None) -> Iterator[RedisSe
         yield server
     finally:
         server.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -125,7 +125,7 @@ def serve_door(folder: Path) -> Iterator[DoorProcess]:
         with log.open("ab") as output:
             cluster = subprocess.Popen(head.command(), env=environment, cwd=ROOT, stdout=output, stderr=output)
         try:
-            _wait(lambda: address_file.is_file() and head.is_ready(), cluster, log)
+            _wait(lambda: address_file.is_file() and address_file.read_text() and head.is_ready(), cluster, log)
             door = DoorProcess(environment | {"RAY_ADDRESS": address_file.read_text().strip()}, port, log)
             yield door
             door.close()
@@ -134,7 +134,7 @@ def serve_door(folder: Path) -> Iterator[DoorProcess]:
             cluster.wait(START_S)
 
 
-def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(condition: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_S
     pause = threading.Event()
     while not condition():

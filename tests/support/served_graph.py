@@ -25,7 +25,7 @@ from neuromas.topology.builders import chain
 PLACE = {symbol: place for place, symbol in enumerate(symbols())}
 OTHER = 2
 """The end token, which comes second in every place."""
-WAIT_S = 20.0
+WAIT_S = 60.0
 STEPS = 8
 LOGPROBS = (-0.5, -1.0, -0.25, -2.0, -0.125, -3.0)
 """Of the tokens of every message, its end among them."""

@@ -113,10 +113,19 @@ class ServiceProcess:
         return [pid for pid in descendants(self.process.pid) if all(word in command(pid) for word in words)]
 
     def kill(self, *words: str) -> int:
-        """Kill -9 the one process with these words and return its id."""
-        (pid,) = [pid for pid in self.find(*words) if not command(pid).startswith("/bin/sh")]
-        os.kill(pid, signal.SIGKILL)
-        return pid
+        """Kill -9 the one process with these words and return its id.
+
+        It is waited for: a shell that becomes it bears its words, as does a child that is about to become another.
+        """
+        found: list[int] = []
+
+        def is_one() -> bool:
+            found[:] = [pid for pid in self.find(*words) if not command(pid).startswith("/bin/sh")]
+            return len(found) == 1
+
+        self.wait_for(f"one process with {words}", is_one)
+        os.kill(found[0], signal.SIGKILL)
+        return found[0]
 
     def wait_for(self, what: str, is_so: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
         """Return when something is so; fails, with the logs, after the deadline."""
@@ -185,17 +194,17 @@ class ServiceProcess:
 
     def cancel_all(self) -> None:
         """Cancel every run that has not ended and return when all have: nothing of a failed test is left."""
-        for state in ("running", "queued", "paused"):
+        for state in ("queued", "running", "paused"):  # in this order: one that begins meanwhile is found
             for run in self.get("/v1/runs", state=state, limit=100)["data"]:
                 answer = self.client.post(f"/v1/runs/{run['id']}/cancel")
                 assert answer.status_code in (200, 409), answer.text  # it may have ended meanwhile
                 self.wait_for_state(run["id"], "cancelled", "succeeded", "failed")
 
-    def stop(self, deadline_s: float = 120) -> int:
+    def stop(self) -> int:
         """Press Ctrl-C and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        return self.process.wait(deadline_s)
+        return self.process.wait(DEADLINE_S)
 
 
 def check_whole(service: ServiceProcess, run_id: str, steps: int) -> None:

@@ -43,7 +43,6 @@ def test_what_is_exported_and_imported_answers_alike(service: ServiceProcess, ru
             assert put.status_code == 200, put.text
     body = {"spec": {**TINY, "name": "back", "runtime": ALONE}, "adapters": {"n1": "back.n1", "n2": "back.n2"}}
     id = service.post("/v1/runs:import", body)["id"]
-    service.wait_for("its driver", lambda: bool(service.find("neuromas.services.runs.driver", id)))
     service.kill("neuromas.services.runs.driver", id)
     found = service.wait_for_state(id, "succeeded", "failed")
     assert (found["error"], found["attempt"]) == (None, 1)

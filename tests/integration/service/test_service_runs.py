@@ -52,7 +52,7 @@ def test_a_run_is_trained_then_grown_from_its_checkpoint(service: ServiceProcess
 
 def test_a_run_is_paused_and_goes_on_from_its_checkpoint(service: ServiceProcess) -> None:
     run_id = submit_slow(service, checkpoint={"every": 0})
-    service.wait_for_step(run_id, 5)
+    service.wait_for_step(run_id, 1)
     service.post(f"/v1/runs/{run_id}/pause", status=200)
     paused = service.wait_for_state(run_id, "paused", "succeeded", "failed")
     assert paused["state"] == "paused", service.words()
@@ -86,8 +86,8 @@ def test_a_run_that_fails_tells_its_reason(service: ServiceProcess) -> None:
 
 
 def test_a_killed_driver_is_replaced_from_the_checkpoint(service: ServiceProcess) -> None:
-    run_id = submit_slow(service, checkpoint={"every": 5})
-    service.wait_for_step(run_id, 8)
+    run_id = submit_slow(service, checkpoint={"every": 3})
+    service.wait_for_event(run_id, "checkpoint")
     service.kill("neuromas.services.runs.driver", run_id)
     service.wait_for_state(run_id, "succeeded", "failed")
     check_whole(service, run_id, STEPS)
@@ -97,12 +97,12 @@ def test_a_killed_driver_is_replaced_from_the_checkpoint(service: ServiceProcess
     assert "exit code" in lost[0]["message"]
     starts = [event["first_step"] for event in events if event["type"] == "stage_started"]
     assert len(starts) == 2
-    assert starts[1] >= 5
+    assert starts[1] >= 3
 
 
 def test_a_killed_rollout_worker_is_replaced(service: ServiceProcess) -> None:
     run_id = submit_slow(service)
-    service.wait_for_step(run_id, 5)
+    service.wait_for_step(run_id, 1)
     os.kill(service.find("ray::RolloutActor")[0], signal.SIGKILL)
     service.wait_for_state(run_id, "succeeded", "failed")
     check_whole(service, run_id, STEPS)
