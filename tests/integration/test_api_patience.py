@@ -14,6 +14,7 @@ from api_server import ApiServer, error_of, running_api, settings_over
 
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.store.sqlite import SqliteStore
+from neuromas.serving import lingering
 from neuromas.serving.http_server import MAX_HEADER_BYTES
 
 WAIT_S = 60.0
@@ -59,7 +60,8 @@ def test_a_client_that_leaves_is_counted_as_such_and_breaks_nothing(
     assert "request crashed" not in caplog.text
 
 
-def test_headers_without_end_are_refused(api: ApiServer) -> None:
+def test_headers_without_end_are_refused(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "LINGER_S", 3600.0)
     with connect(api) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
         for number in range(100 * MAX_HEADER_BYTES // 1000):

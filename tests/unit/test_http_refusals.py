@@ -65,7 +65,10 @@ def told_until_end(client: socket.socket) -> bytes:
     ],
     ids=["headers without end", "no HTTP", "told length", "chunks"],
 )
-def test_what_is_sent_after_a_refusal_is_read(protocol: str, begin: bytes, rest: bytes, status: int) -> None:
+def test_what_is_sent_after_a_refusal_is_read(
+    protocol: str, begin: bytes, rest: bytes, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering, "LINGER_S", 3600.0)
     with refusing(protocol) as server, connect(server) as client:
         client.sendall(begin)
         client.sendall(rest)
