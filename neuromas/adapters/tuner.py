@@ -99,6 +99,7 @@ class NodeAdapterTuner(BaseTuner):  # type: ignore[misc]
         for name, module in shared.items():
             self.add_module(name, module)
         self._shared_names = tuple(name for name, module in shared.items() if isinstance(module, nn.ParameterDict))
+        self.register_load_state_dict_post_hook(lambda tuner, _: tuner.adapter_map.refresh())
         self._train_shared(not self.peft_config[adapter_name].inference_mode)
 
     def _create_and_replace(

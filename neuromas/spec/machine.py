@@ -65,6 +65,7 @@ class RuntimeSpec(SpecModel):
     only_ray: ClassVar[tuple[str, ...]] = (
         "rollout_workers",
         "learner_workers",
+        "shard_base",
         "gpus_per_rollout_worker",
         "gpus_per_learner",
         "address",
@@ -75,6 +76,9 @@ class RuntimeSpec(SpecModel):
     """Engine processes that split the rollouts of a step."""
     learner_workers: int = Field(default=1, ge=1, le=1024)
     """Data-parallel learners (Ray Train)."""
+    shard_base: bool = False
+    """Each learner holds a share of the base, and gathers it layer by layer in every pass (FSDP), for bases that one
+    learner cannot hold; needs two learners or more."""
     learner_threads: Threads = "auto"
     """CPU threads of each learner's process, as engine.threads. One process that does both (type = "local") has one
     number of threads: set either."""

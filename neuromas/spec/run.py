@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
+from neuromas.adapters.families.data_start import DataStart
 from neuromas.adapters.families.registry import AnyAdapterSpec, default_adapter
 from neuromas.adapters.kinds import AdapterKinds, section_path
 from neuromas.errors import Fault, SpecError, TopologyError
@@ -108,6 +109,7 @@ class RunSpec(SpecModel):
             _turn_faults,
             _device_faults,
             _thread_faults,
+            _shard_faults,
         )
         if faults := [fault for check in checks for fault in check(self)]:
             raise SpecError("the sections of the run do not agree", faults)
@@ -205,6 +207,26 @@ def _thread_faults(spec: RunSpec) -> list[Fault]:
         return []
     message = f"got {engine}, and runtime.learner_threads is {learner}; one process does both: set one of them"
     return [Fault("engine.threads", message)]
+
+
+def _shard_faults(spec: RunSpec) -> list[Fault]:
+    """Refuse shares of a base that no one else has, and starts for which one learner computes passes alone."""
+    if not spec.runtime.shard_base:
+        return []
+    leave = "or set runtime.shard_base to false"
+    faults = []
+    if (learners := spec.runtime.learner_workers) < 2:
+        message = f"got true; allowed with two learners or more, and there is {learners}: raise runtime.learner_workers"
+        faults.append(Fault("runtime.shard_base", f"{message}, {leave}"))
+    alone = "needs the whole base on one learner: take another start"
+    for group, section in spec.adapters.sections.items():
+        if isinstance(section, DataStart) and section.looks_at_rollouts:
+            name, value = section.start_setting
+            faults.append(Fault(f"{section_path(group)}.{name}", f"got {value!r}, which {alone}, {leave}"))
+    for index, plan in enumerate(spec.growth.plans if spec.growth is not None else ()):
+        if plan.inherit.new == "eva":
+            faults.append(Fault(f"growth.plans[{index}].inherit.new", f"got 'eva', which {alone}, {leave}"))
+    return faults
 
 
 def _device_faults(spec: RunSpec) -> list[Fault]:

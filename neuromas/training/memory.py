@@ -75,5 +75,16 @@ def plan_memory(spec: RunSpec, base: Dimensions | None, trained: int = 0, step_t
     tokens = max(longest, int(budget / per_token)) if wanted == "auto" else wanted
     held = min(max(tokens, longest), step_tokens)
     logits = _LOGIT_COPIES * 4 * min(held * base.vocabulary, MAX_LOGITS + base.vocabulary)
-    peak = _PROCESS + base.parameters * width + 4 * 4 * trained + round(held * per_token) + logits
+    weights = width * (_gathered(base, spec.runtime.learner_workers) if spec.runtime.shard_base else base.parameters)
+    peak = _PROCESS + weights + 4 * 4 * trained + round(held * per_token) + logits
     return UpdateMemory(tokens, checkpointing, peak)
+
+
+def _gathered(base: Dimensions, learners: int) -> int:
+    """Return the numbers of a base in shares that a learner holds at most: its share and what a pass has gathered.
+
+    That is what lies outside the layers and two layers, that in use and the next, each as it came and as it is used.
+    """
+    outside = min(base.parameters - base.layer_weights, 2 * base.vocabulary * base.hidden)
+    layer = -(-(base.parameters - outside) // base.layers)
+    return -(-base.parameters // learners) + 2 * (outside + 2 * layer)

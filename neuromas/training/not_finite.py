@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from neuromas.adapters.bank import AdapterBank
 from neuromas.errors import TrainingError
 from neuromas.rollout.record import NodeCall
+from neuromas.training.sharded_base import held, is_sharded
 
 _SMALLER_STEPS = "lower training.learning_rate"
 _WIDER_FORMAT = "set engine.dtype = 'float32', or 'bfloat16' in place of 'float16'"
@@ -74,20 +75,23 @@ def loss_error(
 
 
 def cause_of(model: nn.Module, bank: AdapterBank, forward: Callable[[], object]) -> str:
-    """Return why the trainer's log-probabilities are not finite, and what to change; ``forward`` computes them."""
+    """Return why the trainer's log-probabilities are not finite, and what to change; ``forward`` computes them.
+
+    Where the base is in shares this process looks at its own, and cannot compute anything without the others.
+    """
     if (weight := broken_weight(bank)) is not None:
         return f"{weight} is not finite, so an earlier step was too large: {_SMALLER_STEPS}"
     trained = {id(owned.tensor) for owned in bank.trained()}
     for path, tensor in model.named_parameters():
-        if id(tensor) not in trained and not bool(torch.isfinite(tensor).all()):
+        if id(tensor) not in trained and not bool(torch.isfinite(held(tensor)).all()):
             return f"the base's own {_plain(path)} is not finite: its files are damaged, take another base"
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    if is_sharded(model):
+        return f"all weights of this learner are finite: {dtype} overflows in a layer; {_WIDER_FORMAT}"
     with _watched(model) as seen, torch.no_grad():
         forward()
     place = f"the output of {_plain(seen[0])}" if seen else "the log-softmax of the logits"
-    dtype = next(model.parameters()).dtype
-    return (
-        f"all weights are finite, {place} is not: {str(dtype).removeprefix('torch.')} overflows there; " + _WIDER_FORMAT
-    )
+    return f"all weights are finite, {place} is not: {dtype} overflows there; {_WIDER_FORMAT}"
 
 
 def broken_weight(bank: AdapterBank) -> str | None:

@@ -26,6 +26,7 @@ from neuromas.training.calls import CallRows
 from neuromas.training.metrics import StepMeter
 from neuromas.training.not_finite import cause_of, check_logprobs
 from neuromas.training.packing import pack
+from neuromas.training.passes import Passes
 from neuromas.training.scoring import score_bucket
 from neuromas.training.step_metrics import numbers
 from neuromas.training.step_plan import NodePolicies, StepPlan
@@ -205,9 +206,11 @@ def probed_calls(groups: Sequence[Group], version: int) -> list[NodeCall]:
 
 @torch.no_grad()
 def differences(
-    model: Any, bank: AdapterBank, policies: NodePolicies, calls: Sequence[NodeCall], top_p: float, device: torch.device
+    model: Any, bank: AdapterBank, policies: NodePolicies, calls: Sequence[NodeCall], top_p: float, passes: Passes
 ) -> dict[str, float]:
     """Return the mean |trainer - engine| logprob of each node's calls, nats per token, by the weights as they are.
+
+    Makes as many passes as any of the processes that share the base.
 
     Raises:
         TrainingError: the trainer's are not finite.
@@ -217,7 +220,10 @@ def differences(
     routes, temperatures = torch.tensor(policies.adapters), torch.tensor(policies.temperatures)
     sums, counts = np.zeros(len(place)), np.zeros(len(place))
     prompts, completions = [call.prompt_token_ids for call in calls], [call.completion_token_ids for call in calls]
-    for bucket in pack(prompts, completions, node, share=False):
+    device = bank.trained()[0].tensor.device
+    buckets = pack(prompts, completions, node, share=False)
+    more = passes.more(len(buckets))
+    for bucket in buckets:
         rows = torch.from_numpy(bucket.groups)
         bank.set_routes(routes[rows])
         forward = partial(score_bucket, model, bucket, temperatures[rows], device)
@@ -231,6 +237,7 @@ def differences(
         apart = numbers(_apart(_sampled(calls, bucket.call_rows, bucket.steps).to(found), found, top_p))
         sums += np.bincount(node[bucket.call_rows], apart, minlength=len(place))
         counts += np.bincount(node[bucket.call_rows], minlength=len(place))
+    passes.take_part(model, more)
     return {name: sums[index] / counts[index] for name, index in place.items() if counts[index]}
 
 

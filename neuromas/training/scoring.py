@@ -118,7 +118,8 @@ def _score(hidden: Tensor, head: _Head, scored: Scored) -> Scores:
 def _score_chunk(states: Tensor, labels: Tensor, inverse_temperatures: Tensor, head: _Head) -> tuple[Tensor, Tensor]:
     logprobs = torch.log_softmax(head.logits(states) * inverse_temperatures[:, None], dim=-1)
     entropies = -(logprobs.exp() * logprobs).sum(-1)
-    return logprobs.gather(1, labels[:, None])[:, 0], entropies
+    # A sum over one number each: a view of the model's output would lose the hooks that gather a base in shares.
+    return logprobs.gather(1, labels[:, None]).sum(1), entropies
 
 
 def score_bucket(model: nn.Module, bucket: Bucket, temperatures: Tensor, device: torch.device) -> Scores:

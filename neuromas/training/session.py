@@ -8,7 +8,7 @@ A step, in order:
  4. choose the calls to train on, pack them into buckets      step_plan.plan_step
  5. score them under the base or the old policy, if asked     JointTrainer._generate_and_score_completions (TRL)
  6. per bucket: forward, loss, backward                       JointTrainer._compute_loss, losses.registry
- 7. average the gradients over the processes                  in the last backward pass (DDP)
+ 7. average the gradients over the processes                  in the last backward pass (DDP); of a sharded base: Passes
  8. pull, freeze, clip each adapter on its own                JointTrainer.finish_gradients, Restraint, Budget
  9. move the adapters that made a call                        NodeAdamW.step
 10. add the metrics up over the processes                     JointTrainer.log
@@ -44,8 +44,10 @@ from neuromas.training.data_starts import start_from_rollouts, start_needs
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import StepRollouts, StepSampler
+from neuromas.training.sharded_base import shard_base
 from neuromas.training.start import all_new, check_resume, keep_all, load_moments, load_start
 from neuromas.training.trainer import JointTrainer
+from neuromas.training.trl_arguments import stays_on_cpu
 from neuromas.training.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -122,6 +124,8 @@ class StageSession:
             cursor = self._resume(resumed)
         self.first_step = self._progress.step
         self._sampler = StepSampler(place, stage, task, bank.export_all, cursor)
+        if place.is_sharded:
+            shard_base(model, "cpu" if stays_on_cpu(place.spec.runtime) else "cuda")
         self._trainer = JointTrainer(model, bank, tokenizer, place, stage, self)
         optimizer = self._trainer.create_optimizer()
         self.budget = Budget(bank, stage.steps)
@@ -237,15 +241,16 @@ class StageSession:
         return self._place.peers.gather(reason)[0]
 
     def _look(self, trigger: Trigger, step: int, held: dict[str, float]) -> None:
-        """Make one held-out check; sampled answers only where the rule wants them, which no other process needs."""
+        """Make one held-out check, in the process that reports; sampled answers only where the rule wants them."""
         greedy = self._evaluate("greedy", trigger.examples, "check")
-        if greedy is None:
-            return
-        held["eval/accuracy_check"] = greedy.value
-        check, answers = Check(step, greedy.value), len(greedy.rewards)
-        if trigger.wants_sampled(check):
+        check = None if greedy is None else Check(step, greedy.value)
+        sampled = None
+        if self._place.peers.gather(check is not None and trigger.wants_sampled(check))[0]:
             sampled = self._evaluate("sampled", trigger.examples, "check")
-            assert sampled is not None, "this process has just evaluated"
+        if greedy is None or check is None:
+            return
+        held["eval/accuracy_check"], answers = greedy.value, len(greedy.rewards)
+        if sampled is not None:
             held["eval/accuracy_check_sampled"] = sampled.value
             check, answers = replace(check, sampled_accuracy=sampled.value), answers + len(sampled.rewards)
         self._progress.checks += (check,)
@@ -254,6 +259,8 @@ class StageSession:
     def _evaluate(self, mode: str, examples: int, purpose: str) -> Accuracy | None:
         """Evaluate the published version on validation questions; None in processes that do not report."""
         if self._place.peers.rank != 0:
+            if mode == "sampled":
+                self._trainer.check_published((), self._sampler.version)
             return None
         questions = held_out(self._task, self._stage.level, examples, "validation")
         self._place.emit(Phase(name=f"evaluating, {mode}, {len(questions)} questions"))

@@ -39,7 +39,7 @@ from neuromas.training.memory import update_memory
 from neuromas.training.metrics import StepMeter
 from neuromas.training.not_finite import check_logprobs, gradient_error, loss_error
 from neuromas.training.optimizer import NodeAdamW
-from neuromas.training.packing import Bucket, idle_bucket
+from neuromas.training.packing import Bucket
 from neuromas.training.parity import (
     Published,
     check_calls,
@@ -50,6 +50,7 @@ from neuromas.training.parity import (
     probed_calls,
     tolerance,
 )
+from neuromas.training.passes import Passes
 from neuromas.training.schedule import entropy_weight, learning_rate_factor
 from neuromas.training.scoring import add_scoring, check_scoring, score_bucket
 from neuromas.training.step_metrics import count_batch, count_sampling, measure_bucket
@@ -119,12 +120,13 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         self._allowed = tolerance(spec.parity_tolerance, next(model.get_base_model().parameters()).dtype)
         add_scoring(model.get_base_model())
         with model.disable_adapter():
-            check_scoring(model.get_base_model(), self._allowed, packed=spec.forward == "packed")
+            check_scoring(model, self._allowed, packed=spec.forward == "packed")
         # Set here and not in the config, where TRL would make a second adapter its reference: ours is the bare base.
         self.beta = spec.kl_weight
         self._corrected = spec.old_logprobs == "trainer"
         self._scores_calls = self._corrected or self.beta > 0
         self.use_vllm = self._corrected  # TRL then corrects for the sampler, whichever it is
+        self._passes = Passes(bank, place)
         self._attention_scale = 4 * int(model.config.get_text_config().hidden_size)
 
     def _send_telemetry(self) -> None:
@@ -196,8 +198,8 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._published is not None:
             with self._published.restored():
                 self.check_published(sampled.groups, self._published.version)
-        if not plan.buckets:
-            self.check_published(sampled.groups, step)
+        if self._passes.is_any(not plan.buckets):
+            self.check_published(() if plan.buckets else sampled.groups, step)
         self._published = Published(self.model, step) if self._spec.overlap else None
         self._plan = plan
         count_sampling(self._meter, sampled)
@@ -219,7 +221,9 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         """Return logprobs and entropies of the kept calls, where TRL scores calls; 0 everywhere else."""
         plan = self._planned()
         shape = (input_ids.size(0), logits_to_keep)
+        more = self._passes.more(len(plan.buckets))
         logprobs, entropies = self._score(model, plan.buckets, torch.from_numpy(plan.kept), shape)
+        self._passes.take_part(model, more)
         return logprobs, (entropies if compute_entropy else None), None
 
     def _score(
@@ -239,22 +243,22 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         return logprobs.view(shape), entropies.view(shape)
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        """Return the step's loss: backward for every bucket but the last, whose graph is returned.
+        """Return the step's loss: backward for every pass but the last, whose graph is returned.
 
-        A bucket's backward pass comes before the next forward pass, since the routes must not change in between. Only
-        the last one averages the gradients over the processes, which may have any number of buckets.
+        A pass's backward comes before the next forward, since the routes must not change in between. Only the last one
+        averages the gradients over the processes, which may have any number of buckets, and even none.
         """
         plan = self._planned()
         count_batch(self._meter, plan)
-        if not plan.buckets:
-            return self._idle_loss(model)
+        passes = [partial(self._bucket_loss, model, bucket) for bucket in plan.buckets]
+        passes += [partial(self._passes.idle, model)] * max(self._passes.more(len(passes)), 0 if passes else 1)
         done = 0.0
-        for bucket in plan.buckets[:-1]:
+        for make in passes[:-1]:
             with self.accelerator.no_sync(model):
-                loss = self._bucket_loss(model, bucket)
+                loss = make()
                 self.accelerator.backward(loss)
             done += loss.item()
-        total = self._bucket_loss(model, plan.buckets[-1]) + done
+        total = passes[-1]() + done
         self._check_parity()
         self._meter.add("train/loss", total.item())
         return total
@@ -281,14 +285,6 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
             measure_parity(self._meter, plan, bucket.members, part, logprobs, self._run.sampling.top_p)
         return value * float(self.accelerator.num_processes)
 
-    def _idle_loss(self, model: nn.Module) -> Tensor:
-        """Return 0 by way of all parameters: the other processes wait for this one's gradients."""
-        self.bank.set_routes([0])
-        scores = score_bucket(model, idle_bucket(), torch.ones(1), self.accelerator.device)
-        self._meter.add("train/loss", 0.0)
-        loss: Tensor = scores.logprobs.sum() * 0.0
-        return loss
-
     def _check_parity(self) -> None:
         """Stop the run when trainer and engine disagree about rows that the same weights sampled."""
         version = self.state.global_step
@@ -296,10 +292,14 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
         check_calls(self._meter.peaks("parity/call_diff_max/"), self._allowed, version)
 
     def check_published(self, groups: Sequence[Group], version: int) -> None:
-        """Probe a few calls of the engine's ``version`` against the model; raises as ``parity.check_nodes`` does."""
-        if calls := probed_calls(groups, version):
-            model, device = self.accelerator.unwrap_model(self.model), self.accelerator.device
-            apart = differences(model, self.bank, self._policies, calls, self._run.sampling.top_p, device)
+        """Probe a few calls of the engine's ``version`` against the model; raises as ``parity.check_nodes`` does.
+
+        All processes that share the base come here together, those without groups too.
+        """
+        calls = probed_calls(groups, version)
+        if calls or self._passes.are_joint:
+            model = self.accelerator.unwrap_model(self.model)
+            apart = differences(model, self.bank, self._policies, calls, self._run.sampling.top_p, self._passes)
             check_nodes(apart, self._allowed, version)
 
     def _entropy_weight(self) -> float:
@@ -337,6 +337,7 @@ class JointTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def finish_gradients(self) -> None:
         """Between backward and the optimizer: the pull, what may move, per-adapter norms and clipping."""
+        self._passes.average_gradients()
         restraint, budget, step = self._session.restraint, self._session.budget, self.state.global_step
         free, in_use = restraint.free(step), torch.from_numpy(self._planned().in_use)
         budget.weigh(step, in_use, free)

@@ -31,3 +31,8 @@ class Workplace:
     emit: Observer
     peers: Peers = field(default_factory=Alone)
     stopping: Flag = field(default_factory=Flag)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each of the processes holds a share of the base."""
+        return self.spec.runtime.shard_base and self.peers.size > 1

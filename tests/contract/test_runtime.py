@@ -32,8 +32,10 @@ RUNTIMES = {
     "ray": {"type": "ray"},
     "ray with two of each": {"type": "ray", "rollout_workers": 2, "learner_workers": 2, "start_timeout_s": 900},
 }
+SHARES = "ray with two of each and a base in shares"
+RUNTIMES[SHARES] = {**RUNTIMES["ray with two of each"], "shard_base": True}
 # Two learners sum gradients in another order, and two workers have other batches to sum over.
-TOLERANCE = {"local": 0.0, "ray": 0.0, "ray with two of each": 1e-5}
+TOLERANCE = {"local": 0.0, "ray": 0.0, "ray with two of each": 1e-5, SHARES: 1e-5}
 
 
 @dataclass
@@ -85,7 +87,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     return observe("local", tmp_path_factory.mktemp("local"))
 
 
-@pytest.fixture(scope="module", params=list(RUNTIMES))
+@pytest.fixture(scope="module", params=[name for name in RUNTIMES if name != SHARES])
 def observed(request: pytest.FixtureRequest, local: Observed, tmp_path_factory: pytest.TempPathFactory) -> Observed:
     return local if request.param == "local" else observe(request.param, tmp_path_factory.mktemp("runtime"))
 
@@ -105,8 +107,7 @@ def test_weights_are_those_of_one_process(observed: Observed, local: Observed) -
 
 def test_replays_are_those_of_one_process(tmp_path: Path) -> None:
     one, several = (
-        observe(name, tmp_path / name.replace(" ", "-"), credit="counterfactual")
-        for name in ("local", "ray with two of each")
+        observe(name, tmp_path / name.replace(" ", "-"), credit="counterfactual") for name in ("local", SHARES)
     )
     # Of each of four questions an anchor and three replays of each node; those of the first node ask both.
     assert one.result.spending == several.result.spending

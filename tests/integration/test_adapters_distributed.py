@@ -1,5 +1,6 @@
 """Two processes with a node absent on one of them against one process."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,14 @@ import torch.distributed
 from adapter_families import MIXTURE, SPECS
 from forked import run_together
 from peft import PeftModel
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from neuromas.adapters.build import build_model
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.kinds import AdapterKinds
 from neuromas.adapters.position import AdapterPosition
+from neuromas.training.not_finite import cause_of
+from neuromas.training.sharded_base import average_gradients, held, shard_base
 
 NAMES = ("a", "b", "c")
 MIXED_POSITIONS = (AdapterPosition("a"), AdapterPosition("b", group="hyper"), AdapterPosition("c", group="loft-random"))
@@ -34,9 +35,8 @@ def replicated(model: PeftModel) -> torch.nn.Module:
 
 
 def sharded(model: PeftModel) -> torch.nn.Module:
-    for block in model.base_model.model.model.layers:
-        fully_shard(block)
-    return fully_shard(model)
+    shard_base(model, "cpu")
+    return model
 
 
 def alone(model: PeftModel) -> torch.nn.Module:
@@ -51,8 +51,35 @@ def gradients(base: Path, kind: str, rows: slice, wrap) -> dict[str, torch.Tenso
     ids = torch.randint(0, 40, (len(ROUTES), 9), generator=torch.Generator().manual_seed(2))[rows]
     bank.set_routes(ROUTES[rows])
     module(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-    found = {owned.key: owned.rows(owned.tensor.grad) for owned in bank.trained()}
-    return {key: grad.full_tensor() if isinstance(grad, DTensor) else grad for key, grad in found.items()}
+    if wrap is sharded:
+        average_gradients(bank)
+    return {owned.key: owned.rows(owned.tensor.grad) for owned in bank.trained()}
+
+
+def held_bytes(model: torch.nn.Module) -> list[tuple[int, int]]:
+    """Return what this process holds of each tensor of the base, and what all of it is."""
+    frozen = [tensor for tensor in model.parameters() if not tensor.requires_grad]
+    return [(held(tensor).untyped_storage().nbytes(), tensor.numel() * tensor.element_size()) for tensor in frozen]
+
+
+def look_at_shares(rank: int, base: str, folder: str) -> None:
+    """Compute as a stage does, with a backward pass and without, and look at what is held after each."""
+    model, bank = build_model(Path(base), KINDS["lora"], NAMES, seed=0)
+    seen = [held_bytes(model)]
+    shard_base(model, "cpu")
+    ids = torch.full((1, 4), 3)
+    bank.set_routes([0])
+    for backward in (False, True):
+        with torch.set_grad_enabled(backward):
+            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        if backward:
+            loss.backward()
+        seen.append(held_bytes(model))
+    # One process alone can say no more of numbers that are not finite, and must not wait for the other.
+    causes = [cause_of(model, bank, lambda: model(input_ids=ids))]
+    held(model.base_model.model.model.norm.weight)[0] = torch.inf
+    causes.append(cause_of(model, bank, lambda: model(input_ids=ids)))
+    Path(folder, f"shares-{rank}.json").write_text(json.dumps({"seen": seen, "causes": causes}))
 
 
 def process(rank: int, base: str, folder: str) -> None:
@@ -64,6 +91,7 @@ def process(rank: int, base: str, folder: str) -> None:
         found = gradients(Path(base), method, rows, {"replicated": replicated, "sharded": sharded}[wrap])
         if rank == 0:
             torch.save(found, f"{folder}/{case.replace('/', '-')}.pt")
+    look_at_shares(rank, base, folder)
     torch.distributed.destroy_process_group()
 
 
@@ -83,3 +111,19 @@ def test_data_parallel_gradient_equals_one_process(small_base: Path, from_two_pr
     for key, gradient in expected.items():
         assert gradient.flatten(1).norm(dim=1).min() > 0
         assert (found[key] - gradient).abs().max() < 1e-6 * largest
+
+
+def test_each_of_two_processes_holds_half_of_the_base(from_two_processes: Path):
+    first, second = (json.loads((from_two_processes / f"shares-{rank}.json").read_text()) for rank in (0, 1))
+    assert all(here == whole for here, whole in first["seen"][0])
+    for looked in range(1, 3):  # after a pass without a backward pass, and after one with it
+        for (one, whole), (other, _) in zip(first["seen"][looked], second["seen"][looked], strict=True):
+            assert one + other == whole
+        total = sum(whole for _, whole in first["seen"][looked])
+        assert total / 2 <= sum(here for here, _ in first["seen"][looked]) <= 0.51 * total
+
+
+def test_a_process_alone_says_what_it_can_of_numbers_that_are_not_finite(from_two_processes: Path):
+    overflow, damaged = json.loads((from_two_processes / "shares-0.json").read_text())["causes"]
+    assert overflow.startswith("all weights of this learner are finite: float32 overflows in a layer")
+    assert damaged.startswith("the base's own model.norm.weight is not finite")

@@ -11,12 +11,16 @@ from safetensors.torch import load_file, save_file
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.adapters.build import adapter_config, build_model
+from neuromas.adapters.directions import LayerStatistics
 from neuromas.adapters.export import padded, write_peft_folder
 from neuromas.adapters.families.contract import AdapterSpec
+from neuromas.adapters.families.loft.spec import LoftSpec
 from neuromas.adapters.families.lora.spec import LoraSpec
+from neuromas.adapters.families.ssf.spec import SsfSpec
 from neuromas.adapters.families.unilora.map import UniLoraMap
 from neuromas.adapters.families.unilora.spec import UniLoraSpec
 from neuromas.adapters.frozen_base import load_base
+from neuromas.adapters.layer import NodeAdapterLinear
 from neuromas.errors import AdapterError, BaseModelError
 
 NAMES = ("a", "b", "c")
@@ -29,6 +33,10 @@ SPECS = {
 @pytest.fixture(params=list(SPECS))
 def spec(request) -> AdapterSpec:
     return SPECS[request.param]
+
+
+def linears(model: PeftModel) -> list[tuple[str, NodeAdapterLinear]]:
+    return [(module.path, module) for module in model.modules() if isinstance(module, NodeAdapterLinear)]
 
 
 def scrambled(folder: Path, spec: AdapterSpec, names=NAMES) -> tuple[PeftModel, AdapterBank]:
@@ -153,6 +161,23 @@ def test_peft_saves_and_loads_the_model(small_base: Path, spec: AdapterSpec, tmp
     assert not any(parameter.requires_grad for parameter in back.parameters())
     bank.set_routes([1, 2])
     back_bank.set_routes([1, 2])
+    assert torch.equal(logits(back, batch(2)), logits(model, batch(2)))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [LoftSpec(rank=4, support="gradient"), SsfSpec(channels=3, start="gradient")],
+    ids=["loft", "ssf"],
+)
+def test_peft_loads_adapters_with_starts_that_were_found(small_base: Path, spec: AdapterSpec, tmp_path: Path):
+    model, bank = scrambled(small_base, spec)
+    shapes = {path: module.base_layer.weight.shape for path, module in linears(model)}
+    gradients = {path: torch.randn(shape, generator=torch.Generator().manual_seed(3)) for path, shape in shapes.items()}
+    bank.start("b", {path: LayerStatistics(gradient=gradient) for path, gradient in gradients.items()})
+    model.save_pretrained(tmp_path)
+    back = PeftModel.from_pretrained(load_base(small_base), tmp_path).eval()
+    bank.set_routes([1, 2])
+    AdapterBank(back).set_routes([1, 2])
     assert torch.equal(logits(back, batch(2)), logits(model, batch(2)))
 
 

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapter_families import GROUPS, mixed
 from forked import run_together
 from parallel_stage import run_cases, take_part
 from safetensors.torch import load_file
 
+from neuromas.adapters.families.data_start import DataStart
 from neuromas.losses.registry import LOSSES
 
+FROM_THE_BASE = {
+    name: spec for name, spec in GROUPS.items() if not (isinstance(spec, DataStart) and spec.looks_at_rollouts)
+}
 SOLVED = {"learns": [1, 3]}  # of six prompts; with two processes both belong to the second
 CASES: dict[str, dict[str, Any]] = {
     "defaults": {"training": {"steps": 3}},
@@ -46,20 +51,32 @@ CASES: dict[str, dict[str, Any]] = {
         "training": {"steps": 5, "estimator": "reinforce"},
     },
 }
+# What a base in shares asks for: passes of all learners together, whatever each has to compute.
+SHARDED = {
+    "passes_of_one_process": {
+        "training": {"steps": 3, "tokens_per_forward": 40, "overlap": 1, "gradient_checkpointing": True},
+        "learns": [1, 3, 5],
+    },
+    "every_family": {"sections": mixed(FROM_THE_BASE), "training": {"estimator": "reinforce"}},
+    "checked_and_resumed": {"training": {"steps": 3}, "checks": True, "resumes": True},
+}
 # With three processes one has no group to learn from, and the others one each: normalizers are sums over all.
 OF_THREE = CASES | {loss: SOLVED | {"training": {"loss": loss, "steps": 1}} for loss in LOSSES}
 # With two it is looked at how groups fall to processes, which the other settings know nothing of.
 SHARED = ("defaults", "one_group_learns", "two_groups_learn", "two_groups_of_one_process_learn", "no_group_learns")
 SHARED += ("a_process_has_no_usable_call", "refill")
-WORLDS = {2: {name: CASES[name] for name in SHARED}, 3: OF_THREE}
-PAIRS = [(processes, name) for processes, cases in WORLDS.items() for name in cases]
+SHARDED |= {name: CASES[name] for name in (*SHARED, "kl_entropy_trainer")}
+ALL = OF_THREE | SHARDED
+WORLDS = {"2": {name: CASES[name] for name in SHARED}, "3": OF_THREE, "2 with a base in shares": SHARDED}
+PAIRS = [(world, name) for world, cases in WORLDS.items() for name in cases]
 KEPT = {"one_group_learns": 1, "two_groups_learn": 2, "two_groups_of_one_process_learn": 2, "no_group_learns": 0}
 
 
-def launch(out: Path, cases: dict[str, dict[str, Any]], processes: int) -> Path:
-    """Run all cases in so many processes; returns where they wrote."""
+def launch(out: Path, world: str) -> Path:
+    """Run all cases of a world in so many processes; returns where they wrote."""
     out.mkdir()
-    run_together(take_part, processes, out, cases, processes)
+    processes = int(world[0])
+    run_together(take_part, processes, out, WORLDS[world], processes, "shares" in world)
     return out
 
 
@@ -68,7 +85,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process, groups without a gradient kept."""
     kept = {
         name: case | {"training": {"drop_zero_variance": "refill_rounds" in (t := case.get("training", {})), **t}}
-        for name, case in OF_THREE.items()
+        for name, case in ALL.items()
     }
     out = tmp_path_factory.mktemp("parallel") / "one"
     run_cases(out, kept)
@@ -76,15 +93,15 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Where so many processes wrote; they are started once."""
     folder = tmp_path_factory.mktemp("parallel")
-    return cache(lambda processes: launch(folder / str(processes), WORLDS[processes], processes))
+    return cache(lambda world: launch(folder / world.replace(" ", "-"), world))
 
 
 @pytest.fixture
-def several(launched: Callable[[int], Path], processes: int) -> Path:
-    return launched(processes)
+def several(launched: Callable[[str], Path], world: str) -> Path:
+    return launched(world)
 
 
 def furthest(one: Path, other: Path) -> float:
@@ -94,13 +111,13 @@ def furthest(one: Path, other: Path) -> float:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("processes", "name"), PAIRS)
+@pytest.mark.parametrize(("world", "name"), PAIRS)
 def test_processes_are_one(one: Path, several: Path, name: str) -> None:
     assert furthest(one / name / "gradients.safetensors", several / name / "gradients.safetensors") < 1e-6
     assert furthest(one / name / "adapters.safetensors", several / name / "adapters.safetensors") < 1e-4
     first, second = (json.loads((folder / name / "metrics.json").read_text()) for folder in (one, several))
     apart = ["time/", "parity/", "trl/", "train/packed_fraction"]  # measured, or of each process's own buckets
-    if "learns" in OF_THREE[name]:  # means over the calls that are looked at, which one process does not drop
+    if "learns" in ALL[name]:  # means over the calls that are looked at, which one process does not drop
         apart += ["train/entropy", "train/clip_fraction"]
     if name == "refill":  # by which of the further examples, differs
         apart += ["rollout/length_mean"]
@@ -114,7 +131,7 @@ def test_processes_are_one(one: Path, several: Path, name: str) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("processes", "name"), PAIRS)
+@pytest.mark.parametrize(("world", "name"), PAIRS)
 def test_processes_warn_as_one_and_once(one: Path, several: Path, name: str) -> None:
     first, second = (json.loads((folder / name / "notices.json").read_text()) for folder in (one, several))
     assert second == first
@@ -123,7 +140,7 @@ def test_processes_warn_as_one_and_once(one: Path, several: Path, name: str) -> 
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("processes", "name"), [pair for pair in PAIRS if pair[1] in ("defaults", "refill")])
+@pytest.mark.parametrize(("world", "name"), [pair for pair in PAIRS if pair[1] in ("defaults", "refill")])
 def test_processes_share_the_examples_among_them(one: Path, several: Path, name: str) -> None:
     shares = [json.loads(file.read_text()) for file in sorted((several / name).glob("examples-*.json"))]
     (whole,) = [json.loads(file.read_text()) for file in (one / name).glob("examples-*.json")]

@@ -5,6 +5,8 @@ And all of them in one graph, a node each.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from neuromas.adapters.families.adamss.spec import AdamssSpec
 from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.families.hyper.spec import HyperSpec
@@ -45,9 +47,14 @@ GRAPH = marked(
 )
 """A layer with a node of each group, and an output with the usual adapter."""
 
-MIXED: dict[str, object] = {
-    "topology": {"layers": [len(GROUPS)]},
-    "adapter": SPECS[USUAL].model_dump(),
-    "node_groups": {name: {"nodes": list(NODES[name]), "adapter": spec.model_dump()} for name, spec in GROUPS.items()},
-}
+
+def mixed(groups: Mapping[str, AdapterSpec]) -> dict[str, object]:
+    """Return the part of a run spec for a layer with a node of each group, and an output with the usual adapter."""
+    nodes = {
+        name: {"nodes": [f"n{number}"], "adapter": groups[name].model_dump()} for number, name in enumerate(groups, 1)
+    }
+    return {"topology": {"layers": [len(groups)]}, "adapter": SPECS[USUAL].model_dump(), "node_groups": nodes}
+
+
+MIXED = mixed(GROUPS)
 """The same as a part of a run spec."""

@@ -21,6 +21,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from neuromas.adapters.ref import AdapterRef
 from neuromas.checkpoints.checkpoint import read_checkpoint
+from neuromas.checkpoints.location import FOLDER
+from neuromas.growth.triggers import Threshold
 from neuromas.journal.events import Event, Notice, StepDone
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import LocalRolloutClient, Ticket
@@ -39,14 +41,20 @@ class Case:
     Attributes:
         training: settings beside the defaults.
         adapter: those of the adapters.
+        sections: others of the run.
         learns: which of a step's prompts have unequal rewards, by their place in the step; all others are solved.
         fails: which of them get no usable call.
+        checks: whether every step is followed by a held-out check, with sampled answers.
+        resumes: whether it is then trained again from its checkpoint after two steps, which is what is looked at.
     """
 
     training: dict[str, Any] = field(default_factory=dict)
     adapter: dict[str, Any] = field(default_factory=dict)
+    sections: dict[str, Any] = field(default_factory=dict)
     learns: Sequence[int] = tuple(range(PROMPTS))
     fails: Sequence[int] = ()
+    checks: bool = False
+    resumes: bool = False
 
 
 @dataclass
@@ -90,13 +98,16 @@ def _failed(call: NodeCall) -> NodeCall:
     return replace(call, completion_token_ids=(), logprobs=(), finish_reason="error", error="engine lost")
 
 
-def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) -> None:
+def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int, *, is_sharded: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank, learners = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     # Nothing is looked at that the first process alone does: no samples, and few questions at the end.
-    sections = {"adapter": case.adapter, "tracking": {"rollouts_per_sample": 0}, "evaluation": {"examples": 1}}
+    looked_at = {"tracking": {"rollouts_per_sample": 0}, "evaluation": {"examples": 1}}
+    sections = {"adapter": case.adapter, **case.sections, **looked_at}
     spec = stage_spec(sections, **{"steps": 2, "prompts_per_step": PROMPTS, **case.training})
-    spec = spec.model_copy(update={"runtime": RuntimeSpec(type="ray")})  # whose learners stay off the GPU
+    # Learners of Ray stay off the GPU.
+    runtime = RuntimeSpec(type="ray", learner_workers=learners, shard_base=is_sharded)
+    spec = spec.model_copy(update={"runtime": runtime})
     ruled = RuledClient(client, case)
     metrics: list[dict[str, Any]] = []
     notices: list[tuple[str, Any, str]] = []
@@ -112,9 +123,12 @@ def run_case(out: Path, case: Case, client: LocalRolloutClient, attempt: int) ->
         elif isinstance(event, Notice) and "step" in event.data:
             notices.append((event.source, event.data["step"], event.message))
 
+    trigger = Threshold(0.0, every=1, examples=2, sampled_accuracy=2.0) if case.checks else None
     hook = register_optimizer_step_pre_hook(capture)
-    result = train(spec, out, ruled, on_event=note, attempt=attempt)
+    result = train(spec, out, ruled, on_event=note, attempt=attempt, trigger=trigger)
     hook.remove()
+    if case.resumes:
+        result = train(spec, out, ruled, out / FOLDER / "main-000002", note, attempt=attempt + 1000, trigger=trigger)
     ruled.publish({}, ruled.held)  # the first process has done so, for an engine that is shared
     (out / f"examples-{rank}.json").write_text(json.dumps(ruled.examples))
     if rank == 0:
@@ -137,13 +151,13 @@ def publish_everywhere(publish: Any) -> Any:
     return wrapped
 
 
-def run_cases(out: Path, cases: dict[str, dict[str, Any]]) -> None:
-    client = make_client(stage_spec({"adapter": {"rank": 8}}))
+def run_cases(out: Path, cases: dict[str, dict[str, Any]], *, is_sharded: bool = False) -> None:
+    client = make_client(stage_spec({"adapter": {"rank": 8}, "topology": {"chain": 16}}))
     for attempt, (name, case) in enumerate(cases.items()):
-        run_case(out / name, Case(**case), client, attempt)
+        run_case(out / name, Case(**case), client, attempt, is_sharded=is_sharded)
 
 
-def take_part(rank: int, out: Path, cases: dict[str, dict[str, Any]], processes: int) -> None:
+def take_part(rank: int, out: Path, cases: dict[str, dict[str, Any]], processes: int, is_sharded: bool) -> None:
     """Be one of so many processes that carry out the cases together."""
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
     os.environ |= {name: str(number) for name, number in ranks.items()}
@@ -152,7 +166,7 @@ def take_part(rank: int, out: Path, cases: dict[str, dict[str, Any]], processes:
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     torch.set_num_threads(1)
     StepSampler.publish = publish_everywhere(StepSampler.publish)  # type: ignore[method-assign]
-    run_cases(out, cases)
+    run_cases(out, cases, is_sharded=is_sharded)
     # What still holds the group keeps its threads running into the interpreter's end, where one that asks for the GIL
     # aborts the process.
     gc.collect()

@@ -210,8 +210,41 @@ def test_a_nucleus_may_be_sampled_where_the_trainer_corrects_for_it() -> None:
     assert parse_run_spec({**SMALLEST, **changes}).sampling.top_p == 0.9
 
 
+FLAT = {"topology": {"chain": 2}, "task": {"type": "chain", "hops": 1}}
+EVA = {"plans": [{"edits": [{"edit": "append"}], "inherit": {"new": "eva"}}]}
+
+
+@pytest.mark.parametrize(
+    ("sections", "path", "told"),
+    [
+        ({"runtime": {"shard_base": True}}, "runtime.shard_base", "raise runtime.learner_workers"),
+        ({"adapter": {"type": "lora", "start": "eva"}}, "adapter.start", "got 'eva'"),
+        ({"adapter": {"type": "loft", "support": "gradient"}}, "adapter.support", "got 'gradient'"),
+        ({"growth": EVA}, "growth.plans[0].inherit.new", "got 'eva'"),
+    ],
+    ids=["one learner", "lora", "loft", "growth"],
+)
+def test_a_base_in_shares_is_refused_where_one_learner_would_compute_alone(
+    sections: dict[str, object], path: str, told: str
+) -> None:
+    of_two = {"learner_workers": 2, "shard_base": True}
+    assert parse_run_spec({**FLAT, "runtime": of_two}).runtime.shard_base
+    with pytest.raises(SpecError) as caught:
+        parse_run_spec({**FLAT, "runtime": of_two, **sections})
+    (fault,) = caught.value.faults
+    assert fault.path == path
+    assert told in fault.message
+    assert "runtime.shard_base to false" in fault.message
+
+
 def test_a_spec_of_a_cluster_runs_in_one_process() -> None:
-    runtime = {"rollout_workers": 3, "learner_workers": 2, "gpus_per_learner": 0.5, "address": "10.0.0.1:6379"}
+    runtime = {
+        "rollout_workers": 3,
+        "learner_workers": 2,
+        "shard_base": True,
+        "gpus_per_learner": 0.5,
+        "address": "10.0.0.1:6379",
+    }
     document = {"topology": {"chain": 1}, "task": {"type": "chain", "hops": 1}}
     local = parse_run_spec(document | {"runtime": runtime | {"max_restarts": 7}}).on_machine(runtime="local")
     assert parse_run_spec(local.model_dump(mode="json")) == local

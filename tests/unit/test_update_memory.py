@@ -64,6 +64,19 @@ def test_layers_are_computed_anew_where_one_call_does_not_fit(length: int, again
     assert not plan_memory(never, LARGE).gradient_checkpointing
 
 
+def test_a_base_in_shares_is_held_in_part() -> None:
+    tokens = {"training": {"tokens_per_forward": 300, "gradient_checkpointing": False}}
+    whole = plan_memory(spec(**tokens, runtime={"learner_workers": 8}), LARGE)
+    shared = plan_memory(spec(**tokens, runtime={"learner_workers": 8, "shard_base": True}), LARGE)
+    assert whole.peak_bytes is not None
+    assert shared.peak_bytes is not None
+    # An eighth, and twice what lies outside the layers and two of the 36 layers; numbers of 4 bytes.
+    outside = 400_000_000
+    held = 500_000_000 + 2 * (outside + 2 * 100_000_000)
+    assert whole.peak_bytes - shared.peak_bytes == 4 * (4_000_000_000 - held)
+    assert (shared.tokens_per_forward, shared.gradient_checkpointing) == (300, False)
+
+
 def test_what_is_told_is_done() -> None:
     assert plan_memory(spec(training={"tokens_per_forward": 300}), LARGE).tokens_per_forward == 300
     assert plan_memory(spec(), None) == UpdateMemory(8192, gradient_checkpointing=False, peak_bytes=None)

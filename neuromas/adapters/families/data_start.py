@@ -12,7 +12,8 @@ from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.errors import Fault
 from neuromas.schema.bounds import MAX_STEPS
 
-_OWN_STARTS: Final = frozenset({"random", "eva", "gradient"})
+_FROM_ROLLOUTS: Final = frozenset({"eva", "gradient"})
+_OWN_STARTS: Final = _FROM_ROLLOUTS | {"random"}
 """Starts that differ between adapters, so that each keeps its own; all others follow from the base."""
 _OWN: Final = "of its own for every adapter"
 
@@ -37,10 +38,15 @@ class DataStart(AdapterSpec, ABC):
     def start_setting(self) -> tuple[str, str]:
         """Name and value of the setting that chooses the start."""
 
+    @property
+    def looks_at_rollouts(self) -> bool:
+        """Whether new adapters start from rollouts of the graph."""
+        return self.start_setting[1] in _FROM_ROLLOUTS
+
     def idle(self, new: Collection[str]) -> Iterator[Fault]:
         """Yield settings of a look that nothing takes."""
         name, value = self.start_setting
-        if value not in ("eva", "gradient") and "eva" not in new and not self.is_default("batches"):
+        if not self.looks_at_rollouts and "eva" not in new and not self.is_default("batches"):
             yield Fault("batches", f"got {self.batches}; {name} = {value!r} looks at no rollouts: leave it out")
 
 

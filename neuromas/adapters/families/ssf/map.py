@@ -30,13 +30,24 @@ class SsfMap(DataStartedMap):
         self._layers: dict[str, nn.Linear] = {}
         self._scales: dict[str, nn.ParameterDict] = {}
         self._channels: dict[str, Fixed] = {}
+        self._images: dict[str, Fixed] = {}
 
     def _make(self, shape: ModuleShape, linear: nn.Linear) -> Mapping[str, nn.Module]:
         weight = linear.weight.detach()
         self._layers[shape.path] = linear
         self._scales[shape.path] = trained(torch.zeros(self.num_adapters, self.rank, device=weight.device))
         self._channels[shape.path] = Fixed(self._choose(shape, weight.float()).to(weight.device))
-        return {"neuromas_scale": self._scales[shape.path], "neuromas_channels": self._channels[shape.path]}
+        self._images[shape.path] = Fixed(self._image(shape.path), is_derived=True)
+        return {
+            "neuromas_scale": self._scales[shape.path],
+            "neuromas_channels": self._channels[shape.path],
+            "neuromas_image": self._images[shape.path],
+        }
+
+    def _image(self, path: str) -> Tensor:
+        """Return the rows of W0 (output side) or its columns (input side) at the channels, one a row of the result."""
+        weight = self._layers[path].weight.detach()
+        return (weight if self._is_output else weight.mT)[self._channels[path].tensor].float()
 
     def _choose(self, shape: ModuleShape, weight: Tensor) -> Tensor:
         if self._spec.start == "norm":
@@ -50,12 +61,13 @@ class SsfMap(DataStartedMap):
         """Return the scaled channels of W0 and their selection."""
         shape = self._shapes[path]
         scale = of_present(self._scales[path][SLOT], present)
-        channels = self._channels[path].tensor
-        channels = channels.expand(len(scale), -1) if channels.ndim == 1 else of_present(channels, present)
-        weight = self._layers[path].weight.detach().float()
+        channels, image = self._channels[path].tensor, self._images[path].tensor
+        if channels.ndim == 2:
+            channels, image = of_present(channels, present), of_present(image, present)
+        channels, scaled = channels.expand(len(scale), -1), scale[:, :, None] * image
         if self._is_output:
-            return scale[:, :, None] * weight[channels], _selection(channels, shape.out_features).mT
-        return _selection(channels, shape.in_features), (scale[:, :, None] * weight.mT[channels]).mT
+            return scaled, _selection(channels, shape.out_features).mT
+        return _selection(channels, shape.in_features), scaled.mT
 
     def start_needs(self, *, from_inputs: bool) -> StartNeeds | None:
         """The gradient that the channels are chosen by."""
@@ -80,6 +92,11 @@ class SsfMap(DataStartedMap):
             found.append(Owned(f"{path}/scale", scale[SLOT], is_update=True))
             found.append(Owned(f"{path}/channels", channels, 0 if channels.ndim == 2 else None))
         return found
+
+    def refresh(self) -> None:
+        """Take the channels of W0 as they are chosen now."""
+        for path, image in self._images.items():
+            image.tensor.copy_(self._image(path))
 
 
 def _selection(channels: Tensor, count: int) -> Tensor:
