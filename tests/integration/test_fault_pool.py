@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 TASK = ChainSpec(type="chain", hops=3)
 GRAPH = chain(3)
+START_S = 420
+"""Seconds that workers have to start."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def start_actors(setup: WorkerSetup, count: int, max_restarts: int) -> list:
 
     actor_class = ray.remote(num_cpus=1, max_restarts=max_restarts, max_task_retries=0)(RolloutActor)
     actors = [actor_class.remote(setup, ThreadShare(1)) for _ in range(count)]
-    ray.get([actor.start.remote() for actor in actors], timeout=120)
+    ray.get([actor.start.remote() for actor in actors], timeout=START_S)
     return actors
 
 
@@ -146,7 +148,7 @@ def crew(cluster: None, setup: WorkerSetup) -> Iterator[Crew]:
     from neuromas.cluster.pool import RolloutPool
 
     actors, events = start_actors(setup, 2, max_restarts=3), []
-    pool = RolloutPool(actors, 120, events.append)
+    pool = RolloutPool(actors, START_S, events.append)
     pool.publish(adapters(0))
     pool.publish(adapters(1), retire=list(adapters(0)))
     yield Crew(pool, actors, events)
@@ -172,8 +174,8 @@ def test_workers_killed_in_the_middle_of_a_step_change_nothing(
         os.kill(pid, signal.SIGKILL)
     assert messages(crew.pool.collect(ticket)) == undisturbed
     assert crew.pool.last_stats.rollouts == 48
-    assert any("was lost" in event.message for event in crew.events)
     assert crew.step() == undisturbed
+    assert any("was lost" in event.message for event in crew.events)
     assert not set(pids) & {process_of(actor) for actor in crew.actors}
 
 
@@ -192,7 +194,7 @@ def test_a_pool_without_workers_says_why(cluster: None, setup: WorkerSetup) -> N
     from neuromas.cluster.pool import RolloutPool
 
     actors = start_actors(setup, 1, max_restarts=0)
-    pool = RolloutPool(actors, 120, lambda event: None)
+    pool = RolloutPool(actors, START_S, lambda event: None)
     os.kill(process_of(actors[0]), signal.SIGKILL)
     with pytest.raises(RuntimeStartError, match=r"runtime\.max_restarts"):
         pool.collect(pool.submit(batch(1, 2)))

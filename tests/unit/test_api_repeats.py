@@ -46,12 +46,12 @@ def test_work_that_takes_longer_than_the_lease_is_not_done_beside(tmp_path: Path
 
     async def work() -> Response:
         done.append("begun")
-        await asyncio.sleep(1)
+        await asyncio.sleep(2.5)
         return Response(f"answer {len(done)}")
 
     async def run() -> list[bytes]:
         async with stored(SqliteStore(tmp_path / "store.db")) as store:
-            answers = await asyncio.gather(*(attempt(store, work, working_s=0.3) for _ in range(3)))
+            answers = await asyncio.gather(*(attempt(store, work, working_s=1.5) for _ in range(3)))
             return [bytes(answer.body) for answer in answers]
 
     assert asyncio.run(run()) == [b"answer 1"] * 3

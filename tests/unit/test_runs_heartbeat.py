@@ -56,7 +56,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 def assignment(store: SqliteStore, tmp_path: Path) -> Assignment:
-    return Assignment(RUN, JOB, Settings(data_dir=tmp_path, heartbeat_s=0.01, lost_after_s=0.3), store)
+    return Assignment(RUN, JOB, Settings(data_dir=tmp_path, heartbeat_s=0.01, lost_after_s=60), store)
 
 
 async def test_a_driver_takes_its_run(assignment: Assignment) -> None:
