@@ -55,9 +55,10 @@ def endpoint(api: ApiServer, sent: bytes, *, says_end: bool) -> Iterator[str]:
         def answer() -> None:
             connection, _ = listener.accept()
             with connection:
-                request = b""
-                while not request.endswith(b"}"):  # what is left unread of it would reset the connection
-                    request += connection.recv(65536)
+                request, part = b"", b"?"
+                while part and not request.endswith(b"}"):  # what is left unread of it would reset the connection
+                    part = connection.recv(65536)
+                    request += part
                 part = b"%x\r\n%s\r\n" % (len(sent), sent) if sent else b""
                 connection.sendall(HEAD + part + (b"0\r\n\r\n" if says_end else b""))
 

@@ -202,9 +202,8 @@ def test_objects_are_refused_where_other_processes_would_need_them(spec: nm.RunS
 def test_a_graph_is_served_beside_the_program(result: nm.RunResult) -> None:
     with nm.serve(result.folder) as served:
         question = {"model": "small", "messages": [{"role": "user", "content": "0: 1 1: 0 start 0 find A="}]}
-        said = httpx.post(f"{served.url}/chat/completions", json=question, timeout=60).json()["choices"][0]["message"][
-            "content"
-        ]
+        answer = httpx.post(f"{served.url}/chat/completions", json=question, timeout=60).json()
+        said = answer["choices"][0]["message"]["content"]
         with nm.load(result.folder) as graph:
             assert said == graph.ask("0: 1 1: 0 start 0 find A=").text
         port = int(served.url.split(":")[2].split("/")[0])
