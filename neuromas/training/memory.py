@@ -67,17 +67,21 @@ def plan_memory(spec: RunSpec, base: Dimensions | None, trained: int = 0, step_t
     if base is None:
         return UpdateMemory(_UNKNOWN_TOKENS if wanted == "auto" else wanted, again is True, None)
     width = _BYTES[spec.engine.dtype]
-    budget = _BUDGET["gpu" if spec.runtime.gpus_per_learner else "cpu"]
-    whole = _KEPT * width * base.features
+    on_gpu = spec.runtime.gpus_per_learner > 0
+    budget = _BUDGET["gpu" if on_gpu else "cpu"]
+    of_all_layers = _KEPT * width * base.features
     longest = spec.engine.max_model_len
-    checkpointing = longest * whole > budget if again == "auto" else again
-    per_token = width * base.hidden * base.layers + 2 * whole / base.layers if checkpointing else whole
+    checkpointing = longest * of_all_layers > budget if again == "auto" else again
+    of_two_layers = width * base.hidden * base.layers + 2 * of_all_layers / base.layers
+    per_token = of_two_layers if checkpointing else of_all_layers
     tokens = max(longest, int(budget / per_token)) if wanted == "auto" else wanted
     held = min(max(tokens, longest), step_tokens)
     logits = _LOGIT_COPIES * 4 * min(held * base.vocabulary, MAX_LOGITS + base.vocabulary)
-    weights = width * (_gathered(base, spec.runtime.learner_workers) if spec.runtime.shard_base else base.parameters)
+    whole = width * base.parameters
+    weights = width * _gathered(base, spec.runtime.learner_workers) if spec.runtime.shard_base else whole
     peak = _PROCESS + weights + 4 * 4 * trained + round(held * per_token) + logits
-    return UpdateMemory(tokens, checkpointing, peak)
+    # A learner loads all of the base before it keeps its share, and on CPU into the memory that it trains in.
+    return UpdateMemory(tokens, checkpointing, peak if on_gpu else max(peak, _PROCESS + whole))
 
 
 def _gathered(base: Dimensions, learners: int) -> int:

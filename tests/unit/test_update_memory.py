@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,16 +66,20 @@ def test_layers_are_computed_anew_where_one_call_does_not_fit(length: int, again
 
 
 def test_a_base_in_shares_is_held_in_part() -> None:
-    tokens = {"training": {"tokens_per_forward": 300, "gradient_checkpointing": False}}
-    whole = plan_memory(spec(**tokens, runtime={"learner_workers": 8}), LARGE)
-    shared = plan_memory(spec(**tokens, runtime={"learner_workers": 8, "shard_base": True}), LARGE)
-    assert whole.peak_bytes is not None
-    assert shared.peak_bytes is not None
+    def peak(runtime: dict[str, object], base: Dimensions = LARGE) -> int:
+        plan = plan_memory(spec(training={"tokens_per_forward": 300}, runtime={"learner_workers": 8, **runtime}), base)
+        assert plan.tokens_per_forward == 300
+        assert plan.peak_bytes is not None
+        return plan.peak_bytes
+
     # An eighth, and twice what lies outside the layers and two of the 36 layers; numbers of 4 bytes.
     outside = 400_000_000
     held = 500_000_000 + 2 * (outside + 2 * 100_000_000)
-    assert whole.peak_bytes - shared.peak_bytes == 4 * (4_000_000_000 - held)
-    assert (shared.tokens_per_forward, shared.gradient_checkpointing) == (300, False)
+    on_gpus = {"gpus_per_learner": 1.0}
+    assert peak(on_gpus) - peak({**on_gpus, "shard_base": True}) == 4 * (4_000_000_000 - held)
+    # On CPU each one has loaded all of it before.
+    nothing = replace(LARGE, parameters=0, layer_weights=0)
+    assert 4 * 4_000_000_000 < peak({"shard_base": True}) < peak({}) == 4 * 4_000_000_000 + peak({}, nothing)
 
 
 def test_what_is_told_is_done() -> None:
