@@ -14,10 +14,11 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from neuromas.cluster.actors import RolloutActor
-from neuromas.cluster.base_copy import BaseCopy, BaseOffer
+from neuromas.cluster.base_copy import BaseCopy
 from neuromas.cluster.connection import RayConnection, check_resources
 from neuromas.cluster.failure import cause_of, first_line
 from neuromas.cluster.learner_actor import CONCURRENCY_GROUPS, LearnerActor
+from neuromas.cluster.machine import Machine
 from neuromas.cluster.runtime import RuntimeSetup
 from neuromas.cluster.threads import engine_share, learner_share
 from neuromas.errors import RuntimeStartError
@@ -46,8 +47,8 @@ class RayRuntime:
         )
         try:
             _check(spec)
-            self._offer = BaseOffer(setup.worker.engine.base_folder) if _has_others() else None
-            self._workers = start_workers(setup, None if self._offer is None else self._offer.copy)
+            base = BaseCopy.of(setup.worker.engine.base_folder, Machine.here()) if _has_others() else None
+            self._workers = start_workers(setup, base)
             self._learner, self._end_learner = start_learner(setup, self._workers)
             starting = [actor.start.remote() for actor in (*self._workers, self._learner)]
             wait_for_all(starting, spec.start_timeout_s, partial(self._tell_ready, len(starting)))
