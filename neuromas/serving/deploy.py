@@ -19,6 +19,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
 import neuromas
@@ -26,6 +27,7 @@ from neuromas.engines.setup import EngineSetup
 from neuromas.errors import RuntimeStartError
 from neuromas.serving.app import make_app
 from neuromas.serving.deployment_status import GroupStatus, group_status
+from neuromas.serving.even_router import EvenRouter
 from neuromas.serving.graph_loader import GraphLoader
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.group import EngineGroup, Opener, graph_sources
@@ -202,6 +204,7 @@ def application(group: EngineGroup, opener: Opener, token: str) -> Any:
         },
         # The replica itself says 429 with a time to come back; Serve would let requests wait without end.
         "max_ongoing_requests": 2 * limits.max_open,
+        "request_router_config": RequestRouterConfig(request_router_class=EvenRouter),
         "health_check_period_s": _HEALTH_EVERY_S,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": limits.drain_s,

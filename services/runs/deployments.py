@@ -251,8 +251,10 @@ async def _run(settings: Settings, make_deployer: Callable[[str], Deployer], gro
 def main(arguments: list[str]) -> int:
     """Deploy endpoints of this process's settings and return the exit code."""
     from neuromas.cluster.connection import RayConnection
+    from neuromas.cluster.machine import Machine
     from neuromas.serving.deploy import ServeAddress, ServeDeployer
-    from neuromas.serving.endpoint import CheckpointOpener, group_graphs
+    from neuromas.serving.endpoint import group_graphs
+    from neuromas.serving.machine_opener import MachineOpener
 
     (job,) = arguments
     os.umask(PRIVATE_UMASK)
@@ -263,7 +265,8 @@ def main(arguments: list[str]) -> int:
         url = urlsplit(settings.serve_url)
         is_loopback = url.hostname in ("127.0.0.1", "localhost", "::1")
         address = ServeAddress("127.0.0.1" if is_loopback else "0.0.0.0", url.port or 80)  # noqa: S104
-        return asyncio.run(_run(settings, partial(ServeDeployer, address, CheckpointOpener()), group_graphs, job))
+        opener = MachineOpener(Machine.here())
+        return asyncio.run(_run(settings, partial(ServeDeployer, address, opener), group_graphs, job))
     finally:
         connection.close()
 

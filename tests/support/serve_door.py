@@ -1,6 +1,7 @@
 """A process that deploys on a Ray cluster with tokens, as a supervisor does; orders come as JSON lines on stdin.
 
-``DoorProcess`` starts it and the cluster. ``python tests/support/serve_door.py PORT`` is the process itself.
+``DoorProcess`` starts it, ``serve_door`` a cluster, too. ``python tests/support/serve_door.py PORT`` is the process;
+with ``held`` behind it, replicas can be told to hold their answers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,21 @@ TOKEN = "what replicas ask for"
 Document = dict[str, Any]
 
 
-def main(port: int) -> None:
+def main(port: int, *, is_held: bool) -> None:
     """Carry out orders until stdin ends."""
     import ray
+    from held_answers import HeldOpener
 
+    from neuromas.cluster.machine import Machine
     from neuromas.serving.deploy import ServeAddress, ServeDeployer
-    from neuromas.serving.endpoint import CheckpointOpener, group_graphs
+    from neuromas.serving.endpoint import group_graphs
     from neuromas.serving.group import GraphSource
     from neuromas.serving.load import ServerLimits
+    from neuromas.serving.machine_opener import MachineOpener
 
     ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
-    door = ServeDeployer(ServeAddress(port=port), CheckpointOpener(), TOKEN)
+    opener = MachineOpener(Machine.here())
+    door = ServeDeployer(ServeAddress(port=port), HeldOpener(opener) if is_held else opener, TOKEN)
     for line in sys.stdin:
         order = json.loads(line)
         answer: Document = {}
@@ -43,8 +49,9 @@ def main(port: int) -> None:
             sources = [GraphSource(**source) for source in order["graphs"]]
             bounds = {name: (low, high) for name, (low, high) in order.get("replicas", {}).items()}
             limits = ServerLimits(**order.get("limits", {}))
-            groups = group_graphs(sources, replicas=bounds, slots=16, cpus=0.5, limits=limits)
-            door.deploy(groups)
+            cpus = order.get("cpus", 0.5)
+            groups = group_graphs(sources, replicas=bounds, slots=16, cpus=cpus, limits=limits)
+            _persistently(partial(door.deploy, groups))
             answer = {"groups": [{"name": group.name, "route": group.route} for group in groups]}
         elif order["do"] == "status":
             answer = {name: asdict(status) for name, status in door.status().items()}
@@ -55,6 +62,20 @@ def main(port: int) -> None:
         sys.stdout.write(f"answer {json.dumps(answer)}\n")
         sys.stdout.flush()
     door.shutdown()
+
+
+def _persistently(work: Callable[[], None]) -> None:
+    """Try again as the service does: Serve gives its proxy a few seconds, which are not enough on a busy machine."""
+    from neuromas.errors import RuntimeStartError
+
+    end = time.monotonic() + START_S
+    while True:
+        try:
+            return work()
+        except RuntimeStartError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.5)
 
 
 def _replicas() -> list[Document]:
@@ -70,14 +91,14 @@ def _replicas() -> list[Document]:
 class DoorProcess:
     """The process as its owner sees it."""
 
-    def __init__(self, environment: dict[str, str], port: int, log: Path) -> None:
+    def __init__(self, environment: dict[str, str], port: int, log: Path, *options: str, folder: Path = ROOT) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__)), str(port)],
+                [sys.executable, str(Path(__file__)), str(port), *options],
                 env=environment,
-                cwd=ROOT,
+                cwd=folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -144,4 +165,4 @@ def _wait(condition: Callable[[], object], process: subprocess.Popen[bytes], log
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), is_held="held" in sys.argv)
