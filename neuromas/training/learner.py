@@ -28,7 +28,9 @@ from neuromas.topology.graph import Topology
 from neuromas.training.evaluate import Evaluation, EvaluationRequest, accuracy, node_roles, vote
 from neuromas.training.peers import Peers, find_peers
 from neuromas.training.session import StageSession
+from neuromas.training.sharded_base import Sharding
 from neuromas.training.study import Study
+from neuromas.training.trl_arguments import stays_on_cpu
 from neuromas.training.workplace import Workplace
 
 
@@ -52,7 +54,9 @@ class Learner:
         """
         found = find_peers() if peers is None else peers
         emit = on_event if found.rank == 0 else ignore
-        self._place = Workplace(spec, folder, client, emit, found)
+        device = "cpu" if stays_on_cpu(spec.runtime) else "cuda"
+        sharding = Sharding(found, device) if spec.runtime.shard_base else None
+        self._place = Workplace(spec, folder, client, emit, found, sharding=sharding)
         self._base = resolve_base(spec.base)
         self._task = make_task(spec.task, spec.seed)
         self._tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True)
@@ -75,6 +79,8 @@ class Learner:
             RolloutError: too many rollouts failed.
             CheckpointError: ``stage.start`` or ``resume`` cannot be used.
         """
+        if self._place.sharding is not None:
+            self._place.sharding.turns.begin()
         model, bank = self._build(stage.topology)
         session = StageSession(self._place, stage, resume, model, bank, self._task, self._tokenizer, self._writer)
         self._place.emit(

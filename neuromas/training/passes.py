@@ -24,8 +24,8 @@ class Passes:
     def __init__(self, bank: AdapterBank, place: Workplace) -> None:
         """Make passes of the bank's model with the processes at ``place`` that hold shares of its base."""
         self._bank = bank
-        self._partners: Peers = place.peers if place.is_sharded else Alone()
-        self.are_joint = place.is_sharded
+        self.are_joint = place.sharding is not None
+        self._partners: Peers = place.peers if self.are_joint else Alone()
 
     def more(self, own: int) -> int:
         """Return how many passes follow this process's own; all ask this before their first."""

@@ -44,10 +44,8 @@ from neuromas.training.data_starts import start_from_rollouts, start_needs
 from neuromas.training.evaluate import Accuracy, accuracy
 from neuromas.training.restraint import Restraint
 from neuromas.training.sampler import StepRollouts, StepSampler
-from neuromas.training.sharded_base import shard_base
 from neuromas.training.start import all_new, check_resume, keep_all, load_moments, load_start
 from neuromas.training.trainer import JointTrainer
-from neuromas.training.trl_arguments import stays_on_cpu
 from neuromas.training.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -124,8 +122,8 @@ class StageSession:
             cursor = self._resume(resumed)
         self.first_step = self._progress.step
         self._sampler = StepSampler(place, stage, task, bank.export_all, cursor)
-        if place.is_sharded:
-            shard_base(model, "cpu" if stays_on_cpu(place.spec.runtime) else "cuda")
+        if place.sharding is not None:
+            place.sharding.share(model)
         self._trainer = JointTrainer(model, bank, tokenizer, place, stage, self)
         optimizer = self._trainer.create_optimizer()
         self.budget = Budget(bank, stage.steps)

@@ -9,24 +9,49 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from neuromas.adapters.bank import AdapterBank
 from neuromas.errors import BaseModelError
+from neuromas.training.peers import Peers
+from neuromas.training.turns import Turns
 
 
-def shard_base(model: nn.Module, device: str) -> None:
+class Sharding:
+    """How the processes of a run share a base: with whom, and one after the other where they are on one machine.
+
+    Attributes:
+        turns: the base is whole in a process from the begin of its turn until it has its share.
+    """
+
+    def __init__(self, peers: Peers, device: str) -> None:
+        """Prepare to share; all processes do so together, with the default process group initialised.
+
+        Args:
+            peers: all processes.
+            device: "cpu" or "cuda", where the shares and the adapters go.
+        """
+        self.turns = Turns.of(peers)
+        self._device, self._mesh = device, init_device_mesh(device, (peers.size,))
+
+    def share(self, model: nn.Module) -> None:
+        """Leave this process its share of the base, and end its turn; see ``shard_base``."""
+        shard_base(model, self._mesh, self._device)
+        self.turns.end()
+
+
+def shard_base(model: nn.Module, mesh: DeviceMesh, device: str) -> None:
     """Leave this process its share of what ``model`` does not train; every pass of it is then one of all processes.
 
-    Nothing may read the base's weights but a forward pass through ``model`` itself. The default process group must be
-    initialised.
+    Nothing may read the base's weights but a forward pass through ``model`` itself.
 
     Args:
         model: the base with adapters, whole and the same in all processes.
-        device: "cpu" or "cuda", where the shares and the adapters go.
+        mesh: of the processes.
+        device: where the shares and the adapters go.
 
     Raises:
         BaseModelError: the base has no layers that can be gathered one by one.
@@ -37,7 +62,6 @@ def shard_base(model: nn.Module, device: str) -> None:
             f"runtime.shard_base: got true, but {type(model).__name__} is not built of layers that transformers can "
             "compute one by one; set it to false, or take another base"
         )
-    mesh = init_device_mesh(device, (dist.get_world_size(),))
     whole = {tensor for tensor in model.parameters() if tensor.requires_grad}
     for module in (*layers, model):
         fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=whole)

@@ -10,6 +10,7 @@ from neuromas.journal.events import Observer
 from neuromas.rollout.client import RolloutClient
 from neuromas.spec.run import RunSpec
 from neuromas.training.peers import Alone, Peers
+from neuromas.training.sharded_base import Sharding
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Workplace:
         emit: receives events.
         peers: the data-parallel processes.
         stopping: set when the stage under way shall end.
+        sharding: how the processes share the base; None where each holds all of it.
     """
 
     spec: RunSpec
@@ -31,8 +33,4 @@ class Workplace:
     emit: Observer
     peers: Peers = field(default_factory=Alone)
     stopping: Flag = field(default_factory=Flag)
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether each of the processes holds a share of the base."""
-        return self.spec.runtime.shard_base and self.peers.size > 1
+    sharding: Sharding | None = None

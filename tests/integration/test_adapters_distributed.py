@@ -1,6 +1,7 @@
 """Two processes with a node absent on one of them against one process."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch.distributed
 from adapter_families import MIXTURE, SPECS
 from forked import run_together
 from peft import PeftModel
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from neuromas.adapters.build import build_model
@@ -16,7 +18,8 @@ from neuromas.adapters.families.contract import AdapterSpec
 from neuromas.adapters.kinds import AdapterKinds
 from neuromas.adapters.position import AdapterPosition
 from neuromas.training.not_finite import cause_of
-from neuromas.training.sharded_base import average_gradients, held, shard_base
+from neuromas.training.peers import TorchPeers
+from neuromas.training.sharded_base import Sharding, average_gradients, held, shard_base
 
 NAMES = ("a", "b", "c")
 MIXED_POSITIONS = (AdapterPosition("a"), AdapterPosition("b", group="hyper"), AdapterPosition("c", group="loft-random"))
@@ -35,7 +38,7 @@ def replicated(model: PeftModel) -> torch.nn.Module:
 
 
 def sharded(model: PeftModel) -> torch.nn.Module:
-    shard_base(model, "cpu")
+    shard_base(model, init_device_mesh("cpu", (2,)), "cpu")
     return model
 
 
@@ -64,9 +67,11 @@ def held_bytes(model: torch.nn.Module) -> list[tuple[int, int]]:
 
 def look_at_shares(rank: int, base: str, folder: str) -> None:
     """Compute as a stage does, with a backward pass and without, and look at what is held after each."""
+    sharding = Sharding(TorchPeers(), "cpu")
+    sharding.turns.begin()
     model, bank = build_model(Path(base), KINDS["lora"], NAMES, seed=0)
     seen = [held_bytes(model)]
-    shard_base(model, "cpu")
+    sharding.share(model)
     ids = torch.full((1, 4), 3)
     bank.set_routes([0])
     for backward in (False, True):
@@ -83,6 +88,7 @@ def look_at_shares(rank: int, base: str, folder: str) -> None:
 
 
 def process(rank: int, base: str, folder: str) -> None:
+    os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for case in CASES:
