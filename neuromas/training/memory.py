@@ -1,7 +1,8 @@
 """How the update is cut so that it fits into memory, and what it then takes at most. Loads no torch.
 
 A forward pass keeps, for its backward pass, what goes into and comes out of every linear layer, and a few more rows of
-the same widths (norms, rotations, products): ``_KEPT`` numbers for each of those. Splitting a batch costs next to
+the same widths (norms, rotations, products). Memory that it gives back does not all fit the tensors of the next pass,
+whose rows have other lengths. Both together are ``_HELD``, as measured. Splitting a batch costs next to
 nothing, so forward passes get as many tokens as fit. Computing layers anew in the backward pass keeps the states
 between them and two layers at a time, and costs a third of a step: it is done only where a single call does not fit.
 """
@@ -19,8 +20,8 @@ MAX_LOGITS: Final = 1 << 24
 """Logits held at once; beyond it the head runs in chunks."""
 _BUDGET: Final = {"cpu": 2 << 30, "gpu": 8 << 30}
 """Bytes that the layers of one forward pass may keep where the setting is "auto"."""
-_KEPT: Final = 2.0
-"""Numbers kept of a token for each number that goes into or comes out of a linear layer."""
+_HELD: Final = 2.3
+"""Numbers held of a token for each number that goes into or comes out of a linear layer."""
 _LOGIT_COPIES: Final = 6
 """Logits, scaled, as log-probabilities, as probabilities, their product, and a gradient."""
 _PROCESS: Final = 900 << 20
@@ -69,7 +70,7 @@ def plan_memory(spec: RunSpec, base: Dimensions | None, trained: int = 0, step_t
     width = _BYTES[spec.engine.dtype]
     on_gpu = spec.runtime.gpus_per_learner > 0
     budget = _BUDGET["gpu" if on_gpu else "cpu"]
-    of_all_layers = _KEPT * width * base.features
+    of_all_layers = _HELD * width * base.features
     longest = spec.engine.max_model_len
     checkpointing = longest * of_all_layers > budget if again == "auto" else again
     of_two_layers = width * base.hidden * base.layers + 2 * of_all_layers / base.layers

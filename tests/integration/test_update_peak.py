@@ -29,11 +29,14 @@ def random_base(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("base", ["tiny", "random"])
-def test_an_update_takes_no_more_than_planned(base: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("base", "group"), [("tiny", 1), ("random", 1), ("random", 8)])
+def test_an_update_takes_no_more_than_planned(base: str, group: int, tmp_path: Path) -> None:
     folder = resolve_base("tiny") if base == "tiny" else random_base(tmp_path / "base")
     done = subprocess.run(
-        [sys.executable, update_peak.__file__, str(folder)], check=True, capture_output=True, text=True
+        [sys.executable, update_peak.__file__, str(folder), str(group)],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     planned, seen, passes = map(int, done.stdout.split())
     assert passes == 2

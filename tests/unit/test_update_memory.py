@@ -41,7 +41,7 @@ def test_the_sizes_of_the_tiny_base() -> None:
 
 def test_a_forward_pass_gets_the_tokens_that_fit() -> None:
     update = plan_memory(spec(), SMALL)
-    assert update.tokens_per_forward == (2 << 30) // (2 * 4 * 305_280)
+    assert update.tokens_per_forward == int((2 << 30) / (2.3 * 4 * 305_280))
     assert not update.gradient_checkpointing
     assert update.peak_bytes is not None
     assert update.peak_bytes < 4 << 30
@@ -55,7 +55,7 @@ def test_half_precision_and_gpus_hold_more() -> None:
     assert plan_memory(gpu, SMALL).tokens_per_forward // single == 4
 
 
-@pytest.mark.parametrize(("length", "again"), [(128, False), (155, False), (156, True), (2048, True)])
+@pytest.mark.parametrize(("length", "again"), [(128, False), (135, False), (136, True), (2048, True)])
 def test_layers_are_computed_anew_where_one_call_does_not_fit(length: int, again: bool) -> None:
     update = plan_memory(spec(engine={"max_model_len": length}), LARGE)
     assert update.gradient_checkpointing is again
