@@ -72,7 +72,7 @@ class ServiceProcess:
             )
         self.url = self._ray = ""
         # No connection is kept: who answers may be killed between two requests.
-        self.client = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+        self.client = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 
     def wait_until_ready(self) -> None:
         """Return when the service has said where it is."""
