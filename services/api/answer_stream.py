@@ -66,8 +66,9 @@ class AnswerStream:
                     yield events
         except httpx.HTTPError as error:
             why = f"{why} ({type(error).__name__})"
-        if not self._has_ended:
-            yield self._failure(self._broken(why))  # the status is out
+        if not self.has_ended:
+            self._last = self._failure(self._broken(why))  # the status is out
+            yield self._last
 
     def _whole(self, part: bytes) -> bytes:
         """Return the events that a part makes whole, by our client's name for the model."""
@@ -84,7 +85,7 @@ class AnswerStream:
         return _GAP.join(events) + _GAP
 
     @property
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the last event leaves nothing to wait for."""
         last = _document(self._last)
         return not last or "error" in last or last.get("type") in RESPONSE_ENDS

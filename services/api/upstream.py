@@ -180,9 +180,12 @@ class _PassedOn(StreamingResponse):
 
 
 async def _timed(service: Service, target: Target, stream: AnswerStream, started: float) -> AsyncIterator[bytes]:
+    is_timed = False
     async for events in stream.events():
+        if stream.has_ended and not is_timed:  # before its end is told: who has that may leave at once
+            service.instruments.chat_seconds.labels(target.name).observe(time.perf_counter() - started)
+            is_timed = True
         yield events
-    service.instruments.chat_seconds.labels(target.name).observe(time.perf_counter() - started)
 
 
 def _refusal(target: Target, answer: httpx.Response) -> ApiError:

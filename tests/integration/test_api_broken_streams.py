@@ -90,7 +90,7 @@ def test_a_stream_that_breaks_off_ends_with_an_event_of_its_shape(
     api: ApiServer, streams: dict[str, bytes], path: str, name: str, says_end: bool
 ) -> None:
     whole = streams[path]
-    cut = whole.index(b"\n\n", len(whole) // 2) + 2 + 20  # in the middle of an event
+    cut = whole.index(b"\n\n") + 2 + 20  # in the middle of the second event; how many there are hangs on the machine
     with endpoint(api, whole[:cut], says_end=says_end) as run:
         answer = ask(api, path, name.format(run=run))  # httpx raises where the transfer itself breaks off
     told = documents(answer.text)

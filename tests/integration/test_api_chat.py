@@ -14,8 +14,10 @@ import openai
 import pytest
 from api_server import ApiServer, checkpoint_of, error_of, events_of, queued_run, running_api, settings_over
 from graph_upstream import Upstream, upstream
+from served_graph import STEPS, world
 from waiting import until
 
+from neuromas.rollout.renderer import Renderer
 from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.store.base import Document
 
@@ -79,12 +81,24 @@ def test_the_stock_client_streams(api: ApiServer, graph: Upstream) -> None:
         )
     pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert "".join(pieces) == whole.choices[0].message.content
-    assert len([piece for piece in pieces if piece]) > 1
     assert chunks[-1].usage == whole.usage
-    # A stream's time is taken behind its end.
-    until(lambda: 'neuromas_endpoint_seconds_count{endpoint="solver"} 2.0' in api.client.get("/metrics").text)
     text = api.client.get("/metrics").text
+    assert 'neuromas_endpoint_seconds_count{endpoint="solver"} 2.0' in text
     assert 'neuromas_endpoint_tokens_total{endpoint="solver",kind="completion_tokens"}' in text
+
+
+def test_pieces_pass_through_while_the_answer_is_being_sampled(api: ApiServer, renderer: Renderer) -> None:
+    with world(renderer) as made, client(api) as stock:
+        deployed(api, "g", made.url)
+        made.engine.is_free = False
+        made.engine.allowed.release(STEPS + 4)  # of twice STEPS
+        stream = stock.chat.completions.create(model="g", messages=QUESTION, stream=True)  # type: ignore[arg-type]
+        texts = [next(stream).choices[0].delta.content for _ in range(2)]
+        assert made.server.load.answered == 0
+        made.engine.let_go()
+        texts += [chunk.choices[0].delta.content for chunk in stream]
+    assert texts[1]
+    assert "".join(text or "" for text in texts) == "0 so 1 2 3"
 
 
 def test_the_stock_client_completes_texts_and_gets_responses(api: ApiServer, graph: Upstream) -> None:
@@ -110,8 +124,8 @@ def test_the_stock_client_completes_texts_and_gets_responses(api: ApiServer, gra
             assert stream.get_final_response().output_text == text
         samples = stock.chat.completions.create(model="solver", messages=QUESTION, n=3)  # type: ignore[arg-type]
         assert [choice.index for choice in samples.choices] == [0, 1, 2]
-    until(lambda: 'neuromas_endpoint_seconds_count{endpoint="solver"} 6.0' in api.client.get("/metrics").text)
     metrics = api.client.get("/metrics").text
+    assert 'neuromas_endpoint_seconds_count{endpoint="solver"} 6.0' in metrics
     counted = (
         'neuromas_endpoint_tokens_total{endpoint="solver",kind="prompt_tokens"} ' + f"{7 * chat.usage.prompt_tokens}.0"
     )

@@ -78,10 +78,10 @@ def test_the_life_of_a_deployment(door: DoorProcess, trained_run: RunResult) -> 
     whole = client.chat.completions.create(model="g", **question)
     assert whole.system_fingerprint == "g@0"
 
-    # -- streamed through the proxy: several pieces, together the answer
+    # -- streamed through the proxy: who answers, pieces that are together the answer, and why it ended
     chunks = list(client.chat.completions.create(model="g", stream=True, **question))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.choices[0].message.content
-    assert len(chunks) > 3
+    assert len(chunks) >= 3
 
     # -- errors keep their status and headers
     with pytest.raises(openai.NotFoundError):
