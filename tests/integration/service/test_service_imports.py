@@ -7,7 +7,7 @@ import tarfile
 
 import openai
 import pytest
-from service_process import ALONE, TINY, Document, ServiceProcess
+from service_process import ALONE, TINY, Document, ServiceProcess, tiny
 
 from neuromas.adapters.export import CONFIG, WEIGHTS
 from neuromas.spec.parse import parse_run_spec
@@ -32,16 +32,37 @@ def answers(service: ServiceProcess, model: str, run: Document) -> list[tuple[st
     return found
 
 
-def test_what_is_exported_and_imported_answers_alike(service: ServiceProcess, run: Document) -> None:
-    export = service.client.get(f"/v1/runs/{run['id']}/checkpoints/latest").json()["id"]
-    with tarfile.open(fileobj=io.BytesIO(service.client.get(f"/v1/checkpoints/{export}/export").content)) as archive:
+@pytest.fixture(scope="module")
+def brought(shared: ServiceProcess, run: Document) -> tuple[str, ...]:
+    """Names under which the adapters of the folder's run are kept, as they were exported."""
+    export = shared.client.get(f"/v1/runs/{run['id']}/checkpoints/latest").json()["id"]
+    with tarfile.open(fileobj=io.BytesIO(shared.client.get(f"/v1/checkpoints/{export}/export").content)) as archive:
         members = {name.rpartition("adapters/")[2]: archive.extractfile(name) for name in archive.getnames()}
         files = {name: file.read() for name, file in members.items() if file is not None}
     for node in ("n1", "n2"):
         for file in (CONFIG, WEIGHTS):
-            put = service.client.put(f"/v1/adapters/back.{node}/{file}", content=files[f"{node}/{file}"])
+            put = shared.client.put(f"/v1/adapters/back.{node}/{file}", content=files[f"{node}/{file}"])
             assert put.status_code == 200, put.text
-    body = {"spec": {**TINY, "name": "back", "runtime": ALONE}, "adapters": {"n1": "back.n1", "n2": "back.n2"}}
+    return "back.n1", "back.n2"
+
+
+def test_an_import_trains_on(service: ServiceProcess, brought: tuple[str, ...]) -> None:
+    """Over Ray, as by default; the adapter that was not brought along begins as the base."""
+    body = {"spec": {**tiny(steps=2), "name": "on"}, "adapters": {"n1": brought[0]}, "train": True}
+    id = service.post("/v1/runs:import", body)["id"]
+    found = service.wait_for_state(id, "succeeded", "failed")
+    assert found["error"] is None
+    assert (list(found["imported"]["adapters"]), found["imported"]["fresh"]) == (["n1"], ["n2"])
+    assert (service.steps(id), found["result"]["steps"]) == ([1, 2], 2)
+
+
+def test_what_is_exported_and_imported_answers_alike(
+    service: ServiceProcess, run: Document, brought: tuple[str, ...]
+) -> None:
+    body = {
+        "spec": {**TINY, "name": "back", "runtime": ALONE},
+        "adapters": dict(zip(("n1", "n2"), brought, strict=True)),
+    }
     id = service.post("/v1/runs:import", body)["id"]
     service.kill("neuromas.services.runs.driver", id)
     found = service.wait_for_state(id, "succeeded", "failed")
