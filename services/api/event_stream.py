@@ -18,6 +18,7 @@ from neuromas.services.api.problems import invalid
 from neuromas.services.api.service import Service
 from neuromas.services.api.shared_reads import EncodedEntry
 from neuromas.services.records.run import ENDED, RunRecord
+from neuromas.services.records.streams import events_stream
 from neuromas.services.store.base import Document, MissingError, StoreUnavailableError
 
 EVENTS: Final = "text/event-stream"
@@ -97,13 +98,14 @@ class _Following(StreamingResponse):
 
 async def _events(service: Service, run_id: str, stream: str, after: int) -> AsyncIterator[bytes]:
     yield _OPENING
-    keep_alive_s, wait_s, is_told = service.settings.keep_alive_s, 0.0, False
+    keep_alive_s, wait_s = service.settings.keep_alive_s, 0.0
+    last_words_s = _LAST_WORDS_S if stream == events_stream(run_id) else 0.0  # of the end no other stream tells
     while not service.reads.is_closed:
         try:
             frames = await service.reads.read(stream, after, _BATCH, wait_s)
             if not frames and (state := await _end_state(service, run_id)):
                 # The last may have been told between these two looks; a move of the API's is told after its record.
-                frames = await service.reads.read(stream, after, _BATCH, 0.0 if is_told else _LAST_WORDS_S)
+                frames = await service.reads.read(stream, after, _BATCH, last_words_s)
                 if not frames:
                     yield f"event: end\ndata: {json.dumps({'type': 'end', 'state': state})}\n\n".encode()
                     return
@@ -116,8 +118,9 @@ async def _events(service: Service, run_id: str, stream: str, after: int) -> Asy
             after = frames[-1].id
         elif wait_s:
             yield _ALIVE
-        is_told = is_told or _has_end(frames)
-        wait_s = _LAST_WORDS_S if is_told else keep_alive_s
+        wait_s = keep_alive_s
+        if _has_end(frames):
+            wait_s, last_words_s = _LAST_WORDS_S, 0.0
 
 
 async def _end_state(service: Service, run_id: str) -> str | None:
