@@ -5,17 +5,13 @@ Loads transformers and the package ``gguf``, where a file is imported. Source: t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuromas.base.chat_template import read_chat_template
+from neuromas.base.draft import base_draft
 from neuromas.base.end_tokens import special_tokens
 from neuromas.errors import BaseModelError, writing
 
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
 _TOKENIZERS = {"llama": {"default"}, "gpt2": {"default", "gpt-2", "smollm", "llama-bpe", "qwen2"}}
 """Kinds of tokenizers (tokenizer.ggml.model), and for each how it may cut text first (tokenizer.ggml.pre)."""
 _DIGIT_BY_DIGIT = {"smollm"}
-_DRAFT = ".import-"
 _WANTED = ("eos", "bos", "padding")
 
 
@@ -43,38 +38,11 @@ def import_gguf(file: Path, folder: Path) -> Path:
     _check_tokenizer(file, facts)
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _draft(folder.parent) as draft:
+        with base_draft(folder.parent) as draft:
             _write(file, facts, draft)
             _check_turn_end(draft)
             draft.rename(folder)
     return folder
-
-
-@contextmanager
-def _draft(parent: Path) -> Iterator[Path]:
-    """Give a folder to write a base in, locked while this process lives; what killed processes left is removed."""
-    with _locked(parent):  # so that nobody takes a draft for left that is not locked yet
-        for left in parent.glob(f"{_DRAFT}*"):
-            with suppress(OSError), _locked(left, fcntl.LOCK_NB):
-                shutil.rmtree(left, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
-        lock = os.open(draft, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        os.close(lock)
-
-
-@contextmanager
-def _locked(folder: Path, how: int = 0) -> Iterator[None]:
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | how)
-        yield
-    finally:
-        os.close(lock)
 
 
 def imported_name(file: Path) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 from neuromas.base.data_home import cache_home
+from neuromas.base.draft import base_draft
 from neuromas.base.fingerprint import fingerprint
 from neuromas.cluster.machine import Machine, file_sizes
 from neuromas.errors import BaseModelError
@@ -56,8 +56,8 @@ class BaseCopy:
     def _bring(self, kept: Path) -> None:
         try:
             kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with TemporaryDirectory(prefix=".bringing-", dir=kept.parent, ignore_cleanup_errors=True) as name:
-                self._bring_over(Path(name), kept)
+            with base_draft(kept.parent) as draft:
+                self._bring_over(draft, kept)
         except OSError as error:
             raise BaseModelError(f"base {self.folder} cannot be brought to {kept.parent}: {error}") from error
 

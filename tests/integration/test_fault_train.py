@@ -19,7 +19,7 @@ from neuromas.journal import lines as journal
 
 pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[2]
-STEPS = 6
+STEPS = 10
 SPEC = f"""
 name = "run"
 topology = {{ chain = 2 }}

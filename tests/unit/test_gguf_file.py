@@ -1,12 +1,10 @@
 """GGUF files: what is not read is refused by its reason before any weight is."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from neuromas.base.gguf_file import _check_tokenizer, _draft, import_gguf, imported_name
+from neuromas.base.gguf_file import _check_tokenizer, import_gguf, imported_name
 from neuromas.errors import BaseModelError
 
 FILE = Path("model.gguf")
@@ -41,29 +39,3 @@ def test_a_folder_that_is_there_is_kept(tmp_path: Path) -> None:
 def test_a_file_goes_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "M.gguf").write_bytes(b"abc")
     assert imported_name(tmp_path / "M.gguf") == "m-ba7816bf8f01"
-
-
-IMPORTS = """
-import sys
-from pathlib import Path
-from neuromas.base.gguf_file import _draft
-with _draft(Path(sys.argv[1])) as draft:
-    (draft / "model.safetensors").write_bytes(b"half")
-    print(draft.name, flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_what_a_killed_import_left_is_removed_by_the_next_and_what_goes_on_is_not(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", IMPORTS, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        theirs = other.stdout.readline().strip()
-        with _draft(tmp_path) as mine:
-            assert {path.name for path in tmp_path.iterdir()} == {theirs, mine.name}
-        other.kill()
-        other.wait()
-    assert [path.name for path in tmp_path.iterdir()] == [theirs]
-    with _draft(tmp_path) as mine:
-        assert [path.name for path in tmp_path.iterdir()] == [mine.name]
-    assert list(tmp_path.iterdir()) == []
