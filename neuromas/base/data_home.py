@@ -18,6 +18,15 @@ def cache_home() -> Path:
     return _home("XDG_CACHE_HOME", ".cache") / _NAME
 
 
+def can_write(folder: Path) -> bool:
+    """Return whether this user can write into a folder, which is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False  # in a home that is not there, or is another user's
+    return os.access(folder, os.W_OK)
+
+
 def _home(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
     # The specification ignores relative paths.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ import ray
 from ray._private.node import Node
 
 import neuromas
+from neuromas.base.data_home import can_write
 from neuromas.errors import RuntimeStartError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ class RayConnection:
 
     The address comes from the spec, else from ``RAY_ADDRESS``; without either a cluster is started on this machine,
     on the loopback interface and without dashboard. A process that is connected already stays where it is. Whether
-    the cluster wants a token is Ray's own matter: ``RAY_AUTH_MODE`` and ``RAY_AUTH_TOKEN`` are left as they are.
+    the cluster wants a token is Ray's own matter: ``RAY_AUTH_MODE`` and ``RAY_AUTH_TOKEN`` are left as they are. Ray
+    keeps the token of a cluster of our own in its user's home; a user without one has a token of this process alone.
     """
 
     def __init__(self, address: str | None, min_cpus: int, *, show_worker_logs: bool = False) -> None:
@@ -85,6 +88,7 @@ class RayConnection:
         os.environ.setdefault("RAY_worker_niceness", "0")
         # The default of 30 s is too short for a machine that is busy with something else.
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+        _have_a_token()
         # Ray opens its own folder to everybody: it lies in one that nobody else can enter. Sockets want a short path.
         self._folder = TemporaryDirectory(prefix="nm-ray-", dir=_temporary_root(), ignore_cleanup_errors=True)
         for attempt in range(1, _ATTEMPTS + 1):
@@ -130,6 +134,11 @@ def check_resources(cpus: float, gpus: float) -> None:
                 f"the run's actors need {wanted:g} {name}s, the Ray cluster has {total.get(name, 0):g}; lower "
                 "runtime.rollout_workers, learner_workers or gpus_per_*, or add machines to the cluster"
             )
+
+
+def _have_a_token() -> None:
+    if not any(name.startswith("RAY_AUTH_") for name in os.environ) and not can_write(Path.home() / ".ray"):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _temporary_root() -> str:

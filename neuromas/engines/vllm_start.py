@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from neuromas.base.data_home import can_write
 from neuromas.base.resolve import BaseInfo, check_vllm_cpu
 from neuromas.engines.noise import quiet_libraries
 from neuromas.errors import BaseModelError, EngineError
@@ -45,12 +46,8 @@ def _have_a_cache() -> None:
     if "VLLM_CACHE_ROOT" in os.environ:
         return
     usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vllm"
-    try:
-        usual.mkdir(parents=True, exist_ok=True)
-        if os.access(usual, os.W_OK):
-            return
-    except OSError:
-        pass  # a home that is not there, or is another user's
+    if can_write(usual):
+        return
     own = tempfile.mkdtemp(prefix="nm-vllm-")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     os.environ["VLLM_CACHE_ROOT"] = own

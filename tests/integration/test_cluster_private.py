@@ -25,11 +25,12 @@ print(session.parents[1].exists())
 """
 
 
-@pytest.mark.parametrize("show_worker_logs", [False, True])
-def test_nobody_else_enters_a_cluster_of_the_command_line(show_worker_logs: bool) -> None:
+@pytest.mark.parametrize(("show_worker_logs", "home"), [(False, {}), (True, {"HOME": "/dev/null"})])
+def test_nobody_else_enters_a_cluster_of_the_command_line(show_worker_logs: bool, home: dict[str, str]) -> None:
+    """Also of a user who has no home that can be written."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     command = [sys.executable, "-c", _CONNECT.format(show_worker_logs=show_worker_logs)]
-    environment |= {"PYTHONPATH": str(ROOT)}
+    environment |= {"PYTHONPATH": str(ROOT)} | home
     done = subprocess.run(command, env=environment, capture_output=True, text=True, umask=0, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     session, mode, processes, is_left = done.stdout.splitlines()[-4:]
