@@ -137,7 +137,8 @@ def check_resources(cpus: float, gpus: float) -> None:
 
 
 def _have_a_token() -> None:
-    if not any(name.startswith("RAY_AUTH_") for name in os.environ) and not can_write(Path.home() / ".ray"):
+    is_told = os.environ.get("RAY_AUTH_MODE") == "disabled" or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if not is_told and "RAY_AUTH_TOKEN" not in os.environ and not can_write(Path.home() / ".ray"):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 

@@ -25,7 +25,10 @@ print(session.parents[1].exists())
 """
 
 
-@pytest.mark.parametrize(("show_worker_logs", "home"), [(False, {}), (True, {"HOME": "/dev/null"})])
+@pytest.mark.parametrize(
+    ("show_worker_logs", "home"),
+    [(False, {}), (True, {"HOME": "/dev/null"}), (False, {"HOME": "/dev/null", "RAY_AUTH_MODE": "token"})],
+)
 def test_nobody_else_enters_a_cluster_of_the_command_line(show_worker_logs: bool, home: dict[str, str]) -> None:
     """Also of a user who has no home that can be written."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
