@@ -15,7 +15,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_missing(options: argparse.Namespace) -> int:
     """Train the arms that have no record; returns how many failed."""
     write_data(options.out)
+    wanted = missing(read_records(options.out), options.studies, options.arms, options.seeds)
+    return train_recorded(wanted, arm_spec, options.out)
+
+
+def train_recorded(
+    wanted: Iterable[tuple[str, str, int]], spec_of: Callable[[str, str, int], Document], out: Path
+) -> int:
+    """Train arms, each of a study and with a seed, and add a record of each to ``out``; returns how many failed."""
     failed = 0
-    for study, arm, seed in missing(read_records(options.out), options.studies, options.arms, options.seeds):
-        spec = arm_spec(study, arm, seed)
-        result = train(spec, options.out)
+    for study, arm, seed in wanted:
+        spec = spec_of(study, arm, seed)
+        result = train(spec, out)
         if result is None:
             failed += 1
             continue
         run = {"study": study, "arm": arm, "seed": seed}
-        record = run | summarize(result, rewards(options.out / "runs" / spec["name"] / "metrics.jsonl"))
-        with (options.out / RECORDS_FILE).open("a", encoding="utf-8") as file:
+        record = run | summarize(result, rewards(out / "runs" / spec["name"] / "metrics.jsonl"))
+        with (out / RECORDS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         print(f"{spec['name']}: sampled {record['sampled']:.3f}, {record['seconds']:.0f} s", flush=True)
     return failed
@@ -71,7 +79,7 @@ def summarize(result: Mapping[str, Any], by_stage: Sequence[Sequence[float]]) ->
         "examples": accuracy["greedy"]["examples"],
         **{
             how: accuracy[how]["value"]
-            for how in ("greedy", "sampled", "untrained_sampled", "voted")
+            for how in ("greedy", "sampled", "untrained", "untrained_sampled", "voted")
             if how in accuracy
         },
         "rewards": [list(stage) for stage in by_stage],
