@@ -51,12 +51,12 @@ STUDIES: Final[Mapping[str, StartStudy]] = {
             "eva, rho 2": StartArm({"type": "lora", "rank": 2, "start": "eva", "rho": 2.0}, (1e-2, 3e-2)),
         },
         stages=(60,),
-        windows=((16, 20), (36, 40), (56, 60)),
+        windows=((6, 10), (16, 20), (56, 60)),
     ),
     "loft": StartStudy(
         {support: _loft(support) for support in ("principal", "coordinate", "random", "eva", "gradient")},
         stages=(60,),
-        windows=((16, 20), (36, 40), (56, 60)),
+        windows=((6, 10), (16, 20), (56, 60)),
     ),
     "grown": StartStudy(
         {
