@@ -38,7 +38,7 @@ def read_rows(file: Path) -> list[Row]:
     Raises:
         ValueError: a row is not of that task.
     """
-    rows = []
+    rows: list[Row] = []
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         question = row["question"]
@@ -91,8 +91,8 @@ def write_data(source: Path, out: Path) -> list[Row]:
 
 def measured_rows(out: Path) -> list[Row]:
     """Return the test questions that all arms are measured on."""
-    files = {split: str(_file(out, split)) for split in ("train", "test")}
-    examples = held_out(FileSpec(type="file", **files).make(0), None, _EXAMPLES, "test")
+    task = FileSpec(type="file", train=str(_file(out, "train")), test=str(_file(out, "test"))).make(0)
+    examples = held_out(task, None, _EXAMPLES, "test")
     return [{"question": example.prompt, "answer": example.answer.capitalize()} for example in examples]
 
 
