@@ -16,12 +16,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST_PYTHON = (3, 11)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+SHARES = 2
+"""Calls of pip beside the one for torch: each unpacks on one processor."""
 UNUSED = ("torchvision", "torchaudio", "torchcodec")
 NOT_A_REPORT = ("already satisfied", "WARNING", "Looking in", "Obtaining", "Preparing", "Successfully installed")
 # Imported once after the install, each group in a process of its own: this proves that the packages fit together, and
@@ -50,7 +55,9 @@ class Progress:
         self.log = log
         self.started_s = time.monotonic()
         self.is_terminal = sys.stdout.isatty()
+        self.failure: list[str] = []
         self._shown_s = 0.0
+        self._counts: Counter[str] = Counter()
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
@@ -70,18 +77,23 @@ class Progress:
             self.say(text[:100])
 
     def run(self, command: list[str], what: str, total: int = 0) -> int:
-        """Run pip or a tool of the environment, count the packages it names, and return its exit status."""
-        count = 0
-        with self.log.open("a", encoding="utf-8") as log:
+        """Run pip or a tool of the environment, count the packages it names, and return its exit status.
+
+        Threads may do so beside each other: what they call the same is counted together, and one log has all lines.
+        """
+        lines = []
+        with self.log.open("a", encoding="utf-8", buffering=1) as log:
             log.write(f"$ {' '.join(command)}\n")
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
             assert process.stdout is not None
             for line in process.stdout:
                 log.write(line)
-                if line.startswith(("Collecting", "Requirement already satisfied")):
-                    count += 1
-                self._echo(line.strip(), what, count, total)
-        return process.wait()
+                lines.append(line.rstrip())
+                self._counts[what] += line.startswith(("Collecting", "Requirement already satisfied"))
+                self._echo(line.strip(), what, self._counts[what], total)
+        if process.wait() != 0:
+            self.failure = lines
+        return process.returncode
 
     def _echo(self, line: str, what: str, count: int, total: int) -> None:
         if line.startswith("Installing collected packages"):
@@ -122,7 +134,7 @@ def install(venv: Path, extras: list[str]) -> None:
     if done[0] == state and set(extras) <= set(done[1:]):
         return
     extras = sorted({*extras, *done[1:]})
-    make_venv(venv)
+    is_new = make_venv(venv)
     stamp.unlink(missing_ok=True)
     progress = Progress(venv / "install.log")
     progress.say(f"installing NeuroMAS[{','.join(extras)}] into {venv}")
@@ -131,7 +143,7 @@ def install(venv: Path, extras: list[str]) -> None:
     if "gpu" in extras:
         install_resolved(progress, pip, extras)
     else:
-        install_pinned(progress, pip, extras)
+        install_pinned(progress, pip, extras, is_new=is_new)
         install_missing(progress, python, pip, extras)
     remove_broken(progress, python)
     import_once(progress, python, extras)
@@ -139,12 +151,12 @@ def install(venv: Path, extras: list[str]) -> None:
     progress.say(f"done: {venv}")
 
 
-def make_venv(venv: Path) -> None:
-    """Create the environment unless a working one is there."""
+def make_venv(venv: Path) -> bool:
+    """Create the environment unless a working one is there; return whether it is new."""
     python = venv / "bin" / "python"
     asked = [str(python), "-m", "pip", "--version"]
     if python.exists() and subprocess.run(asked, capture_output=True, check=False).returncode == 0:
-        return
+        return False
     if venv.exists() and any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
         raise InstallError(f"{venv} exists and is no virtual environment; name another folder with VENV=...")
     command = [sys.executable, "-m", "venv", "--clear", str(venv)]
@@ -154,18 +166,32 @@ def make_venv(venv: Path) -> None:
             f"{sys.executable} -m venv failed: {(made.stdout + made.stderr).strip()}\n"
             f"On Debian and Ubuntu: apt-get install python3-venv. PYTHON=... names another Python."
         )
+    return True
 
 
-def install_pinned(progress: Progress, pip: list[str], extras: list[str]) -> None:
-    """Install the lines of constraints.txt that belong to ``extras``, then the project itself."""
-    pins = [line.partition("#")[0].strip() for line in _lines(extras)]
+def install_pinned(progress: Progress, pip: list[str], extras: list[str], *, is_new: bool) -> None:
+    """Install the lines of constraints.txt that belong to ``extras``, then the project itself.
+
+    Into a new environment in shares beside each other. Where packages are replaced, one share after the other: pip
+    removes a folder that is empty without the old version, and another pip may be about to put something there.
+    """
+    pins = ["setuptools==77.0.3", *(line.partition("#")[0].strip() for line in _lines(extras))]
+    jobs = []
     torch = next((pin for pin in pins if pin.startswith("torch==")), None)
     if torch is not None:
         pins.remove(torch)
-        install_torch(progress, pip, torch)
-    if progress.run([*pip, "--no-deps", "setuptools==77.0.3", *pins], "packages", len(pins) + 1) != 0:
-        raise _failed(progress)
+        jobs.append(partial(install_torch, progress, pip, torch))
+    jobs += [partial(install_share, progress, pip, pins[share::SHARES], len(pins)) for share in range(SHARES)]
+    with ThreadPoolExecutor(len(jobs) if is_new else 1) as pool:
+        for job in [pool.submit(job) for job in jobs]:
+            job.result()
     _install_project(progress, pip)
+
+
+def install_share(progress: Progress, pip: list[str], pins: list[str], total: int) -> None:
+    """Install some of ``total`` packages."""
+    if progress.run([*pip, "--no-deps", *pins], "packages", total) != 0:
+        raise _failed(progress)
 
 
 def install_torch(progress: Progress, pip: list[str], pin: str) -> None:
@@ -212,6 +238,7 @@ def remove_broken(progress: Progress, python: str) -> None:
 def import_once(progress: Progress, python: str, extras: list[str]) -> None:
     """Import the packages of the extras and leave their byte code behind."""
     progress.show("first import of the packages")
+    progress.failure = []
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["VLLM_LOGGING_LEVEL"] = "ERROR"
     with progress.log.open("a", encoding="utf-8") as log:
@@ -246,7 +273,7 @@ def _fingerprint() -> str:
 
 
 def _failed(progress: Progress) -> InstallError:
-    lines = progress.log.read_text(encoding="utf-8").splitlines()
+    lines = progress.failure or progress.log.read_text(encoding="utf-8").splitlines()
     tail = "\n".join([line for line in lines if not line.startswith("WARNING")][-12:])
     remedy = "The same command goes on where this one stopped."
     return InstallError(f"a step failed; the end of {progress.log}:\n{tail}\n{remedy}")
