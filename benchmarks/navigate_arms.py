@@ -15,8 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from neuromas.tasks.file import FileSpec
-from neuromas.tasks.held_out import held_out
+from benchmarks.question_files import measured, write_questions
 
 Document = dict[str, Any]
 Row = Mapping[str, str]
@@ -82,32 +81,20 @@ def write_data(source: Path, out: Path) -> list[Row]:
         OSError: a file cannot be read.
         ValueError: a file is not of that task.
     """
-    (out / STUDY).mkdir(parents=True, exist_ok=True)
     worked, train = worked_apart(read_rows(source / "navigate.train.jsonl"))
-    for split, rows in (("train", train), ("test", read_rows(source / "navigate.test.jsonl"))):
-        _file(out, split).write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    write_questions(out / STUDY, train=train, test=read_rows(source / "navigate.test.jsonl"))
     return worked
 
 
-def measured_rows(out: Path) -> list[Row]:
-    """Return the test questions that all arms are measured on."""
-    task = FileSpec(type="file", train=str(_file(out, "train")), test=str(_file(out, "test"))).make(0)
-    examples = held_out(task, None, _EXAMPLES, "test")
-    return [{"question": example.prompt, "answer": example.answer.capitalize()} for example in examples]
-
-
 def rules(source: Path, out: Path) -> dict[str, float]:
-    """Return by title what share of those questions is right without navigating."""
+    """Return by title what share of the test questions that arms are measured on is right without navigating."""
     word = best_word(read_rows(source / "navigate.train.jsonl"))
-    rows = measured_rows(out)
+    asked = measured(out / STUDY, _EXAMPLES)
+    rows = [{"question": example.prompt, "answer": example.answer.capitalize()} for example in asked]
     return {
         "always No": share_right(rows, ""),
         f'Yes where it says "{word}", the word that is best on the training questions': share_right(rows, word),
     }
-
-
-def _file(out: Path, split: str) -> Path:
-    return out / STUDY / f"{split}.jsonl"
 
 
 def arm_spec(arm: str, seed: int, worked: Sequence[Row]) -> Document:
