@@ -89,12 +89,17 @@ def write_data(source: Path, out: Path) -> list[Row]:
 def rules(source: Path, out: Path) -> dict[str, float]:
     """Return by title what share of the test questions that arms are measured on is right without navigating."""
     word = best_word(read_rows(source / "navigate.train.jsonl"))
-    asked = measured(out / STUDY, _EXAMPLES)
-    rows = [{"question": example.prompt, "answer": example.answer.capitalize()} for example in asked]
+    rows = measured_rows(out)
     return {
         "always No": share_right(rows, ""),
         f'Yes where it says "{word}", the word that is best on the training questions': share_right(rows, word),
     }
+
+
+def measured_rows(out: Path) -> list[Row]:
+    """Return the test questions that arms are measured on, in the order of their rewards."""
+    asked = measured(out / STUDY, _EXAMPLES)
+    return [{"question": example.prompt, "answer": example.answer.capitalize()} for example in asked]
 
 
 def arm_spec(arm: str, seed: int, worked: Sequence[Row]) -> Document:

@@ -12,17 +12,19 @@ not navigate stand beside the arms, scored on the same test questions.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.navigate_arms import ARMS, STUDY, TITLES, Document, arm_spec, rules, write_data
+from benchmarks.navigate_arms import ARMS, STUDY, TITLES, Document, Row, arm_spec, measured_rows, rules, write_data
 from benchmarks.pages import replace_table
 from benchmarks.real_arms import missing
 from benchmarks.real_evidence import PAGE, train_recorded
 from benchmarks.sweep import listed, read_records, spread
+from neuromas.journal.folder import REWARDS_FILE
 from neuromas.report.numbers import count
 from neuromas.training.statistics import wilson_interval
 
@@ -35,6 +37,7 @@ _TITLES: Final = (
     "seeds",
     "greedy",
     "95 %",
+    "says Yes",
     "sampled",
     "untrained, greedy",
     "untrained, sampled",
@@ -54,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = 0
     if not options.publish:
         wanted = missing(read_records(options.out), [STUDY], options.arms, options.seeds)
-        failed = train_recorded(wanted, lambda _, arm, seed: arm_spec(arm, seed, worked), options.out)
+        rows = measured_rows(options.out)
+        failed = train_recorded(
+            wanted,
+            lambda _, arm, seed: arm_spec(arm, seed, worked),
+            options.out,
+            lambda folder: {"yes": said_yes(json.loads((folder / REWARDS_FILE).read_text())["greedy"], rows)},
+        )
     records = read_records(options.out)
     shown = table(records, rules(options.data, options.out))
     print(shown)
@@ -62,6 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         FIGURES.write_text(listed(records), encoding="utf-8")
         replace_table(PAGE, STUDY, shown)
     return 1 if failed else 0
+
+
+def said_yes(rewards: Sequence[float], rows: Sequence[Row]) -> float:
+    """Return the share of questions whose answer was Yes: paid for where that is right, else not paid for."""
+    return sum((reward == 1) == (row["answer"] == "Yes") for reward, row in zip(rewards, rows, strict=True)) / len(rows)
 
 
 def table(records: Sequence[Document], rules: Mapping[str, float]) -> str:
@@ -92,7 +106,7 @@ def _cells(arm: str, rows: Sequence[Document]) -> list[str]:
         ", ".join(str(row["seed"]) for row in rows),
         spread([row["greedy"] for row in rows]),
         f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
-        *(spread([row[how] for row in rows]) for how in ("sampled", "untrained", "untrained_sampled")),
+        *(spread([row[how] for row in rows]) for how in ("yes", "sampled", "untrained", "untrained_sampled")),
         spread([statistics.mean(own[:_ENDS]) for own in steps]),
         spread([statistics.mean(own[-_ENDS:]) for own in steps]),
         *(count(round(statistics.mean(row[key] for row in rows))) for key in ("rollouts", "calls", "tokens")),

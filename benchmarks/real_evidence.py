@@ -52,9 +52,19 @@ def run_missing(options: argparse.Namespace) -> int:
 
 
 def train_recorded(
-    wanted: Iterable[tuple[str, str, int]], spec_of: Callable[[str, str, int], Document], out: Path
+    wanted: Iterable[tuple[str, str, int]],
+    spec_of: Callable[[str, str, int], Document],
+    out: Path,
+    more: Callable[[Path], Document] = lambda _: {},
 ) -> int:
-    """Train arms, each of a study and with a seed, and add a record of each to ``out``; returns how many failed."""
+    """Train arms, each of a study and with a seed, and add a record of each to ``out``; returns how many failed.
+
+    Args:
+        wanted: study, arm and seed of each.
+        spec_of: their run specs.
+        out: folder of the runs and the records.
+        more: what else a record keeps, from the folder of its run.
+    """
     failed = 0
     for study, arm, seed in wanted:
         spec = spec_of(study, arm, seed)
@@ -62,8 +72,8 @@ def train_recorded(
         if result is None:
             failed += 1
             continue
-        run = {"study": study, "arm": arm, "seed": seed}
-        record = run | summarize(result, rewards(out / "runs" / spec["name"] / "metrics.jsonl"))
+        run, folder = {"study": study, "arm": arm, "seed": seed}, out / "runs" / spec["name"]
+        record = run | summarize(result, rewards(folder / "metrics.jsonl")) | more(folder)
         with (out / RECORDS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         print(f"{spec['name']}: sampled {record['sampled']:.3f}, {record['seconds']:.0f} s", flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.navigate_arms import ARMS, arm_spec, best_word, read_rows, rules, share_right, worked_apart, write_data
-from benchmarks.navigate_evidence import table
+from benchmarks.navigate_evidence import said_yes, table
 from neuromas.growth.controller import Controller
 from neuromas.growth.schedule import check_schedule
 from neuromas.rollout.prompt_text import PromptText
@@ -81,6 +81,12 @@ def test_rules_that_do_not_navigate_are_scored_on_the_questions_of_the_arms(tmp_
     assert 0 < always_no < by_word < 1
 
 
+def test_what_is_paid_for_tells_what_was_said() -> None:
+    rows = [{"question": "", "answer": answer} for answer in ("Yes", "Yes", "No", "No")]
+    assert said_yes([1, 0, 1, 1], rows) == 0.25
+    assert said_yes([0, 1, 0, 0], rows) == 0.75
+
+
 def test_a_file_of_another_task_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "navigate.train.jsonl"
     file.write_text('{"question": "I have two chairs. How many?", "answer": "2"}\n')
@@ -101,7 +107,10 @@ def test_the_table_says_what_rules_and_runs_said() -> None:
         "tokens": 9000,
         "seconds": 90.0,
     }
-    runs = [run | {"seed": 1, "greedy": 0.5, "sampled": 0.5}, run | {"seed": 0, "greedy": 1.0, "sampled": 0.25}]
+    runs = [
+        run | {"seed": 1, "greedy": 0.5, "sampled": 0.5, "yes": 0.1},
+        run | {"seed": 0, "greedy": 1.0, "sampled": 0.25, "yes": 0.0},
+    ]
     titles, _, rule, row = (
         [cell.strip() for cell in line.split("|")[1:-1]] for line in table(runs, {"No": 0.56}).splitlines()
     )
@@ -112,6 +121,7 @@ def test_the_table_says_what_rules_and_runs_said() -> None:
         "seeds": "0, 1",
         "greedy": "75.0 (50.0 to 100.0)",
         "95 %": "68.6 to 80.5",
+        "says Yes": "5.0 (0.0 to 10.0)",
         "sampled": "37.5 (25.0 to 50.0)",
         "untrained, greedy": "25.0 (25.0 to 25.0)",
         "untrained, sampled": "50.0 (50.0 to 50.0)",
