@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Generator, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from hypothesis import settings
 from redis_server import RedisServer, running_redis
 
 from neuromas.loading import loading_libraries
+from neuromas.tasks.chain import ChainTask
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -27,6 +29,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Fixed examples and no deadline: a test's outcome does not depend on luck or on how busy the machine is.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+# Every check of a run looks at 4,000 questions, which a task and its seed decide: drawn once in a process. They take a
+# processor longer than all else that most tests of the API do.
+ChainTask.sample = lru_cache(maxsize=32)(ChainTask.sample)  # type: ignore[method-assign]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BoundedScheduling | None:
