@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-import httpx
+import aiohttp
 
 from neuromas.services.api.problems import ApiError
 from neuromas.services.store.base import Document
@@ -24,16 +24,18 @@ class AnswerStream:
     ``response.failed`` with the response as it had begun for responses.
     """
 
-    def __init__(self, answer: httpx.Response, endpoint: str, model: str, count: Callable[[Document], None]) -> None:
+    def __init__(
+        self, parts: AsyncIterator[bytes], endpoint: str, model: str, count: Callable[[Document], None]
+    ) -> None:
         """Take a stream.
 
         Args:
-            answer: the endpoint's, unread.
+            parts: the endpoint's bytes as they come.
             endpoint: its name.
             model: what our client calls it.
             count: is told every event with a usage.
         """
-        self._parts = answer.aiter_raw()
+        self._parts = parts
         self._endpoint = endpoint
         self._model = None if model == endpoint else model
         self._count = count
@@ -47,7 +49,7 @@ class AnswerStream:
 
         Raises:
             ApiError: there are none (502).
-            httpx.HTTPError: the connection broke.
+            aiohttp.ClientError: the connection broke.
         """
         async for part in self._parts:
             self._head = self._whole(part)
@@ -64,7 +66,7 @@ class AnswerStream:
             async for part in self._parts:
                 if events := self._whole(part):
                     yield events
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             why = f"{why} ({type(error).__name__})"
         if not self.has_ended:
             self._last = self._failure(self._broken(why))  # the status is out

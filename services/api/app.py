@@ -34,6 +34,7 @@ from neuromas.services.api.routes import (
 from neuromas.services.api.routes.pages import add_pages
 from neuromas.services.api.service import Service
 from neuromas.services.api.shared_reads import SharedReads
+from neuromas.services.api.targets import Targets
 from neuromas.services.keys import KeyRing
 from neuromas.services.settings import Settings
 from neuromas.services.store.base import Store
@@ -41,6 +42,7 @@ from neuromas.serving.head import HeadAsGet
 
 _QUESTIONS: Final = 1024
 """Questions to endpoints that one process has under way; more get 429."""
+_GRACE_S: Final = 10.0
 _ROUTES: Final = (
     topologies,
     runs,
@@ -78,9 +80,19 @@ def make_app(settings: Settings, store: Store) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        connections = Connections(_QUESTIONS, settings.chat_timeout_s)
+        # Endpoints keep the deadline themselves; this is for one that keeps silent.
+        connections = Connections(_QUESTIONS, settings.chat_timeout_s + _GRACE_S)
         reads = SharedReads(store, settings.max_followers, instruments.followers)
-        app.state.service = Service(settings, store, KeyRing(store), connections, instruments, reads, Readiness(store))
+        app.state.service = Service(
+            settings=settings,
+            store=store,
+            keys=KeyRing(store),
+            targets=Targets(store, settings),
+            connections=connections,
+            instruments=instruments,
+            reads=reads,
+            readiness=Readiness(store),
+        )
         try:
             yield
         finally:

@@ -1,25 +1,20 @@
-"""Connections to endpoints, kept alive between questions.
-
-Each is a client of its own. One client with many connections looks through all at every question, which at 64
-questions at a time takes longer than everything else that the API does for one.
-"""
+"""Connections to endpoints, kept alive between questions, and room for as many questions as endpoints take on."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-import httpx
+import aiohttp
 
 from neuromas.services.api.fair_limit import FairLimit
 from neuromas.serving.load import ServerLimits
 
 _IDLE_S: Final = 2.0
 """Seconds that an idle connection is used again after; servers close theirs after 5 and more."""
-_KEPT: Final = 256
-"""Idle connections that are kept."""
+_CONNECT_S: Final = 5.0
 _AGAIN_S: Final = 1.0
 
 
@@ -33,24 +28,30 @@ def _room(most: int, what: str) -> FairLimit:
 
 
 class Connections:
-    """Connections of one event loop."""
+    """Connections of the event loop that runs when they are made."""
 
-    def __init__(self, most: int, timeout_s: float) -> None:
+    def __init__(self, most: int, silence_s: float) -> None:
         """Make connections when they are wanted.
 
         Args:
             most: questions under way at the same time; more are refused.
-            timeout_s: of everything, where a request does not say otherwise.
+            silence_s: seconds after which an endpoint that says nothing is given up.
         """
         self._room = _room(most, "questions are under way")
         self._endpoints: dict[str, FairLimit] = {}
-        self._timeout_s = timeout_s
-        self._context = ssl.create_default_context()
-        self._idle: list[httpx.AsyncClient] = []
+        # Places are what bounds them. Endpoints are in our own network: a proxy of the environment is for others.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ssl=ssl.create_default_context())
+        self._client = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=silence_s),
+            auto_decompress=False,
+            trust_env=False,
+        )
 
-    @asynccontextmanager
-    async def take(self, owner: str, endpoint: str, most: int, count: int = 1) -> AsyncIterator[httpx.AsyncClient]:
-        """Give a client for one request at a time.
+    @contextmanager
+    def take(self, owner: str, endpoint: str, most: int, count: int = 1) -> Iterator[aiohttp.ClientSession]:
+        """Give a client for one request.
 
         Args:
             owner: who asks.
@@ -65,29 +66,11 @@ class Connections:
         with self._room.place(owner, count):
             try:
                 with room.place(owner, count):
-                    # The one that was given back last: its connection is the most likely to be open.
-                    client = self._idle.pop() if self._idle else self._make()
-                    try:
-                        yield client
-                    finally:
-                        await self._take_back(client)
+                    yield self._client
             finally:
                 if not room.num_taken:  # a name may never come again, and its number of copies may change
                     self._endpoints.pop(endpoint, None)
 
-    async def _take_back(self, client: httpx.AsyncClient) -> None:
-        if len(self._idle) < _KEPT:
-            self._idle.append(client)
-        else:
-            await client.aclose()
-
     async def close(self) -> None:
-        """Close the connections that are not taken."""
-        idle, self._idle = self._idle, []
-        for client in idle:
-            await client.aclose()
-
-    def _make(self) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_S)
-        # Endpoints are in our own network: a proxy of the environment is for others.
-        return httpx.AsyncClient(verify=self._context, limits=limits, timeout=self._timeout_s, trust_env=False)
+        """Close all connections."""
+        await self._client.close()

@@ -13,6 +13,7 @@ from neuromas.services.api.fair_limit import FairLimit
 from neuromas.services.api.instruments import Instruments
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.shared_reads import SharedReads
+from neuromas.services.api.targets import Targets
 from neuromas.services.keys import KeyRing
 from neuromas.services.records.record import new_id
 from neuromas.services.serve_token import serve_token
@@ -47,6 +48,7 @@ class Service:
         settings: of the service.
         store: all state.
         keys: of callers.
+        targets: endpoints by their names.
         connections: to endpoints.
         instruments: what Prometheus reads.
         reads: of event streams, shared by those who follow them.
@@ -59,6 +61,7 @@ class Service:
     settings: Settings
     store: Store
     keys: KeyRing
+    targets: Targets
     connections: Connections
     instruments: Instruments
     reads: SharedReads

@@ -15,7 +15,7 @@ from neuromas.services.api.problems import ApiError
 from neuromas.services.api.route import router
 from neuromas.services.api.schemas.capability import ModelCard, ModelList
 from neuromas.services.api.service import Service, Serviced
-from neuromas.services.api.upstream import ask, find_target
+from neuromas.services.api.upstream import ask
 from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.records.key import Scope
 from neuromas.services.store.base import Document
@@ -127,7 +127,7 @@ async def _ask(
     if asked.neuromas.trace and Scope.READ not in caller.scopes:
         message = "neuromas.trace shows what the nodes say to each other: it needs the scope read beside serve"
         raise ApiError(403, "missing_scope", message, param="neuromas.trace")
-    target = await find_target(service, asked.model)
+    target = await service.targets.find(asked.model)
     return await ask(service, request, caller.id, target, document, asked)
 
 

@@ -78,7 +78,7 @@ async def deploy(caller: Server, service: Serviced, document: Body, response: Re
         "owner": caller.id,
         "project": caller.project,
     }
-    return await service.store.update(EndpointRecord, id, again, version=stored.version)
+    return await _changed(service, stored, again)
 
 
 @routes.get("/endpoints", response_model=Listing[EndpointView], responses=errors(400))
@@ -122,7 +122,7 @@ async def change_endpoint(caller: Server, service: Serviced, endpoint_id: Endpoi
         if not update:
             return endpoint
         try:
-            return await service.store.update(EndpointRecord, endpoint.id, update, version=endpoint.version)
+            return await _changed(service, endpoint, update)
         except ConflictError:
             continue  # the supervisor has just written something else of it
     raise ApiError(409, "conflict", f"endpoint {endpoint_id} changes too quickly now; try again")
@@ -138,10 +138,17 @@ async def stop_endpoint(caller: Server, service: Serviced, endpoint_id: Endpoint
             return endpoint
         update: EndpointUpdate = {"wanted": "stop"}
         try:
-            return await service.store.update(EndpointRecord, endpoint.id, update, version=endpoint.version)
+            return await _changed(service, endpoint, update)
         except ConflictError:
             continue
     raise ApiError(409, "conflict", f"endpoint {endpoint_id} changes too quickly now; try again")
+
+
+async def _changed(service: Service, endpoint: EndpointRecord, update: EndpointUpdate) -> EndpointRecord:
+    """Return the next version of an endpoint; whoever asks it here from now on asks that one."""
+    changed = await service.store.update(EndpointRecord, endpoint.id, update, version=endpoint.version)
+    service.targets.forget(endpoint.name)
+    return changed
 
 
 def _replicas(service: Service, replicas: int | None, max_replicas: int | None) -> tuple[int, int]:
