@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -59,6 +60,7 @@ class AccessCheck:
         return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
 
 
+@lru_cache(maxsize=64)
 def is_loopback_name(host: str) -> bool:
     """Whether a Host header, with or without a port, names this machine's loopback interface."""
     try:

@@ -25,7 +25,7 @@ _CHANGE_NOTHING: Final = (*DIALECTS, "/v1/topologies:validate", "/v1/specs:read"
 
 def is_audited(request: Request) -> bool:
     """Whether a request may change something."""
-    path = request.url.path
+    path = request.scope["path"]
     return request.method not in _LOOKS and path not in _CHANGE_NOTHING and not path.endswith("/grow:validate")
 
 
@@ -37,7 +37,7 @@ async def tell(request: Request, caller: Caller, status: int, code: str = "") ->
         "owner": caller.id,
         "key": caller.key,
         "method": request.method,
-        "path": request.url.path[:_MAX_PATH],
+        "path": request.scope["path"][:_MAX_PATH],
         "status": status,
         "code": code,
         "request": request_id.get(),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from neuromas.services.api.fair_limit import LOCAL
 from neuromas.services.api.problems import ApiError, busy
@@ -19,8 +20,6 @@ from neuromas.serving.access import is_loopback_name
 
 _WINDOW_S: Final = 60
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-BEARER: Final = HTTPBearer(auto_error=False, scheme_name="key", description="A key made by `neuromas keys create`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +46,32 @@ class Caller:
         return default if value is None else int(value)
 
 
-def needs(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
-    """Return a dependency that lets callers in who have one of the scopes.
+class Needs(SecurityBase):
+    """A dependency that lets callers in who have one of the scopes, and tells the OpenAPI document of keys."""
 
-    The dependency raises ApiError: no valid key (401), none of the scopes (403), too many requests (429).
-    """
+    def __init__(self, *scopes: Scope) -> None:
+        self.model = HTTPBearer(description="A key made by `neuromas keys create`.")
+        self.scheme_name = "key"
+        self._scopes = scopes
 
-    async def check(
-        request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
-    ) -> Caller:
+    async def __call__(self, request: Request) -> Caller:
+        """Return who makes a request.
+
+        Raises:
+            ApiError: no valid key (401), none of the scopes (403), too many requests (429).
+        """
         caller = await authenticate(request)
-        if caller.scopes.isdisjoint(scopes):
-            wanted = " or ".join(scopes)
+        if caller.scopes.isdisjoint(self._scopes):
+            wanted = " or ".join(self._scopes)
             raise ApiError(403, "missing_scope", f"this key lacks the scope {wanted}; make one that has it")
         return caller
 
-    return check
 
-
-Reader = Annotated[Caller, Depends(needs(Scope.READ))]
-Trainer = Annotated[Caller, Depends(needs(Scope.TRAIN))]
-Server = Annotated[Caller, Depends(needs(Scope.SERVE))]
-Admin = Annotated[Caller, Depends(needs(Scope.ADMIN))]
-ReaderOrServer = Annotated[Caller, Depends(needs(Scope.READ, Scope.SERVE))]
+Reader = Annotated[Caller, Depends(Needs(Scope.READ))]
+Trainer = Annotated[Caller, Depends(Needs(Scope.TRAIN))]
+Server = Annotated[Caller, Depends(Needs(Scope.SERVE))]
+Admin = Annotated[Caller, Depends(Needs(Scope.ADMIN))]
+ReaderOrServer = Annotated[Caller, Depends(Needs(Scope.READ, Scope.SERVE))]
 
 
 async def authenticate(request: Request) -> Caller:

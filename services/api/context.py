@@ -6,9 +6,10 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from neuromas.services.api.instruments import Instruments
@@ -29,14 +30,16 @@ PAGE_POLICY: Final = (
 """Content-Security-Policy of pages: nothing but what this server sends, no inline script or style."""
 DATA_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 """Content-Security-Policy of data; a drawing opened by itself keeps its own styles."""
-_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"cache-control", b"no-store"),
+)
+"""Of every answer that does not set them itself."""
 
 
 class RequestContext:
@@ -61,7 +64,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(MutableHeaders(scope=message), id)
+                message["headers"] = _with_ours(message["headers"], id)
                 self._instruments.seconds.labels(method, _route(scope)).observe(time.perf_counter() - started)
             await send(message)
 
@@ -112,13 +115,13 @@ def _too_large(allowed: int) -> ApiError:
     return ApiError(413, "too_large", message, headers={"Connection": "close"})
 
 
-def _add_headers(headers: MutableHeaders, id: str) -> None:
-    headers["X-Request-Id"] = id
-    for name, value in _HEADERS.items():
-        headers.setdefault(name, value)
-    is_page = headers.get("content-type", "").startswith("text/html")
-    headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else DATA_POLICY)
-    headers.setdefault("Cache-Control", "no-store")
+def _with_ours(headers: Iterable[tuple[bytes, bytes]], id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer, their names in lower case as ASGI has them, with those that all answers have."""
+    theirs = dict(headers)
+    is_page = theirs.get(b"content-type", b"").startswith(b"text/html")
+    policy = (b"content-security-policy", (PAGE_POLICY if is_page else DATA_POLICY).encode())
+    ours = [header for header in (*_HEADERS, policy) if header[0] not in theirs]
+    return [*headers, *ours, (b"x-request-id", id.encode())]
 
 
 def _route(scope: Scope) -> str:

@@ -17,12 +17,15 @@ from neuromas.services.api.fair_limit import FairLimit
 from neuromas.services.api.problems import invalid
 from neuromas.services.api.service import Service
 from neuromas.services.api.shared_reads import EncodedEntry
+from neuromas.services.api.told import told_page
 from neuromas.services.records.run import ENDED, RunRecord
 from neuromas.services.records.streams import events_stream
-from neuromas.services.store.base import Document, MissingError, StoreUnavailableError
+from neuromas.services.store.base import MissingError, StoreUnavailableError
+from neuromas.services.store.indexes import MAX_PAGE
 
 EVENTS: Final = "text/event-stream"
 _BATCH: Final = 200
+_STATE: Final = '"type":"state"'
 _AWAY_S: Final = 1.0
 """Seconds between two tries while the store is away."""
 _OPENING: Final = b"retry: 2000\n\n"
@@ -38,19 +41,27 @@ def wants_events(request: Request) -> bool:
     return EVENTS in request.headers.get("accept", "").lower()
 
 
-async def page(service: Service, owner: str, stream: str, after: int, limit: int, wait_s: float) -> Document:
-    """Return entries of a stream as the body of an answer; waits for the first where it is asked to.
+async def page(
+    service: Service, owner: str, run_id: str | None, stream: str, after: int, limit: int, wait_s: float
+) -> Response:
+    """Return entries of a stream, of a run's or of the service's, as an answer; waits for the first where asked to.
 
     Raises:
+        MissingError: there is no such run.
         ApiError: too many wait already.
     """
-    frames = await service.reads.read(stream, after, limit, 0)
-    if not frames and wait_s > 0:
-        with service.reads.places.place(owner):
-            frames = await service.reads.read(stream, after, limit, wait_s)
-    last = frames[-1].id if frames else after
-    has_more = len(frames) == limit and bool(await service.reads.read(stream, last, 1, 0))
-    return {"object": "list", "data": [f.document for f in frames], "has_more": has_more, "last_id": last}
+    wanted = min(limit + 1, MAX_PAGE)
+    frames = await service.reads.read(stream, after, wanted, 0)
+    if not frames:
+        if run_id is not None:  # a run that is gone has left none
+            await service.store.get(RunRecord, run_id)
+        if wait_s > 0:
+            with service.reads.places.place(owner):
+                frames = await service.reads.read(stream, after, wanted, wait_s)
+    found = frames[:limit]
+    last = found[-1].id if found else after
+    has_more = len(frames) > limit or (len(found) == wanted and bool(await service.reads.read(stream, last, 1, 0)))
+    return told_page([frame.text for frame in found], last, has_more=has_more)
 
 
 async def follow(service: Service, request: Request, owner: str, run_id: str, stream: str, after: int) -> Response:
@@ -133,4 +144,4 @@ async def _end_state(service: Service, run_id: str) -> str | None:
 
 
 def _has_end(frames: tuple[EncodedEntry, ...]) -> bool:
-    return any(frame.document.get("type") == "state" and frame.document.get("state") in ENDED for frame in frames)
+    return any(frame.entry.document.get("state") in ENDED for frame in frames if _STATE in frame.text)

@@ -36,11 +36,12 @@ class FairLimit:
         self._code, self._what, self._retry_s = code, what, retry_s
         self._gauge = gauge
         self._held: Counter[str] = Counter()
+        self._num_taken = 0
 
     @property
     def num_taken(self) -> int:
         """Places that are taken."""
-        return self._held.total()
+        return self._num_taken
 
     def take(self, owner: str, count: int = 1) -> None:
         """Take places, to be given back with ``leave``.
@@ -57,12 +58,14 @@ class FairLimit:
             message = f"{held} of {self._most} {self._what} for this key, its share while {taken} are taken"
             raise busy(self._code, message, self._retry_s)
         self._held[owner] += count
+        self._num_taken += count
         if self._gauge is not None:
             self._gauge.inc(count)
 
     def leave(self, owner: str, count: int = 1) -> None:
         """Give places back."""
         self._held[owner] -= count
+        self._num_taken -= count
         if not self._held[owner]:
             del self._held[owner]
         if self._gauge is not None:

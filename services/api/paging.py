@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Final
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from neuromas.services.api.problems import ApiError
-from neuromas.services.store.base import Document, MissingError, R, Store
+from neuromas.services.api.schemas.view import View
+from neuromas.services.api.service import Service
+from neuromas.services.api.told import told_page
+from neuromas.services.records.record import Record
+from neuromas.services.store.base import MissingError
 
 MAX_PAGE: Final = 500
 """Records of one page."""
@@ -33,13 +38,19 @@ Wait = Annotated[
 
 
 async def listing(
-    store: Store, kind: type[R], where: Mapping[str, str | None], after: str | None, limit: int
-) -> Document:
-    """Return a page of records as the body of an answer.
+    service: Service,
+    kind: type[Record],
+    view: type[View],
+    where: Mapping[str, str | None],
+    after: str | None,
+    limit: int,
+) -> Response:
+    """Return a page of records as an answer.
 
     Args:
-        store: has them.
-        kind: which.
+        service: has the store.
+        kind: which records.
+        view: what clients see of one.
         where: values of fields; None leaves a field out.
         after: id of the last record of the page before.
         limit: records of the page.
@@ -48,10 +59,22 @@ async def listing(
         ApiError: ``after`` is no record.
     """
     asked = {key: value for key, value in where.items() if value is not None}
+    with cursor(kind, after):
+        page = await service.store.texts(kind, where=asked, after=after, limit=limit)
+    told = [service.telling.tell(kind, view, text) for text in page.items]
+    last_id = told[-1][0] if told else None
+    return told_page([body for _, body in told], last_id, has_more=page.has_more)
+
+
+@contextmanager
+def cursor(kind: type[Record], after: str | None) -> Iterator[None]:
+    """Tell what is wrong where the last record of the page before is none.
+
+    Raises:
+        ApiError: instead of MissingError.
+    """
     try:
-        page = await store.list(kind, where=asked, after=after, limit=limit)
+        yield
     except MissingError as error:
         message = f"after: there is no {kind.noun} {after!r}; begin again without it"
         raise ApiError(400, "invalid_cursor", message, param="after") from error
-    last = page.items[-1].id if page.items else None
-    return {"object": "list", "data": list(page.items), "has_more": page.has_more, "last_id": last}

@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Scope
 from typing_extensions import override
 
 from neuromas.errors import Fault
@@ -23,6 +25,17 @@ _MAX_NAMED = 20
 
 class ApiRoute(APIRoute):
     """One route."""
+
+    def __init__(self, path: str, *args: Any, **options: Any) -> None:
+        self._begins = path.partition("{")[0]
+        super().__init__(path, *args, **options)
+
+    @override
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        # Most routes are told apart by how they begin, which is cheaper than their patterns.
+        if not scope.get("root_path") and not scope["path"].startswith(self._begins):
+            return Match.NONE, {}
+        return super().matches(scope)
 
     @override
     def get_route_handler(self) -> Handler:

@@ -14,6 +14,7 @@ from neuromas.services.api.instruments import Instruments
 from neuromas.services.api.readiness import Readiness
 from neuromas.services.api.shared_reads import SharedReads
 from neuromas.services.api.targets import Targets
+from neuromas.services.api.told import Telling
 from neuromas.services.keys import KeyRing
 from neuromas.services.records.record import new_id
 from neuromas.services.serve_token import serve_token
@@ -53,6 +54,7 @@ class Service:
         instruments: what Prometheus reads.
         reads: of event streams, shared by those who follow them.
         readiness: what can be reached.
+        telling: records as clients see them.
         requests: room for requests of all kinds.
         exports: room for archives.
         prompts: room for prompts of kept rollouts.
@@ -66,6 +68,7 @@ class Service:
     instruments: Instruments
     reads: SharedReads
     readiness: Readiness
+    telling: Telling = field(default_factory=Telling)
     requests: FairLimit = field(default_factory=_requests)
     exports: FairLimit = field(default_factory=_exports)
     prompts: FairLimit = field(default_factory=_prompts)

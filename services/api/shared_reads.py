@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import Gauge
 
 from neuromas.services.api.fair_limit import FairLimit
-from neuromas.services.store.base import Document, Store, StreamEntry
+from neuromas.services.api.told import told_entry
+from neuromas.services.store.base import Store, StreamEntry
 
 _READING_S: Final = 20.0
 """Longest time that one shared read waits; who still waits then begins another."""
@@ -18,17 +18,22 @@ _RETRY_S: Final = 5.0
 
 
 class EncodedEntry:
-    """One entry of a stream: its document with its ``id``, and the bytes that tell it as a server-sent event.
+    """One entry of a stream, with its ``id``: as JSON, and as the bytes that tell it as a server-sent event.
 
     The bytes are made when they are first wanted: once for all followers, and not for pages.
     """
 
-    __slots__ = ("_event", "document", "id")
+    __slots__ = ("_event", "entry", "text")
 
     def __init__(self, entry: StreamEntry) -> None:
-        self.id = entry.id
-        self.document: Document = {"id": entry.id, **entry.document}
+        self.entry = entry
+        self.text = told_entry(entry)
         self._event = b""
+
+    @property
+    def id(self) -> int:
+        """The entry's."""
+        return self.entry.id
 
     @property
     def event(self) -> bytes:
@@ -36,8 +41,7 @@ class EncodedEntry:
         if not self._event:
             # JSON has no line ends that could break an event. Events have no names: a client listens to all of them
             # at once and reads their type from the data.
-            data = json.dumps(self.document, separators=(",", ":"))
-            self._event = f"id: {self.id}\ndata: {data}\n\n".encode()
+            self._event = f"id: {self.id}\ndata: {self.text}\n\n".encode()
         return self._event
 
 

@@ -53,8 +53,9 @@ async def ask(
         ApiError: the endpoint cannot be reached (503), broke (502) or takes too long (504).
     """
     started, model = time.perf_counter(), asked.model
-    body = json.dumps({**document, "model": target.name}).encode()
-    question = _Question(target, f"{target.url}{request.url.path}", model, body, asked.num_answers)
+    raw = await request.body()  # read before: checked, and passed on as it came
+    body = raw if model == target.name else json.dumps({**document, "model": target.name}).encode()
+    question = _Question(target, f"{target.url}{request.scope['path']}", model, body, asked.num_answers)
     async with AsyncExitStack() as stack:
         try:
             answer = await _while_client_waits(request, _begin(service, stack, owner, question))

@@ -7,6 +7,7 @@ paths.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -63,11 +64,30 @@ class Page(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """A page as ``Page`` has it, of records as they are stored: JSON objects that nobody has read yet."""
+
+    items: tuple[str, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One event of a stream. ``id`` grows strictly within the stream and is never used twice."""
+    """One event of a stream.
+
+    Attributes:
+        id: grows strictly within the stream and is never used twice.
+        text: its document, as ``versions.encode`` wrote it.
+    """
 
     id: int
-    document: Document
+    text: str
+
+    @property
+    def document(self) -> Document:
+        """The document, read anew each time."""
+        document: Document = json.loads(self.text)
+        return document
 
 
 class Store(Protocol):
@@ -122,6 +142,16 @@ class Store(Protocol):
             MissingError: ``after`` names no record.
             ValueError: the records have no such field, or the limit is out of range.
         """
+
+    async def texts(
+        self,
+        kind: type[Record],
+        *,
+        where: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> Texts:
+        """Return what ``list`` returns, raises what it raises, and reads no record."""
 
     async def tally(self, kind: type[Record], states: Sequence[str]) -> Mapping[str, int]:
         """Return how many records are in each of these states, at one moment, without reading them."""

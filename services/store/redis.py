@@ -31,6 +31,7 @@ from neuromas.services.store.base import (
     StoreUnavailableError,
     StoreUnusableError,
     StreamEntry,
+    Texts,
 )
 from neuromas.services.store.indexes import LISTED_BY, check_limit, check_list, indexed, matches
 from neuromas.services.store.versions import decode, encode, entry_id, first_version, next_version, read
@@ -124,19 +125,33 @@ class RedisStore:
         limit: int = 20,
     ) -> Page[R]:
         """Return records, newest first; see Store."""
+        texts = await self.texts(kind, where=where, after=after, limit=limit)
+        return Page(tuple(read(kind, text) for text in texts.items), texts.has_more)
+
+    async def texts(
+        self,
+        kind: type[Record],
+        *,
+        where: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> Texts:
+        """Return records as they are stored; see Store."""
         where = where or {}
         check_list(kind, where, limit)
         begin = "+" if after is None else f"({_place(await self.get(kind, after))}"
         source = await self._shortest(kind, where)
+        # All in a list by one value have it; what more is asked for is looked for in the records.
+        is_enough = not where or (len(where) == 1 and not where.keys() - set(LISTED_BY))
         size = limit + 1 if len(where) <= 1 else max(limit + 1, _CHUNK)
-        found: list[R] = []
+        found: list[bytes] = []
         while len(found) <= limit:
             places, texts = await self._run(scripts.PAGE, [source], begin, size, keys.document(kind.noun, ""))
-            found += [record for text in texts if matches(record := read(kind, text), where)]
+            found += [text for text in texts if is_enough or matches(read(kind, text), where)]
             if len(places) < size:
                 break
             begin = f"({places[-1].decode()}"
-        return Page(tuple(found[:limit]), len(found) > limit)
+        return Texts(tuple(text.decode() for text in found[:limit]), len(found) > limit)
 
     async def tally(self, kind: type[Record], states: Sequence[str]) -> Mapping[str, int]:
         """Return how many records are in each of these states; see Store."""
@@ -192,7 +207,7 @@ class RedisStore:
             async with self._reaching():
                 answer: Any = await self._redis.xread(position, count=limit, block=block)
             if answer:
-                return [StreamEntry(int(id.partition(b"-")[0]), decode(fields[b"d"])) for id, fields in answer[0][1]]
+                return [StreamEntry(int(id.partition(b"-")[0]), fields[b"d"].decode()) for id, fields in answer[0][1]]
             if time.monotonic() >= deadline_s:
                 return []
 

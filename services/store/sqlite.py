@@ -27,6 +27,7 @@ from neuromas.services.store.base import (
     StoreUnusableError,
     StoreUnwritableError,
     StreamEntry,
+    Texts,
 )
 from neuromas.services.store.indexes import LISTED_BY, check_limit, check_list, lists_texts
 from neuromas.services.store.schema import prepare
@@ -91,9 +92,21 @@ class SqliteStore:
         limit: int = 20,
     ) -> Page[R]:
         """Return records, newest first; see Store."""
+        texts = await self.texts(kind, where=where, after=after, limit=limit)
+        return Page(tuple(read(kind, text) for text in texts.items), texts.has_more)
+
+    async def texts(
+        self,
+        kind: type[Record],
+        *,
+        where: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> Texts:
+        """Return records as they are stored; see Store."""
         check_list(kind, where or {}, limit)
-        texts = await self._reader.run(_list, kind, where or {}, after, limit)
-        return Page(tuple(read(kind, text) for text in texts[:limit]), len(texts) > limit)
+        found = await self._reader.run(_list, kind, where or {}, after, limit)
+        return Texts(tuple(found[:limit]), len(found) > limit)
 
     async def tally(self, kind: type[Record], states: Sequence[str]) -> Mapping[str, int]:
         """Return how many records are in each of these states; see Store."""
@@ -312,7 +325,7 @@ def _append(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]
 
 def _read(connection: sqlite3.Connection, stream: str, after: int, limit: int) -> Sequence[StreamEntry]:
     statement = "SELECT id, body FROM entries WHERE stream = ? AND id > ? ORDER BY id LIMIT ?"
-    return [StreamEntry(id, decode(body)) for id, body in connection.execute(statement, (stream, after, limit))]
+    return [StreamEntry(id, body) for id, body in connection.execute(statement, (stream, after, limit))]
 
 
 def _newest(connection: sqlite3.Connection, streams: Sequence[str], seen: object) -> tuple[object, Mapping[str, int]]:

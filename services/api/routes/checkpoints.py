@@ -14,7 +14,7 @@ from neuromas.services.api.archive import MEDIA_TYPES, Form, make_work_folder, p
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.described import errors
 from neuromas.services.api.ownership import check_owner
-from neuromas.services.api.paging import MAX_ID, After, Limit, listing
+from neuromas.services.api.paging import MAX_ID, After, Limit, cursor
 from neuromas.services.api.problems import ApiError
 from neuromas.services.api.references import (
     aliases,
@@ -52,10 +52,12 @@ async def list_checkpoints(
 ) -> Document:
     """List a run's checkpoints, newest first."""
     await service.store.get(RunRecord, run_id)
-    page = await listing(service.store, CheckpointRecord, {"run": run_id}, after, limit)
+    with cursor(CheckpointRecord, after):
+        page = await service.store.list(CheckpointRecord, where={"run": run_id}, after=after, limit=limit)
     means = aliases(await checkpoints_of(service.store, run_id))
-    found = [checkpoint for checkpoint in page["data"] if checkpoint.state is None]
-    return {**page, "data": with_aliases(found, means)}
+    found = [checkpoint for checkpoint in page.items if checkpoint.state is None]
+    last_id = page.items[-1].id if page.items else None
+    return {"data": with_aliases(found, means), "has_more": page.has_more, "last_id": last_id}
 
 
 @routes.get("/runs/{run_id}/checkpoints/{name}", response_model=CheckpointView, responses=errors(404))

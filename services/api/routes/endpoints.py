@@ -21,7 +21,7 @@ from neuromas.services.api.schemas.view import Listing
 from neuromas.services.api.service import Service, Serviced
 from neuromas.services.records.checkpoint import CheckpointRecord
 from neuromas.services.records.endpoint import EndpointRecord, EndpointState, EndpointUpdate
-from neuromas.services.store.base import ConflictError, Document, MissingError, Store
+from neuromas.services.store.base import ConflictError, MissingError, Store
 
 routes = router("endpoints")
 EndpointId = Annotated[
@@ -90,10 +90,10 @@ async def list_endpoints(
     state: Annotated[EndpointState | None, Query(description="Only endpoints in this state.")] = None,
     run: Text = None,
     checkpoint: Text = None,
-) -> Document:
+) -> Response:
     """List endpoints, newest first."""
     where = {"state": state, "run": run, "checkpoint": checkpoint}
-    return await listing(service.store, EndpointRecord, where, after, limit)
+    return await listing(service, EndpointRecord, EndpointView, where, after, limit)
 
 
 @routes.get("/endpoints/{endpoint_id}", response_model=EndpointView, responses=errors(404))

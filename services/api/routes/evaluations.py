@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Query, Request
+from fastapi import Path, Query, Request, Response
 
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.body import Body, parse_body
@@ -20,7 +20,6 @@ from neuromas.services.api.schemas.view import Listing
 from neuromas.services.api.service import Serviced, fresh_id
 from neuromas.services.api.studied import check_study
 from neuromas.services.records.evaluation import EvaluationKind, EvaluationRecord, EvaluationState
-from neuromas.services.store.base import Document
 
 routes = router("evaluations")
 EvaluationId = Annotated[
@@ -67,10 +66,10 @@ async def list_evaluations(
     kind: Annotated[EvaluationKind | None, Query(description="Only evaluations of this kind.")] = None,
     run: Text = None,
     checkpoint: Text = None,
-) -> Document:
+) -> Response:
     """List evaluations, newest first."""
     where = {"state": state, "kind": kind, "run": run, "checkpoint": checkpoint}
-    return await listing(service.store, EvaluationRecord, where, after, limit)
+    return await listing(service, EvaluationRecord, EvaluationView, where, after, limit)
 
 
 @routes.get("/evaluations/{evaluation_id}", response_model=EvaluationView, responses=errors(404))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Final
 
-from fastapi import Path, Query, Request
+from fastapi import Path, Query, Request, Response
 
 from neuromas.services.api.auth import Reader, Trainer
 from neuromas.services.api.body import Body, parse_body
@@ -94,10 +94,10 @@ async def list_runs(
     name: Text = None,
     owner: Text = None,
     tag: Annotated[str | None, Query(max_length=MAX_ID, description="Only runs that have this tag.")] = None,
-) -> Document:
+) -> Response:
     """List runs, newest first."""
     where = {"state": state, "topology": topology, "parent_run": parent, "name": name, "owner": owner, "tags": tag}
-    return await listing(service.store, RunRecord, where, after, limit)
+    return await listing(service, RunRecord, RunView, where, after, limit)
 
 
 @routes.get("/runs/{run_id}", response_model=RunView, responses=errors(404))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Response
+from pydantic_core import from_json
 
 from neuromas.schema.bounds import MAX_STEPS
 from neuromas.services.api.auth import Caller, Reader
@@ -19,9 +20,11 @@ from neuromas.services.api.route import router
 from neuromas.services.api.routes.runs import RunId
 from neuromas.services.api.schemas.artifact import MetricPage, PromptView, StreamPage
 from neuromas.services.api.service import Service, Serviced
+from neuromas.services.api.told import told_entry, told_page, told_step
 from neuromas.services.records.run import RunRecord
 from neuromas.services.records.streams import events_stream, logs_stream, questions_stream, rollouts_stream
-from neuromas.services.store.base import Document
+from neuromas.services.store.base import Document, Store, StreamEntry
+from neuromas.services.store.versions import encode
 
 routes = router("streams")
 _Route = TypeVar("_Route", bound=Callable[..., Any])
@@ -74,10 +77,10 @@ class _Reading:
 
     async def answer(self, stream: str) -> Any:
         """Return the page that is asked for, or the stream as it comes."""
-        await self.service.store.get(RunRecord, self.run_id)
         if wants_events(self.request):
+            await self.service.store.get(RunRecord, self.run_id)
             return await follow(self.service, self.request, self.caller.id, self.run_id, stream, self.after)
-        return await page(self.service, self.caller.id, stream, self.after, self.limit, self.wait_s)
+        return await page(self.service, self.caller.id, self.run_id, stream, self.after, self.limit, self.wait_s)
 
 
 def _pages(size: int) -> Any:
@@ -127,18 +130,26 @@ async def read_rollouts(reading: Annotated[_Reading, _pages(20)]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """A look through a stream for the entries that fit, ``part`` at a time and at most about ``most`` a request."""
+    """A look through a run's stream for entries that fit, ``part`` at a time and at most about ``most`` a request."""
 
+    run_id: str
     stream: str
     part: int
     most: int
 
-    async def page(self, service: Service, after: int, limit: int, fits: Callable[[Document], bool]) -> Document:
-        found: list[Document] = []
+    async def page(self, store: Store, after: int, limit: int, tell: Callable[[StreamEntry], str | None]) -> Response:
+        """Return the entries of which ``tell`` returns something, as it tells them.
+
+        Raises:
+            MissingError: there is no such run.
+        """
+        found: list[str] = []
         has_more, scanned = True, 0
         while has_more and len(found) < limit and scanned < self.most:
             part = self.part if scanned else min(self.part, limit + 1)  # most streams hold what is looked for
-            entries = await service.store.read(self.stream, after=after, limit=part)
+            entries = await store.read(self.stream, after=after, limit=part)
+            if not entries and not scanned:  # a run that is gone has left none
+                await store.get(RunRecord, self.run_id)
             has_more = len(entries) == part
             scanned += len(entries)
             for entry in entries:
@@ -146,9 +157,9 @@ class _Scan:
                     has_more = True
                     break
                 after = entry.id
-                if fits(entry.document):
-                    found.append({**entry.document, "id": entry.id})
-        return {"data": found, "has_more": has_more, "last_id": after}
+                if (told := tell(entry)) is not None:
+                    found.append(told)
+        return told_page(found, after, has_more=has_more)
 
 
 @routes.get("/runs/{run_id}/rollouts:find", response_model=StreamPage, responses=errors(404))
@@ -172,12 +183,13 @@ async def find_rollouts(
     node: Annotated[str | None, Query(max_length=MAX_ID, description="Look at the messages of this node alone.")] = (
         None
     ),
-) -> Document:
+) -> Response:
     """Find sampled rollouts. A page may be shorter than asked for although more follow: ``has_more`` says so."""
-    await service.store.get(RunRecord, run_id)
     wanted = RolloutFilter(stage, from_step, to_step, result, contains.lower(), node)
-    scan = _Scan(rollouts_stream(run_id), _SCAN_ROLLOUTS, _MAX_LOOKED_AT)
-    return await scan.page(service, after, limit, wanted.fits)
+    scan = _Scan(run_id, rollouts_stream(run_id), _SCAN_ROLLOUTS, _MAX_LOOKED_AT)
+    return await scan.page(
+        service.store, after, limit, lambda entry: told_entry(entry) if wanted.fits(entry.document) else None
+    )
 
 
 @_stream("questions", "EntryView")
@@ -212,18 +224,32 @@ async def read_metrics(
     names: Annotated[
         str | None, Query(max_length=2000, description="Only these metrics, separated by commas; a * ends a prefix.")
     ] = None,
-) -> Document:
+) -> Response:
     """Read a run's metrics, step by step."""
-    await service.store.get(RunRecord, run_id)
-    scan = _Scan(events_stream(run_id), _SCAN, _MAX_SCANNED)
-    page = await scan.page(service, after, limit, lambda event: event.get("type") == "step")
-    if names is not None:
-        wanted = [name.strip() for name in names.split(",")]
-        page["data"] = [{**point, "metrics": _chosen(point["metrics"], wanted)} for point in page["data"]]
-    return {"object": "list", **page}
+    scan = _Scan(run_id, events_stream(run_id), _SCAN, _MAX_SCANNED)
+    wanted = None if names is None else [name.strip() for name in names.split(",")]
+    return await scan.page(service.store, after, limit, told_step if wanted is None else _Chosen.of(wanted).tell)
 
 
-def _chosen(metrics: dict[str, float], wanted: list[str]) -> dict[str, float]:
-    exact = {name for name in wanted if not name.endswith("*")}
-    prefixes = tuple(name[:-1] for name in wanted if name.endswith("*"))
-    return {name: value for name, value in metrics.items() if name in exact or name.startswith(prefixes)}
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Some metrics of steps, by their names or how these begin."""
+
+    exact: frozenset[str]
+    prefixes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Self:
+        """Return those that a request names; a * ends a prefix."""
+        exact = frozenset(name for name in names if not name.endswith("*"))
+        return cls(exact, tuple(name[:-1] for name in names if name.endswith("*")))
+
+    def tell(self, entry: StreamEntry) -> str | None:
+        """Return them of a step, as ``told_step`` does all."""
+        told = told_step(entry)
+        if told is None:
+            return None
+        point = from_json(told)
+        metrics = point["metrics"]
+        kept = {name: metrics[name] for name in metrics if name in self.exact or name.startswith(self.prefixes)}
+        return encode({**point, "metrics": kept})

@@ -71,9 +71,9 @@ async def validate_topology(caller: Reader, service: Serviced, document: Body) -
 @routes.get("/topologies", response_model=Listing[TopologyView], responses=errors(400))
 async def list_topologies(
     _: Reader, service: Serviced, after: After = None, limit: Limit = 20, name: Text = None
-) -> Document:
+) -> Response:
     """List topologies, newest first."""
-    return await listing(service.store, TopologyRecord, {"name": name}, after, limit)
+    return await listing(service, TopologyRecord, TopologyView, {"name": name}, after, limit)
 
 
 @routes.get("/topologies/{topology_id}", response_model=TopologyView, responses=errors(404) | {200: _IMAGES})
