@@ -57,7 +57,6 @@ bench: venv ## Benchmarks: ratios measured in turns in one process
 	@$(BIN)/python -m benchmarks.joint_step --json $(OUT)/bench/joint_step.json
 	@$(BIN)/python -m benchmarks.rollouts --json $(OUT)/bench
 	@$(BIN)/python -m benchmarks.packed_step --json $(OUT)/bench/packed_step.json
-	@$(BIN)/python -m benchmarks.end_to_end --json $(OUT)/bench/end_to_end.json
 	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
 	@$(BIN)/python -m benchmarks.overlap --json $(OUT)/bench
 
