@@ -21,7 +21,11 @@ from neuromas.services.store.base import Document
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>"
-PAGES = ("#/runs", "#/runs/{run}", "#/runs/{run}/grow", "#/new", "#/endpoints", "#/endpoints/solver", "#/key", "#/no")
+PAGES = ("#/runs", "#/runs/{run}", "#/runs/{run}/grow", "#/new", "#/endpoints", "#/endpoints/solver") + (
+    "#/adapters",
+    "#/key",
+    "#/no",
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 // The application: which page an address means, what is on top of every page, and where the focus goes.
 
 import { announce, h, put, say } from "./dom.js";
+import { adaptersPage } from "./adapters.js";
 import { key } from "./api.js";
 import { endpointsPage } from "./endpoints.js";
 import { growPage } from "./grow.js";
@@ -18,6 +19,7 @@ const ROUTES = [
   [/^\/new$/, newRunPage, "new"],
   [/^\/endpoints$/, endpointsPage, "endpoints"],
   [/^\/endpoints\/([^/]+)$/, endpointPage, "endpoints"],
+  [/^\/adapters$/, adaptersPage, "adapters"],
   [/^\/key$/, keyPage, "key"],
 ];
 
