@@ -1,30 +1,34 @@
-"""Load on the service's API, a process of its own as it is deployed: reads per second, and event streams fanned out.
+"""Load on the service's API, a process of its own as it is deployed: requests per second, and event streams fanned out.
 
 The store has 200 runs, the one that is read and followed has as many events as --events says, each of a step with 24
-metrics. Reads are asked for again and again on kept-alive connections. Then many clients follow the run while its
-events are appended, at a steady rate and by another process than the API's, as drivers do. Every follower must get
-every event once and in order; the delay is the time from just before the append to the arrival at the client. All
-followers are in one process, which needs a core of its own.
+metrics. Reads are asked for again and again on kept-alive connections, and so is an endpoint that has its answer ready.
+With --beside the API of another checkout takes turns with this one over the same store: its figures come first, those
+of this one are told over them as well, as the median of the turns with the lowest and the highest.
 
-    python -m benchmarks.api_load [--stores sqlite redis] [--followers 200] [--events 200] [--rate 20] [--json FILE]
+Then many clients follow the run while its events are appended, at a steady rate and by another process than the API's,
+as drivers do. Every follower must get every event once and in order; the delay is the time from just before the append
+to the arrival at the client. All followers are in one process, which needs a core of its own.
+
+    python -m benchmarks.api_load [--stores sqlite redis] [--beside CHECKOUT] [--followers 200] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter, sleep, time
 from typing import Any
 
-from benchmarks.api_process import ApiProcess, served_api
+from benchmarks.api_process import HERE, ApiProcess, canned_endpoint, served_api
 from benchmarks.client_process import ClientProcess
 from benchmarks.measure import report
 from neuromas.services.records.run import RunRecord, RunState
@@ -44,6 +48,10 @@ READS = {
     "GET .../events?limit=100": f"/v1/runs/{FOLLOWED}/events?limit=100",
     "GET .../metrics?limit=100": f"/v1/runs/{FOLLOWED}/metrics?limit=100",
 }
+CHAT = "POST /v1/chat/completions"
+QUESTION = json.dumps({"model": "graph", "messages": [{"role": "user", "content": "0: 5 1: 3 2: 7 start 2 find E="}]})
+QUESTIONS_A_SECOND = 300
+"""Of a turn: the client that asks has no clock."""
 
 
 def step_event(step: int) -> Document:
@@ -81,31 +89,62 @@ async def end(store: Store) -> None:
     await store.append(events_stream(FOLLOWED), [("end", {"type": "state", "state": RunState.SUCCEEDED})])
 
 
-def reads(api: ApiProcess, clients: ClientProcess, name: str, seconds: float, turns: int) -> list[dict[str, Any]]:
-    """Measure reads in turns and return the rows of their table."""
-    cells = [(what, concurrency) for what in READS for concurrency in (1, 16)]
-    rates: dict[tuple[str, int], list[float]] = {cell: [] for cell in cells}
-    latencies: dict[tuple[str, int], list[float]] = {cell: [] for cell in cells}
-    for turn in range(-1, turns):
-        for what, concurrency in cells:
-            clients.order(port=api.port, concurrency=concurrency, path=READS[what], seconds=seconds)
-            found = clients.answer()
-            if turn >= 0:
-                rates[what, concurrency].append(len(found["latencies"]) / found["seconds"])
-                latencies[what, concurrency] += found["latencies"]
-    return [
-        {
-            "store": name,
-            "read": what,
-            "at a time": concurrency,
-            "reads/s": median(rates[what, concurrency]),
-            "low": min(rates[what, concurrency]),
-            "high": max(rates[what, concurrency]),
-            "p50 ms": 1000 * median(latencies[what, concurrency]),
-            "p95 ms": 1000 * quantiles(latencies[what, concurrency], n=20)[-1],
-        }
-        for what, concurrency in cells
-    ]
+class Cell:
+    """One thing that is asked for of one API, turn by turn."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.cpu_ms: list[float] = []
+        self.latencies: list[float] = []
+
+    def turn(self, api: ApiProcess, clients: ClientProcess, order: dict[str, Any]) -> None:
+        """Have clients ask for it."""
+        before = api.cpu_s()
+        clients.order(port=api.port, **order)
+        found = clients.answer()
+        count = len(found["latencies"])
+        self.cpu_ms.append(1000 * (api.cpu_s() - before) / count)
+        self.rates.append(count / found["seconds"])
+        self.latencies += found["latencies"]
+
+
+def requests(apis: dict[str, ApiProcess], name: str, seconds: float, turns: int) -> list[dict[str, Any]]:
+    """Measure requests in turns and return the rows of their table."""
+    cells = {(what, at_a_time): {api: Cell() for api in apis} for what in (*READS, CHAT) for at_a_time in (1, 16)}
+    with ClientProcess("benchmarks.follow_client") as readers, ClientProcess("benchmarks.load_client") as askers:
+        for turn in range(-1, turns):
+            for (what, at_a_time), of_api in cells.items():
+                for api in list(apis) if turn % 2 else reversed(list(apis)):
+                    cell = Cell() if turn < 0 else of_api[api]
+                    if what == CHAT:
+                        bodies = [QUESTION] * max(at_a_time, int(seconds * QUESTIONS_A_SECOND))
+                        cell.turn(apis[api], askers, {"concurrency": at_a_time, "bodies": bodies})
+                    else:
+                        order = {"concurrency": at_a_time, "path": READS[what], "seconds": seconds}
+                        cell.turn(apis[api], readers, order)
+    return [_row(name, what, at_a_time, api, of_api) for (what, at_a_time), of_api in cells.items() for api in of_api]
+
+
+def _row(store: str, what: str, at_a_time: int, api: str, of_api: dict[str, Cell]) -> dict[str, Any]:
+    cell, other = of_api[api], next(iter(of_api.values()))
+    row = {
+        "store": store,
+        "request": what,
+        "at a time": at_a_time,
+        "API": api,
+        "requests/s": median(cell.rates),
+        "p50 ms": 1000 * median(cell.latencies),
+        "p95 ms": 1000 * quantiles(cell.latencies, n=20)[-1],
+        "CPU ms": median(cell.cpu_ms),
+    }
+    if len(of_api) > 1:
+        row |= {"rate over": _spread(cell.rates, other.rates), "CPU over": _spread(cell.cpu_ms, other.cpu_ms)}
+    return row
+
+
+def _spread(ours: list[float], theirs: list[float]) -> str:
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 async def fan_out(
@@ -137,20 +176,33 @@ async def fan_out(
     }
 
 
-async def measured(
-    api: ApiProcess, arguments: argparse.Namespace, name: str
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def measured(settings: Settings, arguments: argparse.Namespace, name: str) -> tuple[list[dict[str, Any]], Any]:
     """Return the rows of one store."""
+    asyncio.run(filled(settings, arguments.events))
+    with ExitStack() as stack:
+        stack.enter_context(canned_endpoint(settings))
+        checkouts = {"this": HERE} if arguments.beside is None else {"beside": arguments.beside, "this": HERE}
+        there = {who: stack.enter_context(served_api(settings, folder)) for who, folder in checkouts.items()}
+        rows = requests(there, name, arguments.seconds, arguments.turns)
+        with ClientProcess("benchmarks.follow_client") as clients:
+            return rows, asyncio.run(followed(there["this"], clients, arguments, name))
+
+
+async def filled(settings: Settings, events: int) -> None:
+    """Fill a store."""
+    store = open_store(settings)
+    await populate(store)
+    await tell(store, 0, events, 0)
+    await store.close()
+
+
+async def followed(api: ApiProcess, clients: ClientProcess, arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Return the row of event streams."""
     store = open_store(api.settings)
     try:
-        await populate(store)
-        await tell(store, 0, arguments.events, 0)
-        with ClientProcess("benchmarks.follow_client") as clients:
-            rows = await asyncio.to_thread(reads, api, clients, name, arguments.seconds, arguments.turns)
-            row = await fan_out(store, api, clients, name, arguments.followers, arguments.events, arguments.rate)
+        return await fan_out(store, api, clients, name, arguments.followers, arguments.events, arguments.rate)
     finally:
         await store.close()
-    return rows, row
 
 
 def is_there(port: int) -> bool:
@@ -185,6 +237,7 @@ def redis_url(folder: Path) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stores", nargs="+", choices=("sqlite", "redis"), default=["sqlite", "redis"])
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another version, to take turns with")
     parser.add_argument("--followers", type=int, default=200)
     parser.add_argument("--events", type=int, default=200)
     parser.add_argument("--rate", type=float, default=20, help="events per second while they are followed")
@@ -195,16 +248,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     fans: list[dict[str, Any]] = []
     for name in arguments.stores:
-        with TemporaryDirectory() as folder:
-            if name == "redis":
-                with redis_url(Path(folder)) as url, served_api(Settings(data_dir=Path(folder), store_url=url)) as api:
-                    found = asyncio.run(measured(api, arguments, name))
-            else:
-                with served_api(Settings(data_dir=Path(folder))) as api:
-                    found = asyncio.run(measured(api, arguments, name))
+        with TemporaryDirectory() as folder, ExitStack() as stack:
+            url = stack.enter_context(redis_url(Path(folder))) if name == "redis" else "sqlite"
+            found = measured(Settings(data_dir=Path(folder), store_url=url), arguments, name)
         rows += found[0]
         fans.append(found[1])
-    report("reads of the API", rows, arguments.json)
+    report("requests to the API", rows, arguments.json)
     report("event streams", fans, None if arguments.json is None else arguments.json.with_suffix(".streams.json"))
 
 

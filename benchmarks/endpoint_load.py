@@ -6,7 +6,8 @@ server, queue, HTTP and JSON. The client is a process of its own, as clients are
 the API" the service's API, one more process, passes the questions on; on few cores all of them share. Each way takes
 turns with direct driving alone: the server learns from its clients when to wait for them, and each way has others.
 
-Rates are tokens of all Nodes per second, each side's own. Then the same questions are asked with a trace, which says
+Rates are tokens of all Nodes per second, each side's own. "First" is the time until the first text of the answer, which
+of a whole answer is its end. Then the same questions are asked with a trace, which says
 how long the engine worked on the calls of the critical path; the latency at the client over that time is what all
 else adds. Traces cost time, so that rates are measured without.
 
@@ -33,7 +34,7 @@ from typing import Any
 
 import uvicorn
 
-from benchmarks.api_process import served_api
+from benchmarks.api_process import add_endpoint, served_api
 from benchmarks.client_process import ClientProcess
 from benchmarks.measure import interleave, ratio, report
 from benchmarks.rollouts import BASE, SAMPLING, SPEC, TARGETS, TASK, forget_prefixes, random_lora
@@ -42,9 +43,7 @@ from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow
 from neuromas.rollout.prompt import make_renderer
 from neuromas.rollout.record import Provenance
-from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.settings import Settings
-from neuromas.services.store.open import open_store
 from neuromas.serving.app import make_app
 from neuromas.serving.graph_server import GraphServer
 from neuromas.serving.graph_table import GraphVersion, ServableGraph
@@ -56,7 +55,7 @@ from neuromas.topology.graph import Topology
 
 GRAPH = layered([2, 2])
 SLOTS = 16
-WAYS = ("endpoint", "streamed", "behind the API")
+WAYS = ("endpoint", "streamed", "behind the API", "streamed behind the API")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +123,11 @@ class Turns:
         self.rates: dict[str, list[float]] = {}
         self.latencies: dict[str, list[float]] = {}
         self.over_engine: dict[str, list[float]] = {}
+        self.firsts: dict[str, list[float]] = {}
 
     def forget(self) -> None:
         """Begin anew, after a turn that warmed everything up."""
-        self.rates, self.latencies, self.over_engine = {}, {}, {}
+        self.rates, self.latencies, self.over_engine, self.firsts = {}, {}, {}, {}
 
     def direct(self) -> None:
         """Answer all questions on the engine itself."""
@@ -144,6 +144,7 @@ class Turns:
         tokens = sum(usage["completion_tokens"] for usage in usages)
         # The client times its own requests: what the order costs on its way there is not the endpoint's.
         self.rates.setdefault(name, []).append(tokens / found["seconds"])
+        self.firsts.setdefault(name, []).extend(found["firsts"])
 
     def traced(self, name: str) -> None:
         """Have the client ask all questions and how long each call took."""
@@ -186,6 +187,8 @@ class Turns:
             "high": high,
             "p50 ms": 1000 * median(self.latencies[name]),
             "p95 ms": 1000 * percentile_95(self.latencies[name]),
+            "first p50 ms": 1000 * median(self.firsts[name]),
+            "first p95 ms": 1000 * percentile_95(self.firsts[name]),
             "p50 over engine": median(self.over_engine[name]),
             "p95 over engine": percentile_95(self.over_engine[name]),
         }
@@ -209,16 +212,6 @@ def endpoint(server: GraphServer) -> Iterator[int]:
     thread.join()
 
 
-async def add_endpoint(settings: Settings, url: str) -> None:
-    """Write down what the supervisor would of an endpoint that it has deployed."""
-    store = open_store(settings)
-    endpoint = EndpointRecord(
-        id="ep_0", name="graph", checkpoint="ckpt_0", run="run_0", state=EndpointState.READY, url=url, owner="local"
-    )
-    await store.create(endpoint)
-    await store.close()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16, 64])
@@ -236,7 +229,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with endpoint(server) as port, TemporaryDirectory() as folder, served_api(Settings(data_dir=Path(folder))) as api:
         asyncio.run(add_endpoint(api.settings, f"http://127.0.0.1:{port}"))
-        every = dict(zip(WAYS, (Way(port), Way(port, is_streamed=True), Way(api.port)), strict=True))
+        ports = (port, port, api.port, api.port)
+        every = {name: Way(there, "streamed" in name) for name, there in zip(WAYS, ports, strict=True)}
         ways = {name: every[name] for name in arguments.ways}
         with ClientProcess("benchmarks.load_client") as client:
             for concurrency in arguments.concurrency:
