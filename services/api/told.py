@@ -23,12 +23,16 @@ _STEP: Final = '{"type":"step",'
 
 
 class Telling:
-    """Records of one store through their views, the last ones remembered."""
+    """Records of one store through their views, the last ones remembered.
+
+    Attributes:
+        size: characters that are.
+    """
 
     def __init__(self, most: int = _REMEMBERED_CHARACTERS) -> None:
         """Remember nothing yet; ``most`` characters are, of texts and of what came of them."""
         self._most = most
-        self._size = 0
+        self.size = 0
         self._told: OrderedDict[tuple[type[View], str], tuple[str, str]] = OrderedDict()
 
     def tell(self, kind: type[Record], view: type[View], text: str) -> tuple[str, str]:
@@ -49,10 +53,10 @@ class Telling:
         record = read(kind, text)
         told = record.id, view.model_validate(record, from_attributes=True).model_dump_json()
         self._told[key] = told
-        self._size += len(text) + len(told[1])
-        while self._size > self._most:
+        self.size += len(text) + len(told[1])
+        while self.size > self._most:
             (_, gone), (_, body) = self._told.popitem(last=False)
-            self._size -= len(gone) + len(body)
+            self.size -= len(gone) + len(body)
         return told
 
 

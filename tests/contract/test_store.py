@@ -44,6 +44,18 @@ async def test_a_new_document_gets_version_state_and_time(store: Store) -> None:
     assert await store.get(RunRecord, "run_1") == stored
 
 
+async def test_texts_are_the_documents_of_a_list(store: Store) -> None:
+    await make_runs(store, "run_1", "run_2", "run_3", name="same", topology="t")
+    await make_runs(store, "run_4", name="other", topology="t")
+    both = {"name": "same", "topology": "t"}
+    for given in ({}, {"limit": 2}, {"where": {"name": "same"}, "limit": 2}, {"where": both}):
+        page, texts = await store.list(RunRecord, **given), await store.texts(RunRecord, **given)
+        assert [RunRecord.model_validate_json(text) for text in texts.items] == list(page.items)
+        assert texts.has_more == page.has_more
+    with pytest.raises(MissingError):
+        await store.texts(RunRecord, after="run_9")
+
+
 async def test_creating_twice_is_creating_once(store: Store) -> None:
     first, _ = await store.create(a_run(name="first"))
     again, is_new = await store.create(a_run(name="second"))
