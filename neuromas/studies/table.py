@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -32,7 +32,7 @@ def comparison_table(group: Document) -> Table:
     """
     seeds = group["seeds"]
     suffix = f", seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f", seed {seeds[0]}"
-    title = f"{group['title']}{suffix}"
+    title = f"{group['title']}{suffix}{_asked(group['arms'])}"
     # Narrow, so that eight columns fit a terminal of 80.
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False,
@@ -51,6 +51,12 @@ def comparison_table(group: Document) -> Table:
             duration(entry["seconds"] or None),
         )
     return table
+
+
+def _asked(arms: Sequence[Document]) -> str:
+    """Return how many test questions the accuracies are of; nothing where arms differ."""
+    asked = {figure["examples"] for arm in arms for run in arm["runs"] for figure in run["accuracy"].values()}
+    return f", {asked.pop():,} test questions" if len(asked) == 1 else ""
 
 
 def _change(entry: Document) -> str:

@@ -82,7 +82,7 @@ def test_comparison_leaves_a_document_and_a_page(tmp_path: Path) -> None:
 
 def test_table_gives_mean_and_range_over_seeds(tmp_path: Path) -> None:
     text = comparison_text(write(tmp_path, (0, 2)), width=140)
-    assert "Chains, seeds 0, 2" in text
+    assert "Chains, seeds 0, 2, 64 test questions" in text
     assert "95.0 % (90.0 to 100.0)" in text
 
 
