@@ -129,7 +129,7 @@ def arm_spec(arm: str, seed: int, worked: Sequence[Row]) -> Document:
         "adapter": {"type": "lora", "rank": _RANK},
         "training": {"steps": sum(_STAGES), "prompts_per_step": 6, "group_size": 8, "warmup_steps": 2},
         "evaluation": {"examples": _EXAMPLES},
-        "checkpoint": {"every": 0},
+        "checkpoint": {"every": 6},
         "tracking": {"rollouts_every": 4, "rollouts_per_sample": 4},
         "engine": {"type": "transformers", "max_model_len": 384},
         "runtime": {"type": "local"},
