@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from neuromas.base.chat_template import read_chat_template
 from neuromas.base.draft import base_draft
 from neuromas.base.end_tokens import special_tokens
+from neuromas.base.fingerprint import fingerprint
 from neuromas.errors import BaseModelError, writing
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ def import_gguf(file: Path, folder: Path) -> Path:
         with base_draft(folder.parent) as draft:
             _write(file, facts, draft)
             _check_turn_end(draft)
-            draft.rename(folder)
+            try:
+                draft.rename(folder)
+            except OSError:
+                if not (folder.is_dir() and fingerprint(folder) == fingerprint(draft)):
+                    raise  # else another process was faster with the same file
     return folder
 
 

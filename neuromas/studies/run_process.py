@@ -9,10 +9,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from neuromas.cluster.threads import set_threads
+from neuromas.cluster.threads import wait_passively
 from neuromas.errors import NeuroMASError, writing
 from neuromas.journal.events import Event, RolloutsSampled
-from neuromas.journal.folder import RESULT_FILE, RunFolder
+from neuromas.journal.folder import RESULT_FILE, SPEC_FILE, RunFolder
 from neuromas.spec.run import RunSpec
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     """
     parent: Connection[tuple[str, object], tuple[RunSpec, Path]] = Connection(int(sys.argv[1]))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    set_threads(1)
+    wait_passively()
     with suppress(KeyboardInterrupt):
         _work(parent)
 
@@ -61,9 +61,16 @@ def _run(spec: RunSpec, out: Path, parent: Connection[tuple[str, object], object
         os.close(file)
         from neuromas.run.run import run
 
-        return "done", RunFolder(run(spec, out, tell, overwrite=True).folder).read_json(RESULT_FILE)
+        goes_on = _is_begun(RunFolder(out / spec.name), spec)
+        done = run(spec, out, tell, resume=goes_on, overwrite=not goes_on)
+        return "done", RunFolder(done.folder).read_json(RESULT_FILE)
     except NeuroMASError as error:
         return "failed", str(error)
+
+
+def _is_begun(folder: RunFolder, spec: RunSpec) -> bool:
+    """Whether a folder holds a run of this very spec that was broken off."""
+    return folder.is_started and folder.read_json(SPEC_FILE) == spec.model_dump(mode="json")
 
 
 if __name__ == "__main__":

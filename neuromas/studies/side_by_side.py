@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
@@ -39,7 +39,8 @@ def run_side_by_side(
 ) -> dict[str, Document]:
     """Run specs in processes of their own and return the result document of each by name.
 
-    A run that has finished in ``out`` before, with the same spec, is not run again.
+    A run that has finished in ``out`` before, with the same spec, is not run again; one that was broken off goes on. A
+    run that is alone has all processors, one of several has one.
 
     Args:
         specs: begun in this order; names must differ.
@@ -61,7 +62,7 @@ def run_side_by_side(
     processes: list[_RunProcess] = []
     try:
         while waiting and len(processes) < num_processes:
-            processes.append(_RunProcess(out))
+            processes.append(_RunProcess(out, {} if num_processes == 1 else {"OMP_NUM_THREADS": "1"}))
             processes[-1].begin(waiting.popleft())
         while busy := [process for process in processes if process.name]:
             ready = wait([process.pipe for process in busy])
@@ -92,7 +93,7 @@ class _RunProcess:
         name: of the run in work; "" = none.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, environment: Mapping[str, str]) -> None:
         self._out = out
         self.name = ""
         self.pipe, theirs = Pipe()
@@ -102,7 +103,11 @@ class _RunProcess:
                 [sys.executable, "-P", "-m", "neuromas.studies.run_process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # the terminal's Ctrl-C reaches only us, and we end it
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+                env={
+                    **os.environ,
+                    **environment,
+                    "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+                },
             )
 
     def begin(self, spec: RunSpec) -> None:

@@ -5,7 +5,7 @@ from textwrap import dedent
 
 import pytest
 
-from neuromas.journal.events import Event, RunEnded
+from neuromas.journal.events import CheckpointWritten, Event, RunEnded, RunStarted, StepDone
 from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.studies.side_by_side import SideBySideError, run_side_by_side
@@ -87,3 +87,43 @@ def test_a_script_that_compares_is_executed_once(small_base: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("begun") == 1
     assert done.stdout.splitlines()[-1] == "2"
+
+
+def test_a_run_that_was_broken_off_goes_on(small_base: Path, tmp_path: Path) -> None:
+    spec = parse_run_spec(make_spec("long", small_base, 1).model_dump(mode="json") | {"checkpoint": {"every": 1}})
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"steps": 4})})
+
+    def break_off(run: str, event: Event) -> None:
+        if isinstance(event, CheckpointWritten):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side([spec], tmp_path, break_off)
+    told: list[Event] = []
+    run_side_by_side([spec], tmp_path, lambda run, event: told.append(event))
+    assert [event.resumed for event in told if isinstance(event, RunStarted)] == [True]
+    steps = [event.step for event in told if isinstance(event, StepDone)]
+    assert steps == list(range(steps[0], 5))
+    assert steps[0] > 1
+
+
+@pytest.mark.parametrize(("at_a_time", "threads"), [(1, "2"), (2, "1")])
+def test_a_run_that_is_alone_has_all_threads(
+    small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int, threads: str
+) -> None:
+    source = """
+        import os
+
+        from neuromas.tasks.base import Task
+
+        class Told(Task):
+            def __init__(self, seed):
+                raise ValueError(f"threads: {os.environ['OMP_NUM_THREADS']}")
+        """
+    (tmp_path / "told_threads.py").write_text(dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    document = make_spec("alone", small_base, 1).model_dump(mode="json")
+    spec = parse_run_spec(document | {"task": {"type": "python", "factory": "told_threads:Told"}})
+    with pytest.raises(SideBySideError, match=f"threads: {threads}"):
+        run_side_by_side([spec], tmp_path / "out", lambda run, event: None, at_a_time)
