@@ -15,6 +15,7 @@ from parallel_stage import run_cases, take_part
 from safetensors.torch import load_file
 
 from neuromas.adapters.families.data_start import DataStart
+from neuromas.checkpoints.location import FOLDER
 from neuromas.losses.registry import LOSSES
 
 FROM_THE_BASE = {
@@ -110,11 +111,32 @@ def furthest(one: Path, other: Path) -> float:
     return max(float((first[key] - second[key]).abs().max()) for key in first)
 
 
+def furthest_weight(one: Path, other: Path) -> float:
+    """Return how far weights are apart, leaving out those whose gradients are hardly more than their rounding.
+
+    Adam moves a number by about the learning rate however small its gradients are, and these are known to 2e-8. A root
+    of the second moment of 1e-7 belongs after a step or two to gradients of some 2e-6.
+    """
+    first, second = load_file(one / "adapters.safetensors"), load_file(other / "adapters.safetensors")
+    assert first.keys() == second.keys()
+    seen = load_file(sorted((one / FOLDER).glob("main-*/optimizer.safetensors"))[-1])
+    furthest_one, left_out, all_of_them = 0.0, 0, 0
+    for key in first:
+        apart = (first[key] - second[key]).abs()
+        if (squares := seen.get(f"{key}/exp_avg_sq")) is not None:
+            is_rounding = (squares > 0) & (squares.sqrt() < 1e-7)
+            left_out, all_of_them = left_out + int(is_rounding.sum()), all_of_them + is_rounding.numel()
+            apart = apart[~is_rounding]
+        furthest_one = max(furthest_one, float(apart.max()) if apart.numel() else 0.0)
+    assert left_out <= all_of_them / 20
+    return furthest_one
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("world", "name"), PAIRS)
 def test_processes_are_one(one: Path, several: Path, name: str) -> None:
     assert furthest(one / name / "gradients.safetensors", several / name / "gradients.safetensors") < 1e-6
-    assert furthest(one / name / "adapters.safetensors", several / name / "adapters.safetensors") < 1e-4
+    assert furthest_weight(one / name, several / name) < 1e-4
     first, second = (json.loads((folder / name / "metrics.json").read_text()) for folder in (one, several))
     apart = ["time/", "parity/", "trl/", "train/packed_fraction"]  # measured, or of each process's own buckets
     if "learns" in ALL[name]:  # means over the calls that are looked at, which one process does not drop

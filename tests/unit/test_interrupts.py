@@ -13,10 +13,14 @@ from neuromas.cli.interrupts import interruptible
 
 @pytest.fixture(autouse=True)
 def heeded() -> Iterator[None]:
-    """Heed Ctrl-C, which a shell has processes in its background ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Heed Ctrl-C and the end of the terminal, which shells and nohup have processes in their background ignore."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _shape() -> None:
