@@ -15,7 +15,7 @@ from time import monotonic, sleep
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from benchmarks.peers.process_tree import cpu_s_of
+from benchmarks.peers.process_tree import cpu_s
 from neuromas.services.api.server import listen
 from neuromas.services.records.endpoint import EndpointRecord, EndpointState
 from neuromas.services.settings import Settings
@@ -35,7 +35,7 @@ class ApiProcess:
 
     def cpu_s(self) -> float:
         """Return the processor seconds that it has taken."""
-        return cpu_s_of((Path("/proc") / str(self.pid) / "stat").read_text())
+        return cpu_s(self.pid)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.peers.process_tree import cpu_s
+
 
 class ClientProcess:
     """The process of a client, from outside; use it in a ``with``, which ends it."""
@@ -32,6 +34,10 @@ class ClientProcess:
         self._orders.close()
         self._process.wait()
         self._answers.close()
+
+    def cpu_s(self) -> float:
+        """Return the processor seconds that it has taken."""
+        return cpu_s(self._process.pid)
 
     def order(self, **order: Any) -> None:
         """Send an order."""

@@ -9,7 +9,8 @@ turns with direct driving alone: the server learns from its clients when to wait
 Rates are tokens of all Nodes per second, each side's own. "First" is the time until the first text of the answer, which
 of a whole answer is its end. Then the same questions are asked with a trace, which says
 how long the engine worked on the calls of the critical path; the latency at the client over that time is what all
-else adds. Traces cost time, so that rates are measured without.
+else adds. Traces cost time, so that rates are measured without. "CPU ms" are the processor's of one question, of the
+turns without a trace: those of driving directly, and over HTTP those of each process.
 
     python -m benchmarks.endpoint_load [--concurrency 1 16 64] [--ways endpoint] [--turns 7] [--seconds 5]
 """
@@ -29,12 +30,12 @@ from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import uvicorn
 
-from benchmarks.api_process import add_endpoint, served_api
+from benchmarks.api_process import ApiProcess, add_endpoint, served_api
 from benchmarks.client_process import ClientProcess
 from benchmarks.measure import interleave, ratio, report
 from benchmarks.rollouts import BASE, SAMPLING, SPEC, TARGETS, TASK, forget_prefixes, random_lora
@@ -115,31 +116,50 @@ class Turns:
     """The turns of one number of requests at a time, and what they found: tokens per second by alternative."""
 
     def __init__(
-        self, engine: VllmEngine, graph: GraphVersion, client: ClientProcess, ways: dict[str, Way], concurrency: int
+        self,
+        engine: VllmEngine,
+        graph: GraphVersion,
+        client: ClientProcess,
+        api: ApiProcess,
+        ways: dict[str, Way],
+        concurrency: int,
     ) -> None:
         self._engine, self._graph, self._client, self._ways = engine, graph, client, ways
+        self._clocks = {"endpoint": process_time, "API": api.cpu_s, "client": client.cpu_s}
         self._concurrency = concurrency
         self.questions: list[str] = []
         self.rates: dict[str, list[float]] = {}
         self.latencies: dict[str, list[float]] = {}
         self.over_engine: dict[str, list[float]] = {}
         self.firsts: dict[str, list[float]] = {}
+        self.cpu_ms: dict[tuple[str, str], list[float]] = {}
 
     def forget(self) -> None:
         """Begin anew, after a turn that warmed everything up."""
-        self.rates, self.latencies, self.over_engine, self.firsts = {}, {}, {}, {}
+        self.rates, self.latencies, self.over_engine, self.firsts, self.cpu_ms = {}, {}, {}, {}, {}
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        """Note what each process takes of the processors inside the block, for a question."""
+        before = {who: clock() for who, clock in self._clocks.items()}
+        yield
+        for who, clock in self._clocks.items():
+            taken = 1000 * (clock() - before[who]) / len(self.questions)
+            self.cpu_ms.setdefault((name, who), []).append(taken)
 
     def direct(self) -> None:
         """Answer all questions on the engine itself."""
         forget_prefixes(self._engine)
         began = perf_counter()
-        tokens = drive(self._engine, self._graph, self.questions, self._concurrency)
+        with self._counted("direct"):
+            tokens = drive(self._engine, self._graph, self.questions, self._concurrency)
         self.rates.setdefault("direct", []).append(tokens / (perf_counter() - began))
 
     def over_http(self, name: str) -> None:
         """Have the client ask all questions."""
         forget_prefixes(self._engine)
-        found = ask(self._client, self._ways[name], self.questions, self._concurrency, trace=False)
+        with self._counted(name):
+            found = ask(self._client, self._ways[name], self.questions, self._concurrency, trace=False)
         usages = [usage for answer in found["answers"] for usage in answer["neuromas"]["usage_by_node"].values()]
         tokens = sum(usage["completion_tokens"] for usage in usages)
         # The client times its own requests: what the order costs on its way there is not the endpoint's.
@@ -191,6 +211,8 @@ class Turns:
             "first p95 ms": 1000 * percentile_95(self.firsts[name]),
             "p50 over engine": median(self.over_engine[name]),
             "p95 over engine": percentile_95(self.over_engine[name]),
+            "direct CPU ms": median(self.cpu_ms["direct", "endpoint"]),
+            **{f"{who} CPU ms": median(self.cpu_ms[name, who]) for who in self._clocks},
         }
 
 
@@ -234,7 +256,7 @@ def main() -> None:
         ways = {name: every[name] for name in arguments.ways}
         with ClientProcess("benchmarks.load_client") as client:
             for concurrency in arguments.concurrency:
-                turns = Turns(engine, graph, client, ways, concurrency)
+                turns = Turns(engine, graph, client, api, ways, concurrency)
                 rows += turns.run(questions, arguments.seconds, arguments.turns)
     server.close()
     title = f"an endpoint over the same engine driven directly ({len(GRAPH.nodes)} Nodes in {GRAPH.depth} layers)"

@@ -62,6 +62,11 @@ def cpu_s_of(stat: str) -> float:
     return sum(int(field) for field in fields[11:15]) / _TICKS
 
 
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds that a process has taken; see ``cpu_s_of``."""
+    return cpu_s_of((Path("/proc") / str(pid) / "stat").read_text())
+
+
 def held_bytes_of(rollup: str) -> int:
     """Return the proportional set size by a /proc/PID/smaps_rollup: a page that n processes share counts 1/n.
 

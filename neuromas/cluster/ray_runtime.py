@@ -99,17 +99,20 @@ class RayRuntime:
 
     def _follow(self, work: Any) -> Any:
         """Return the result of a call to the learner; its events are passed on while it runs, and all before."""
+        ended = False
         try:
             while True:
-                for event in unwrapped(self._learner.next_events.remote(_EVENTS_TIMEOUT_S)):
+                # A call that has ended may have told its last events since they were taken.
+                for event in unwrapped(self._learner.next_events.remote(0.0 if ended else _EVENTS_TIMEOUT_S)):
                     if event is None:  # the call's last
                         return unwrapped(work)
                     self._on_event(event)
+                if ended:
+                    return unwrapped(work)
                 if self._stop.is_set():
                     self._stop.clear()
                     unwrapped(self._learner.request_stop.remote())
-                if ray.wait([work], timeout=0)[0]:
-                    return unwrapped(work)
+                ended = bool(ray.wait([work], timeout=0)[0])
         except RayActorError as error:
             raise RuntimeStartError(
                 f"the learner's process died ({first_line(error)}); the run can be resumed from its last checkpoint"

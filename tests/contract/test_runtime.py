@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from neuromas.checkpoints.trained import find_trained
+from neuromas.cluster.ray_runtime import RayRuntime
 from neuromas.cluster.runtime import RuntimeSetup, open_runtime
 from neuromas.growth.stage import Stage, StageOutcome
 from neuromas.journal import lines as journal
@@ -66,7 +67,14 @@ def observe(name: str, folder: Path, **training: object) -> Observed:
     RunFolder(folder).create(spec.model_dump(mode="json"))
     preflight = check_run(spec, find_trained)
     events: list[Event] = []
-    runtime = open_runtime(RuntimeSetup(spec, folder, worker_setup(spec, preflight)), events.append)
+
+    def watch(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Phase) and "(time 0 of" in event.name and isinstance(runtime, RayRuntime):
+            # Until the study has ended: a watcher who is slow misses nothing.
+            ray.get(runtime._learner.__ray_ready__.remote())
+
+    runtime = open_runtime(RuntimeSetup(spec, folder, worker_setup(spec, preflight)), watch)
     try:
         plan = Stage("stage-0", 0, spec.topology, STEPS, decay=False)
         result = runtime.train_stage(plan)

@@ -52,7 +52,7 @@ def silent_index() -> Iterator[SilentIndex]:
     [
         ("eval", ("--examples", "4096", "--runtime", "local"), "measuring", "ctrl-c"),
         ("eval", ("--examples", "4096", "--runtime", "local"), "measuring", "kill"),
-        ("eval", ("--runtime", "ray"), "checking the spec", "kill"),
+        ("eval", ("--runtime", "ray"), "starting Ray", "kill"),
         ("analyze", ("--examples", "4096"), "time 0 of", "ctrl-c"),
         ("serve", ("--port", "0"), "importing and starting the engine", "ctrl-c"),
     ],
