@@ -12,7 +12,7 @@ INSTALL := $(PYTHON) scripts/install.py --venv $(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev venv-gpu demo real service test quick lint bench verifiers evidence evidence-families docs lock clean distclean
+.PHONY: help venv venv-dev venv-gpu demo real service test quick lint bench reasoning-gym verifiers evidence evidence-families docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ bench: venv ## Benchmarks: ratios measured in turns in one process
 	@$(BIN)/python -m benchmarks.packed_step --json $(OUT)/bench/packed_step.json
 	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
 	@$(BIN)/python -m benchmarks.overlap --json $(OUT)/bench
+
+reasoning-gym: venv-dev ## Bring reasoning-gym into .venv (a package of it is compiled) and test the tasks made of it
+	@$(BIN)/python -m pip install -q reasoning-gym==0.1.25
+	@$(BIN)/python -m pytest -q tests/unit/test_reasoning_gym.py tests/contract/test_held_apart.py -k reasoning_gym
 
 # Installed anew each time: the checkout's own code is in it.
 verifiers: ## Test examples/verifiers with its package, in an environment of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -146,7 +147,10 @@ class ReasoningGymTask(Task):
 
 def _gym() -> Any:
     try:
-        from reasoning_gym import factory
+        with warnings.catch_warnings():
+            # One of its packages, cellpylib, is compiled when it is first imported, and not free of warnings.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            from reasoning_gym import factory
     except ImportError as error:
         raise TaskError(
             "task.type: reasoning_gym needs the package reasoning-gym: pip install 'neuromas[reasoning-gym]'"
