@@ -1,7 +1,8 @@
 """Cost of one joint forward and backward pass over N nodes, against one stock PEFT LoRA on the same tokens.
 
 Shapes: Qwen3 with hidden size 256 and 4 layers, rank 8 on all 7 linear layers of a block, 64 rows of 128 tokens,
-rows in random order. A ratio of 1 means that N nodes train at the price of one.
+rows in random order. A ratio of 1 means that N nodes train at the price of one. 0 nodes are the base without adapters,
+its gradients those of what its layers read: what no adapter can be cheaper than.
 
     python -m benchmarks.joint_step [--nodes 1 4 16 64] [--repeats 7] [--json FILE]
 """
@@ -40,12 +41,20 @@ def stock_adapter(base: Path, rank: int) -> nn.Module:
     return model.train()
 
 
+def without_adapters(base: Path) -> nn.Module:
+    model: nn.Module = load_base(base)
+    model.requires_grad_(requires_grad=False)
+    model.enable_input_require_grads()  # type: ignore[operator]
+    return model.train()
+
+
 def measure(
     base: Path, nodes: list[int], spec: AdapterSpec, rows: int, tokens: int, repeats: int
 ) -> list[dict[str, Cell]]:
     ids = torch.randint(0, VOCABULARY, (rows, tokens))
     stock = stock_adapter(base, spec.served_rank)
     alternatives: dict[str, Callable[[], None]] = {"stock": partial(forward_backward, stock, ids)}
+    alternatives["0"] = partial(forward_backward, without_adapters(base), ids)
     for count in nodes:
         model, bank = build_model(base, spec, [f"n{k}" for k in range(count)], seed=0)
         bank.set_routes(torch.randperm(rows) % count)
@@ -53,7 +62,7 @@ def measure(
         alternatives[f"{count}"] = partial(forward_backward, model, ids)
     seconds = interleave(alternatives, repeats, warmup=1)
     results: list[dict[str, Cell]] = []
-    for count in nodes:
+    for count in (0, *nodes):
         middle, low, high = ratio(seconds[f"{count}"], seconds["stock"])
         median = sorted(seconds[f"{count}"])[repeats // 2]
         results.append({"nodes": count, "ratio": middle, "low": low, "high": high, "seconds": median})

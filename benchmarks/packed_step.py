@@ -3,6 +3,7 @@
 Rows come in groups of G = 8 per node, as rollouts do: the prompts of a group share a prefix (the question) and differ
 in their last tokens (the messages read); completions have unequal lengths. The stock alternative runs one ordinary
 adapter over the same rows, padded. A ratio of 0.35 means that N nodes with packing cost a third of ONE adapter without.
+"Bare" is the packed step of the base without adapters, which no adapter can be cheaper than.
 
     python -m benchmarks.packed_step [--nodes 1 16 64] [--repeats 5] [--json FILE]
 """
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.joint_step import TARGETS, stock_adapter
+from benchmarks.joint_step import TARGETS, stock_adapter, without_adapters
 from benchmarks.measure import Cell, interleave, ratio, report
 from benchmarks.small_model import VOCABULARY, save_model
 from neuromas.adapters.build import build_model
@@ -88,10 +89,13 @@ def measure(base: Path, arguments: argparse.Namespace) -> list[dict[str, Cell]]:
         add_scoring(model.get_base_model())
         stock = stock_adapter(base, arguments.rank)
         model.train()
+        bare = without_adapters(base)
+        add_scoring(bare)
         seconds = interleave(
             {
                 "stock": partial(stock_step, stock, ids, labels, arguments.completion + arguments.own + 1),
                 "packed": partial(packed_step, model, bank.set_routes, buckets),
+                "bare": partial(packed_step, bare, lambda _: None, buckets),
                 "pack": partial(pack, *rows, attention_scale=4 * 128),
             },
             arguments.repeats,
@@ -107,6 +111,7 @@ def measure(base: Path, arguments: argparse.Namespace) -> list[dict[str, Cell]]:
                 "ratio": middle,
                 "low": low,
                 "high": high,
+                "bare over stock": ratio(seconds["bare"], seconds["stock"])[0],
                 "stock s": sorted(seconds["stock"])[arguments.repeats // 2],
                 "packing s": sorted(seconds["pack"])[arguments.repeats // 2],
             }
