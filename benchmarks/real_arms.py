@@ -65,6 +65,7 @@ STUDIES: Final[Mapping[str, RealStudy]] = {
     "two": RealStudy(levels=(2, 3), stages=(6, 12)),
     "same": RealStudy(levels=(2, 3), stages=(6, 12), stays=True),
     "three": RealStudy(levels=(2, 3, 4), stages=(6, 10, 14)),
+    "same-three": RealStudy(levels=(2, 3, 4), stages=(6, 10, 14), stays=True),
 }
 
 
