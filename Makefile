@@ -60,8 +60,8 @@ bench: venv ## Benchmarks: ratios measured in turns in one process
 	@$(BIN)/python -m benchmarks.sync --json $(OUT)/bench/sync.json
 	@$(BIN)/python -m benchmarks.overlap --json $(OUT)/bench
 
-reasoning-gym: venv-dev ## Bring reasoning-gym into .venv (a package of it is compiled) and test the tasks made of it
-	@$(BIN)/python -m pip install -q reasoning-gym==0.1.25
+reasoning-gym: ## Bring reasoning-gym into .venv (a package of it is compiled) and test the tasks made of it
+	@$(INSTALL) cpu dev service reasoning-gym
 	@$(BIN)/python -m pytest -q tests/unit/test_reasoning_gym.py tests/contract/test_held_apart.py -k reasoning_gym
 
 # Installed anew each time: the checkout's own code is in it.

@@ -42,10 +42,10 @@ def stock_adapter(base: Path, rank: int) -> nn.Module:
 
 
 def without_adapters(base: Path) -> nn.Module:
-    model: nn.Module = load_base(base)
-    model.requires_grad_(requires_grad=False)
-    model.enable_input_require_grads()  # type: ignore[operator]
-    return model.train()
+    frozen = load_base(base)
+    frozen.enable_input_require_grads()
+    model: nn.Module = frozen.train()
+    return model
 
 
 def measure(
@@ -53,8 +53,10 @@ def measure(
 ) -> list[dict[str, Cell]]:
     ids = torch.randint(0, VOCABULARY, (rows, tokens))
     stock = stock_adapter(base, spec.served_rank)
-    alternatives: dict[str, Callable[[], None]] = {"stock": partial(forward_backward, stock, ids)}
-    alternatives["0"] = partial(forward_backward, without_adapters(base), ids)
+    alternatives: dict[str, Callable[[], None]] = {
+        "stock": partial(forward_backward, stock, ids),
+        "0": partial(forward_backward, without_adapters(base), ids),
+    }
     for count in nodes:
         model, bank = build_model(base, spec, [f"n{k}" for k in range(count)], seed=0)
         bank.set_routes(torch.randperm(rows) % count)
