@@ -36,11 +36,13 @@ class RealStudy:
         levels: of the stages of a grown graph, which begins with one node and gets one at each change.
         stages: optimizer steps of each; all arms take as many in total.
         stays: whether the questions of all levels show all numbers.
+        names: whether a question says how many of them it asks for.
     """
 
     levels: tuple[int, ...]
     stages: tuple[int, ...]
     stays: bool = False
+    names: bool = False
 
     @property
     def nodes(self) -> int:
@@ -51,9 +53,10 @@ class RealStudy:
         """Return the numbers of a level's worked examples, its training and its test questions, all different."""
         return drawn_terms(self.levels[-1] if self.stays else level)
 
-    def question(self, terms: Terms) -> str:
+    def question(self, terms: Terms, level: int) -> str:
         """Return what is asked of these numbers."""
-        return in_lines(terms) if self.stays else bracketed(terms)
+        asked = in_lines(terms) if self.stays else bracketed(terms)
+        return f"The first {level} numbers:\n{asked}" if self.names else asked
 
     def answer(self, terms: Terms, level: int) -> str:
         """Return the answer at a level with the sums on the way; where questions stay, the first sum is written out."""
@@ -64,6 +67,7 @@ class RealStudy:
 STUDIES: Final[Mapping[str, RealStudy]] = {
     "two": RealStudy(levels=(2, 3), stages=(6, 12)),
     "same": RealStudy(levels=(2, 3), stages=(6, 12), stays=True),
+    "named": RealStudy(levels=(2, 3), stages=(6, 12), stays=True, names=True),
     "three": RealStudy(levels=(2, 3, 4), stages=(6, 10, 14)),
     "same-three": RealStudy(levels=(2, 3, 4), stages=(6, 10, 14), stays=True),
 }
@@ -102,7 +106,7 @@ def write_data(folder: Path) -> None:
         (folder / study).mkdir(parents=True, exist_ok=True)
         for name, split in (("train", 1), ("test", 2)):
             rows = (
-                json.dumps({"question": about.question(terms), "answer": sum(terms[:level]), "terms": level})
+                json.dumps({"question": about.question(terms, level), "answer": sum(terms[:level]), "terms": level})
                 for level in about.levels
                 for terms in about.drawn(level)[split]
             )
@@ -130,7 +134,7 @@ def arm_spec(study: str, arm: str, seed: int) -> Document:
         "prompt": _prompt(about, _continued(about.nodes)),
         "sampling": {"max_tokens": _MESSAGE_TOKENS},
         "adapter": {"type": "lora", "rank": _RANK},
-        "training": {"steps": sum(about.stages), "prompts_per_step": 6, "group_size": 8, "warmup_steps": 2},
+        "training": _training(about),
         "evaluation": {"examples": _EXAMPLES},
         "checkpoint": {"every": 0},
         "tracking": {"rollouts_every": 2, "rollouts_per_sample": 4},
@@ -138,6 +142,10 @@ def arm_spec(study: str, arm: str, seed: int) -> Document:
         "runtime": {"type": "local"},
     }
     return spec | ARMS[arm](about)
+
+
+def _training(study: RealStudy) -> Document:
+    return {"steps": sum(study.stages), "prompts_per_step": 6, "group_size": 8, "warmup_steps": 2}
 
 
 def _prompt(study: RealStudy, template: str, *, by_level: bool = True, totals: bool = False) -> Document:
@@ -149,7 +157,7 @@ def _prompt(study: RealStudy, template: str, *, by_level: bool = True, totals: b
         "stop": ["\n"],
         "demonstrations": [
             {
-                "question": study.question(terms),
+                "question": study.question(terms, level),
                 "answer": str(sum(terms[:level])) if totals else study.answer(terms, level),
             }
             | ({"level": level} if by_level else {})
@@ -165,8 +173,9 @@ def _continued(nodes: int) -> str:
     return f"{{demonstrations}}\n\nTask:\n{{question}}\n\nAnswer: {messages}"
 
 
-def _grown(study: RealStudy, *, new: str = "fresh", old: str = "train") -> Document:
-    plan = {"edits": [{"edit": "append", "layers": [1]}], "inherit": {"new": new, "old": old}}
+def _grown(study: RealStudy, *, new: str = "fresh", old: str = "train", edit: Document | None = None) -> dict[str, Any]:
+    edits = [edit or {"edit": "append", "layers": [1]}]
+    plan = {"edits": edits, "inherit": {"new": new, "old": old}}
     return {"topology": {"chain": 1}, "growth": _stages(study, [plan])}
 
 
@@ -193,6 +202,38 @@ def _grown_letters(study: RealStudy, *, totals: bool = False) -> Document:
 def _grown_totals(study: RealStudy) -> Document:
     """As "grown-letters", with worked examples that say the last sum alone."""
     return _grown_letters(study, totals=True)
+
+
+def _grown_before(study: RealStudy) -> Document:
+    """New nodes are asked first; the output, which keeps its level's worked examples, goes on where they stop."""
+    prompt = _prompt(study, _continued(study.nodes + 1))
+    return _grown(study, edit={"edit": "before_output"}) | {"prompt": prompt}
+
+
+def _grown_graft(study: RealStudy) -> Document:
+    """Growth of two nodes' study: a new output goes on where the old one stops, and reads a new sibling before that."""
+    template = "{demonstrations}\n\nTask:\n{question}\n{messages[n2]}\nAnswer: {messages[n1]}"
+    return _grown(study, edit={"edit": "graft"}) | {"prompt": _prompt(study, template)}
+
+
+def _grown_credit(study: RealStudy) -> Document:
+    """Each call is compared with others of its node in its context; as many calls as in "grown", or a few less."""
+    return _grown(study) | {"training": _training(study) | {"credit": "counterfactual", "group_size": 6}}
+
+
+def _grown_sampled(study: RealStudy) -> Document:
+    """A level ends once sampled answers to validation questions are right; the last one takes what steps are left."""
+    trigger = {
+        "type": "threshold",
+        "accuracy": 0.9,
+        "sampled_accuracy": 0.9,
+        "every": 2,
+        "min_steps": 2,
+        "examples": 20,
+    }
+    growth = _grown(study)["growth"] | {"trigger": trigger}
+    del growth["steps_per_level"]
+    return _grown(study) | {"growth": growth}
 
 
 def _scratch_prompts(study: RealStudy) -> Document:
@@ -231,6 +272,11 @@ ARMS: Final[Mapping[str, Callable[[RealStudy], Document]]] = {
     "grown-one-prompt": _grown_one_prompt,
     "grown-letters": _grown_letters,
     "grown-totals": _grown_totals,
+    "grown-eva": lambda study: _grown(study, new="eva"),
+    "grown-before": _grown_before,
+    "grown-graft": _grown_graft,
+    "grown-credit": _grown_credit,
+    "grown-sampled": _grown_sampled,
 }
 """What is compared, the arms that the page needs first."""
 
@@ -246,6 +292,11 @@ TITLES: Final[Mapping[str, str]] = {
     "grown-one-prompt": "grown, worked examples of the last level for all",
     "grown-letters": "grown, messages with their senders, before the answer",
     "grown-totals": "the same, worked examples with the last sum alone",
+    "grown-eva": "grown, new nodes start from what they read (EVA)",
+    "grown-before": "grown in front of the output",
+    "grown-graft": "grown by a graft: a sibling and a new output",
+    "grown-credit": "grown, counterfactual credit",
+    "grown-sampled": "grown once sampled answers are right",
 }
 
 

@@ -74,7 +74,7 @@ def _calls(study: str, arm: str, folder: Path) -> tuple[list[Call], ...]:
     def call(graph: Topology, node: str, level: int, terms: Terms) -> Call:
         first, whole = says(terms, about.levels[0]), says(terms, level)
         signals = [(sender, first) for sender in graph.predecessors(node)]
-        prompt = renderer.render(graph, node, Example("probe", about.question(terms), whole, level), signals, 10)
+        prompt = renderer.render(graph, node, Example("probe", about.question(terms, level), whole, level), signals, 10)
         goes_on = renderer.spell(prompt).endswith(first)
         return prompt, first if node == "n1" else whole.removeprefix(first) if goes_on else whole
 

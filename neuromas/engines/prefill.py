@@ -17,7 +17,9 @@ Ints = NDArray[np.int64]
 PASS_TOKENS: Final = 4096
 """Tokens of one pass, padding included; a longer prompt is a pass of its own."""
 _WORTH: Final = 4
-"""Tokens more that a row must be able to copy from a new row, for which it waits until that one has been read."""
+"""Tokens more that a row must be able to copy for each turn that it waits: a turn is a pass more."""
+_TURNS: Final = 4
+"""Turns at most: worked examples, a question, a message and the rest may each be shared by fewer rows."""
 _MIN_PASS: Final = 256
 """Tokens below which a pass is filled up with shorter rows rather than ended: a pass has costs of its own."""
 _FULL: Final = 0.8
@@ -29,18 +31,18 @@ class Share:
     """What a new row begins with as another row does.
 
     Attributes:
-        source: the other row.
-        length: tokens in common, of what is read before the last token; 0 = the row copies nothing.
-        is_late: whether the other row is new, too, so that it has to be read first.
+        source: the other row; the row itself where it copies nothing.
+        length: tokens in common, of what is read before the last token.
+        turn: when the row is read: one turn after its source where that is new, too, else in the first, 0.
     """
 
     source: int
     length: int
-    is_late: bool
+    turn: int
 
 
 def find_shares(prompts: Sequence[Sequence[int]], policies: Sequence[object], first: int) -> list[Share]:
-    """Return what each row from ``first`` on copies; a row that copies late is no one's source.
+    """Return what each row from ``first`` on copies, of the rows before it.
 
     Args:
         prompts: of all rows, at least one token each; the rows before ``first`` have been read.
@@ -53,19 +55,20 @@ def find_shares(prompts: Sequence[Sequence[int]], policies: Sequence[object], fi
         tokens[row, : lengths[row]] = prompt[:-1]
     numbers = {policy: number for number, policy in enumerate(dict.fromkeys(policies))}
     of_row = np.array([numbers[policy] for policy in policies])
-    is_source = np.arange(len(prompts)) < first
+    follows = np.zeros(len(prompts), dtype=np.int64)  # the turn of a row that copies this one
     shares = []
     for row in range(first, len(prompts)):
-        sources = np.flatnonzero(is_source & (of_row == of_row[row]))
+        sources = np.flatnonzero((of_row[:row] == of_row[row]) & (follows[:row] < _TURNS))
         differ = tokens[sources] != tokens[row]
         equal = np.where(differ.any(axis=1), differ.argmax(axis=1), lengths[row])
-        read, new = equal[sources < first], equal[sources >= first]
-        is_late = bool(new.size and new.max() > read.max(initial=0) + _WORTH)
-        among = new if is_late else read
-        best = int(among.argmax()) if among.size else -1
-        length = int(among[best]) if among.size else 0
-        shares.append(Share(int(sources[best + (read.size if is_late else 0)]) if length else row, length, is_late))
-        is_source[row] = not is_late
+        worth = equal - _WORTH * follows[sources]
+        best = int(worth.argmax()) if worth.size else -1
+        if best < 0 or worth[best] <= 0:
+            share = Share(row, 0, 0)
+        else:
+            share = Share(int(sources[best]), int(equal[best]), int(follows[sources[best]]))
+        shares.append(share)
+        follows[row] = share.turn + 1
     return shares
 
 

@@ -196,10 +196,10 @@ class TransformersEngine:
         self._rows += map(self._row, calls)
         self._cache.reserve(len(self._rows), max(row.length + row.room for row in self._rows))
         prompts = [row.call.prompt_token_ids for row in self._rows]
-        none = [Share(row, 0, is_late=False) for row in range(first, len(prompts))]
+        none = [Share(row, 0, 0) for row in range(first, len(prompts))]
         shares = find_shares(prompts, [row.slot for row in self._rows], first) if self._by_depth else none
-        for is_late in (False, True):
-            self._begin({place: share for place, share in enumerate(shares, first) if share.is_late == is_late})
+        for turn in sorted({share.turn for share in shares}):
+            self._begin({place: share for place, share in enumerate(shares, first) if share.turn == turn})
 
     def _begin(self, shares: Mapping[int, Share]) -> None:
         """Read all tokens but the last of rows' prompts, except for what they copy."""

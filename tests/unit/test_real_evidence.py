@@ -39,9 +39,10 @@ def test_every_arm_ends_at_its_size_after_as_many_rollouts(study: str, arm: str)
     assert spec.training.steps == sum(about.stages)
     graphs: tuple[Topology, ...] = (spec.topology,)
     if spec.growth is not None:
-        assert spec.growth.steps_per_level == about.stages
+        assert spec.growth.steps_per_level == (() if arm == "grown-sampled" else about.stages)
         graphs = check_schedule(Controller(spec.growth, about.levels, spec.training.steps), spec.topology, {})
-    assert len(graphs[-1].nodes) == (1 if arm.startswith("single") else about.nodes)
+    sizes = {"single": 1, "single-levels": 1, "grown-graft": 2**about.nodes - 1}
+    assert len(graphs[-1].nodes) == sizes.get(arm, about.nodes)
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -56,9 +57,10 @@ def test_a_single_node_has_the_numbers_and_tokens_of_the_whole_graph(study: str)
 def test_questions_grow_or_stay_and_an_answer_says_the_sums_on_the_way() -> None:
     grows, stays, terms = STUDIES["three"], STUDIES["same"], (4, 9, 4, 5)
     asked = ["4 + 9", "(4 + 9) + 4", "((4 + 9) + 4) + 5"]
-    assert [grows.question(terms[:level]) for level in LEVELS] == asked
+    assert [grows.question(terms[:level], level) for level in LEVELS] == asked
     assert [grows.answer(terms, level) for level in LEVELS] == ["13", "13 + 4 = 17", "13 + 4 = 17 + 5 = 22"]
-    assert stays.question(terms[:3]) == "4 + 9\n+ 4"
+    assert stays.question(terms[:3], 2) == "4 + 9\n+ 4"
+    assert STUDIES["named"].question(terms[:3], 2) == "The first 2 numbers:\n4 + 9\n+ 4"
     assert [stays.answer(terms[:3], level) for level in (2, 3)] == ["4 + 9 = 13", "4 + 9 = 13 + 4 = 17"]
 
 
@@ -78,7 +80,7 @@ def test_a_worked_answer_to_a_question_of_the_data_scores(tmp_path: Path, study:
     task = FileSpec(type="file", **files, verifier="number", level_key="terms").make(0)
     about, example = STUDIES[study], task.example("test", 0, level)
     terms = about.drawn(level)[2][0]
-    assert example.prompt == about.question(terms)
+    assert example.prompt == about.question(terms, level)
     assert task.score(example, about.answer(terms, level)) == 1.0
     assert task.score(example, about.answer(terms, level) + " + 1 = 0") == 0.0
 
@@ -87,7 +89,7 @@ def test_a_worked_answer_to_a_question_of_the_data_scores(tmp_path: Path, study:
 def test_the_full_graph_with_the_prompts_of_the_grown_one_reads_the_same(study: str) -> None:
     grown, scratch, about = spec_of(study, "grown"), spec_of(study, "scratch-prompts"), STUDIES[study]
     level = about.levels[-1]
-    example = Example("one", about.question((4, 9, 4, 5)[:level]), "0", level)
+    example = Example("one", about.question((4, 9, 4, 5)[:level], level), "0", level)
 
     def prompts(spec: RunSpec, graph: Topology) -> list[str]:
         text = PromptText(spec.prompt)
@@ -104,7 +106,7 @@ def test_the_full_graph_with_the_prompts_of_the_grown_one_reads_the_same(study: 
 def test_where_questions_stay_a_trained_node_reads_what_it_was_trained_on() -> None:
     spec, about, terms = spec_of("same", "grown"), STUDIES["same"], (4, 9, 4)
     before, after = (
-        PromptText(spec.prompt).write(graph, "n1", Example("one", about.question(terms), "0", level), [], 10)
+        PromptText(spec.prompt).write(graph, "n1", Example("one", about.question(terms, level), "0", level), [], 10)
         for graph, level in ((spec.topology, 2), (grown_graph(spec), 3))
     )
     assert before == after
