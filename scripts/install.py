@@ -175,7 +175,7 @@ def install_pinned(progress: Progress, pip: list[str], extras: list[str], *, is_
     Into a new environment in shares beside each other. Where packages are replaced, one share after the other: pip
     removes a folder that is empty without the old version, and another pip may be about to put something there.
     """
-    pins = ["setuptools==77.0.3", *(line.partition("#")[0].strip() for line in _lines(extras))]
+    pins = ["setuptools==78.1.1", *(line.partition("#")[0].strip() for line in _lines(extras))]
     jobs = []
     torch = next((pin for pin in pins if pin.startswith("torch==")), None)
     if torch is not None:

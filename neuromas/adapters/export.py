@@ -15,7 +15,7 @@ from neuromas.adapters.ref import Array, PlainLora
 from neuromas.errors import AdapterError
 
 ENGINE_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM 0.31 takes for ``max_lora_rank``; an adapter's own rank may be anything up to it."""
+"""Values that vLLM 0.32 takes for ``max_lora_rank``; an adapter's own rank may be anything up to it."""
 _PREFIX = "base_model.model."
 _BEYOND: Final = (
     "alpha_pattern",

@@ -58,7 +58,7 @@ def _tops(logprobs: Tensor, nums: Sequence[int]) -> list[Top]:
 def _delays(logprobs: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]) -> Tensor:
     """Return exponential delays: the token whose probability over its delay is largest is a draw from the row.
 
-    vLLM draws in this way too, so that both engines sample the same tokens from the same seeds on one kind of device.
+    vLLM draws in this way too, on GPU from the same generators; on CPU its delays are a hash of a seed and the token.
     """
     delays = torch.ones_like(logprobs)
     for row, (sampling, generator) in enumerate(zip(samplings, generators, strict=True)):

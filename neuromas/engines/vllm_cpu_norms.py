@@ -1,6 +1,6 @@
 """RMS norms of vLLM's models on CPU, by compiled kernels that vLLM is built with and does not use there.
 
-vLLM 0.31 computes these norms on CPU by PyTorch's operators, 20 to 28 us each however few tokens there are; its kernels
+vLLM 0.32 computes these norms on CPU by PyTorch's operators, 20 to 28 us each however few tokens there are; its kernels
 take 3 to 8 us. A layer of a Qwen3 has four norms: on a small base that is a tenth of a step.
 """
 

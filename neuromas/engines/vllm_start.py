@@ -141,8 +141,9 @@ def _cpu_arguments(base: BaseInfo, spec: EngineSpec, max_adapters: int) -> dict[
         "enforce_eager": True,
         "ir_op_priority": norm_priority(),
         "kv_cache_memory_bytes": int(spec.kv_cache_gib * _GIB),
-        # A seeded call whose prompt is prefilled in two pieces kills vLLM 0.31 on CPU: the runner rewinds the call's
+        # A seeded call whose prompt is prefilled in two pieces kills vLLM 0.32 on CPU: the runner rewinds the call's
         # generator by an offset that CPU generators do not have (v1/worker/gpu_model_runner.py, _bookkeeping_sync).
+        # Nothing is lost by it: with that mended, steps of 8,192 tokens took as long with chunks as without.
         "enable_chunked_prefill": False,
     }
     if max_adapters and spec.lora_kernel == "stock":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hashed_draws import hashed_delays
 
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.engines.scripted import ScriptedEngine
@@ -336,8 +337,9 @@ def test_the_zero_adapter_is_the_base(model_engine: Engine) -> None:
     ids=["greedy", "sampled", "nucleus"],
 )
 def test_both_model_engines_sample_the_same_tokens(
-    transformers_engine: Engine, vllm_engine: Engine, sampling: Sampling
+    transformers_engine: Engine, vllm_engine: Engine, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("neuromas.engines.sampling._delays", hashed_delays)
     refs = [None, *(fresh(f"n{i}") for i in range(SLOTS))]
     loras = {ref: make_lora(i, rank=2) for i, ref in enumerate(refs) if ref is not None}
     calls = [

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def spec() -> RunSpec:
-    training = {"steps": 3, "prompts_per_step": 2, "group_size": 4, "estimator": "reinforce", "learning_rate": 0.1}
+    training = {"steps": 3, "prompts_per_step": 8, "group_size": 4, "estimator": "reinforce", "learning_rate": 0.1}
     return RunSpec.model_validate(
         {
             **MIXED,

