@@ -100,8 +100,7 @@ def chain_calls(folder: Path, refs: Sequence[AdapterRef], examples: int, group_s
 
 def run_chain(engine: TransformersEngine | VllmEngine, layers: Sequence[Sequence[EngineCall]]) -> None:
     """Ask each node's call when that of the node before has ended."""
-    if isinstance(engine, VllmEngine):
-        forget_prefixes(engine)
+    forget_prefixes(engine)
     following = {call.id: after for pair in pairwise(layers) for call, after in zip(*pair, strict=True)}
     engine.submit(layers[0])
     while engine.has_unfinished():

@@ -50,7 +50,7 @@ def main() -> None:
     for name, (file, settings) in RUNS.items():
         spec = suit_spec(load_spec(EXAMPLES / file, settings)).spec
         for engine in options.engines:
-            rows += [{"run": name, "engine": engine} | row for row in counted(spec, engine)]
+            rows += [{"run": name, "engine": engine, **row} for row in counted(spec, engine)]
     report("tokens of prompts computed over those that differ (1 = nothing is read twice)", rows, options.json)
 
 
@@ -67,9 +67,9 @@ def counted(spec: RunSpec, name: str) -> list[dict[str, Cell]]:
         ("the same, asked again", refs, True),
         ("one adapter for all nodes", one, False),
     ):
-        if isinstance(engine, VllmEngine) and not is_kept:
+        if not is_kept:
             forget_prefixes(engine)
-        rows.append({"adapters": scope} | row_of(*step_of(spec, engine, folder, adapters), is_kept=is_kept))
+        rows.append({"adapters": scope, **row_of(*step_of(spec, engine, folder, adapters), is_kept=is_kept)})
     engine.close()
     return rows
 

@@ -1,8 +1,8 @@
 """Speed of graph rollouts: the dataflow over a flat batch, many adapters over none, norms by kernels over PyTorch's.
 
 The flat batch has the same calls as the graph; the norms are those of vLLM's model on CPU (engines/vllm_cpu_norms.py).
-The base is the shipped one. Adapters are random, so that messages end at unequal lengths. Seconds are CPU seconds of
-the process, in which the engines run with one thread, all of them side by side.
+The base is the shipped one; of the adapters, --base names another. Adapters are random, so that messages end at unequal
+lengths. Seconds are CPU seconds of the process, in which the engines run with one thread, all of them side by side.
 
     python -m benchmarks.rollouts [--examples 24] [--group-size 8] [--repeats 7] [--json FOLDER]
 """
@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,7 @@ from neuromas.adapters.families.lora.spec import LoraSpec
 from neuromas.adapters.ref import AdapterRef, PlainLora
 from neuromas.base.linears import linear_shapes
 from neuromas.base.resolve import resolve_base
+from neuromas.engines.transformers import TransformersEngine
 from neuromas.engines.vllm import VllmEngine
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.dataflow import Dataflow, call_seed
@@ -44,26 +46,27 @@ TARGETS = LoraSpec().targets
 """The layers a run adapts by default."""
 SAMPLING = SamplingSpec(max_tokens=12)
 SPEC = EngineSpec(kv_cache_gib=0.1, max_model_len=192)
+Engine = TransformersEngine | VllmEngine
 
 
-def random_lora(rank: int, seed: int) -> PlainLora:
-    """Return an adapter strong enough to change how long messages are."""
+def random_lora(rank: int, seed: int, base: Path = BASE) -> PlainLora:
+    """Return an adapter strong enough to change how long messages of the shipped base are."""
     rng = np.random.default_rng(seed)
     modules = {}
-    for shape in linear_shapes(BASE, TARGETS):
+    for shape in linear_shapes(base, TARGETS):
         a = rng.normal(0, shape.in_features**-0.5, (rank, shape.in_features)).astype(np.float32)
         b = rng.normal(0, 0.3 / rank**0.5, (shape.out_features, rank)).astype(np.float32)
         modules[shape.path] = (a, b)
     return PlainLora(rank, modules)
 
 
-def publish(engine: VllmEngine, names: Sequence[str], rank: int) -> dict[str, AdapterRef]:
+def publish(engine: Engine, names: Sequence[str], rank: int, base: Path = BASE) -> dict[str, AdapterRef]:
     refs = {name: AdapterRef(name, 0, f"r{rank}") for name in names}
-    engine.publish({ref: random_lora(rank, seed) for seed, ref in enumerate(refs.values())})
+    engine.publish({ref: random_lora(rank, seed, base) for seed, ref in enumerate(refs.values())})
     return refs
 
 
-def run_flat(engine: VllmEngine, calls: Sequence[EngineCall]) -> int:
+def run_flat(engine: Engine, calls: Sequence[EngineCall]) -> int:
     """Feed all calls at once and return the number of tokens generated."""
     forget_prefixes(engine)
     engine.submit(calls)
@@ -73,9 +76,10 @@ def run_flat(engine: VllmEngine, calls: Sequence[EngineCall]) -> int:
     return tokens
 
 
-def forget_prefixes(engine: VllmEngine) -> None:
-    """Empty the prefix cache: each turn repeats the prompts of the last one."""
-    engine._engine.reset_prefix_cache()
+def forget_prefixes(engine: Engine) -> None:
+    """Empty the prefix cache of vLLM, the other engine has none: each turn repeats the prompts of the last one."""
+    if isinstance(engine, VllmEngine):
+        engine._engine.reset_prefix_cache()
 
 
 def calls_of(groups: Sequence[Group]) -> list[EngineCall]:
@@ -99,16 +103,16 @@ def batch_of(topology: Topology, refs: dict[str, AdapterRef], examples: int, gro
     return RolloutBatch(topology, questions, group_size, refs, SAMPLING, False, 0, Provenance("bench", 0, 0))
 
 
-def run_graph(engine: VllmEngine, renderer: Renderer, batch: RolloutBatch) -> list[Group]:
+def run_graph(engine: Engine, renderer: Renderer, batch: RolloutBatch) -> list[Group]:
     forget_prefixes(engine)
     return Dataflow(engine, renderer).run(TASK, batch)
 
 
 def graph_against_flat(
-    topologies: dict[str, Topology], examples: int, group_size: int, repeats: int
+    kind: str, topologies: dict[str, Topology], examples: int, group_size: int, repeats: int
 ) -> list[dict[str, Cell]]:
     renderer = make_renderer(PromptSpec(), BASE)
-    engine = VllmEngine(BASE, SPEC, 8, 1, TARGETS)
+    engine: Engine = VllmEngine(BASE, SPEC, 8, 1, TARGETS) if kind == "vllm" else TransformersEngine(BASE, SPEC, 8, 1)
     rows: list[dict[str, Cell]] = []
     for name, topology in topologies.items():
         refs = {node: AdapterRef(node, 0, name) for node in topology.adapters}
@@ -130,6 +134,7 @@ def graph_against_flat(
         middle, low, high = ratio(seconds["flat"], seconds["graph"])
         rows.append(
             {
+                "engine": kind,
                 "graph": name,
                 "calls": len(calls),
                 "tokens/call": f"{min(lengths)}-{max(lengths)}",
@@ -144,39 +149,41 @@ def graph_against_flat(
     return rows
 
 
-def mixed_calls(
-    refs: Sequence[AdapterRef | None], renderer: Renderer, examples: int, num_calls: int
-) -> list[EngineCall]:
-    """Return calls whose adapters alternate, prompts and budgets equal for every set of adapters."""
+def mixed_calls(refs: Sequence[AdapterRef], renderer: Renderer, examples: int, num_calls: int) -> list[EngineCall]:
+    """Return calls whose adapters alternate, prompts and budgets equal for all adapters but for the first token.
+
+    Adapters share no prompts; nor then does an engine without them that answers the same calls.
+    """
     topology = chain(1)
     prompts = [renderer.render(topology, "n1", TASK.example("train", index), []) for index in range(examples)]
-    return [
-        EngineCall(str(k), prompts[k % examples], Sampling(2 + k % 7, seed=k), refs[k % len(refs)])
-        for k in range(num_calls)
-    ]
+    calls = []
+    for k in range(num_calls):
+        place = k % len(refs)
+        calls.append(EngineCall(str(k), (place, *prompts[k % examples]), Sampling(2 + k % 7, seed=k), refs[place]))
+    return calls
 
 
 def adapters_against_none(
-    counts: Sequence[int], ranks: Sequence[int], num_calls: int, repeats: int
+    base: Path, counts: Sequence[int], ranks: Sequence[int], num_calls: int, repeats: int
 ) -> list[dict[str, Cell]]:
-    renderer = make_renderer(PromptSpec(), BASE)
-    plain = VllmEngine(BASE, SPEC, 0, 1)
+    renderer = make_renderer(PromptSpec(), base)
+    spec = SPEC if base == BASE else SPEC.model_copy(update={"kv_cache_gib": 1.0})
+    plain = VllmEngine(base, spec, 0, 1)
     started = [plain]
     rows: list[dict[str, Cell]] = []
     for rank in ranks:
         for count in counts:
             runs: dict[str, Callable[[], object]] = {}
             engines = {
-                kernel: VllmEngine(BASE, SPEC.model_copy(update={"lora_kernel": kernel}), count, rank, TARGETS)
+                kernel: VllmEngine(base, spec.model_copy(update={"lora_kernel": kernel}), count, rank, TARGETS)
                 for kernel in ("grouped", "stock")
             }
             started += engines.values()
             for kernel, engine in engines.items():
-                refs = list(publish(engine, [f"n{k}" for k in range(count)], rank).values())
+                refs = list(publish(engine, [f"n{k}" for k in range(count)], rank, base).values())
                 calls = mixed_calls(refs, renderer, 24, num_calls)
                 runs[kernel] = partial(run_flat, engine, calls)
-            bare = mixed_calls([None], renderer, 24, num_calls)
-            runs["none"] = partial(run_flat, plain, bare)
+            runs["none"] = partial(run_flat, plain, [replace(call, adapter=None) for call in calls])
             seconds = interleave(runs, repeats, clock=time.process_time)
             for kernel in engines:
                 middle, low, high = ratio(seconds["none"], seconds[kernel])
@@ -233,6 +240,8 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, nargs="+", default=[5, 16])
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--engines", choices=["vllm", "transformers"], nargs="+", default=["vllm"], help="of the graph")
+    parser.add_argument("--base", default="tiny", help="of the adapters")
     parser.add_argument("--only", choices=["graph", "adapters", "norms"])
     parser.add_argument("--json", type=Path, help="folder for rollouts_graph.json, _adapters.json and _norms.json")
     arguments = parser.parse_args()
@@ -244,11 +253,13 @@ def main() -> None:
     }
     if arguments.only in (None, "graph"):
         topologies = {"chain 5": chain(5), "layers 2 2 2": layered([2, 2, 2])}
-        rows = graph_against_flat(topologies, arguments.examples, arguments.group_size, arguments.repeats)
+        sizes = (topologies, arguments.examples, arguments.group_size, arguments.repeats)
+        rows = [row for kind in arguments.engines for row in graph_against_flat(kind, *sizes)]
         report("graph rollouts, rate over one flat batch of the same calls (1 = the ceiling)", rows, paths["graph"])
     if arguments.only in (None, "adapters"):
         num_calls = arguments.examples * arguments.group_size * 5
-        rows = adapters_against_none(arguments.adapters, arguments.ranks, num_calls, arguments.repeats)
+        base = resolve_base(arguments.base)
+        rows = adapters_against_none(base, arguments.adapters, arguments.ranks, num_calls, arguments.repeats)
         report("adapters mixed in one batch, rate over an engine without LoRA", rows, paths["adapters"])
     if arguments.only in (None, "norms"):
         rows = norms_against_pytorch(arguments.examples, arguments.group_size, arguments.repeats)
