@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import replace_table
-from benchmarks.real_arms import ARMS, STUDIES, TITLES, Document, arm_spec, missing, write_data
+from benchmarks.real_arms import ARMS, STUDIES, TITLES, Document, RealStudy, arm_spec, missing, write_data
 from benchmarks.sweep import RECORDS_FILE, listed, read_records, rewards, spread
 from benchmarks.training_run import train
 from neuromas.report.numbers import count
@@ -105,7 +105,7 @@ def table(records: Sequence[Document], study: str) -> str:
     """Return a study as a Markdown table: an arm a row, means over seeds with the lowest and highest, in percent."""
     about = STUDIES[study]
     titles = (
-        f"sums of {about.levels[-1]} digits, questions {'stay' if about.stays else 'grow'}",
+        f"sums of {about.levels[-1]} digits, questions {_kind(about)}",
         "nodes",
         "seeds",
         "greedy",
@@ -125,6 +125,12 @@ def table(records: Sequence[Document], study: str) -> str:
     if len(lines) == 2:
         return f"{titles[0][0].upper()}{titles[0][1:]}: no run has finished."
     return "\n".join(lines)
+
+
+def _kind(study: RealStudy) -> str:
+    if study.names:
+        return "stay and say how many numbers count"
+    return "stay" if study.stays else "grow"
 
 
 def _cells(arm: str, rows: Sequence[Document]) -> list[str]:
