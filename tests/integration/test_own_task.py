@@ -1,12 +1,15 @@
-"""A task and a verifier from a package outside the project, trained on from the command line."""
+"""A task, a verifier, an environment and a base from a package outside the project, trained on from the command line."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from neuromas.base.resolve import resolve_base
 
 # The task: one file of the user's.
 TASK = """
@@ -35,6 +38,26 @@ def make(seed, symbols="12345"):
 
 def nearly(example, text):
     return 1.0 if example.info["answer"] in text else 0.25
+
+class Guess:
+    def reset(self, *, seed):
+        self.secret = str(seed % 5)
+        return f"{seed} + ", {}
+    def step(self, action):
+        return "", float(self.secret in action), True, False, {}
+
+class Episodes(Task):
+    def __init__(self, seed):
+        self.seed = seed
+    def example(self, split, index, level=None):
+        number = 2 * (self.seed + index) + (split == "test")
+        observation, _ = Guess().reset(seed=number)
+        return Example(f"{split}/{index}", observation, "", info={"seed": number})
+    def score(self, example, text):
+        environment = Guess()
+        environment.reset(seed=example.info["seed"])
+        _, reward, *_ = environment.step(text)
+        return reward
 """
 ENTRY = "[neuromas.tasks]\necho = echo_task:EchoSpec\n"
 COMMON = """
@@ -57,6 +80,7 @@ def package(tmp_path: Path) -> Path:
         "Metadata-Version: 2.1\nName: echo-task\nVersion: 1.0\n"
     )
     (folder / "echo_task-1.0.dist-info" / "entry_points.txt").write_text(ENTRY)
+    shutil.copytree(resolve_base("tiny"), folder / "a_base")
     for split in ("train", "test"):
         rows = [{"question": f"{split} {n}", "answer": str(n)} for n in range(8)]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -74,8 +98,14 @@ TASKS = {
     "entry": '{ type = "echo", symbols = "123" }',
     "factory": '{ type = "python", factory = "echo_task:make", options = { symbols = "123" } }',
     "verifier": '{ type = "file", train = "train.jsonl", test = "test.jsonl", verifier = "echo_task:nearly" }',
+    "environment": '{ type = "python", factory = "echo_task:Episodes" }\nbase = "site/a_base"',
 }
-REWARDS = {"entry": {0.0, 0.5, 1.0}, "factory": {0.0, 0.5, 1.0}, "verifier": {0.25, 1.0}}
+REWARDS = {
+    "entry": {0.0, 0.5, 1.0},
+    "factory": {0.0, 0.5, 1.0},
+    "verifier": {0.25, 1.0},
+    "environment": {0.0, 1.0},
+}
 # In one process: imports are paid once.
 TRAIN = """
 import sys
@@ -109,10 +139,10 @@ def test_two_steps_on_tasks_of_ones_own(package: Path) -> None:
         assert {line["failure"] for line in lines} == {None}
         steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert len(steps) == 2
-        if name != "verifier":
+        if name in ("entry", "factory"):
             assert all(0 <= step["reward/right"] <= 1 for step in steps)
         accuracy = json.loads((folder / "result.json").read_text())["accuracy"]["greedy"]
-        assert accuracy["interval"] == "bootstrap"
+        assert accuracy["interval"] == ("wilson" if name == "environment" else "bootstrap")
         assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
 
 
