@@ -1,4 +1,4 @@
-"""A task, a verifier, an environment and a base from a package outside the project, trained on from the command line."""
+"""A task, a verifier, an environment and a base of a package outside the project, trained on from the command line."""
 
 import json
 import os
