@@ -13,8 +13,10 @@ from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapVa
 from neuromas.errors import Fault, NeuroMASError, SpecError, TaskError
 from neuromas.schema.model import SpecModel
 from neuromas.schema.parse import parse_section
+from neuromas.tasks.arithmetic import ArithmeticSpec
 from neuromas.tasks.base import Task
 from neuromas.tasks.chain import ChainSpec
+from neuromas.tasks.circuit import CircuitSpec
 from neuromas.tasks.dynamics.task import DynamicsSpec
 from neuromas.tasks.file import FileSpec
 from neuromas.tasks.given import GIVEN, GivenSpec
@@ -29,6 +31,8 @@ from neuromas.tasks.tree import TreeSpec
 FAMILIES: Final[Mapping[str, type[TaskSpec]]] = {
     "chain": ChainSpec,
     "tree": TreeSpec,
+    "circuit": CircuitSpec,
+    "arithmetic": ArithmeticSpec,
     "hidden_tree": HiddenTreeSpec,
     "dynamics": DynamicsSpec,
     "file": FileSpec,

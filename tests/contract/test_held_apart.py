@@ -60,6 +60,8 @@ def sections(family: str, folder: Path) -> list[dict[str, Any]]:
     found: dict[str, list[dict[str, Any]]] = {
         "chain": [{"hops": 1}, {"hops": 4}, {"hops": 4, "cycles": "any"}],
         "tree": [{"depth": 1}, {"depth": 4}],
+        "circuit": [{"depth": 1}, {"depth": 4}],
+        "arithmetic": [{"depth": 1}, {"depth": 4}],
         "hidden_tree": [{"depth": 3}, {"depth": 5}],
         "dynamics": [{"tier": 1}, {"tier": 3}],
         "file": [{"verifier": "number", "level_key": "level", **question_files(folder)}],

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from neuromas.errors import TaskError
+from neuromas.tasks.arithmetic import ArithmeticSpec
 from neuromas.tasks.base import Split, Task
 from neuromas.tasks.chain import ChainSpec
+from neuromas.tasks.circuit import CircuitSpec
 from neuromas.tasks.dynamics.task import DynamicsSpec
 from neuromas.tasks.file import FileSpec
 from neuromas.tasks.hidden_tree import HiddenTreeSpec
@@ -19,12 +21,16 @@ from neuromas.tasks.tree import TreeSpec
 SPLITS: tuple[Split, Split] = ("train", "test")
 
 
-@pytest.fixture(params=["chain", "tree", "hidden_tree", "dynamics", "file"])
+@pytest.fixture(params=["chain", "tree", "circuit", "arithmetic", "hidden_tree", "dynamics", "file"])
 def spec(request: pytest.FixtureRequest, tmp_path: Path) -> TaskSpec:
     if request.param == "chain":
         return ChainSpec(type="chain", hops=3)
     if request.param == "tree":
         return TreeSpec(type="tree", depth=4)
+    if request.param == "circuit":
+        return CircuitSpec(type="circuit", depth=4)
+    if request.param == "arithmetic":
+        return ArithmeticSpec(type="arithmetic", depth=4)
     if request.param == "hidden_tree":
         return HiddenTreeSpec(type="hidden_tree", depth=4)
     if request.param == "dynamics":

@@ -10,7 +10,19 @@ def test_families_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str]
     assert main(["tasks", "list", "--json"]) == OK
     tasks = json.loads(capsys.readouterr().out)["tasks"]
     assert tasks["chain"] == "Follow a random permutation of 8 symbols for hops steps."
-    own = ["chain", "tree", "hidden_tree", "dynamics", "file", "hub", "reasoning_gym", "programs", "python"]
+    own = [
+        "chain",
+        "tree",
+        "circuit",
+        "arithmetic",
+        "hidden_tree",
+        "dynamics",
+        "file",
+        "hub",
+        "reasoning_gym",
+        "programs",
+        "python",
+    ]
     assert list(tasks)[: len(own)] == own
 
 

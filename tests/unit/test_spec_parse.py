@@ -12,7 +12,7 @@ from neuromas.spec.parse import parse_run_spec
 from neuromas.spec.run import RunSpec
 from neuromas.topology.builders import chain
 
-FAMILIES = "chain, tree, hidden_tree, dynamics, file, hub, reasoning_gym, programs, python"
+FAMILIES = "chain, tree, circuit, arithmetic, hidden_tree, dynamics, file, hub, reasoning_gym, programs, python"
 SMALLEST: Mapping[str, object] = {"topology": {"chain": 3}, "task": {"type": "chain", "hops": 7}}
 
 

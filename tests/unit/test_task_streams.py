@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from neuromas.tasks.arithmetic import ArithmeticTask
 from neuromas.tasks.base import Split, Task
 from neuromas.tasks.chain import ChainTask
+from neuromas.tasks.circuit import CircuitTask
 from neuromas.tasks.dynamics.task import DynamicsTask
 from neuromas.tasks.file import FileSpec
 from neuromas.tasks.hidden_tree import HiddenTreeTask
@@ -17,6 +19,8 @@ DRAWN: dict[str, Task] = {
     "chain": ChainTask(hops=5, seed=3),
     "chain, any cycles": ChainTask(hops=9, seed=0, cycles="any"),
     "tree": TreeTask(depth=3, seed=3),
+    "circuit": CircuitTask(depth=3, seed=3),
+    "arithmetic": ArithmeticTask(depth=3, seed=3),
     "hidden_tree": HiddenTreeTask(depth=4, seed=3),
     "dynamics": DynamicsTask(tier=2, seed=3),
 }
@@ -27,6 +31,10 @@ DIGESTS = {
     ("chain, any cycles", "test"): ("e2f0f2b48e404e57", "c8cc852648e6acb8"),
     ("tree", "train"): ("d41788e9b835e0ac", "79f16684cb181564"),
     ("tree", "test"): ("e152002857dd4e95", "2eb5ae9012171f34"),
+    ("circuit", "train"): ("ee3b2b5cde8eddca", "0b152c5697e0ac9b"),
+    ("circuit", "test"): ("5d968cae0e272056", "5949ed0c3c8f0a69"),
+    ("arithmetic", "train"): ("0ef26f1f4b53660b", "a117ce569740c1e6"),
+    ("arithmetic", "test"): ("d23ced2cd0178798", "a5a09d0ea1c9f92d"),
     ("hidden_tree", "train"): ("56e8c5f12cc19fb8", "c62add28386ac8a2"),
     ("hidden_tree", "test"): ("8630e389ac7df470", "0cc259c2bc787063"),
     ("dynamics", "train"): ("26d00c1683055ca9", "6f8ec37884a78db5"),
