@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuromas.adapters.ref import PlainLora
+from neuromas.base.resolve import resolve_base
 from neuromas.journal.events import Phase
 from neuromas.rollout.batch import RolloutBatch
 from neuromas.rollout.client import RolloutClient
+from neuromas.rollout.record import Group
 from neuromas.studies.influence import Changes, Influence, measures, num_changes
 from neuromas.studies.messages import messages
+from neuromas.studies.perplexity import base_perplexity
 from neuromas.studies.published import held_out_batch, published
 from neuromas.studies.similarity import most_alike
 from neuromas.tasks.base import Task
@@ -46,7 +50,9 @@ class AnalysisStudy(Study):
         task = make_task(place.spec.task, place.spec.seed)
         with published(place, self.checkpoint) as (loras, refs):
             batch = held_out_batch(place.spec, task, refs, self.level, self.examples, "test", greedy=True)
-            found = analyze(place.client, batch, task, loras, _progress(place, batch))
+            base, dtype = resolve_base(place.spec.base), place.spec.engine.dtype
+            likelihood = partial(base_perplexity, nodes=batch.topology.order, base=base, dtype=dtype)
+            found = analyze(place.client, batch, task, loras, likelihood, _progress(place, batch))
         return {"level": self.level, **found}
 
 
@@ -67,6 +73,7 @@ def analyze(
     batch: RolloutBatch,
     task: Task,
     loras: Mapping[str, PlainLora],
+    perplexity: Callable[[Sequence[Group]], Mapping[str, float]],
     on_run: Callable[[str], None],
 ) -> Document:
     """Return what is known about each Node, edge and adapter of a trained graph, as plain data.
@@ -79,6 +86,7 @@ def analyze(
         batch: one greedy rollout per held-out example.
         task: reads what messages state.
         loras: the graph's adapters.
+        perplexity: gives the bare base's perplexity of each Node's messages, see ``base_perplexity``.
         on_run: told what has just been measured.
     """
     changes = Changes(client, batch)
@@ -90,6 +98,7 @@ def analyze(
     topology = batch.topology
     roles = {role.node: role for role in node_roles(changes.groups, task, _positions(batch))}
     said = {entry.node: entry for entry in messages(changes.groups, topology.order)}
+    likely = perplexity(changes.groups)
     return {
         "accuracy": changes.accuracy.value,
         "examples": len(batch.examples),
@@ -102,6 +111,7 @@ def analyze(
                 "says": [asdict(label) for label in roles[node].said],
                 "correct": roles[node].correct,
                 "messages": asdict(said[node]) if node in said else None,
+                "perplexity": likely.get(node),
             }
             for node in topology.order
         ],

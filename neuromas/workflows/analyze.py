@@ -98,5 +98,7 @@ def _said(node: Mapping[str, Any]) -> str:
     return (
         f"  {node['node']:<10}{said or 'nothing the task can read'}; correct {percent(node['correct'])}; "
         f"{found['distinct']} different, {found['entropy_bits']:.1f} bits, of the answer {found['answer_bits']:.1f}; "
-        f"{found['tokens']:.1f} tokens" + (f", {percent(found['cut_share'])} cut" if found["cut_share"] else "")
+        f"{found['tokens']:.1f} tokens"
+        + (f", {percent(found['cut_share'])} cut" if found["cut_share"] else "")
+        + (f"; the base's perplexity {node['perplexity']:.3g}" if node["perplexity"] is not None else "")
     )

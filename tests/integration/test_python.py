@@ -153,6 +153,8 @@ def test_analysis_is_kept_in_the_runs_folder_with_what_a_page_draws(result: nm.R
     assert [edge["change"] for edge in document["edges"]] == ["n1 -> n2"]
     assert {"gain", "low", "high", "p_value"} <= document["edges"][0]["effect"].keys()
     assert str(found).startswith("greedy accuracy ")
+    assert str(found).count("the base's perplexity ") == 2
+    assert all(node["perplexity"] >= 1 for node in document["nodes"])
 
 
 class Letters(nm.Task):

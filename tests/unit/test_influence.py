@@ -146,8 +146,10 @@ def test_analysis_names_the_node_that_nobody_needs(client: EngineClient) -> None
     asked = replace(batch(), topology=graph, adapters={**REFS, "spare": None})
     done: list[str] = []
     loras = {name: PlainLora(1, {}) for name in REFS}
-    found = analyze(client, asked, TASK, loras, done.append)
+    found = analyze(client, asked, TASK, loras, lambda groups: {"n1": 2.5}, done.append)
     assert len(done) == num_changes(graph, len(asked.examples)) == 15
     assert [node["node"] for node in found["nodes"] if node["is_idle"]] == ["spare"]
     says = {node["node"]: [label["label"] for label in node["says"]] for node in found["nodes"]}
     assert says == {"n1": ["A"], "spare": [], "n2": ["B"], "n3": ["B"]}
+    likely = {node["node"]: node["perplexity"] for node in found["nodes"]}
+    assert likely == {"n1": 2.5, "spare": None, "n2": None, "n3": None}

@@ -16,7 +16,7 @@ export function analysisTables(found) {
     table("What each message is worth", ["node or edge", "changed", "#accuracy", "#points", "#95 % interval", "#p"], changesOf(found).map(worth)),
     idle.length > 0 && h("p", {}, `Idle: ${idle.join(", ")}. No change of what they say costs accuracy.`),
     h("h3", {}, "What the nodes say"),
-    table("What the nodes say", ["node", "says", "#correct", "#different", "#bits", "#bits of the answer", "#tokens"], found.nodes.map(said)),
+    table("What the nodes say", ["node", "says", "#correct", "#different", "#bits", "#bits of the answer", "#tokens", "#base's perplexity"], found.nodes.map(said)),
     alike(found.similarity));
 }
 
@@ -30,11 +30,11 @@ function worth([where, changed, { accuracy, effect }]) {
   return [where, changed, percent(accuracy), points(effect.gain), `${points(effect.low)} to ${points(effect.high)}`, chance(effect.p_value)];
 }
 
-function said({ node, says, correct, messages }) {
-  if (!messages) return [node, "nothing: every rollout failed before it", percent(correct), UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN];
+function said({ node, says, correct, messages, perplexity }) {
+  if (!messages) return [node, "nothing: every rollout failed before it", percent(correct), UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN];
   const labels = says.slice(0, MAX_SAID).map(({ label, share }) => `${label} ${percent(share)}`).join(", ");
   return [node, labels || "nothing the task can read", percent(correct), String(messages.distinct), number(messages.entropy_bits, 2),
-    number(messages.answer_bits, 2), number(messages.tokens, 2)];
+    number(messages.answer_bits, 2), number(messages.tokens, 2), number(perplexity, 3)];
 }
 
 function alike(pairs) {
