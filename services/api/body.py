@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from neuromas.errors import Fault
 from neuromas.schema.faults import faults_of
 from neuromas.services.api.problems import MAX_FAULTS, ApiError, invalid
-from neuromas.serving.body_size import MAX_VALUES, holds_too_much
+from neuromas.serving.body_size import holds_too_much
 
 Model = TypeVar("Model", bound=BaseModel)
 Document = dict[str, Any]
@@ -24,8 +24,10 @@ MAX_DEPTH: Final = 64
 """Tables and lists inside each other that a body may have."""
 MAX_KEYS: Final = 512
 """Keys of one table."""
-MAX_ITEMS: Final = 8192
-"""Entries of one list: the edges of a graph may be as many."""
+MAX_ITEMS: Final = 20_000
+"""Entries of one list: the nodes or edges of a large graph. Denser ones have shorthands."""
+MAX_VALUES: Final = 100_000
+"""Values of all kinds in a body. A graph of 10,000 nodes with 15,000 edges has 65,000."""
 MAX_NUMBER: Final = 2**63
 """Largest number."""
 _SMALL_BYTES: Final = 2**16
@@ -60,7 +62,7 @@ def parse_json(raw: bytes) -> object:
     Raises:
         ApiError: it is no JSON, has a key twice, a number or text that others could not read, or is nested too deeply.
     """
-    if holds_too_much(raw):
+    if holds_too_much(raw, MAX_VALUES):
         raise invalid("the body is not valid", [Fault("", f"has more than {MAX_VALUES} values, the limit")])
     try:
         value = json.loads(raw.decode(), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)

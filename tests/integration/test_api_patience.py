@@ -84,7 +84,7 @@ def test_two_million_values_are_refused_at_once(api: ApiServer) -> None:
     for path in ("/v1/runs", "/v1/topologies", "/v1/topologies:validate", "/v1/chat/completions", "/v1/endpoints"):
         answer = api.client.post(path, content=raw, headers={"content-type": "application/json"})
         assert (answer.status_code, error_of(answer)["code"]) == (422, "invalid_request"), path
-        assert "50000 values" in answer.text
+        assert "100000 values" in answer.text
 
 
 class CountingStore(SqliteStore):

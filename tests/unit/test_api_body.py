@@ -77,7 +77,7 @@ def test_a_body_of_very_many_values_is_refused_without_being_parsed(
 ) -> None:
     monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("it was parsed"))
     error = refusal(raw)
-    assert str(error) == "the body is not valid: has more than 50000 values, the limit"
+    assert str(error) == "the body is not valid: has more than 100000 values, the limit"
     assert error.status == 422
 
 
@@ -109,7 +109,7 @@ def test_values_are_counted_from_their_bytes(value: Any) -> None:
 
 def test_a_list_has_a_limit_of_its_own() -> None:
     error = refusal(json.dumps({"a": [0] * (MAX_ITEMS + 1)}).encode())
-    assert [(fault.path, fault.message) for fault in error.faults] == [("a", "has 8193 entries; allowed are 8192")]
+    assert [(fault.path, fault.message) for fault in error.faults] == [("a", "has 20001 entries; allowed are 20000")]
 
 
 def test_deep_nesting_is_refused_with_where_it_begins() -> None:
