@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from neuromas.errors import Fault
 from neuromas.schema.faults import faults_of
+from neuromas.services.api.bounds import MAX_EDGES
 from neuromas.services.api.problems import MAX_FAULTS, ApiError, invalid
 from neuromas.serving.body_size import holds_too_much
 
@@ -24,8 +25,8 @@ MAX_DEPTH: Final = 64
 """Tables and lists inside each other that a body may have."""
 MAX_KEYS: Final = 512
 """Keys of one table."""
-MAX_ITEMS: Final = 20_000
-"""Entries of one list: the nodes or edges of a large graph. Denser ones have shorthands."""
+MAX_ITEMS: Final = MAX_EDGES
+"""Entries of one list: the edges of a graph may be as many."""
 MAX_VALUES: Final = 100_000
 """Values of all kinds in a body. A graph of 10,000 nodes with 15,000 edges has 65,000."""
 MAX_NUMBER: Final = 2**63

@@ -14,8 +14,8 @@ from neuromas.errors import Fault
 from neuromas.services.api.problems import ApiError, invalid
 from neuromas.topology.graph import MAX_NODES, Topology
 
-MAX_EDGES: Final = 8192
-"""Edges of a graph; a graph of 128 nodes may have all it can."""
+MAX_EDGES: Final = 20_000
+"""Edges of a graph; a graph of 200 nodes may have all it can."""
 MAX_PLANS: Final = 32
 MAX_EDITS: Final = 16
 MAX_STEPS: Final = 10_000_000

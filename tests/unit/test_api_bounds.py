@@ -81,4 +81,4 @@ def test_plans_of_another_form_are_left_to_the_reader(plan: object) -> None:
 def test_a_graph_that_a_shorthand_makes_too_large_is_refused() -> None:
     check_built(topology_from_document({"chain": 8}), 8, "topology")
     assert paths(check_built, topology_from_document({"chain": 9}), 8, "topology") == ["topology"]
-    assert paths(check_built, topology_from_document({"dense": 200}), 256, "topology") == ["topology"]
+    assert paths(check_built, topology_from_document({"dense": 201}), 256, "topology") == ["topology"]
