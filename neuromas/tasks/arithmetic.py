@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from random import Random
-from typing import ClassVar, Final, Literal
-
-from pydantic import Field
+from typing import Final, Literal
 
 from neuromas.tasks.base import Example
-from neuromas.tasks.spec import TaskSpec
-from neuromas.tasks.step_tree import MAX_DEPTH, StepTree, StepTreeTask
+from neuromas.tasks.step_tree import StepTree, StepTreeSpec, StepTreeTask
 from neuromas.tasks.verify import read_number
 
 _TERMS: Final = range(1, 21)
@@ -23,22 +20,14 @@ _OPERANDS: Final[Mapping[str, range]] = {"plus": _TERMS, "minus": _TERMS, "times
 _JOINTS: Final = ("plus", "minus")
 
 
-class ArithmeticSpec(TaskSpec):
+class ArithmeticSpec(StepTreeSpec):
     """Evaluate a tree of sums and differences over sums, differences and products, in plain English."""
 
-    target: ClassVar[str | None] = "depth"
-
     type: Literal["arithmetic"]
-    depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
-    """Target level: depth of the tree (3 = 7 steps). Levels are 1..depth."""
 
     def make(self, seed: int) -> ArithmeticTask:
         """Return the task."""
         return ArithmeticTask(self.depth, seed)
-
-    def levels(self) -> tuple[int, ...]:
-        """Depths, the shallowest first."""
-        return tuple(range(1, self.depth + 1))
 
     def describe(self) -> str:
         """Return what is trained on."""

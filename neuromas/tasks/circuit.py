@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar, Final, Literal
-
-from pydantic import Field
+from typing import Final, Literal
 
 from neuromas.tasks.base import Example
-from neuromas.tasks.spec import TaskSpec
-from neuromas.tasks.step_tree import MAX_DEPTH, StepTree, StepTreeTask
+from neuromas.tasks.step_tree import StepTree, StepTreeSpec, StepTreeTask
 from neuromas.tasks.verify import read_label
 
 COLOURS: Final = (
@@ -31,22 +28,14 @@ _RELATIONS: Final[tuple[_Relation, ...]] = (
 )
 
 
-class CircuitSpec(TaskSpec):
+class CircuitSpec(StepTreeSpec):
     """Say whether the last door of a Boolean circuit in plain English is open or closed."""
 
-    target: ClassVar[str | None] = "depth"
-
     type: Literal["circuit"]
-    depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
-    """Target level: depth of the circuit (3 = 7 doors). Levels are 1..depth."""
 
     def make(self, seed: int) -> CircuitTask:
         """Return the task."""
         return CircuitTask(self.depth, seed)
-
-    def levels(self) -> tuple[int, ...]:
-        """Depths, the shallowest first."""
-        return tuple(range(1, self.depth + 1))
 
     def describe(self) -> str:
         """Return what is trained on."""

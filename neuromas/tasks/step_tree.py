@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from string import ascii_uppercase
-from typing import Final
+from typing import ClassVar, Final
+
+from pydantic import Field
 
 from neuromas.errors import TaskError
 from neuromas.tasks.base import Description, Example, Split, Task
+from neuromas.tasks.spec import TaskSpec
 from neuromas.tasks.split import draw_in_split
 
 MAX_DEPTH: Final = 4
@@ -45,6 +48,19 @@ class StepTree:
         self.values[name] = value
         self.sentences += sentences
         return name
+
+
+class StepTreeSpec(TaskSpec):
+    """What the families' sections have in common."""
+
+    target: ClassVar[str | None] = "depth"
+
+    depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
+    """Target level: depth of the tree (3 = 7 steps). Levels are 1..depth."""
+
+    def levels(self) -> tuple[int, ...]:
+        """Depths, the shallowest first."""
+        return tuple(range(1, self.depth + 1))
 
 
 @dataclass(frozen=True, slots=True)
